@@ -1,0 +1,419 @@
+//! Every option of a cache, and the one place where they are checked.
+
+use crate::Cache;
+use crate::engine::{Budget, Engine, Policy, start_sweeping};
+use crate::entry::{Expiry, OnFull};
+use crate::event::{Hub, Listener, RemovalCause};
+use crate::hash::DefaultHashBuilder;
+use crate::stats::Counters;
+use crate::time::Clock;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+/// Builds a [`Cache`]. From [`Cache::builder`].
+///
+/// | option | default |
+/// | --- | --- |
+/// | [`max_entries`](Self::max_entries), [`max_weight`](Self::max_weight), [`max_memory`](Self::max_memory) | no bound |
+/// | [`on_full`](Self::on_full) | evict |
+/// | [`time_to_live`](Self::time_to_live), [`time_to_idle`](Self::time_to_idle), [`expiry`](Self::expiry) | entries live until they are removed or evicted |
+/// | [`ttl_jitter`](Self::ttl_jitter) | none |
+/// | [`sweep_interval`](Self::sweep_interval) | 1 s |
+/// | [`lock_timeout`](Self::lock_timeout) | 30 s |
+/// | [`stats`](Self::stats) | on |
+/// | [`clock`](Self::clock) | the system's |
+/// | [`hasher`](Self::hasher) | `ahash`, seeded for each cache |
+///
+/// ```
+/// use haybox::Cache;
+/// use std::time::Duration;
+///
+/// let pages: Cache<String, String> = Cache::builder()
+///     .max_memory(64 << 20)
+///     .weigher(|path: &String, page: &String| (path.capacity() + page.capacity()) as u64)
+///     .time_to_live(Duration::from_secs(300))
+///     .build()?;
+/// # Ok::<(), haybox::BuildError>(())
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct CacheBuilder<K, V, S = DefaultHashBuilder> {
+    max_entries: Option<usize>,
+    max_weight: Option<u64>,
+    max_memory: Option<u64>,
+    policy: Policy<K, V>,
+    clock: Clock,
+    stats: bool,
+    listener: Option<Listener<K, V>>,
+    hasher: S,
+}
+
+/// A setting of a [`CacheBuilder`], or a new bound, that no cache can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuildError {
+    setting: &'static str,
+    problem: &'static str,
+}
+
+impl BuildError {
+    pub(crate) const fn new(setting: &'static str, problem: &'static str) -> Self {
+        Self { setting, problem }
+    }
+
+    /// The name of the setting, as it is called on the builder.
+    #[must_use]
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.setting, self.problem)
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// Entries that a table starts with where a bound in weight may end it at fewer.
+const GROWS_FROM: usize = 1000;
+
+/// The longest times that a setting may ask for: about 292 years, half of what the clock holds.
+const LONGEST: Duration = Duration::from_nanos(u64::MAX / 2);
+
+impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder")
+            .field("max_entries", &self.max_entries)
+            .field("max_weight", &self.max_weight)
+            .field("max_memory", &self.max_memory)
+            .field("time_to_live", &self.policy.time_to_live)
+            .field("time_to_idle", &self.policy.time_to_idle)
+            .field("on_full", &self.policy.on_full)
+            .field("sweep_interval", &self.policy.sweep_interval)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, V> CacheBuilder<K, V>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    pub(crate) fn new() -> Self {
+        Self {
+            max_entries: None,
+            max_weight: None,
+            max_memory: None,
+            policy: Policy {
+                time_to_live: None,
+                time_to_idle: None,
+                ttl_jitter: 0.0,
+                expiry: None,
+                weigher: None,
+                on_full: OnFull::Evict,
+                sweep_interval: Duration::from_secs(1),
+                lock_timeout: Duration::from_secs(30),
+                start_sweeping,
+            },
+            clock: Clock::real(),
+            stats: true,
+            listener: None,
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+}
+
+impl<K, V, S> CacheBuilder<K, V, S> {
+    /// The most entries that the cache holds, at least 1. Default: no bound.
+    ///
+    /// A cache bounded at N that is given N keys keeps all N. A cache without any bound grows
+    /// until its entries expire or are removed.
+    pub fn max_entries(mut self, max_entries: usize) -> Self {
+        self.max_entries = Some(max_entries);
+        self
+    }
+
+    /// The most that all entries may weigh together, at least 1. Default: no bound.
+    ///
+    /// What an entry weighs the [`weigher`](Self::weigher) says, in units of its own; without one
+    /// each weighs 1. An entry heavier than the whole bound is refused.
+    pub fn max_weight(mut self, max_weight: u64) -> Self {
+        self.max_weight = Some(max_weight);
+        self
+    }
+
+    /// About how many bytes the cache may take up. Default: no bound.
+    ///
+    /// Each entry counts with what the table spends on it (its key and value themselves, 16 bytes
+    /// of the store's own, a share of its set) and with the bytes that the
+    /// [`weigher`](Self::weigher) gives for what its key and value hold on the heap. Directories
+    /// and the slack of the allocator are not counted; expect the process to grow by some 10 %
+    /// more. Must allow for one entry at least.
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = Some(bytes);
+        self
+    }
+
+    /// What an entry weighs: in units of your own under [`max_weight`](Self::max_weight), in
+    /// bytes on the heap under [`max_memory`](Self::max_memory). Needs one of the two.
+    ///
+    /// It is called once for each write, outside all locks by insertions, and under the lock of
+    /// the entry's set by `update`, `compute` and transactions, where a call of a cache panics.
+    /// An entry of weight 0 is not bounded by weight.
+    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
+        self.policy.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// What a full cache does with a new entry. Default: [`OnFull::Evict`].
+    pub fn on_full(mut self, on_full: OnFull) -> Self {
+        self.policy.on_full = on_full;
+        self
+    }
+
+    /// How long an entry lives after it was written, unless the write says otherwise. Default:
+    /// for ever.
+    ///
+    /// More than zero. What the clock cannot hold (584 years) is for ever. From 1 s on the end is
+    /// reckoned in ticks of the kernel and may come one tick (1 to 10 ms) early, never late.
+    pub fn time_to_live(mut self, ttl: Duration) -> Self {
+        self.policy.time_to_live = Some(ttl);
+        self
+    }
+
+    /// How long an entry lives after its last access (a read, a write, a `touch`), at most to the
+    /// end of its time to live. Default: for ever.
+    ///
+    /// More than zero, at most 292 years. Costs 16 bytes per entry, and each read a store. As for
+    /// [`time_to_live`](Self::time_to_live), the end may come one tick early.
+    pub fn time_to_idle(mut self, idle: Duration) -> Self {
+        self.policy.time_to_idle = Some(idle);
+        self
+    }
+
+    /// Takes a random share off each default TTL, up to this one, so that entries written together
+    /// do not all expire together. From 0, the default, to 1.
+    ///
+    /// A TTL given with a write, or by an [`Expiry`] policy, is taken as it is.
+    pub fn ttl_jitter(mut self, share: f64) -> Self {
+        self.policy.ttl_jitter = share;
+        self
+    }
+
+    /// A policy that decides for each entry how long it lives. Default: none.
+    ///
+    /// Where there is a [`time_to_live`](Self::time_to_live) too, the sooner end counts. A TTL
+    /// given with a write goes before both.
+    pub fn expiry(mut self, expiry: impl Expiry<K, V> + 'static) -> Self {
+        self.policy.expiry = Some(Box::new(expiry));
+        self
+    }
+
+    /// How often expired entries are looked for in the background, which bounds how long their
+    /// memory stays in use. Default: 1 s. More than zero, at most 292 years.
+    ///
+    /// No read ever sees an expired value, however long the interval.
+    pub fn sweep_interval(mut self, interval: Duration) -> Self {
+        self.policy.sweep_interval = interval;
+        self
+    }
+
+    /// How long a caller waits for a load of another caller before it loads for itself. Default:
+    /// 30 s. More than zero.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.policy.lock_timeout = timeout;
+        self
+    }
+
+    /// Whether calls are counted for [`Cache::stats`]. Default: yes, which costs about a
+    /// nanosecond a call. Sizes are known in any case.
+    pub fn stats(mut self, counted: bool) -> Self {
+        self.stats = counted;
+        self
+    }
+
+    /// What the cache reads the time from. Default: [`Clock::real`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Has a function told of every value that leaves the cache, with its key and the cause.
+    ///
+    /// It runs after the fact, outside all locks, on the thread whose call removed the value (or
+    /// on one that is delivering another's events, or on a background thread for what the sweep
+    /// removes). It may call the cache. What concerns one key comes in the order in which it
+    /// happened. If it panics, the panic is caught and counted in
+    /// [`Stats::listener_panics`](crate::Stats::listener_panics), and it goes on being called.
+    ///
+    /// A listener that is slower than the writers holds them up: with 1,024 removals waiting in its
+    /// queue (one of 16, by the hash of the key), a call that removes something waits for it,
+    /// outside all locks, for a second at most.
+    ///
+    /// A value that the caller gets, too, is cloned for it; if that panics, this one call of the
+    /// listener is lost and counted likewise. A value changed in place by `update`
+    /// has not left. Nothing is told when the last handle of the cache is dropped.
+    pub fn removal_listener(
+        mut self,
+        listener: impl Fn(K, V, RemovalCause) + Send + Sync + 'static,
+    ) -> Self
+    where
+        K: Clone,
+        V: Clone,
+    {
+        self.listener = Some(Listener {
+            call: Box::new(listener),
+            clone_key: K::clone,
+            clone_value: V::clone,
+        });
+        self
+    }
+
+    /// The hasher of the keys. Default: [`DefaultHashBuilder`].
+    ///
+    /// A fast one of little quality will do: its output is mixed once more.
+    pub fn hasher<H>(self, hasher: H) -> CacheBuilder<K, V, H> {
+        CacheBuilder {
+            max_entries: self.max_entries,
+            max_weight: self.max_weight,
+            max_memory: self.max_memory,
+            policy: self.policy,
+            clock: self.clock,
+            stats: self.stats,
+            listener: self.listener,
+            hasher,
+        }
+    }
+
+    /// The first setting that no cache can have.
+    fn check(&self, overhead: u64) -> Result<(), BuildError> {
+        let policy = &self.policy;
+        let zero = Some(Duration::ZERO);
+        let bounded_by_weight = self.max_weight.is_some() || self.max_memory.is_some();
+        let checks = [
+            (
+                self.max_entries == Some(0),
+                "max_entries",
+                "must be at least 1",
+            ),
+            (
+                self.max_entries.is_some_and(|max| max as u64 == u64::MAX),
+                "max_entries",
+                "must be less than u64::MAX",
+            ),
+            (
+                self.max_weight == Some(0),
+                "max_weight",
+                "must be at least 1",
+            ),
+            (
+                self.max_memory.is_some_and(|max| max < overhead),
+                "max_memory",
+                "must have room for one entry at least, its share of the table included",
+            ),
+            (
+                policy.weigher.is_some() && !bounded_by_weight,
+                "weigher",
+                "needs a bound to count against: set max_weight or max_memory",
+            ),
+            (
+                policy.time_to_live == zero,
+                "time_to_live",
+                "must be more than zero",
+            ),
+            (
+                policy.time_to_idle == zero,
+                "time_to_idle",
+                "must be more than zero",
+            ),
+            (
+                policy.time_to_idle.is_some_and(|idle| idle > LONGEST),
+                "time_to_idle",
+                "must be at most 292 years, which is what the clock can count to",
+            ),
+            (
+                !(0.0..=1.0).contains(&policy.ttl_jitter),
+                "ttl_jitter",
+                "must be a share from 0.0 to 1.0",
+            ),
+            (
+                policy.sweep_interval.is_zero(),
+                "sweep_interval",
+                "must be more than zero",
+            ),
+            (
+                policy.sweep_interval > LONGEST,
+                "sweep_interval",
+                "must be at most 292 years",
+            ),
+            (
+                policy.lock_timeout.is_zero(),
+                "lock_timeout",
+                "must be more than zero",
+            ),
+        ];
+        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
+            Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of the table for each entry, besides what it holds on the heap.
+    fn overhead(&self) -> u64 {
+        let idle = if self.policy.time_to_idle.is_some() {
+            16
+        } else {
+            0
+        };
+        let weights = if self.policy.weigher.is_some() { 8 } else { 0 };
+        Engine::<K, V>::bytes_per_entry() + idle + weights
+    }
+}
+
+impl<K, V, S> CacheBuilder<K, V, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher + Clone,
+{
+    /// Builds the cache.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the first setting that no cache can have and the range it has to be
+    /// in.
+    pub fn build(self) -> Result<Cache<K, V, S>, BuildError> {
+        let overhead = self.overhead();
+        self.check(overhead)?;
+        // A table that is bounded by weight too may never hold that many: it starts small and grows.
+        let most = if self.max_weight.is_some() {
+            GROWS_FROM
+        } else {
+            usize::MAX
+        };
+        let expected = self.max_entries.unwrap_or(0).min(most);
+        let by_memory = self.max_memory.map_or(usize::MAX, |max| {
+            usize::try_from(max / overhead).unwrap_or(usize::MAX)
+        });
+        let max_entries = self.max_entries.map(|max| max as u64);
+        let has_weigher = self.policy.weigher.is_some();
+        let budget = Budget::new(
+            max_entries,
+            self.max_weight,
+            self.max_memory,
+            overhead,
+            has_weigher,
+        );
+        let counters = self.stats.then(Counters::new);
+        let hub = Hub::new(self.listener);
+        let engine = Engine::new(
+            expected.min(by_memory),
+            budget,
+            self.policy,
+            self.clock,
+            counters,
+            hub,
+        );
+        Ok(Cache::from_parts(engine, self.hasher))
+    }
+}

@@ -1,0 +1,694 @@
+//! The cache: the face that users see.
+
+mod bulk;
+mod iter;
+
+pub use iter::{Iter, Keys, Values};
+
+use crate::builder::{BuildError, CacheBuilder};
+use crate::engine::{Engine, Transaction};
+use crate::entry::{ExpireIf, Insert, InsertOptions, Life, Op, Outcome, Ttl};
+use crate::event::Events;
+use crate::hash::{DefaultHashBuilder, KeyHash};
+use crate::load::{LoadError, REENTRANT};
+use crate::stats::Stats;
+use equivalent::Equivalent;
+use std::convert::Infallible;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// A cache in the process: a concurrent map with a bound, whose entries expire.
+///
+/// A `Cache` is a handle. Cloning it is cheap and gives another handle to the same entries; when
+/// the last one is dropped, the entries are dropped on that thread.
+///
+/// # What it costs
+/// Every call on one key is O(1): it takes the lock of one small set, for reading or for writing.
+/// An entry takes up its key, its value and about 24 bytes more; see the README for figures.
+///
+/// # What writes do to an entry
+///
+/// | call | TTL | as an access (eviction, idle time) | events |
+/// | --- | --- | --- | --- |
+/// | `insert`, `insert_many`, `extend` | anew, by the cache's policy | yes | inserted or updated |
+/// | `insert_with_ttl`, `insert_with` | as given, else anew | yes | inserted or updated |
+/// | `insert_with` + `keep_ttl` | stays | yes | inserted or updated |
+/// | `update` | stays | yes | updated |
+/// | `compute` → `Put` | anew, by the cache's policy | yes | inserted or updated |
+/// | `compute` → `PutWithTtl` | as given | yes | inserted or updated |
+/// | `compute` → `PutKeepTtl` | stays | yes | inserted or updated |
+/// | `compute` → `Keep` | stays | no | none |
+/// | `get_or_insert_with` that loads | anew, by the cache's policy | yes | inserted |
+/// | `transaction`: `insert` | as the call of the same name | yes | inserted or updated |
+/// | `expire`, `expire_at`, `expire_with` | as given | no | removed, if it has passed |
+/// | `persist` | none from now on | no | none |
+/// | `get`, `read`, `get_many`, `touch` | stays, unless an `Expiry` moves it | yes | none |
+/// | `peek`, `contains_key`, `ttl`, iteration | stays | no | none |
+/// | `remove`, `retain`, `clear`, … | gone | no | removed |
+///
+/// A write of a key, its removal, `retain` and `clear` also overtake a load of the key that is
+/// under way: what it brings is not stored, and callers that come later do not wait for it.
+///
+/// # Calls from inside calls
+/// The closures of `read`, `update`, `compute`, `remove_if`, `retain` and `transaction`, and the
+/// `Eq`, `Hash` and `Clone` of keys and values, may run under the lock of a set. A call of this or
+/// any other haybox cache from inside them panics at once with a sentence, where it could
+/// otherwise wait for ever. If one of them panics by itself, the cache stays as it was and is not
+/// poisoned. Loaders, listeners, weighers of insertions and the `Drop` of values run outside all
+/// locks and may do what they like.
+///
+/// ```
+/// use haybox::Cache;
+///
+/// let cache = Cache::new(10_000);
+/// cache.insert("loaf", 3);
+/// assert_eq!(cache.get("loaf"), Some(3));
+/// ```
+pub struct Cache<K, V, S = DefaultHashBuilder> {
+    engine: Arc<Engine<K, V>>,
+    hasher: S,
+}
+
+impl<K, V, S: Clone> Clone for Cache<K, V, S> {
+    fn clone(&self) -> Self {
+        let hasher = self.hasher.clone();
+        self.engine.add_handle();
+        Self {
+            engine: Arc::clone(&self.engine),
+            hasher,
+        }
+    }
+}
+
+impl<K, V, S> Drop for Cache<K, V, S> {
+    fn drop(&mut self) {
+        self.engine.drop_handle();
+    }
+}
+
+/// Shows how full the cache is, and none of what is in it.
+impl<K, V, S> fmt::Debug for Cache<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Cache");
+        shown.field("len", &self.len());
+        if let Some(max_entries) = self.max_entries() {
+            shown.field("max_entries", &max_entries);
+        }
+        shown
+            .field("weight", &self.weight())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, V> Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// A cache of at most `max_entries` entries that live until they are removed or evicted.
+    ///
+    /// # Panics
+    /// If `max_entries` is 0. [`builder`](Self::builder) reports it as an error.
+    #[must_use]
+    #[track_caller]
+    pub fn new(max_entries: usize) -> Self {
+        match Self::builder().max_entries(max_entries).build() {
+            Ok(cache) => cache,
+            Err(error) => panic!("Cache::new: {error}"),
+        }
+    }
+
+    /// A cache that grows until its entries expire or are removed.
+    #[must_use]
+    pub fn unbounded() -> Self {
+        Self::builder()
+            .build()
+            .expect("the default settings are possible")
+    }
+
+    /// A builder with every option at its default: no bound, no expiry.
+    pub fn builder() -> CacheBuilder<K, V> {
+        CacheBuilder::new()
+    }
+}
+
+/// Calls on one key.
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+{
+    #[inline]
+    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> KeyHash {
+        KeyHash::of(&self.hasher, key)
+    }
+
+    /// Lets the table grow by a set when it has become crowded.
+    #[inline]
+    fn grow(&self) {
+        self.engine.grow(|key| self.hash(key));
+    }
+
+    // ---- reading ----
+
+    /// A copy of the value, if it is there and has not expired. Counts as an access.
+    #[inline]
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        self.engine.read(self.hash(key), key, V::clone)
+    }
+
+    /// Runs `f` on the value and returns its result: for values that are dear to copy. Counts as
+    /// an access.
+    ///
+    /// `f` runs under the read lock of the entry's set: it should be short, and a call of a cache
+    /// from inside it panics.
+    #[inline]
+    pub fn read<Q, R>(&self, key: &Q, f: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine.read(self.hash(key), key, f)
+    }
+
+    /// As [`get`](Self::get), without leaving a trace: no access, no hit or miss.
+    #[must_use]
+    pub fn peek<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        self.engine
+            .look(self.hash(key), key, |found| found.entry().value.clone())
+    }
+
+    /// Whether the key has a live value. Leaves no trace.
+    #[must_use]
+    pub fn contains_key<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine.look(self.hash(key), key, |_| ()).is_some()
+    }
+
+    /// Accesses the entry without reading it: restarts its idle time and tells the eviction policy
+    /// that it is in use. Whether it was there.
+    pub fn touch<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine.access(self.hash(key), key, |_| ()).is_some()
+    }
+
+    /// How often the entry was accessed since it was last passed over for eviction, from 0 to 3:
+    /// what the eviction policy knows of it. `None` if it is not there.
+    #[must_use]
+    pub fn frequency<Q>(&self, key: &Q) -> Option<u8>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine
+            .look(self.hash(key), key, |found| found.entry().frequency())
+    }
+
+    // ---- writing ----
+
+    /// Stores a value and returns the live value that it replaces.
+    ///
+    /// In a full cache, something else is evicted. What does not fit at all is not stored, and the
+    /// old value is gone in that case too; [`insert_with`](Self::insert_with) tells.
+    #[inline]
+    pub fn insert(&self, key: K, value: V) -> Option<V> {
+        self.insert_with(key, value, InsertOptions::new())
+            .replaced()
+    }
+
+    /// As [`insert`](Self::insert), with a TTL of the entry's own. Zero means that the value is
+    /// gone at once, more than the clock can hold (584 years) that it never expires.
+    #[inline]
+    pub fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) -> Option<V> {
+        self.insert_with(key, value, InsertOptions::new().ttl(ttl))
+            .replaced()
+    }
+
+    /// Stores a value on conditions and says what became of it.
+    ///
+    /// ```
+    /// use haybox::{Cache, Insert, InsertOptions};
+    /// use std::time::Duration;
+    ///
+    /// let leases = Cache::new(100);
+    /// let lease = InsertOptions::new().ttl(Duration::from_secs(30)).if_absent();
+    /// assert_eq!(leases.insert_with("printer", "ada", lease), Insert::Inserted);
+    /// assert_eq!(leases.insert_with("printer", "bob", lease), Insert::Kept("bob"));
+    /// ```
+    #[inline]
+    pub fn insert_with(&self, key: K, value: V, options: InsertOptions) -> Insert<V> {
+        let inserted = self
+            .engine
+            .insert(self.hash(&key), key, value, options, None);
+        self.grow();
+        inserted
+    }
+
+    /// Changes a live value in place and returns what `f` returns. The deadline stays.
+    ///
+    /// `f` runs under the lock of the entry's set: a call of a cache from inside it panics. If `f`
+    /// panics, the value stays as `f` left it. Where entries are weighed, the value is weighed
+    /// again, and removed if it has become too heavy for the cache, or if no room can be made for
+    /// it because others hold every set locked that could give some.
+    ///
+    /// ```
+    /// let carts = haybox::Cache::new(100);
+    /// carts.insert("ada", vec!["milk"]);
+    /// carts.update("ada", |cart| cart.push("hay"));
+    /// assert_eq!(carts.get("ada"), Some(vec!["milk", "hay"]));
+    /// ```
+    pub fn update<Q, R>(&self, key: &Q, f: impl FnOnce(&mut V) -> R) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine.update(self.hash(key), key, f)
+    }
+
+    /// Decides what becomes of an entry from what it is, in one step: nobody else comes between.
+    ///
+    /// `f` runs under the lock of the entry's set: a call of a cache from inside it panics, and if
+    /// it panics nothing has changed. The new value is refused when it does not fit, or when no room
+    /// can be made for it because others hold every set locked that could give some: `f` is not run
+    /// twice.
+    ///
+    /// ```
+    /// use haybox::{Cache, Op, Outcome};
+    ///
+    /// let votes = Cache::new(100);
+    /// let vote = |name: &str| votes.compute(name, |count: Option<&u32>| Op::Put(count.map_or(1, |count| count + 1)));
+    /// assert_eq!(vote("hay"), Outcome::Inserted);
+    /// assert_eq!(vote("hay"), Outcome::Replaced(1));
+    /// assert_eq!(votes.get("hay"), Some(2));
+    /// ```
+    pub fn compute<Q>(&self, key: &Q, f: impl FnOnce(Option<&V>) -> Op<V>) -> Outcome<V>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let outcome = self.engine.compute(self.hash(key), key, f);
+        self.grow();
+        outcome
+    }
+
+    // ---- loading ----
+
+    /// The value, or what `load` returns, which is stored first. However many threads ask for one
+    /// missing key at once, one of them loads, and the others wait for it.
+    ///
+    /// `load` runs outside all locks and may use the cache. If it panics, another caller loads. A
+    /// value whose key was written or removed while it was loaded is given to those who waited but
+    /// not stored. A caller waits at most for the
+    /// [`lock_timeout`](CacheBuilder::lock_timeout) and then loads for itself. A hit allocates
+    /// nothing.
+    ///
+    /// # Panics
+    /// If `load` asks for a key that only it can provide, directly or through other loads.
+    ///
+    /// ```
+    /// let squares = haybox::Cache::new(100);
+    /// assert_eq!(squares.get_or_insert_with(&7, || 7 * 7), 49);
+    /// assert_eq!(squares.get_or_insert_with(&7, || unreachable!("it is there")), 49);
+    /// ```
+    pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> V
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+    {
+        match self.try_get_or_insert_with(key, || Ok::<V, Infallible>(load())) {
+            Ok(value) => value,
+            Err(LoadError::Failed(never)) => match *never {},
+            Err(LoadError::Reentrant) => panic!("{REENTRANT}"),
+        }
+    }
+
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), with a loader that may fail. An error
+    /// is not stored: everybody who waited for the load gets it, and the next caller loads anew.
+    ///
+    /// # Errors
+    /// [`LoadError::Failed`] with the loader's error, [`LoadError::Reentrant`] if the loader asks
+    /// for a key that only it can provide.
+    ///
+    /// ```
+    /// use haybox::{Cache, LoadError};
+    ///
+    /// let sizes: Cache<String, u64> = Cache::new(100);
+    /// let size = |path: &str| sizes.try_get_or_insert_with(path, || std::fs::metadata(path).map(|found| found.len()));
+    /// assert!(size("Cargo.toml")? > 0);
+    /// assert!(matches!(size("no such file"), Err(LoadError::Failed(error)) if error.kind() == std::io::ErrorKind::NotFound));
+    /// # Ok::<(), LoadError<std::io::Error>>(())
+    /// ```
+    pub fn try_get_or_insert_with<Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+    {
+        let hash = self.hash(key);
+        if let Some(value) = self.engine.read(hash, key, V::clone) {
+            return Ok(value);
+        }
+        let loaded = self.engine.load(hash, key, load);
+        self.grow();
+        loaded
+    }
+
+    // ---- removing ----
+
+    /// Removes the entry and returns its value, if it was there and had not expired.
+    pub fn remove<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.remove_entry(key).map(|(_, value)| value)
+    }
+
+    /// As [`remove`](Self::remove), with the key.
+    pub fn remove_entry<Q>(&self, key: &Q) -> Option<(K, V)>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine.remove(self.hash(key), key, |_| true)
+    }
+
+    /// Removes the entry and returns its value, if `condition` holds for it.
+    ///
+    /// `condition` runs under the lock of the entry's set.
+    pub fn remove_if<Q>(&self, key: &Q, condition: impl FnOnce(&V) -> bool) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine
+            .remove(self.hash(key), key, condition)
+            .map(|(_, value)| value)
+    }
+
+    // ---- time ----
+
+    /// How long the entry still has to live if nobody accesses it; `None` if it is not there.
+    #[must_use]
+    pub fn ttl<Q>(&self, key: &Q) -> Option<Ttl>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine.ttl(self.hash(key), key)
+    }
+
+    /// The wall-clock time at which the entry expires if nobody accesses it, as the wall clock
+    /// stands now: `None` if it is not there, `Some(None)` if it does not expire.
+    #[must_use]
+    pub fn deadline<Q>(&self, key: &Q) -> Option<Option<SystemTime>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine.deadline(self.hash(key), key)
+    }
+
+    /// Has the entry expire when `ttl` has passed, zero meaning at once; whether it was there.
+    pub fn expire<Q>(&self, key: &Q, ttl: Duration) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.expire_with(key, ttl, ExpireIf::Always)
+    }
+
+    /// As [`expire`](Self::expire), if the entry's TTL is as `condition` says; whether it was
+    /// there and was changed.
+    pub fn expire_with<Q>(&self, key: &Q, ttl: Duration, condition: ExpireIf) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine
+            .expire(self.hash(key), key, Life::For(ttl), condition)
+    }
+
+    /// Has the entry expire at a point in wall-clock time, as the wall clock stands now, at once
+    /// if that is past; whether it was there.
+    pub fn expire_at<Q>(&self, key: &Q, time: SystemTime) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine
+            .expire(self.hash(key), key, Life::Until(time), ExpireIf::Always)
+    }
+
+    /// Takes the TTL off the entry; an idle time still holds. Whether it was there.
+    pub fn persist<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.engine
+            .expire(self.hash(key), key, Life::Forever, ExpireIf::Always)
+    }
+
+    // ---- several keys as one ----
+
+    /// Reads and changes several keys as one: `f` sees them as they are at one moment, and what it
+    /// does to them is seen all at once if it returns `Ok`, and never if it returns `Err` or
+    /// panics.
+    ///
+    /// The sets of all keys stay locked while `f` runs: it should be short, and a call of a cache
+    /// from inside it panics. Transactions never wait for each other in a circle. Should others hold
+    /// every set locked that could make room for what is stored, it is evicted at once, as anything
+    /// in a cache may be at any time; what it was to replace is gone.
+    ///
+    /// ```
+    /// let accounts = haybox::Cache::new(100);
+    /// accounts.insert_many([("ada", 10), ("bob", 0)]);
+    /// let paid = accounts.transaction(&["ada", "bob"], |tx| {
+    ///     let (from, to) = (tx.get("ada").copied().unwrap_or(0), tx.get("bob").copied().unwrap_or(0));
+    ///     if from < 7 {
+    ///         return Err("not enough");
+    ///     }
+    ///     tx.insert(&"ada", from - 7).and_then(|()| tx.insert(&"bob", to + 7)).map_err(|_| "no room")
+    /// });
+    /// assert_eq!(paid, Ok(()));
+    /// assert_eq!((accounts.get("ada"), accounts.get("bob")), (Some(3), Some(7)));
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `f`.
+    ///
+    /// # Panics
+    /// If `f` names a key that is not among `keys`.
+    pub fn transaction<R, E>(
+        &self,
+        keys: &[K],
+        f: impl FnOnce(&mut Transaction<'_, K, V>) -> Result<R, E>,
+    ) -> Result<R, E>
+    where
+        K: Clone,
+    {
+        let hashes: Vec<_> = keys.iter().map(|key| self.hash(key)).collect();
+        let result = self.engine.transaction(keys, &hashes, f);
+        self.grow();
+        result
+    }
+}
+
+/// Calls on the cache as a whole.
+impl<K, V, S> Cache<K, V, S> {
+    pub(crate) fn from_parts(engine: Arc<Engine<K, V>>, hasher: S) -> Self {
+        Self { engine, hasher }
+    }
+
+    /// The number of entries, those that have expired and are not swept yet among them. While
+    /// other threads insert, those on their way in are counted too; never more than the bound.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let entries = &self.engine.budget().entries;
+        // A bound that is just being lowered counts already.
+        entries.used().min(entries.max()) as usize
+    }
+
+    /// Whether there are no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sum of all weights; the number of entries where nothing is weighed.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.engine.weight()
+    }
+
+    /// About how many bytes the cache takes up: what [`max_memory`](CacheBuilder::max_memory)
+    /// bounds. Without that bound, what keys and values hold on the heap is not known and not in
+    /// it.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.engine.memory()
+    }
+
+    /// The bound in entries, if there is one.
+    #[must_use]
+    pub fn max_entries(&self) -> Option<usize> {
+        let max = self.engine.budget().entries.max();
+        (max != u64::MAX).then(|| usize::try_from(max).unwrap_or(usize::MAX))
+    }
+
+    /// The bound in weight, if there is one.
+    #[must_use]
+    pub fn max_weight(&self) -> Option<u64> {
+        self.engine
+            .budget()
+            .weight
+            .as_ref()
+            .map(|gauge| gauge.max())
+    }
+
+    /// The bound in bytes, if there is one.
+    #[must_use]
+    pub fn max_memory(&self) -> Option<u64> {
+        self.engine
+            .budget()
+            .memory
+            .as_ref()
+            .map(|gauge| gauge.max())
+    }
+
+    /// Changes the bound in entries, or sets one. When it returns, no more are in the cache.
+    ///
+    /// # Errors
+    /// If `max_entries` is 0.
+    pub fn set_max_entries(&self, max_entries: usize) -> Result<(), BuildError> {
+        if max_entries == 0 {
+            return Err(BuildError::new("max_entries", "must be at least 1"));
+        }
+        // The last number stands for no bound, which is more than memory can hold in any case.
+        let max = (max_entries as u64).min(u64::MAX - 1);
+        self.engine.rebound(&self.engine.budget().entries, max);
+        Ok(())
+    }
+
+    /// Changes the bound in weight. When it returns, no more is in the cache.
+    ///
+    /// # Errors
+    /// If `max_weight` is 0, or if the cache was built without such a bound, so that its entries
+    /// were not weighed.
+    pub fn set_max_weight(&self, max_weight: u64) -> Result<(), BuildError> {
+        if max_weight == 0 {
+            return Err(BuildError::new("max_weight", "must be at least 1"));
+        }
+        let Some(gauge) = &self.engine.budget().weight else {
+            return Err(BuildError::new(
+                "max_weight",
+                "must be set when the cache is built, to be changed later",
+            ));
+        };
+        self.engine.rebound(gauge, max_weight);
+        Ok(())
+    }
+
+    /// Changes the bound in bytes. When it returns, no more is in the cache.
+    ///
+    /// # Errors
+    /// If there would be no room for one entry, or if the cache was built without such a bound.
+    pub fn set_max_memory(&self, bytes: u64) -> Result<(), BuildError> {
+        let budget = self.engine.budget();
+        if bytes < budget.overhead {
+            return Err(BuildError::new(
+                "max_memory",
+                "must have room for one entry at least",
+            ));
+        }
+        let Some(gauge) = &budget.memory else {
+            return Err(BuildError::new(
+                "max_memory",
+                "must be set when the cache is built, to be changed later",
+            ));
+        };
+        self.engine.rebound(gauge, bytes);
+        Ok(())
+    }
+
+    /// What the cache has done so far, and how full it is.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// Starts the counts of [`stats`](Self::stats) from zero.
+    pub fn reset_stats(&self) {
+        self.engine.reset_stats();
+    }
+
+    /// Removes what has expired now, on this thread; how many entries that were.
+    ///
+    /// There is no need to call it: the background does this every
+    /// [`sweep_interval`](CacheBuilder::sweep_interval). It is for where no thread runs in the
+    /// background: in the child of a `fork`, or on a target without threads.
+    pub fn sweep(&self) -> usize {
+        self.engine.sweep_all()
+    }
+
+    /// Subscribes to what happens in the cache from now on, through a queue of at most `capacity`
+    /// events. When the reader is so slow that it is full, new events are lost and counted; the
+    /// cache waits for no reader.
+    ///
+    /// # Panics
+    /// If `capacity` is 0.
+    ///
+    /// ```
+    /// use haybox::{Cache, Event, EventKind};
+    ///
+    /// let cache = Cache::new(10);
+    /// let events = cache.events(100);
+    /// cache.insert("loaf", 1);
+    /// cache.insert("loaf", 2);
+    /// let kinds: Vec<_> = events.try_iter().map(|event| event.kind).collect();
+    /// assert_eq!(kinds, [EventKind::Inserted, EventKind::Updated]);
+    /// ```
+    #[must_use = "dropping a subscription ends it"]
+    #[track_caller]
+    pub fn events(&self, capacity: usize) -> Events<K>
+    where
+        K: Clone,
+    {
+        assert!(
+            capacity > 0,
+            "a subscription needs room for one event at least"
+        );
+        self.engine.hub.subscribe(capacity)
+    }
+
+    /// Removes every entry for which `keep` returns `false`, set by set: entries that other
+    /// threads insert meanwhile may or may not be seen.
+    ///
+    /// `keep` runs under the lock of a set.
+    pub fn retain(&self, keep: impl FnMut(&K, &V) -> bool) {
+        self.engine.retain(keep);
+    }
+
+    /// Removes every entry, set by set: entries that other threads insert meanwhile may or may not
+    /// survive.
+    pub fn clear(&self) {
+        self.engine.retain(|_, _| false);
+    }
+}
+
+impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
+    /// Checks every invariant of the cache, for tests. Nobody else may use it meanwhile.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        self.engine.validate(&|key| self.hash(key));
+    }
+}

@@ -1,0 +1,287 @@
+//! Clearing what has expired: when room is needed, and in the background.
+
+use super::Engine;
+use super::policy::{self, Deadlines};
+use super::room::{Held, Work};
+use crate::entry::{ExpireIf, Life};
+use crate::event::RemovalCause;
+use crate::hash::KeyHash;
+use crate::reentrancy;
+use crate::table::{Ends, Locked, Segment};
+use crate::time::{Deadline, NEVER, Sweep, Swept, register};
+use equivalent::Equivalent;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::{Duration, Instant};
+
+/// How long a slice of sweeping may take.
+const SLICE: Duration = Duration::from_millis(1);
+
+impl<K, V> Engine<K, V> {
+    /// Removes every entry of a set that has expired at `now`, but the one that is being replaced.
+    /// The other entries stay in their ways. Each slot is looked at once.
+    pub(super) fn clear_expired(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        now: Deadline,
+        work: &mut Work<'_, K, V>,
+    ) -> usize {
+        let (mut cleared, mut first) = (0, NEVER);
+        for way in 0..set.width() {
+            let Some(entry) = set.get(way) else { continue };
+            let deadline = entry.deadline();
+            if deadline > now || entry.is_pinned() {
+                first = first.min(deadline);
+            } else {
+                self.take_out(set, way, RemovalCause::Expired, work);
+                cleared += 1;
+            }
+        }
+        set.set_hint(first);
+        cleared
+    }
+
+    /// Clears expired entries until `enough`: those of the own set, then wherever the hints say
+    /// that there are some. Sets that others hold are passed over.
+    #[cold]
+    pub(super) fn clear_expired_for(
+        &self,
+        own: &mut Locked<'_, K, V>,
+        work: &mut Work<'_, K, V>,
+        mut enough: impl FnMut(&mut Held<'_>) -> bool,
+    ) {
+        let now = self.clock.now();
+        if own.hint() <= now {
+            self.clear_expired(own, now, work);
+        }
+        if enough(&mut work.held) {
+            return;
+        }
+        let _ = self.each_due_segment(now, |first, segment| {
+            for offset in segment.due(now) {
+                let Some(mut set) = self.table.try_lock_index(first + offset) else {
+                    continue;
+                };
+                self.clear_expired(&mut set, now, work);
+                if enough(&mut work.held) {
+                    return ControlFlow::Break(());
+                }
+            }
+            self.table.refresh_segment(segment);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Visits the segments with something that has expired at `now`, each at most once, from where
+    /// the last visit stopped. Raises the hint of the table when all were visited.
+    fn each_due_segment(
+        &self,
+        now: Deadline,
+        mut visit: impl FnMut(usize, &Segment<K, V>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let start = self.expiry_hand.load(Relaxed);
+        for (from, until) in [(start, usize::MAX), (0, start)] {
+            let mut next = from;
+            while let Some((first, segment)) = self.table.segment_from(next) {
+                if first >= until {
+                    break;
+                }
+                if segment.earliest() <= now && visit(first, segment).is_break() {
+                    self.expiry_hand.store(first, Relaxed);
+                    return ControlFlow::Break(());
+                }
+                next = first + segment.len();
+            }
+        }
+        self.table.refresh_earliest();
+        ControlFlow::Continue(())
+    }
+
+    /// Clears what has expired until the time of a slice is up; says whether there is more. What
+    /// others hold locked for longer is left for the next turn.
+    fn sweep_for(&self, slice: Duration, work: &mut Work<'_, K, V>) -> bool {
+        if !reentrancy::check() || !self.clock.has_passed(self.table.earliest()) {
+            return false;
+        }
+        let (now, started) = (self.clock.now(), Instant::now());
+        let sweep = |first: usize, segment: &Segment<K, V>| {
+            for offset in segment.due(now) {
+                let Some(inside) = reentrancy::enter() else {
+                    return ControlFlow::Break(());
+                };
+                if let Some(mut set) = self.table.lock_index_soon(&inside, first + offset) {
+                    self.clear_expired(&mut set, now, work);
+                    set.shrink_if_sparse();
+                }
+                drop(inside);
+                work.held.release();
+                if started.elapsed() >= slice {
+                    return ControlFlow::Break(());
+                }
+            }
+            self.table.refresh_segment(segment);
+            ControlFlow::Continue(())
+        };
+        self.each_due_segment(now, sweep).is_break()
+    }
+
+    /// Clears everything that has expired, on this thread; how many entries that were.
+    pub(crate) fn sweep_all(&self) -> usize {
+        let mut cleared = 0;
+        if !reentrancy::check() || !self.clock.has_passed(self.table.earliest()) {
+            return cleared;
+        }
+        let now = self.clock.now();
+        let _ = self.each_due_segment(now, |first, segment| {
+            for offset in segment.due(now) {
+                let mut work = self.work();
+                let Some(inside) = reentrancy::enter() else {
+                    return ControlFlow::Break(());
+                };
+                let mut set = self.table.lock_index(&inside, first + offset);
+                cleared += self.clear_expired(&mut set, now, &mut work);
+                set.shrink_if_sparse();
+            }
+            self.table.refresh_segment(segment);
+            ControlFlow::Continue(())
+        });
+        cleared
+    }
+
+    // ---- moving deadlines by hand ----
+
+    /// Sets the deadline of a live entry when the condition holds; whether it did.
+    pub(crate) fn expire<Q>(&self, hash: KeyHash, key: &Q, life: Life, condition: ExpireIf) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut work = self.work();
+        let Some(inside) = reentrancy::enter() else {
+            return false;
+        };
+        let mut set = self.table.lock(&inside, hash);
+        let Some(way) = set.find(hash, key) else {
+            return false;
+        };
+        let (old, hard) = (set.entry(way).deadline(), set.hard_deadline(way));
+        if !self.is_live(old) {
+            return false;
+        }
+        let wanted = match life {
+            Life::For(ttl) => policy::in_time(&work.moment, ttl),
+            Life::Until(time) => policy::until(&work.moment, time),
+            Life::Default | Life::Forever | Life::Keep => NEVER,
+        };
+        if !allows(condition, hard, wanted) {
+            return false;
+        }
+        // Idle time goes on from the last access: a change of the TTL is none.
+        let deadlines = match set.ends(way) {
+            None => Deadlines {
+                effective: wanted,
+                ends: None,
+            },
+            Some(ends) => Ends {
+                hard: wanted,
+                ..ends
+            }
+            .into(),
+        };
+        self.set_deadlines(&mut set, way, deadlines);
+        let effective = deadlines.effective;
+        if !self.is_live(effective) {
+            self.take_out(&mut set, way, RemovalCause::Expired, &mut work);
+        }
+        drop(set);
+        self.have_swept();
+        true
+    }
+
+    /// Moves the deadline of an entry, and both ends of its life where they are kept.
+    pub(super) fn set_deadlines(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        deadlines: Deadlines,
+    ) {
+        if let Some(ends) = deadlines.ends {
+            set.move_ends(way, ends);
+        }
+        set.move_deadline(way, deadlines.effective);
+    }
+
+    /// Has the cache swept from now on, once it has given out a deadline.
+    #[inline]
+    pub(super) fn have_swept(&self) {
+        if !self.is_swept.load(Relaxed) && self.table.earliest() != NEVER {
+            self.start_sweeping();
+        }
+    }
+}
+
+fn allows(condition: ExpireIf, old: Deadline, wanted: Deadline) -> bool {
+    match condition {
+        ExpireIf::Always => true,
+        ExpireIf::NoTtl => old == NEVER,
+        ExpireIf::HasTtl => old != NEVER,
+        ExpireIf::Later => wanted > old,
+        ExpireIf::Sooner => wanted < old,
+    }
+}
+
+impl<K, V> Engine<K, V> {
+    #[cold]
+    fn start_sweeping(&self) {
+        if !self.is_swept.swap(true, Acquire) {
+            (self.policy.start_sweeping)(self);
+        }
+    }
+}
+
+impl<K, V> Sweep for Engine<K, V>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    fn interval(&self) -> Duration {
+        self.policy.sweep_interval
+    }
+
+    fn sweep_slice(&self) -> Swept {
+        let mut work = self.work();
+        let more = self.has_handles() && self.sweep_for(SLICE, &mut work);
+        let leftovers = work.outbox.into_leftovers();
+        if leftovers.is_empty() {
+            return Swept {
+                more,
+                aftermath: None,
+            };
+        }
+        let Some(engine) = self.me.upgrade() else {
+            return Swept {
+                more,
+                aftermath: None,
+            };
+        };
+        let finish = move || leftovers.finish(&engine.hub, engine.counters.as_ref());
+        Swept {
+            more,
+            aftermath: Some(Box::new(finish)),
+        }
+    }
+
+    fn needs_reaper(&self) -> bool {
+        std::mem::needs_drop::<(K, V)>() || self.hub.is_heard()
+    }
+}
+
+/// Registers an engine with the keeper. A function pointer in the policy, so that the write path
+/// needs no `'static` bounds.
+pub(crate) fn start_sweeping<K, V>(engine: &Engine<K, V>)
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let me: std::sync::Weak<dyn Sweep> = engine.me.clone();
+    register(&engine.clock, me, engine.policy.sweep_interval);
+}

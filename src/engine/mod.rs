@@ -1,0 +1,209 @@
+//! The engine of a cache: the table with its bounds, its clock, its policies and its listeners.
+//!
+//! The face ([`Cache`](crate::Cache)) hashes keys and converts; everything that takes a lock is
+//! here. One file for each kind of operation: reading, writing, making room, expiring, walking,
+//! loading, transactions.
+
+mod budget;
+mod expire;
+mod load;
+mod policy;
+mod read;
+mod room;
+mod transaction;
+mod walk;
+mod write;
+
+pub(crate) use budget::Budget;
+pub(crate) use expire::start_sweeping;
+pub(crate) use policy::Policy;
+pub use transaction::Transaction;
+
+use crate::event::{Hub, Outbox};
+use crate::hash::KeyHash;
+use crate::reentrancy;
+use crate::stats::{Count, Counters, Stats};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex};
+use crate::table::{Entry, Table};
+use crate::time::Clock;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::{Arc, Weak};
+
+pub(crate) struct Engine<K, V> {
+    table: Table<K, V>,
+    budget: Budget,
+    policy: Policy<K, V>,
+    clock: Clock,
+    counters: Option<Counters>,
+    pub(crate) hub: Hub<K, V>,
+    /// Held by who needs more room than one round of eviction gives, so that two such do not
+    /// starve each other.
+    making_room: Mutex<()>,
+    /// Where the search for expired entries goes on.
+    expiry_hand: AtomicUsize,
+    is_swept: AtomicBool,
+    /// The public handles. What the keeper holds does not count.
+    handles: AtomicUsize,
+    me: Weak<Self>,
+}
+
+impl<K, V> Engine<K, V>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    pub(crate) fn new(
+        expected_entries: usize,
+        budget: Budget,
+        policy: Policy<K, V>,
+        clock: Clock,
+        counters: Option<Counters>,
+        hub: Hub<K, V>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            table: Table::new(expected_entries),
+            budget,
+            policy,
+            clock,
+            counters,
+            hub,
+            making_room: Mutex::new(()),
+            expiry_hand: AtomicUsize::new(0),
+            is_swept: AtomicBool::new(false),
+            handles: AtomicUsize::new(1),
+            me: Weak::clone(me),
+        })
+    }
+}
+
+impl<K, V> Engine<K, V> {
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Bytes of the table for each entry of a well-filled cache: its slot, the share of slots
+    /// that are free, and of the set.
+    pub(crate) fn bytes_per_entry() -> u64 {
+        let slot = size_of::<Option<Entry<K, V>>>() as u64;
+        slot + slot / 16 + 8
+    }
+
+    #[inline]
+    pub(crate) fn count(&self, count: Count) {
+        if let Some(counters) = &self.counters {
+            counters.add(count, 1);
+        }
+    }
+
+    #[inline]
+    fn outbox(&self) -> Outbox<'_, K, V> {
+        Outbox::new(&self.hub, self.counters.as_ref())
+    }
+
+    /// Splits a set when there are too many entries for the sets there are.
+    #[inline]
+    pub(crate) fn grow(&self, hash_of: impl Fn(&K) -> KeyHash) {
+        if self.table.is_crowded(self.budget.entries.used()) {
+            self.table.split_next(&hash_of);
+        }
+    }
+
+    // ---- handles ----
+
+    pub(crate) fn add_handle(&self) {
+        self.handles.fetch_add(1, AcqRel);
+    }
+
+    /// Closes the cache with its last handle: values are dropped here, on the thread of the
+    /// handle, and not whenever the keeper lets go.
+    pub(crate) fn drop_handle(&self) {
+        if self.handles.fetch_sub(1, AcqRel) == 1 {
+            self.hub.close();
+            // Inside a closure of another cache no lock may be taken; the values then go with the
+            // engine itself.
+            if !reentrancy::is_inside() {
+                self.drop_all();
+            }
+        }
+    }
+
+    pub(crate) fn has_handles(&self) -> bool {
+        self.handles.load(Acquire) > 0
+    }
+
+    // ---- figures ----
+
+    /// About how many bytes the cache takes up.
+    pub(crate) fn memory(&self) -> u64 {
+        match &self.budget.memory {
+            Some(memory) => memory.used(),
+            None => self
+                .budget
+                .entries
+                .used()
+                .saturating_mul(self.budget.overhead),
+        }
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.budget.total_weight()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let counted = self
+            .counters
+            .as_ref()
+            .map(Counters::snapshot)
+            .unwrap_or_default();
+        let entries = self.budget.entries.used();
+        Stats {
+            entries,
+            weight: self.weight(),
+            memory: self.memory(),
+            ..counted
+        }
+    }
+
+    pub(crate) fn reset_stats(&self) {
+        if let Some(counters) = &self.counters {
+            counters.reset();
+        }
+    }
+
+    /// Checks every invariant while nobody else uses the cache.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    pub(crate) fn validate(&self, hash_of: &dyn Fn(&K) -> KeyHash)
+    where
+        K: Eq,
+    {
+        let Some(inside) = reentrancy::enter() else {
+            return;
+        };
+        let (entries, weight) = self.table.validate(&inside, hash_of);
+        assert_eq!(
+            entries,
+            self.budget.entries.used(),
+            "every entry is counted"
+        );
+        assert!(
+            entries <= self.budget.entries.max(),
+            "no more entries than the bound"
+        );
+        if let Some(gauge) = &self.budget.weight {
+            assert_eq!(weight, gauge.used(), "every weight is counted");
+            assert!(weight <= gauge.max(), "no more weight than the bound");
+        }
+        if let Some(gauge) = &self.budget.memory {
+            let weight = if self.policy.weigher.is_some() || self.budget.weight.is_some() {
+                weight
+            } else {
+                0
+            };
+            let memory = weight.saturating_add(entries.saturating_mul(self.budget.overhead));
+            assert_eq!(memory, gauge.used(), "every byte is counted");
+            assert!(memory <= gauge.max(), "no more memory than the bound");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What the builder settled: how long entries live, what they weigh, what a full cache does.
+
+use super::Engine;
+use crate::entry::{Expiry, Life, OnFull};
+use crate::table::Ends;
+use crate::time::{Deadline, Moment, NEVER, after, left};
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+
+pub(crate) struct Policy<K, V> {
+    pub(crate) time_to_live: Option<Duration>,
+    pub(crate) time_to_idle: Option<Duration>,
+    pub(crate) ttl_jitter: f64,
+    pub(crate) expiry: Option<Box<dyn Expiry<K, V>>>,
+    pub(crate) weigher: Option<Weigher<K, V>>,
+    pub(crate) on_full: OnFull,
+    pub(crate) sweep_interval: Duration,
+    pub(crate) lock_timeout: Duration,
+    /// Registers the cache with its keeper.
+    pub(crate) start_sweeping: fn(&Engine<K, V>),
+}
+
+impl<K, V> fmt::Debug for Policy<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").finish_non_exhaustive()
+    }
+}
+
+/// From this TTL on, a new deadline is reckoned from the kernel's tick clock, which costs a fifth
+/// and lets the entry expire at most a tick (1 to 10 ms) early.
+const COARSE_FROM: Duration = Duration::from_secs(1);
+
+/// A deadline that has passed on every clock.
+pub(crate) const PASSED: Deadline = 0;
+
+/// The deadline of an entry, and what it comes from where idle time counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    pub(crate) effective: Deadline,
+    pub(crate) ends: Option<Ends>,
+}
+
+impl From<Ends> for Deadlines {
+    fn from(ends: Ends) -> Self {
+        Self {
+            effective: ends.sooner(),
+            ends: Some(ends),
+        }
+    }
+}
+
+impl<K, V> Policy<K, V> {
+    #[inline]
+    pub(crate) fn weigh(&self, key: &K, value: &V) -> u64 {
+        self.weigher
+            .as_ref()
+            .map_or(1, |weigher| weigher(key, value))
+    }
+
+    /// Whether a read may move a deadline.
+    #[inline]
+    pub(crate) fn reads_move_deadlines(&self) -> bool {
+        self.time_to_idle.is_some() || self.expiry.is_some()
+    }
+
+    /// The deadlines of an entry that is written now. `replaced` is the hard deadline of the live
+    /// entry whose place it takes.
+    #[inline]
+    pub(crate) fn on_write(
+        &self,
+        moment: &Moment<'_>,
+        (key, value): (&K, &V),
+        life: Life,
+        replaced: Option<Deadline>,
+    ) -> Deadlines {
+        let hard = match (life, replaced) {
+            (Life::Keep, Some(deadline)) => deadline,
+            (Life::For(ttl), _) => in_time(moment, ttl),
+            (Life::Until(time), _) => until(moment, time),
+            (Life::Forever, _) => NEVER,
+            (Life::Default | Life::Keep, replaced) => self.default(moment, (key, value), replaced),
+        };
+        self.with_idle_time(moment, hard)
+    }
+
+    #[inline]
+    fn default(
+        &self,
+        moment: &Moment<'_>,
+        entry: (&K, &V),
+        replaced: Option<Deadline>,
+    ) -> Deadline {
+        let by_ttl = match self.time_to_live {
+            Some(ttl) => in_time(moment, self.jittered(ttl)),
+            None => NEVER,
+        };
+        match &self.expiry {
+            Some(expiry) => by_ttl.min(by_expiry(&**expiry, moment, entry, replaced)),
+            None => by_ttl,
+        }
+    }
+
+    fn jittered(&self, ttl: Duration) -> Duration {
+        if self.ttl_jitter == 0.0 {
+            return ttl;
+        }
+        // Longer than the clock can hold is not jittered but cut: the product could overflow.
+        ttl.min(Duration::from_nanos(NEVER))
+            .mul_f64(1.0 - self.ttl_jitter * fastrand::f64())
+    }
+
+    /// The deadlines of an entry that is accessed now and whose hard deadline is `hard`.
+    #[inline]
+    pub(crate) fn with_idle_time(&self, moment: &Moment<'_>, hard: Deadline) -> Deadlines {
+        match self.time_to_idle {
+            None => Deadlines {
+                effective: hard,
+                ends: None,
+            },
+            Some(idle) => Ends {
+                hard,
+                idle: in_time(moment, idle),
+            }
+            .into(),
+        }
+    }
+
+    /// The deadlines of an entry that is read now.
+    pub(crate) fn on_read(
+        &self,
+        moment: &Moment<'_>,
+        (key, value): (&K, &V),
+        hard: Deadline,
+    ) -> Deadlines {
+        let hard = match &self.expiry {
+            None => hard,
+            Some(expiry) => {
+                let now = moment.clock().now();
+                let before = left(hard, now);
+                let asked = expiry.expire_after_read(key, value, before);
+                if asked == before {
+                    hard
+                } else {
+                    asked.map_or(NEVER, |ttl| in_time(moment, ttl))
+                }
+            }
+        };
+        self.with_idle_time(moment, hard)
+    }
+}
+
+fn by_expiry<K, V>(
+    expiry: &dyn Expiry<K, V>,
+    moment: &Moment<'_>,
+    (key, value): (&K, &V),
+    replaced: Option<Deadline>,
+) -> Deadline {
+    let now = moment.clock().now();
+    let ttl = match replaced {
+        None => expiry.expire_after_create(key, value),
+        Some(deadline) => expiry.expire_after_update(key, value, left(deadline, now)),
+    };
+    ttl.map_or(NEVER, |ttl| in_time(moment, ttl))
+}
+
+/// The deadline `ttl` from now; one that has long passed for a `ttl` of zero.
+#[inline]
+pub(crate) fn in_time(moment: &Moment<'_>, ttl: Duration) -> Deadline {
+    if ttl >= COARSE_FROM {
+        return after(moment.coarse(), ttl);
+    }
+    if ttl.is_zero() {
+        PASSED
+    } else {
+        after(moment.clock().now(), ttl)
+    }
+}
+
+/// The deadline at a point in wall-clock time; one that has long passed for what is not ahead.
+pub(crate) fn until(moment: &Moment<'_>, time: SystemTime) -> Deadline {
+    let deadline = moment.clock().deadline_at(time);
+    if deadline <= moment.clock().now() {
+        PASSED
+    } else {
+        deadline
+    }
+}

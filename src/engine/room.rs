@@ -1,0 +1,299 @@
+//! Making room: who has to go when a new entry does not fit.
+//!
+//! What a thread frees it keeps ([`Held`]) and never offers to the counter, where another thread
+//! could take it. The order: what has expired, in the own set and then elsewhere; the own set's
+//! choice while it holds its share of the cache; the choice of another set that holds more than
+//! its share, taken by `try_write`; the own set's choice in any case. Where all of that fails
+//! because everything is locked by others, the thread lets go of its set and waits for one set
+//! after the other, holding none.
+
+use super::Engine;
+use super::budget::{Budget, Gauge, Room};
+use crate::entry::OnFull;
+use crate::event::{Outbox, RemovalCause};
+use crate::reentrancy;
+use crate::sync::yield_now;
+use crate::table::Locked;
+use crate::time::Moment;
+
+/// Room that a thread has reserved or freed and not used yet. Dropping it gives it back.
+pub(super) struct Held<'b> {
+    budget: &'b Budget,
+    room: Room,
+}
+
+impl<'b> Held<'b> {
+    #[inline]
+    pub(super) fn nothing(budget: &'b Budget) -> Self {
+        Self {
+            budget,
+            room: Room::NONE,
+        }
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, room: Room) {
+        self.room = self.room.plus(room);
+    }
+
+    /// Hands room over to an entry.
+    #[inline]
+    pub(super) fn spend(&mut self, room: Room) {
+        debug_assert!(self.room.covers(room));
+        self.room = room.missing(self.room);
+    }
+
+    /// Passes everything on.
+    pub(super) fn take(&mut self) -> Room {
+        std::mem::replace(&mut self.room, Room::NONE)
+    }
+
+    /// Gives everything back.
+    pub(super) fn release(&mut self) {
+        let room = self.take();
+        if room != Room::NONE {
+            self.budget.give(room);
+        }
+    }
+
+    /// Whether there is enough, after a look at what is free.
+    #[inline]
+    pub(super) fn reaches(&mut self, need: Room) -> bool {
+        let missing = self.room.missing(need);
+        if missing == Room::NONE {
+            return true;
+        }
+        let taken = self.budget.try_take(missing);
+        if taken {
+            self.add(missing);
+        }
+        taken
+    }
+}
+
+impl Drop for Held<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// What one call holds and leaves to do, for as long as it runs. Declared before the locks are
+/// taken, so that it ends after they are released.
+pub(super) struct Work<'e, K, V> {
+    pub(super) held: Held<'e>,
+    pub(super) outbox: Outbox<'e, K, V>,
+    pub(super) moment: Moment<'e>,
+}
+
+/// What came of making room with a set locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    Enough,
+    /// The cache is full and does not evict.
+    Refused,
+    /// Everything that could go is locked by others.
+    NothingInReach,
+}
+
+/// Other sets are asked for more than their share before any of them is asked for anything.
+const CHOOSY: usize = 8;
+
+/// Attempts of who cannot let go of its locks.
+const PATIENCE: usize = 1000;
+
+impl<K, V> Engine<K, V> {
+    #[inline]
+    pub(super) fn work(&self) -> Work<'_, K, V> {
+        Work {
+            held: Held::nothing(&self.budget),
+            outbox: self.outbox(),
+            moment: self.clock.moment(),
+        }
+    }
+
+    /// Gets `need` into `held`, with the own set locked.
+    #[inline]
+    pub(super) fn make_room(
+        &self,
+        own: &mut Locked<'_, K, V>,
+        need: Room,
+        work: &mut Work<'_, K, V>,
+    ) -> Made {
+        if work.held.reaches(need) {
+            return Made::Enough;
+        }
+        self.make_room_in_full_cache(own, need, work)
+    }
+
+    fn make_room_in_full_cache(
+        &self,
+        own: &mut Locked<'_, K, V>,
+        need: Room,
+        work: &mut Work<'_, K, V>,
+    ) -> Made {
+        if work.moment.has_passed(self.table.earliest()) {
+            self.clear_expired_for(own, work, |held| held.reaches(need));
+            if work.held.reaches(need) {
+                return Made::Enough;
+            }
+        }
+        if self.policy.on_full == OnFull::Reject {
+            return Made::Refused;
+        }
+        while self.evict_one(own, work) {
+            if work.held.reaches(need) {
+                return Made::Enough;
+            }
+        }
+        Made::NothingInReach
+    }
+
+    /// As [`make_room`](Self::make_room), for who cannot let go of the set and come back.
+    pub(super) fn make_room_patiently(
+        &self,
+        own: &mut Locked<'_, K, V>,
+        need: Room,
+        work: &mut Work<'_, K, V>,
+    ) -> Made {
+        for _ in 0..PATIENCE {
+            match self.make_room(own, need, work) {
+                Made::NothingInReach => yield_now(),
+                settled => return settled,
+            }
+        }
+        Made::NothingInReach
+    }
+
+    /// As [`make_room`](Self::make_room), with several sets locked: where nothing else is in
+    /// reach, the others of them have to give.
+    pub(super) fn make_room_among(
+        &self,
+        locks: &mut [Locked<'_, K, V>],
+        own: usize,
+        need: Room,
+        work: &mut Work<'_, K, V>,
+    ) {
+        if self.make_room(&mut locks[own], need, work) != Made::NothingInReach {
+            return;
+        }
+        for set in locks {
+            while !work.held.reaches(need) && self.evict_from(set, work) {}
+        }
+    }
+
+    fn evict_one(&self, own: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) -> bool {
+        let holds_share = self.holds_share(own);
+        if holds_share && self.evict_from(own, work) {
+            return true;
+        }
+        self.evict_elsewhere(work) || (!holds_share && self.evict_from(own, work))
+    }
+
+    /// Whether a set has at least nine tenths of the entries that its part of the hashes would
+    /// have if all parts had equally many. Evicting in the own set touches no other, so a set that
+    /// is only a little under its share does that; one that is well under grows at the cost of
+    /// others, and after a while none is.
+    fn holds_share(&self, set: &Locked<'_, K, V>) -> bool {
+        let total = self.budget.entries.used();
+        let entries = (set.len() as u64) << set.depth();
+        entries >= total - total / 10
+    }
+
+    pub(super) fn evict_from(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) -> bool {
+        let Some(way) = set.victim() else {
+            return false;
+        };
+        self.take_out(set, way, RemovalCause::Capacity, work);
+        true
+    }
+
+    /// Takes an entry out of its set for a reason; nobody gets it but who listens.
+    pub(super) fn take_out(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        cause: RemovalCause,
+        work: &mut Work<'_, K, V>,
+    ) {
+        let item = set.take(way);
+        work.held.add(self.budget.cost(item.weight));
+        work.outbox
+            .removed(item.fingerprint, item.key, item.value, cause);
+    }
+
+    fn evict_elsewhere(&self, work: &mut Work<'_, K, V>) -> bool {
+        let sets = self.table.sets();
+        let start = self.table.turn_hand();
+        (0..sets).any(|step| {
+            let index = (start + step) % sets;
+            let Some(mut set) = self.table.try_lock_index(index) else {
+                return false;
+            };
+            (step >= CHOOSY || self.holds_share(&set)) && self.evict_from(&mut set, work)
+        })
+    }
+
+    /// Gets `need` into `held` with no set locked, and waits for as long as that takes.
+    ///
+    /// One thread at a time: it keeps everything it frees, so each round brings it nearer, and
+    /// others that wait for room here hold none.
+    #[cold]
+    pub(super) fn make_room_unlocked(&self, need: Room, work: &mut Work<'_, K, V>) {
+        work.held.release();
+        work.moment.pass();
+        let _turn = self.making_room.lock();
+        while self.budget.could_fit(need) && !work.held.reaches(need) {
+            let mut next = self.table.turn_hand();
+            while let Some(after) = self.take_from(next, work) {
+                if work.held.reaches(need) {
+                    return;
+                }
+                next = after;
+            }
+            yield_now();
+        }
+    }
+
+    /// Has the set at or after `from` give up one entry; where to go on.
+    fn take_from(&self, from: usize, work: &mut Work<'_, K, V>) -> Option<usize> {
+        let inside = reentrancy::enter()?;
+        let mut set = self.table.lock_next(&inside, from)?;
+        self.evict_from(&mut set, work);
+        Some(set.index() + 1)
+    }
+
+    /// Changes a bound, and evicts until it holds: first what has expired.
+    pub(crate) fn rebound(&self, gauge: &Gauge, max: u64) {
+        if !reentrancy::check() {
+            return;
+        }
+        gauge.set_max(max);
+        if self.budget.is_over() {
+            self.sweep_all();
+        }
+        while self.budget.is_over() {
+            let mut next = 0;
+            while let Some(after) = self.shed(next) {
+                next = after;
+            }
+            yield_now();
+        }
+    }
+
+    /// Has a set evict down to its share of what is allowed; where to go on.
+    fn shed(&self, from: usize) -> Option<usize> {
+        let mut work = self.work();
+        let inside = reentrancy::enter()?;
+        let mut set = self.table.lock_next(&inside, from)?;
+        let share = (self.budget.entries.max() >> set.depth()) as usize;
+        // At least one, so that the last few over the bound go too.
+        let mut surplus = set.len().saturating_sub(share).max(1);
+        while surplus > 0 && self.budget.is_over() && self.evict_from(&mut set, &mut work) {
+            surplus -= 1;
+            work.held.release();
+        }
+        set.shrink();
+        self.budget.is_over().then_some(set.index() + 1)
+    }
+}

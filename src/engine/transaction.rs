@@ -1,0 +1,413 @@
+//! Several keys changed as one.
+
+use super::Engine;
+use super::budget::Room;
+use super::policy::{Deadlines, PASSED};
+use super::room::{Held, Work};
+use super::write::{Patience, Pending, Stored};
+use crate::entry::{Life, OnFull, Refused};
+use crate::event::RemovalCause;
+use crate::hash::KeyHash;
+use crate::reentrancy;
+use crate::stats::Count;
+use crate::table::Locked;
+use equivalent::Equivalent;
+use std::fmt;
+use std::hash::Hash;
+use std::time::Duration;
+
+/// The view that the closure of [`Cache::transaction`](crate::Cache::transaction) has of its keys.
+///
+/// It sees its own changes. Nobody else sees them before the closure has returned `Ok`, and then
+/// all at once.
+pub struct Transaction<'t, K, V> {
+    engine: &'t Engine<K, V>,
+    keys: &'t [K],
+    hashes: &'t [KeyHash],
+    locks: &'t [Locked<'t, K, V>],
+    staged: &'t mut [Staged<V>],
+    /// What was staged and staged anew; dropped with the locks released.
+    overwritten: &'t mut Vec<Staged<V>>,
+    /// What a cache that rejects has set aside for the values staged.
+    held: Held<'t>,
+}
+
+/// What a transaction has done to a key so far.
+enum Staged<V> {
+    Untouched,
+    Put(V, Life, u64),
+    Removed,
+}
+
+impl<K, V> fmt::Debug for Transaction<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("keys", &self.keys.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K: Hash + Eq, V> Transaction<'_, K, V> {
+    /// The value of a key as it is, with what this transaction has done to it.
+    ///
+    /// # Panics
+    /// If the key is none of the transaction's.
+    pub fn get<Q>(&self, key: &Q) -> Option<&V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let index = self.index_of(key);
+        match &self.staged[index] {
+            Staged::Put(value, ..) => Some(value),
+            Staged::Removed => None,
+            Staged::Untouched => self.stored(index),
+        }
+    }
+
+    /// Stores a value under one of the keys, with the TTL that an insertion would give it.
+    ///
+    /// # Errors
+    /// [`Refused`] gives the value back when it can never fit, or when the cache is full and
+    /// rejects. The transaction goes on; return the error to undo all of it.
+    ///
+    /// # Panics
+    /// If the key is none of the transaction's.
+    pub fn insert(&mut self, key: &K, value: V) -> Result<(), Refused<V>> {
+        self.put(key, value, Life::Default)
+    }
+
+    /// As [`insert`](Self::insert), with a TTL of its own.
+    ///
+    /// # Errors
+    /// As for `insert`.
+    ///
+    /// # Panics
+    /// If the key is none of the transaction's.
+    pub fn insert_with_ttl(&mut self, key: &K, value: V, ttl: Duration) -> Result<(), Refused<V>> {
+        self.put(key, value, Life::For(ttl))
+    }
+
+    /// As [`insert`](Self::insert), leaving the deadline as it is.
+    ///
+    /// # Errors
+    /// As for `insert`.
+    ///
+    /// # Panics
+    /// If the key is none of the transaction's.
+    pub fn insert_keep_ttl(&mut self, key: &K, value: V) -> Result<(), Refused<V>> {
+        self.put(key, value, Life::Keep)
+    }
+
+    /// Removes the value of a key; whether there was one.
+    ///
+    /// # Panics
+    /// If the key is none of the transaction's.
+    pub fn remove<Q>(&mut self, key: &Q) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let index = self.index_of(key);
+        let had = self.get(key).is_some();
+        self.stage(index, Staged::Removed);
+        had
+    }
+
+    fn put(&mut self, key: &K, value: V, life: Life) -> Result<(), Refused<V>> {
+        let index = self.index_of(key);
+        let weight = self.engine.policy.weigh(key, &value);
+        if !self.fits(index, weight) {
+            self.engine.count(Count::Refusals);
+            return Err(Refused(value));
+        }
+        self.stage(index, Staged::Put(value, life, weight));
+        Ok(())
+    }
+
+    /// Stages a change. A value that was staged before is kept until the locks are released.
+    fn stage(&mut self, index: usize, staged: Staged<V>) {
+        let before = std::mem::replace(&mut self.staged[index], staged);
+        self.overwritten.push(before);
+    }
+
+    /// Whether everything staged, with a value of `weight` at `index`, fits. A cache that does not
+    /// evict takes the room at once: at the commit it is too late to refuse.
+    fn fits(&mut self, index: usize, weight: u64) -> bool {
+        let budget = &self.engine.budget;
+        let (mut needs, mut has) = (Room::NONE, Room::NONE);
+        for (other, staged) in self.staged.iter().enumerate() {
+            let put = match staged {
+                _ if other == index => Some(weight),
+                Staged::Put(_, _, weight) => Some(*weight),
+                Staged::Removed => None,
+                Staged::Untouched => continue,
+            };
+            needs = needs.plus(put.map_or(Room::NONE, |weight| budget.cost(weight)));
+            let stored = self
+                .way(other)
+                .map(|(set, way)| self.locks[set].weight(way));
+            has = has.plus(stored.map_or(Room::NONE, |weight| budget.cost(weight)));
+        }
+        if !budget.could_fit(needs) {
+            return false;
+        }
+        if self.engine.policy.on_full == OnFull::Evict {
+            return true;
+        }
+        self.held.reaches(has.missing(needs))
+    }
+
+    fn index_of<Q>(&self, key: &Q) -> usize
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let index = self.keys.iter().position(|own| key.equivalent(own));
+        index.expect("a transaction reads and writes only the keys it was given")
+    }
+
+    fn stored(&self, index: usize) -> Option<&V> {
+        let (set, way) = self.way(index)?;
+        let entry = self.locks[set].entry(way);
+        self.engine
+            .is_live(entry.deadline())
+            .then_some(&entry.value)
+    }
+
+    fn way(&self, index: usize) -> Option<(usize, usize)> {
+        if self.locks.is_empty() {
+            return None;
+        }
+        let set = set_of(self.locks, self.hashes[index]);
+        Some((
+            set,
+            self.locks[set].find(self.hashes[index], &self.keys[index])?,
+        ))
+    }
+}
+
+fn set_of<K, V>(locks: &[Locked<'_, K, V>], hash: KeyHash) -> usize {
+    let of_hash = |set: &Locked<'_, K, V>| set.route(hash, set.index()).is_none();
+    locks
+        .iter()
+        .position(of_hash)
+        .expect("the sets of all keys are locked")
+}
+
+impl<K, V> Engine<K, V>
+where
+    K: Hash + Eq + Clone,
+{
+    /// Runs `f` with the sets of all keys locked, and applies what it did if it returns `Ok`.
+    pub(crate) fn transaction<R, E>(
+        &self,
+        keys: &[K],
+        hashes: &[KeyHash],
+        f: impl FnOnce(&mut Transaction<'_, K, V>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        if !reentrancy::check() {
+            return self.rehearse(keys, hashes, f);
+        }
+        if self.policy.on_full == OnFull::Reject {
+            // With the locks held it is too late to clear what has expired.
+            self.sweep_all();
+        }
+        // Declared before the locks, so dropped after them: all that may run code of the user's.
+        let mut work = self.work();
+        let mut staged: Vec<_> = keys.iter().map(|_| Staged::Untouched).collect();
+        let mut overwritten = Vec::new();
+        let mut changes = Vec::with_capacity(keys.len());
+        let owned = keys.to_vec();
+        let inside =
+            reentrancy::enter().expect("no transaction starts while a closure of a cache unwinds");
+        let mut locks = self.table.lock_all(&inside, hashes);
+        let result = {
+            let held = Held::nothing(&self.budget);
+            let mut view = Transaction {
+                engine: self,
+                keys,
+                hashes,
+                locks: &locks,
+                staged: &mut staged,
+                overwritten: &mut overwritten,
+                held,
+            };
+            let result = f(&mut view)?;
+            work.held.add(view.held.take());
+            result
+        };
+        self.clear_expired_in(&mut locks, &mut work);
+        self.prepare(owned, hashes, staged, &mut locks, &mut changes, &mut work);
+        self.apply(changes, &mut locks, &mut work);
+        drop(locks);
+        self.have_swept();
+        Ok(result)
+    }
+
+    /// Clears what has expired in the sets of a transaction, so that it makes room before anything
+    /// that lives has to.
+    fn clear_expired_in(&self, locks: &mut [Locked<'_, K, V>], work: &mut Work<'_, K, V>) {
+        for set in locks {
+            if work.moment.has_passed(set.hint()) {
+                self.clear_expired(set, self.clock.now(), work);
+            }
+        }
+    }
+
+    /// Runs `f` on nothing and forgets what it did: the thread unwinds out of a closure of a cache,
+    /// where no lock can be taken, and a second panic would abort the process.
+    fn rehearse<R, E>(
+        &self,
+        keys: &[K],
+        hashes: &[KeyHash],
+        f: impl FnOnce(&mut Transaction<'_, K, V>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut staged: Vec<_> = keys.iter().map(|_| Staged::Untouched).collect();
+        let mut overwritten = Vec::new();
+        let held = Held::nothing(&self.budget);
+        f(&mut Transaction {
+            engine: self,
+            keys,
+            hashes,
+            locks: &[],
+            staged: &mut staged,
+            overwritten: &mut overwritten,
+            held,
+        })
+    }
+
+    /// Everything of the commit that may run code of the user's, so may panic: no value is changed
+    /// yet, though loads of the keys are overtaken.
+    fn prepare(
+        &self,
+        keys: Vec<K>,
+        hashes: &[KeyHash],
+        staged: Vec<Staged<V>>,
+        locks: &mut [Locked<'_, K, V>],
+        changes: &mut Vec<Change<K, V>>,
+        work: &mut Work<'_, K, V>,
+    ) {
+        for ((key, hash), staged) in keys.into_iter().zip(hashes).zip(staged) {
+            let set = set_of(locks, *hash);
+            let locked = &mut locks[set];
+            let (value, life, weight) = match staged {
+                Staged::Untouched => continue,
+                Staged::Removed => {
+                    let live = self.find_live(locked, *hash, &key, work);
+                    self.overtake(locked, *hash, &key, work);
+                    changes.extend(live.map(|way| Change::Remove { set, way }));
+                    work.outbox.discard_key(key);
+                    continue;
+                }
+                Staged::Put(value, life, weight) => (value, life, weight),
+            };
+            let live = self.find_live(locked, *hash, &key, work);
+            let pending = Pending {
+                hash: *hash,
+                key,
+                value,
+                weight,
+            };
+            let deadlines = self.deadlines(locked, &pending, live, life, &work.moment);
+            self.overtake(locked, *hash, &pending.key, work);
+            changes.push(Change::Store {
+                set,
+                live,
+                pending,
+                deadlines,
+            });
+        }
+    }
+
+    /// Applies all changes. What finds no room even now leaves as if evicted at once: a cache may
+    /// evict at any time, but it never keeps the value that was to be overwritten.
+    fn apply(
+        &self,
+        changes: Vec<Change<K, V>>,
+        locks: &mut [Locked<'_, K, V>],
+        work: &mut Work<'_, K, V>,
+    ) {
+        // Removals first, for the room they leave. None of the entries concerned may be evicted
+        // for another before all is done.
+        let (removals, stores): (Vec<_>, Vec<_>) = changes
+            .into_iter()
+            .partition(|change| matches!(change, Change::Remove { .. }));
+        let mut pinned: Vec<_> = stores.iter().filter_map(Change::place).collect();
+        for (set, way) in &pinned {
+            locks[*set].entry(*way).pin();
+        }
+        for change in removals.into_iter().chain(stores) {
+            match change {
+                Change::Remove { set, way } => {
+                    self.take_out(&mut locks[set], way, RemovalCause::Explicit, work)
+                }
+                Change::Store {
+                    set,
+                    live,
+                    pending,
+                    deadlines,
+                } => {
+                    if deadlines.effective != PASSED {
+                        let need = self.need(&locks[set], pending.weight, live);
+                        self.make_room_among(locks, set, need, work);
+                    }
+                    let locked = &mut locks[set];
+                    let stored = self.store(locked, pending, live, deadlines, Patience::Some, work);
+                    let placed = settle(stored, live, work);
+                    if let Some(entry) = placed.and_then(|way| locked.get(way)) {
+                        entry.pin();
+                        pinned.extend(placed.map(|way| (set, way)));
+                    }
+                }
+            }
+        }
+        for (set, way) in pinned {
+            locks[set].get(way).inspect(|entry| entry.unpin());
+        }
+    }
+}
+
+/// One change of a transaction, ready to be made.
+enum Change<K, V> {
+    Remove {
+        set: usize,
+        way: usize,
+    },
+    Store {
+        set: usize,
+        live: Option<usize>,
+        pending: Pending<K, V>,
+        deadlines: Deadlines,
+    },
+}
+
+impl<K, V> Change<K, V> {
+    /// The entry that is there already.
+    fn place(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Remove { .. } => None,
+            Self::Store { set, live, .. } => live.map(|way| (*set, way)),
+        }
+    }
+}
+
+/// Puts aside what a store left over; the way that holds the new value, if any does.
+fn settle<K, V>(
+    stored: Stored<K, V>,
+    live: Option<usize>,
+    work: &mut Work<'_, K, V>,
+) -> Option<usize> {
+    match stored {
+        Stored::Inserted(way) => way,
+        Stored::Replaced(old) => {
+            work.outbox.discard_value(old);
+            live
+        }
+        Stored::Kept(value) | Stored::Refused(value) => {
+            work.outbox.discard_value(value);
+            None
+        }
+        Stored::Again(pending, _) => {
+            work.outbox.discard(pending.key, pending.value);
+            None
+        }
+    }
+}

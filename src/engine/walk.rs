@@ -1,0 +1,163 @@
+//! Going through all entries: iteration, scanning, filtering, clearing.
+
+use super::Engine;
+use crate::event::RemovalCause;
+use crate::hash::KeyHash;
+use crate::reentrancy;
+use crate::table::Entry;
+
+impl<K, V> Engine<K, V> {
+    /// Collects from the live entries of the set at `position`; where to go on, if anywhere.
+    pub(crate) fn collect_set<T>(
+        &self,
+        position: u64,
+        mut collect: impl FnMut(&K, &V) -> T,
+    ) -> (Vec<T>, Option<u64>) {
+        let Some(inside) = reentrancy::enter() else {
+            return (Vec::new(), None);
+        };
+        let of_set = self.table.at_position(&inside, position, |ways, next| {
+            let live = ways
+                .iter()
+                .filter(|(_, entry)| self.is_live(entry.deadline()));
+            let items = live
+                .map(|(_, entry)| collect(&entry.key, &entry.value))
+                .collect();
+            (items, next)
+        });
+        of_set.unwrap_or_else(|| (Vec::new(), self.table.skip_unused(position)))
+    }
+
+    /// At least `count` entries from `position` on, as long as there are any, each set cut where
+    /// the count is reached; entries with equal hashes stay together.
+    pub(crate) fn scan<T>(
+        &self,
+        position: u64,
+        count: usize,
+        hash_of: &dyn Fn(&K) -> KeyHash,
+        mut collect: impl FnMut(&K, &V) -> T,
+    ) -> (Vec<T>, Option<u64>) {
+        let mut found = Vec::new();
+        let mut next = Some(position);
+        while let Some(position) = next
+            && found.len() < count
+        {
+            let of_entry = |key: &K, value: &V| (hash_of(key).position(), collect(key, value));
+            let (mut entries, after) = self.collect_set(position, of_entry);
+            entries.retain(|(at, _)| *at >= position);
+            entries.sort_by_key(|(at, _)| *at);
+            let wanted = count - found.len();
+            next = match cut(&entries, wanted) {
+                None => after,
+                Some(end) => {
+                    let resume = entries[end].0;
+                    entries.truncate(end);
+                    Some(resume)
+                }
+            };
+            found.extend(entries.into_iter().map(|(_, entry)| entry));
+        }
+        (found, next)
+    }
+
+    /// Removes every live entry for which `keep` says no, set by set, and whatever has expired.
+    pub(crate) fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
+        let mut next = 0;
+        while reentrancy::check()
+            && let Some(after) = self.retain_in_set(next, &mut keep)
+        {
+            next = after;
+        }
+    }
+
+    fn retain_in_set(&self, from: usize, keep: &mut impl FnMut(&K, &V) -> bool) -> Option<usize> {
+        let mut work = self.work();
+        let inside = reentrancy::enter()?;
+        let mut set = self.table.lock_next(&inside, from)?;
+        work.outbox.discard_loads(set.overtake_all());
+        for way in 0..set.width() {
+            let cause = match set.get(way) {
+                None => continue,
+                Some(entry) if !self.is_live(entry.deadline()) => RemovalCause::Expired,
+                Some(entry) if keep(&entry.key, &entry.value) => continue,
+                Some(_) => RemovalCause::Explicit,
+            };
+            self.take_out(&mut set, way, cause, &mut work);
+        }
+        set.refresh_hint();
+        set.shrink_if_sparse();
+        Some(set.index() + 1)
+    }
+
+    /// Empties the table without telling anybody, when the cache is closed.
+    pub(super) fn drop_all(&self) {
+        let mut next = 0;
+        while let Some(after) = self.drop_set(next) {
+            next = after;
+        }
+    }
+
+    fn drop_set(&self, from: usize) -> Option<usize> {
+        let mut work = self.work();
+        let inside = reentrancy::enter()?;
+        let mut set = self.table.lock_next(&inside, from)?;
+        work.outbox.discard_loads(set.overtake_all());
+        for way in 0..set.width() {
+            if set.get(way).is_some() {
+                let item = set.take(way);
+                work.held.add(self.budget.cost(item.weight));
+                work.outbox.discard(item.key, item.value);
+            }
+        }
+        set.refresh_hint();
+        set.shrink();
+        Some(set.index() + 1)
+    }
+
+    /// A live entry chosen at random: a random set, and a random entry in it. Entries of sets that
+    /// hold fewer are a little likelier.
+    pub(crate) fn random<T>(&self, mut f: impl FnMut(&Entry<K, V>) -> T) -> Option<T> {
+        let at_random = (0..RANDOM_TRIES).find_map(|_| self.random_from(fastrand::u64(..), &mut f));
+        // A table with hardly anything in it is walked, from a random place round to it again.
+        let start = fastrand::u64(..);
+        at_random
+            .or_else(|| self.first_from(start, &mut f))
+            .or_else(|| self.first_from(0, &mut f))
+    }
+
+    /// An entry of the first set at or after `position` that has any.
+    fn first_from<T>(&self, position: u64, f: &mut impl FnMut(&Entry<K, V>) -> T) -> Option<T> {
+        let mut next = Some(position);
+        while let Some(position) = next {
+            if let Some(found) = self.random_from(position, f) {
+                return Some(found);
+            }
+            next = self.collect_set(position, |_, _| ()).1;
+        }
+        None
+    }
+
+    fn random_from<T>(&self, position: u64, f: &mut impl FnMut(&Entry<K, V>) -> T) -> Option<T> {
+        let inside = reentrancy::enter()?;
+        let of_set = self.table.at_position(&inside, position, |ways, _| {
+            let live = || {
+                ways.iter()
+                    .filter(|(_, entry)| self.is_live(entry.deadline()))
+            };
+            let (_, entry) = live().nth(fastrand::usize(..live().count().max(1)))?;
+            Some(f(entry))
+        });
+        of_set.flatten()
+    }
+}
+
+/// Sets that are tried at random before the rest of the table is walked.
+const RANDOM_TRIES: usize = 16;
+
+/// Where to cut sorted entries so that at least `wanted` are before the cut and equal positions
+/// stay together; `None` when nothing is left after it.
+fn cut<T>(entries: &[(u64, T)], wanted: usize) -> Option<usize> {
+    let last = entries.get(wanted.checked_sub(1)?)?.0;
+    let end = entries.partition_point(|(position, _)| *position <= last);
+    (end < entries.len()).then_some(end)
+}

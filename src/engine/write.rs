@@ -1,0 +1,497 @@
+//! Storing, changing and removing entries.
+
+use super::Engine;
+use super::budget::Room;
+use super::policy::{Deadlines, PASSED};
+use super::room::{Made, Work};
+use crate::entry::{Insert, InsertOptions, Life, OnFull, OnlyIf, Op, Outcome};
+use crate::event::RemovalCause;
+use crate::hash::KeyHash;
+use crate::load::Flight;
+use crate::reentrancy;
+use crate::stats::Count;
+use crate::table::{Item, Locked};
+use crate::time::Moment;
+use equivalent::Equivalent;
+use std::hash::Hash;
+use std::mem;
+use std::sync::Arc;
+
+/// A value on its way into the cache.
+pub(super) struct Pending<K, V> {
+    pub(super) hash: KeyHash,
+    pub(super) key: K,
+    pub(super) value: V,
+    pub(super) weight: u64,
+}
+
+/// What storing with the set locked came to.
+pub(super) enum Stored<K, V> {
+    /// As a new entry, in this way; in none if its time was up as it came.
+    Inserted(Option<usize>),
+    /// In the place of this value.
+    Replaced(V),
+    /// Not, since the condition did not hold.
+    Kept(V),
+    Refused(V),
+    /// Not, and the set has to be let go: nothing that could make room is in reach.
+    Again(Pending<K, V>, Room),
+}
+
+/// How far a call goes to make room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// The caller can let go of the set and try again.
+    None,
+    /// It cannot: what does not fit after many attempts is refused.
+    Some,
+}
+
+impl<K, V> Engine<K, V>
+where
+    K: Hash + Eq,
+{
+    /// Stores a value. With a `flight`, only while its load has not been overtaken.
+    pub(crate) fn insert(
+        &self,
+        hash: KeyHash,
+        key: K,
+        value: V,
+        options: InsertOptions,
+        flight: Option<&Arc<Flight<V>>>,
+    ) -> Insert<V> {
+        if !reentrancy::check() {
+            return Insert::Refused(value);
+        }
+        let weight = self.policy.weigh(&key, &value);
+        let mut pending = Pending {
+            hash,
+            key,
+            value,
+            weight,
+        };
+        if self.policy.on_full == OnFull::Reject && self.clock.has_passed(self.table.earliest()) {
+            // With the set locked, what others hold locked would have to be passed over.
+            self.sweep_all();
+        }
+        let mut work = self.work();
+        let done = loop {
+            let Some(inside) = reentrancy::enter() else {
+                return Insert::Refused(pending.value);
+            };
+            let mut set = self.table.lock(&inside, hash);
+            let stored = self.attempt(&mut set, pending, options, flight, &mut work);
+            drop(set);
+            drop(inside);
+            match stored {
+                Stored::Inserted(_) => break Insert::Inserted,
+                Stored::Replaced(old) => break Insert::Replaced(old),
+                Stored::Kept(value) => break Insert::Kept(value),
+                Stored::Refused(value) => break Insert::Refused(value),
+                Stored::Again(back, need) => {
+                    pending = back;
+                    self.make_room_unlocked(need, &mut work);
+                }
+            }
+        };
+        self.have_swept();
+        done
+    }
+
+    #[inline]
+    fn attempt(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        pending: Pending<K, V>,
+        options: InsertOptions,
+        flight: Option<&Arc<Flight<V>>>,
+        work: &mut Work<'_, K, V>,
+    ) -> Stored<K, V> {
+        if flight.is_some_and(|flight| !set.is_under_way(flight)) {
+            work.outbox.count(Count::DiscardedLoads);
+            return keep(pending, work);
+        }
+        let live = self.find_live(set, pending.hash, &pending.key, work);
+        let allowed = match options.only_if {
+            OnlyIf::Always => true,
+            OnlyIf::Absent => live.is_none(),
+            OnlyIf::Present => live.is_some(),
+        };
+        if !allowed {
+            return keep(pending, work);
+        }
+        let deadlines = self.deadlines(set, &pending, live, options.life, &work.moment);
+        if flight.is_none() {
+            self.overtake(set, pending.hash, &pending.key, work);
+        }
+        let stored = self.store(set, pending, live, deadlines, Patience::None, work);
+        if let Some(flight) = flight
+            && !matches!(stored, Stored::Again(..))
+        {
+            work.outbox.discard_load(set.end_load(flight));
+        }
+        stored
+    }
+
+    /// The deadlines of a value that is about to be stored.
+    pub(super) fn deadlines(
+        &self,
+        set: &Locked<'_, K, V>,
+        pending: &Pending<K, V>,
+        live: Option<usize>,
+        life: Life,
+        moment: &Moment<'_>,
+    ) -> Deadlines {
+        let replaced = live.map(|way| set.hard_deadline(way));
+        self.policy
+            .on_write(moment, (&pending.key, &pending.value), life, replaced)
+    }
+
+    /// Overtakes the load of a key.
+    #[inline]
+    pub(super) fn overtake<Q>(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        hash: KeyHash,
+        key: &Q,
+        work: &mut Work<'_, K, V>,
+    ) where
+        Q: Equivalent<K> + ?Sized,
+    {
+        work.outbox.discard_load(set.overtake(hash, key));
+    }
+
+    /// The way of a live entry. An expired one is removed on the way, so that its end is told
+    /// before whatever replaces it.
+    #[inline]
+    pub(super) fn find_live<Q>(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        hash: KeyHash,
+        key: &Q,
+        work: &mut Work<'_, K, V>,
+    ) -> Option<usize>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let way = set.find(hash, key)?;
+        if !work.moment.has_passed(set.entry(way).deadline()) {
+            return Some(way);
+        }
+        self.take_out(set, way, RemovalCause::Expired, work);
+        None
+    }
+
+    /// Stores a value with its set locked, in the place of the live entry `live` or as a new one.
+    ///
+    /// Runs no code of the user's but the `Clone` of what is told to listeners, so what begins
+    /// here is done whole.
+    #[inline]
+    pub(super) fn store(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        pending: Pending<K, V>,
+        live: Option<usize>,
+        deadlines: Deadlines,
+        patience: Patience,
+        work: &mut Work<'_, K, V>,
+    ) -> Stored<K, V> {
+        if deadlines.effective == PASSED {
+            return self.store_expired(set, pending, live, work);
+        }
+        match self.make_room_for(set, pending.weight, live, patience, work) {
+            Made::Enough => {}
+            Made::NothingInReach if patience == Patience::None => {
+                let need = self.budget.cost(pending.weight);
+                return Stored::Again(pending, need);
+            }
+            Made::Refused | Made::NothingInReach => return self.refuse(set, pending, live, work),
+        }
+        match live {
+            Some(way) => Stored::Replaced(self.replace(set, way, pending, deadlines, work)),
+            None => Stored::Inserted(Some(self.place(set, pending, deadlines, work))),
+        }
+    }
+
+    /// What a new value needs beyond what the entry in its place has already.
+    #[inline]
+    pub(super) fn need(&self, set: &Locked<'_, K, V>, weight: u64, live: Option<usize>) -> Room {
+        let has = live.map_or(Room::NONE, |way| self.budget.cost(set.weight(way)));
+        has.missing(self.budget.cost(weight))
+    }
+
+    /// Gets what a new value needs into `held`, beyond what the entry in its place has already.
+    #[inline]
+    fn make_room_for(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        weight: u64,
+        live: Option<usize>,
+        patience: Patience,
+        work: &mut Work<'_, K, V>,
+    ) -> Made {
+        if !self.budget.could_fit(self.budget.cost(weight)) {
+            return Made::Refused;
+        }
+        let need = self.need(set, weight, live);
+        if need == Room::NONE {
+            return Made::Enough;
+        }
+        if live.is_none() && !set.has_room() && !self.evict_from(set, work) {
+            return Made::Refused;
+        }
+        live.inspect(|way| set.entry(*way).pin());
+        let made = match patience {
+            Patience::None => self.make_room(set, need, work),
+            Patience::Some => self.make_room_patiently(set, need, work),
+        };
+        live.inspect(|way| set.entry(*way).unpin());
+        made
+    }
+
+    fn place(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        pending: Pending<K, V>,
+        deadlines: Deadlines,
+        work: &mut Work<'_, K, V>,
+    ) -> usize {
+        let mut item = Item::new(pending.hash, pending.key, pending.value, pending.weight);
+        (item.deadline, item.ends) = (deadlines.effective, deadlines.ends);
+        work.outbox.inserted(item.fingerprint, &item.key);
+        work.outbox.count(Count::Inserts);
+        work.held.spend(self.budget.cost(pending.weight));
+        set.add(pending.hash, item)
+    }
+
+    fn replace(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        pending: Pending<K, V>,
+        deadlines: Deadlines,
+        work: &mut Work<'_, K, V>,
+    ) -> V {
+        let fingerprint = pending.hash.fingerprint();
+        work.outbox
+            .updated(fingerprint, &pending.key, Some(&set.entry(way).value));
+        work.outbox.count(Count::Updates);
+        work.held.add(self.budget.cost(set.weight(way)));
+        work.held.spend(self.budget.cost(pending.weight));
+        set.set_weight(way, pending.weight);
+        self.set_deadlines(set, way, deadlines);
+        let entry = set.entry_mut(way);
+        let old = mem::replace(&mut entry.value, pending.value);
+        entry.count_read();
+        work.outbox.discard_key(pending.key);
+        old
+    }
+
+    /// A value whose time is up as it comes: as if it were stored and expired at once, without
+    /// making room for it.
+    fn store_expired(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        pending: Pending<K, V>,
+        live: Option<usize>,
+        work: &mut Work<'_, K, V>,
+    ) -> Stored<K, V> {
+        let fingerprint = pending.hash.fingerprint();
+        let stored = match live {
+            None => {
+                work.outbox.inserted(fingerprint, &pending.key);
+                work.outbox.count(Count::Inserts);
+                Stored::Inserted(None)
+            }
+            Some(way) => {
+                work.outbox
+                    .updated(fingerprint, &pending.key, Some(&set.entry(way).value));
+                work.outbox.count(Count::Updates);
+                let item = set.take(way);
+                work.held.add(self.budget.cost(item.weight));
+                work.outbox.discard_key(item.key);
+                Stored::Replaced(item.value)
+            }
+        };
+        work.outbox.removed(
+            fingerprint,
+            pending.key,
+            pending.value,
+            RemovalCause::Expired,
+        );
+        stored
+    }
+
+    /// Gives the new value back, and does not keep the old one, which its owner meant to overwrite.
+    fn refuse(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        pending: Pending<K, V>,
+        live: Option<usize>,
+        work: &mut Work<'_, K, V>,
+    ) -> Stored<K, V> {
+        work.outbox.count(Count::Refusals);
+        if let Some(way) = live {
+            self.take_out(set, way, RemovalCause::Capacity, work);
+        }
+        work.outbox.discard_key(pending.key);
+        Stored::Refused(pending.value)
+    }
+
+    // ---- changing in place ----
+
+    /// Changes a live value in place, keeping its deadline.
+    pub(crate) fn update<Q, R>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        f: impl FnOnce(&mut V) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut work = self.work();
+        let inside = reentrancy::enter()?;
+        let mut set = self.table.lock(&inside, hash);
+        let way = self.find_live(&mut set, hash, key, &mut work)?;
+        self.overtake(&mut set, hash, key, &mut work);
+        let result = f(&mut set.entry_mut(way).value);
+        self.settle_update(&mut set, way, hash, &mut work);
+        Some(result)
+    }
+
+    /// Weighs a changed value again and tells of the change.
+    fn settle_update(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        hash: KeyHash,
+        work: &mut Work<'_, K, V>,
+    ) {
+        let entry = set.entry(way);
+        entry.count_read();
+        work.outbox.count(Count::Updates);
+        work.outbox.updated(hash.fingerprint(), &entry.key, None);
+        let weight = self.policy.weigh(&entry.key, &entry.value);
+        let hard = set.hard_deadline(way);
+        if self.policy.time_to_idle.is_some() {
+            let deadlines = self.policy.with_idle_time(&work.moment, hard);
+            self.set_deadlines(set, way, deadlines);
+        }
+        if weight == set.weight(way) {
+            return;
+        }
+        let made = self.make_room_for(set, weight, Some(way), Patience::Some, work);
+        if made != Made::Enough {
+            work.outbox.count(Count::Refusals);
+            return self.take_out(set, way, RemovalCause::Capacity, work);
+        }
+        work.held.add(self.budget.cost(set.weight(way)));
+        work.held.spend(self.budget.cost(weight));
+        set.set_weight(way, weight);
+    }
+
+    /// Decides on an entry from what it is, in one step.
+    pub(crate) fn compute<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        f: impl FnOnce(Option<&V>) -> Op<V>,
+    ) -> Outcome<V>
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let mut work = self.work();
+        let Some(inside) = reentrancy::enter() else {
+            return Outcome::Absent;
+        };
+        let mut set = self.table.lock(&inside, hash);
+        let live = self.find_live(&mut set, hash, key, &mut work);
+        let (value, life) = match (f(live.map(|way| &set.entry(way).value)), live) {
+            (Op::Keep, None) => return Outcome::Absent,
+            (Op::Keep, Some(_)) => return Outcome::Kept,
+            (Op::Remove, None) => {
+                self.overtake(&mut set, hash, key, &mut work);
+                return Outcome::Absent;
+            }
+            (Op::Remove, Some(way)) => {
+                self.overtake(&mut set, hash, key, &mut work);
+                let (_, value) = self.hand_out(&mut set, way, hash, &mut work);
+                return Outcome::Removed(value);
+            }
+            (Op::Put(value), _) => (value, Life::Default),
+            (Op::PutWithTtl(value, ttl), _) => (value, Life::For(ttl)),
+            (Op::PutKeepTtl(value), _) => (value, Life::Keep),
+        };
+        let key = key.to_owned();
+        let weight = self.policy.weigh(&key, &value);
+        let pending = Pending {
+            hash,
+            key,
+            value,
+            weight,
+        };
+        let deadlines = self.deadlines(&set, &pending, live, life, &work.moment);
+        self.overtake(&mut set, hash, &pending.key, &mut work);
+        let stored = self.store(
+            &mut set,
+            pending,
+            live,
+            deadlines,
+            Patience::Some,
+            &mut work,
+        );
+        drop(set);
+        self.have_swept();
+        match stored {
+            Stored::Inserted(_) => Outcome::Inserted,
+            Stored::Replaced(old) => Outcome::Replaced(old),
+            Stored::Kept(value) | Stored::Refused(value) => Outcome::Refused(value),
+            Stored::Again(pending, _) => Outcome::Refused(pending.value),
+        }
+    }
+
+    // ---- removing ----
+
+    /// Removes a live entry if `condition` holds for its value, and ends the load of its key.
+    pub(crate) fn remove<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        condition: impl FnOnce(&V) -> bool,
+    ) -> Option<(K, V)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut work = self.work();
+        let inside = reentrancy::enter()?;
+        let mut set = self.table.lock(&inside, hash);
+        self.overtake(&mut set, hash, key, &mut work);
+        let way = self.find_live(&mut set, hash, key, &mut work)?;
+        if !condition(&set.entry(way).value) {
+            return None;
+        }
+        Some(self.hand_out(&mut set, way, hash, &mut work))
+    }
+
+    pub(super) fn hand_out(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        hash: KeyHash,
+        work: &mut Work<'_, K, V>,
+    ) -> (K, V) {
+        let entry = set.entry(way);
+        work.outbox
+            .handed_out(hash.fingerprint(), &entry.key, &entry.value);
+        let item = set.take(way);
+        work.held.add(self.budget.cost(item.weight));
+        (item.key, item.value)
+    }
+}
+
+/// Leaves everything as it is and gives the value back.
+fn keep<K, V>(pending: Pending<K, V>, work: &mut Work<'_, K, V>) -> Stored<K, V> {
+    work.outbox.discard_key(pending.key);
+    Stored::Kept(pending.value)
+}

@@ -1,0 +1,248 @@
+//! What calls are given about an entry, and what they answer.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+/// How long an entry still has to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// It does not expire.
+    Never,
+    /// It expires when this much time has passed with no access to it.
+    Left(Duration),
+}
+
+/// What a [`Cache::insert_with`](crate::Cache::insert_with) is to do besides storing the value.
+///
+/// Without any of it, `insert_with` does what `insert` does.
+///
+/// | Redis | here |
+/// | --- | --- |
+/// | `SET … EX 30`, `PX 30000` | `.ttl(Duration::from_secs(30))` |
+/// | `SET … EXAT t` | `.expire_at(t)` |
+/// | `SET … KEEPTTL` | `.keep_ttl()` |
+/// | `SET … NX` | `.if_absent()` |
+/// | `SET … XX` | `.if_present()` |
+/// | `SET … GET` | the answer: [`Insert::Replaced`] has the old value |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct InsertOptions {
+    pub(crate) life: Life,
+    pub(crate) only_if: OnlyIf,
+}
+
+/// Where the deadline of a written entry comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// The cache's policy.
+    #[default]
+    Default,
+    For(Duration),
+    Until(SystemTime),
+    Forever,
+    /// That of the entry it replaces; the cache's policy where there is none.
+    Keep,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OnlyIf {
+    #[default]
+    Always,
+    Absent,
+    Present,
+}
+
+impl InsertOptions {
+    /// No wishes: the same as `default()`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The entry expires when `ttl` has passed. Zero means that it is gone at once, more than the
+    /// clock can hold (584 years) that it never expires.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.life = Life::For(ttl);
+        self
+    }
+
+    /// The entry expires at a point in wall-clock time, as the wall clock stands during the call.
+    pub fn expire_at(mut self, time: SystemTime) -> Self {
+        self.life = Life::Until(time);
+        self
+    }
+
+    /// The entry does not expire, whatever the cache's own policy; an idle time still holds.
+    pub fn no_ttl(mut self) -> Self {
+        self.life = Life::Forever;
+        self
+    }
+
+    /// The entry expires when the one that it replaces would have. Where it replaces none, the
+    /// cache's policy decides.
+    pub fn keep_ttl(mut self) -> Self {
+        self.life = Life::Keep;
+        self
+    }
+
+    /// Stores the value only when the key has no live value.
+    pub fn if_absent(mut self) -> Self {
+        self.only_if = OnlyIf::Absent;
+        self
+    }
+
+    /// Stores the value only when the key has a live value.
+    pub fn if_present(mut self) -> Self {
+        self.only_if = OnlyIf::Present;
+        self
+    }
+}
+
+/// What [`Cache::insert_with`](crate::Cache::insert_with) did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insert<V> {
+    /// Stored; the key had no live value.
+    Inserted,
+    /// Stored instead of this value.
+    Replaced(V),
+    /// Not stored, since the condition did not hold; this is the new value back.
+    Kept(V),
+    /// Not stored, since it does not fit; this is the new value back. The old value is gone: a
+    /// cache does not go on serving what its caller meant to overwrite.
+    Refused(V),
+}
+
+impl<V> Insert<V> {
+    /// Whether the value is in the cache now.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        matches!(self, Self::Inserted | Self::Replaced(_))
+    }
+
+    /// The value that was replaced.
+    pub fn replaced(self) -> Option<V> {
+        match self {
+            Self::Replaced(value) => Some(value),
+            Self::Inserted | Self::Kept(_) | Self::Refused(_) => None,
+        }
+    }
+}
+
+/// What the closure of a [`Cache::compute`](crate::Cache::compute) wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op<V> {
+    /// Nothing.
+    Keep,
+    /// Store the value, with the TTL that an insertion would give it.
+    Put(V),
+    /// Store the value, with this TTL.
+    PutWithTtl(V, Duration),
+    /// Store the value and leave the deadline as it is.
+    PutKeepTtl(V),
+    /// Remove the entry.
+    Remove,
+}
+
+/// What a [`Cache::compute`](crate::Cache::compute) did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<V> {
+    /// The key had no live value and has none now.
+    Absent,
+    /// The value was left alone.
+    Kept,
+    /// Stored; the key had no live value.
+    Inserted,
+    /// Stored instead of this value.
+    Replaced(V),
+    /// This value was removed.
+    Removed(V),
+    /// Not stored, since it does not fit; this is the new value back, and the old one is gone.
+    Refused(V),
+}
+
+/// When [`Cache::expire_with`](crate::Cache::expire_with) changes a deadline, as in Redis's
+/// `EXPIRE` with `NX`, `XX`, `GT` and `LT`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExpireIf {
+    /// Whatever it is.
+    #[default]
+    Always,
+    /// The entry does not expire yet (`NX`).
+    NoTtl,
+    /// The entry has a deadline (`XX`).
+    HasTtl,
+    /// The new deadline is later (`GT`). Never is later than everything.
+    Later,
+    /// The new deadline is sooner (`LT`).
+    Sooner,
+}
+
+/// A value that does not fit, given back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Refused<V>(pub V);
+
+impl<V> fmt::Debug for Refused<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refused(..)")
+    }
+}
+
+impl<V> fmt::Display for Refused<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the value does not fit within the bounds of the cache")
+    }
+}
+
+impl<V> std::error::Error for Refused<V> {}
+
+/// What the cache does with a new entry when it is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// Makes room: what has expired goes first, then what the eviction policy chooses.
+    #[default]
+    Evict,
+    /// Refuses the new entry unless something has expired, as Redis does with `noeviction`.
+    /// [`Cache::insert_with`](crate::Cache::insert_with) says so; the stats count it.
+    Reject,
+}
+
+/// A policy that gives each entry its own time to live, from what it sees of it.
+///
+/// The methods run under the lock of the entry's set: they must be short, and a call of a cache
+/// from inside them panics. Without an own `expire_after_update` or `expire_after_read`, an update
+/// counts as a creation and a read changes nothing.
+///
+/// ```
+/// use haybox::{Cache, Expiry};
+/// use std::time::Duration;
+///
+/// struct Token { seconds_left: u64 }
+///
+/// /// A token lives as long as its issuer says.
+/// struct AsIssued;
+/// impl Expiry<String, Token> for AsIssued {
+///     fn expire_after_create(&self, _: &String, token: &Token) -> Option<Duration> {
+///         Some(Duration::from_secs(token.seconds_left))
+///     }
+/// }
+///
+/// let tokens: Cache<String, Token> = Cache::builder().max_entries(1000).expiry(AsIssued).build()?;
+/// tokens.insert("ada".into(), Token { seconds_left: 3600 });
+/// # Ok::<(), haybox::BuildError>(())
+/// ```
+pub trait Expiry<K, V>: Send + Sync {
+    /// The time to live of a new entry, `None` for no end.
+    fn expire_after_create(&self, key: &K, value: &V) -> Option<Duration>;
+
+    /// The time to live of an entry whose value was replaced, given what was left of it.
+    fn expire_after_update(&self, key: &K, value: &V, left: Option<Duration>) -> Option<Duration> {
+        let _ = left;
+        self.expire_after_create(key, value)
+    }
+
+    /// The time to live of an entry that was read, given what is left of it. Returning `left`
+    /// leaves the deadline alone.
+    fn expire_after_read(&self, key: &K, value: &V, left: Option<Duration>) -> Option<Duration> {
+        let _ = (key, value);
+        left
+    }
+}

@@ -1,0 +1,323 @@
+//! Who is told what happens to entries, in which order, and on which thread.
+//!
+//! What happens to a key is put into a queue while the lock of its set is held, which fixes the
+//! order; the queue is chosen by the key's hash. Once the lock is released, the thread empties the
+//! queues it put something into, unless another thread is already at it, which then delivers for
+//! both. So no code of the user's runs under a lock, a listener that calls the cache only adds to
+//! a queue that is being emptied already, and a call may return before its event is delivered.
+//!
+//! A listener that is slower than the writers makes them wait: once a queue has its backlog, who
+//! adds to it waits outside of all locks, and takes over when the deliverer has done its share.
+
+use super::{Event, Events, RemovalCause};
+use crate::stats::{Count, Counters};
+use crate::sync::{
+    AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, RwLock, thread_cell, wait_until,
+};
+use crossbeam_channel::Sender;
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::time::{Duration, Instant};
+
+/// A removal listener, with the means to give it copies of what the caller keeps.
+pub(crate) struct Listener<K, V> {
+    pub(crate) call: Box<dyn Fn(K, V, RemovalCause) + Send + Sync>,
+    pub(crate) clone_key: fn(&K) -> K,
+    pub(crate) clone_value: fn(&V) -> V,
+}
+
+struct Subscriber<K> {
+    sender: Sender<Event<K>>,
+    lost: Arc<AtomicU64>,
+    open: Arc<AtomicBool>,
+}
+
+/// Something to be told: an event for the subscriptions, a removal for the listener, or both.
+pub(super) struct Notice<K, V> {
+    pub(super) event: Option<Event<K>>,
+    pub(super) removal: Option<(K, V, RemovalCause)>,
+}
+
+/// Queues of notices. A power of two.
+pub(super) const QUEUES: usize = 16;
+
+/// Notices that may wait in a queue before those who add to it wait, too.
+const BACKLOG: usize = 1024;
+
+/// What a thread delivers for others before it leaves the rest to one of those who wait.
+const FAIR_SHARE: usize = 64;
+
+/// How long a call waits for a listener that is behind before it goes on all the same: the
+/// listener may be waiting for this very thread.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+struct Queue<K, V> {
+    notices: Mutex<VecDeque<Notice<K, V>>>,
+    draining: AtomicBool,
+    /// Told when notices were delivered while the queue was over its backlog.
+    delivered: Condvar,
+    waiting: AtomicUsize,
+}
+
+thread_cell!(DELIVERING: bool = false);
+
+/// Marks this thread as one that is inside a listener: its own calls must not wait for it.
+struct Delivering(bool);
+
+impl Delivering {
+    fn begin() -> Self {
+        Self(DELIVERING.with(|delivering| delivering.replace(true)))
+    }
+}
+
+impl Drop for Delivering {
+    fn drop(&mut self) {
+        DELIVERING.with(|delivering| delivering.set(self.0));
+    }
+}
+
+pub(crate) struct Hub<K, V> {
+    pub(super) listener: Option<Listener<K, V>>,
+    subscribers: RwLock<Subscribers<K>>,
+    subscribed: AtomicBool,
+    /// Queues that a call has filled and could not empty, because it panicked.
+    stranded: AtomicUsize,
+    /// Allocated only where somebody may listen.
+    queues: std::sync::OnceLock<Box<[Queue<K, V>]>>,
+}
+
+struct Subscribers<K> {
+    list: Vec<Arc<Subscriber<K>>>,
+    clone_key: Option<fn(&K) -> K>,
+}
+
+impl<K, V> fmt::Debug for Hub<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Hub");
+        shown
+            .field("listener", &self.listener.is_some())
+            .field("subscribed", &self.subscribed)
+            .finish()
+    }
+}
+
+impl<K, V> Hub<K, V> {
+    pub(crate) fn new(listener: Option<Listener<K, V>>) -> Self {
+        Self {
+            listener,
+            subscribers: RwLock::new(Subscribers {
+                list: Vec::new(),
+                clone_key: None,
+            }),
+            subscribed: AtomicBool::new(false),
+            stranded: AtomicUsize::new(0),
+            queues: std::sync::OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn has_listener(&self) -> bool {
+        self.listener.is_some()
+    }
+
+    /// Whether anybody is to be told anything.
+    #[inline]
+    pub(crate) fn is_heard(&self) -> bool {
+        self.listener.is_some() || self.subscribed.load(Acquire)
+    }
+
+    pub(crate) fn subscribe(&self, capacity: usize) -> Events<K>
+    where
+        K: Clone,
+    {
+        let (sender, receiver) = crossbeam_channel::bounded(capacity);
+        let lost = Arc::new(AtomicU64::new(0));
+        let open = Arc::new(AtomicBool::new(true));
+        let mut subscribers = self.subscribers.write();
+        subscribers.clone_key = Some(K::clone);
+        subscribers.list.push(Arc::new(Subscriber {
+            sender,
+            lost: Arc::clone(&lost),
+            open: Arc::clone(&open),
+        }));
+        self.subscribed.store(true, Release);
+        Events {
+            receiver,
+            lost,
+            open,
+        }
+    }
+
+    /// How to copy a key for a subscription, if there is one.
+    pub(super) fn key_cloner(&self) -> Option<fn(&K) -> K> {
+        if self.subscribed.load(Acquire) {
+            self.subscribers.read().clone_key
+        } else {
+            None
+        }
+    }
+
+    fn queue(&self, number: usize) -> &Queue<K, V> {
+        let queues = self.queues.get_or_init(|| {
+            let empty = || Queue {
+                notices: Mutex::new(VecDeque::new()),
+                draining: AtomicBool::new(false),
+                delivered: Condvar::new(),
+                waiting: AtomicUsize::new(0),
+            };
+            std::iter::repeat_with(empty).take(QUEUES).collect()
+        });
+        &queues[number]
+    }
+
+    /// Puts a notice into a queue, while the lock of its key's set is held.
+    pub(super) fn post(&self, number: usize, notice: Notice<K, V>) {
+        self.queue(number).notices.lock().push_back(notice);
+    }
+
+    /// Leaves queues to the next call that empties any.
+    pub(super) fn strand(&self, queues: u16) {
+        self.stranded.fetch_or(usize::from(queues), SeqCst);
+    }
+
+    /// Delivers what is in some queues and in those that were left behind.
+    pub(super) fn drain_all(&self, queues: u16, counters: Option<&Counters>) {
+        let queues = usize::from(queues) | self.stranded.swap(0, SeqCst);
+        for number in (0..QUEUES).filter(|number| queues & 1 << number != 0) {
+            let queue = self.queue(number);
+            while self.drain(queue, counters) && queue.wait_for_room() {}
+        }
+    }
+
+    /// Delivers what is in a queue, unless another thread or a caller up the stack is at it: then
+    /// that one delivers it. Says whether there is so much left that the caller has to wait.
+    fn drain(&self, queue: &Queue<K, V>, counters: Option<&Counters>) -> bool {
+        while queue.len() > 0 && !queue.draining.swap(true, SeqCst) {
+            let share = queue.len() + FAIR_SHARE;
+            let handed_over = self.deliver_some(queue, share, counters);
+            // A notice that came after the last look is seen by the loop's condition, by whoever
+            // put it there or by this thread.
+            queue.draining.store(false, SeqCst);
+            if handed_over {
+                queue.wake();
+                return false;
+            }
+        }
+        queue.len() > BACKLOG
+    }
+
+    /// Delivers until the queue is empty, or past its share when somebody waits who can go on.
+    fn deliver_some(&self, queue: &Queue<K, V>, share: usize, counters: Option<&Counters>) -> bool {
+        let _delivering = Delivering::begin();
+        for done in 0.. {
+            let is_awaited = queue.waiting.load(SeqCst) > 0;
+            if done >= share && is_awaited {
+                return true;
+            }
+            let Some(notice) = queue.notices.lock().pop_front() else {
+                break;
+            };
+            // Listeners and the destructors of keys may panic; the hook has reported it, and the
+            // next notice is delivered all the same.
+            if catch_unwind(AssertUnwindSafe(|| self.deliver(notice))).is_err()
+                && let Some(counters) = counters
+            {
+                counters.add(Count::ListenerPanics, 1);
+            }
+            if is_awaited && queue.len() <= BACKLOG {
+                queue.wake();
+            }
+        }
+        false
+    }
+
+    fn deliver(&self, notice: Notice<K, V>) {
+        if let Some(event) = notice.event {
+            // A key that cannot be copied is lost to the subscriptions, not to the listener.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.publish(event)));
+        }
+        if let (Some(listener), Some((key, value, cause))) = (&self.listener, notice.removal) {
+            (listener.call)(key, value, cause);
+        }
+    }
+
+    fn publish(&self, event: Event<K>) {
+        let mut closed = false;
+        for (subscriber, key) in self.copies(&event.key) {
+            if subscriber
+                .sender
+                .try_send(Event {
+                    key,
+                    kind: event.kind,
+                })
+                .is_err()
+            {
+                subscriber.lost.fetch_add(1, Relaxed);
+            }
+            closed |= !subscriber.open.load(Acquire);
+        }
+        if closed {
+            self.forget_closed();
+        }
+    }
+
+    /// The subscriptions, each with a copy of a key for it. They are not locked any more: copying
+    /// and waking readers may take its time.
+    fn copies(&self, key: &K) -> Vec<(Arc<Subscriber<K>>, K)> {
+        let (list, clone_key) = {
+            let subscribers = self.subscribers.read();
+            (subscribers.list.clone(), subscribers.clone_key)
+        };
+        let copy = |subscriber| Some((subscriber, clone_key?(key)));
+        list.into_iter().filter_map(copy).collect()
+    }
+
+    fn forget_closed(&self) {
+        let mut subscribers = self.subscribers.write();
+        subscribers
+            .list
+            .retain(|subscriber| subscriber.open.load(Acquire));
+        if subscribers.list.is_empty() {
+            self.subscribed.store(false, Release);
+        }
+    }
+
+    /// Ends all subscriptions: their readers get what is waiting, then the end.
+    pub(crate) fn close(&self) {
+        self.subscribers.write().list.clear();
+    }
+}
+
+impl<K, V> Queue<K, V> {
+    fn len(&self) -> usize {
+        self.notices.lock().len()
+    }
+
+    /// Wakes those who wait. Through the lock, so that none is between its look and its sleep.
+    fn wake(&self) {
+        drop(self.notices.lock());
+        self.delivered.notify_all();
+    }
+
+    /// Waits, with no lock held, until the queue is back within its backlog or nobody empties it.
+    /// Says whether the caller is to try again: not when it is called by a listener, or has waited
+    /// long enough.
+    fn wait_for_room(&self) -> bool {
+        if DELIVERING.with(Cell::get) {
+            return false;
+        }
+        let until = Instant::now() + LONGEST_WAIT;
+        self.waiting.fetch_add(1, SeqCst);
+        let mut notices = self.notices.lock();
+        let mut timed_out = false;
+        while notices.len() > BACKLOG && self.draining.load(SeqCst) && !timed_out {
+            (notices, timed_out) = wait_until(&self.delivered, notices, until);
+        }
+        drop(notices);
+        self.waiting.fetch_sub(1, SeqCst);
+        !timed_out
+    }
+}

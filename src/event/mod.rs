@@ -1,0 +1,149 @@
+//! What is told to those who listen: the types that they see.
+//!
+//! Who is told what, in which order and on which thread is in `hub`; what a call leaves to be told
+//! and dropped when it has released its locks is in `outbox`.
+
+mod hub;
+mod outbox;
+
+pub(crate) use hub::{Hub, Listener};
+pub(crate) use outbox::Outbox;
+
+use crate::sync::{AtomicBool, AtomicU64};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::time::Duration;
+
+/// Why a value left the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RemovalCause {
+    /// Its time was up.
+    Expired,
+    /// It was removed by a call: `remove`, `retain`, `clear` and their relatives.
+    Explicit,
+    /// Another value was stored under its key.
+    Replaced,
+    /// It had to make room, or did not fit.
+    Capacity,
+}
+
+/// What happened to the entry of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// It came into the cache.
+    Inserted,
+    /// Its value was replaced or changed in place.
+    Updated,
+    /// It left the cache. Never with [`RemovalCause::Replaced`], which is `Updated` here.
+    Removed(RemovalCause),
+}
+
+/// One thing that happened, as a subscription of [`Cache::events`](crate::Cache::events) gets it.
+///
+/// It carries no value: by the time it is read, there may be a newer one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Event<K> {
+    /// The key of the entry.
+    pub key: K,
+    /// What happened to it.
+    pub kind: EventKind,
+}
+
+/// A bounded subscription to what happens in a cache, from [`Cache::events`](crate::Cache::events).
+///
+/// The events of one key come in the order in which they happened. A reader that is too slow does
+/// not hold up the cache: when the subscription is full, *new* events are dropped and
+/// [`lost`](Self::lost) counts them. Dropping the subscription ends it.
+pub struct Events<K> {
+    receiver: Receiver<Event<K>>,
+    lost: Arc<AtomicU64>,
+    /// Tells the cache that nobody reads any more.
+    open: Arc<AtomicBool>,
+}
+
+/// Why [`Events::try_recv`] or [`Events::recv_timeout`] has no event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoEvent {
+    /// None is waiting, or none came in time.
+    Empty,
+    /// The cache is gone and all its events were read.
+    Closed,
+}
+
+impl fmt::Display for NoEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "no event is waiting",
+            Self::Closed => "the cache is gone and all its events were read",
+        })
+    }
+}
+
+impl std::error::Error for NoEvent {}
+
+impl<K> Events<K> {
+    /// Waits for the next event. `None` when the cache is gone and all its events were read.
+    pub fn recv(&self) -> Option<Event<K>> {
+        self.receiver.recv().ok()
+    }
+
+    /// The next event if one is waiting.
+    ///
+    /// # Errors
+    /// [`NoEvent`] says whether there may be one later.
+    pub fn try_recv(&self) -> Result<Event<K>, NoEvent> {
+        self.receiver.try_recv().map_err(|error| match error {
+            TryRecvError::Empty => NoEvent::Empty,
+            TryRecvError::Disconnected => NoEvent::Closed,
+        })
+    }
+
+    /// Waits for the next event, at most for `timeout` of real time.
+    ///
+    /// # Errors
+    /// [`NoEvent`] says whether there may be one later.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event<K>, NoEvent> {
+        self.receiver
+            .recv_timeout(timeout)
+            .map_err(|error| match error {
+                RecvTimeoutError::Timeout => NoEvent::Empty,
+                RecvTimeoutError::Disconnected => NoEvent::Closed,
+            })
+    }
+
+    /// The events that are waiting now, without waiting for more.
+    pub fn try_iter(&self) -> impl Iterator<Item = Event<K>> {
+        self.receiver.try_iter()
+    }
+
+    /// Every event from now on; waits for each, and ends with the cache.
+    pub fn iter(&self) -> impl Iterator<Item = Event<K>> {
+        self.receiver.iter()
+    }
+
+    /// How many events were dropped because the subscription was full.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+}
+
+impl<K> fmt::Debug for Events<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Events");
+        shown
+            .field("waiting", &self.receiver.len())
+            .field("lost", &self.lost())
+            .finish()
+    }
+}
+
+impl<K> Drop for Events<K> {
+    fn drop(&mut self) {
+        self.open.store(false, Release);
+    }
+}

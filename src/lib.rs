@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+// What the whole crate does is safe Rust; nothing measured so far has asked for an exception.
+#![forbid(unsafe_code)]
+// Every public item says what it promises, and can be printed.
+#![warn(missing_docs, missing_debug_implementations)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod builder;
+mod cache;
+mod engine;
+mod entry;
+mod event;
+mod hash;
+mod load;
+mod reentrancy;
+mod stats;
+mod sync;
+mod table;
+mod time;
+
+pub use builder::{BuildError, CacheBuilder};
+pub use cache::{Cache, Iter, Keys, Values};
+pub use engine::Transaction;
+pub use entry::{ExpireIf, Expiry, Insert, InsertOptions, OnFull, Op, Outcome, Refused, Ttl};
+pub use equivalent::Equivalent;
+pub use event::{Event, EventKind, Events, NoEvent, RemovalCause};
+pub use hash::{DefaultHashBuilder, DefaultHasher};
+pub use load::LoadError;
+pub use stats::Stats;
+pub use time::{Clock, MockClock};

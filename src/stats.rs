@@ -1,0 +1,286 @@
+//! What a cache has done: counters that cost their users no contention.
+//!
+//! Each thread counts in a stripe of its own, with a plain load and store and no atomic
+//! read-modify-write. Threads past the number of stripes share one and pay for it.
+
+use crate::sync::Mutex;
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What a cache has done since it was built or [`reset_stats`](crate::Cache::reset_stats) was
+/// called, and how full it is.
+///
+/// A snapshot: counts of other threads that are in the middle of a call may or may not be in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Look-ups that found a live value: `get`, `read`, `get_many`, `get_or_insert_with`.
+    pub hits: u64,
+    /// Look-ups that found none.
+    pub misses: u64,
+    /// Values stored under a key that had no live value.
+    pub inserts: u64,
+    /// Values replaced or changed in place.
+    pub updates: u64,
+    /// Values that were not stored because they did not fit.
+    pub refusals: u64,
+    /// Entries removed to make room.
+    pub evictions: u64,
+    /// Entries removed because their time was up.
+    pub expirations: u64,
+    /// Entries removed by `remove` and its relatives, `retain` and `clear`.
+    pub removals: u64,
+    /// Loads that ended with a value.
+    pub loads: u64,
+    /// Loads that ended with an error or a panic.
+    pub load_failures: u64,
+    /// Loaded values that were not stored because their key was written or removed meanwhile.
+    pub discarded_loads: u64,
+    /// Calls that waited for a load of another caller.
+    pub waits: u64,
+    /// Panics of the removal listener.
+    pub listener_panics: u64,
+    /// The time spent in loads, together.
+    pub load_time: Duration,
+    /// Entries now, those that have expired and are not swept yet among them.
+    pub entries: u64,
+    /// The sum of their weights now; the number of entries where nothing is weighed.
+    pub weight: u64,
+    /// About how many bytes the cache takes up now; see [`Cache::memory`](crate::Cache::memory).
+    pub memory: u64,
+}
+
+impl Stats {
+    /// Hits as a share of all look-ups, from 0 to 1; 0 before the first.
+    #[must_use]
+    pub fn hit_ratio(&self) -> f64 {
+        let lookups = self.hits + self.misses;
+        if lookups == 0 {
+            0.0
+        } else {
+            self.hits as f64 / lookups as f64
+        }
+    }
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    Hits,
+    Misses,
+    Inserts,
+    Updates,
+    Refusals,
+    Evictions,
+    Expirations,
+    Removals,
+    Loads,
+    LoadFailures,
+    DiscardedLoads,
+    Waits,
+    ListenerPanics,
+    LoadNanoseconds,
+}
+
+const COUNTS: usize = Count::LoadNanoseconds as usize + 1;
+
+#[repr(align(128))]
+#[derive(Debug)]
+struct Stripe([AtomicU64; COUNTS]);
+
+impl Stripe {
+    fn new() -> Box<Self> {
+        Box::new(Self([const { AtomicU64::new(0) }; COUNTS]))
+    }
+}
+
+/// Threads that have a stripe of their own. One more stripe is for all others.
+const STRIPES: usize = 32;
+
+#[derive(Debug)]
+pub(crate) struct Counters {
+    stripes: Box<[OnceLock<Box<Stripe>>]>,
+    /// What the counts were at the last reset.
+    baseline: Mutex<[u64; COUNTS]>,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self {
+            stripes: (0..=STRIPES).map(|_| OnceLock::new()).collect(),
+            baseline: Mutex::new([0; COUNTS]),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, count: Count, amount: u64) {
+        let slot = thread_slot();
+        let counter = &self.stripe(slot).0[count as usize];
+        if slot < STRIPES {
+            // No other thread writes here, so nothing is lost between the load and the store.
+            counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+        } else {
+            counter.fetch_add(amount, Relaxed);
+        }
+    }
+
+    #[inline]
+    fn stripe(&self, slot: usize) -> &Stripe {
+        self.stripes[slot].get_or_init(Stripe::new)
+    }
+
+    fn totals(&self) -> [u64; COUNTS] {
+        let mut totals = [0u64; COUNTS];
+        for stripe in self.stripes.iter().filter_map(OnceLock::get) {
+            for (total, count) in totals.iter_mut().zip(&stripe.0) {
+                *total = total.wrapping_add(count.load(Relaxed));
+            }
+        }
+        totals
+    }
+
+    pub(crate) fn reset(&self) {
+        // Under the lock, so that no snapshot subtracts newer counts from older ones.
+        let mut baseline = self.baseline.lock();
+        *baseline = self.totals();
+    }
+
+    pub(crate) fn snapshot(&self) -> Stats {
+        let baseline = self.baseline.lock();
+        let totals = self.totals();
+        let of = |count: Count| totals[count as usize].wrapping_sub(baseline[count as usize]);
+        Stats {
+            hits: of(Count::Hits),
+            misses: of(Count::Misses),
+            inserts: of(Count::Inserts),
+            updates: of(Count::Updates),
+            refusals: of(Count::Refusals),
+            evictions: of(Count::Evictions),
+            expirations: of(Count::Expirations),
+            removals: of(Count::Removals),
+            loads: of(Count::Loads),
+            load_failures: of(Count::LoadFailures),
+            discarded_loads: of(Count::DiscardedLoads),
+            waits: of(Count::Waits),
+            listener_panics: of(Count::ListenerPanics),
+            load_time: Duration::from_nanos(of(Count::LoadNanoseconds)),
+            ..Stats::default()
+        }
+    }
+}
+
+// ---- which stripe a thread counts in ----
+
+/// Not yet asked for.
+const UNKNOWN: usize = usize::MAX;
+
+std::thread_local! {
+    static SLOT: Cell<usize> = const { Cell::new(UNKNOWN) };
+    /// Gives the slot back when the thread ends.
+    static LEASE: Lease = Lease::take();
+}
+
+/// Slots that no living thread has; the lowest goes first, since only those have a stripe. A mutex of `std`: the threads of an interleaving check are
+/// one thread to the system, and this is not what is checked.
+static FREE: std::sync::Mutex<BTreeSet<usize>> = std::sync::Mutex::new(BTreeSet::new());
+static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+struct Lease(usize);
+
+impl Lease {
+    fn take() -> Self {
+        let free = FREE
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .pop_first();
+        Self(free.unwrap_or_else(|| NEXT.fetch_add(1, Relaxed)))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // What the thread still counts in later destructors goes to the shared stripe. The mutex
+        // makes its counts visible to the next thread with this slot.
+        SLOT.set(STRIPES);
+        FREE.lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(self.0);
+    }
+}
+
+#[inline]
+fn thread_slot() -> usize {
+    let slot = SLOT.get();
+    if slot == UNKNOWN { claim_slot() } else { slot }
+}
+
+#[cold]
+fn claim_slot() -> usize {
+    let slot = LEASE
+        .try_with(|lease| lease.0.min(STRIPES))
+        .unwrap_or(STRIPES);
+    SLOT.set(slot);
+    slot
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_count_is_lost_among_more_threads_than_stripes() {
+        let counters = Counters::new();
+        std::thread::scope(|scope| {
+            for _ in 0..2 * STRIPES {
+                scope.spawn(|| (0..1000).for_each(|_| counters.add(Count::Hits, 1)));
+            }
+        });
+        assert_eq!(counters.snapshot().hits, 2000 * STRIPES as u64);
+    }
+
+    #[test]
+    fn slots_of_ended_threads_are_used_again() {
+        let counters = Counters::new();
+        for _ in 0..500 {
+            std::thread::scope(|scope| {
+                scope
+                    .spawn(|| counters.add(Count::Misses, 1))
+                    .join()
+                    .unwrap()
+            });
+        }
+        assert_eq!(counters.snapshot().misses, 500);
+        let in_use = counters
+            .stripes
+            .iter()
+            .filter(|stripe| stripe.get().is_some())
+            .count();
+        assert!(
+            in_use < STRIPES,
+            "{in_use} stripes for one thread at a time"
+        );
+    }
+
+    #[test]
+    fn a_reset_starts_from_zero() {
+        let counters = Counters::new();
+        counters.add(Count::Loads, 3);
+        counters.reset();
+        counters.add(Count::Loads, 2);
+        assert_eq!(counters.snapshot().loads, 2);
+    }
+
+    #[test]
+    fn the_hit_ratio_of_nothing_is_zero() {
+        assert_eq!(Stats::default().hit_ratio(), 0.0);
+        let stats = Stats {
+            hits: 3,
+            misses: 1,
+            ..Stats::default()
+        };
+        assert_eq!(stats.hit_ratio(), 0.75);
+    }
+}

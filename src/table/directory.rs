@@ -1,0 +1,276 @@
+//! Where the sets lie: segments of at most 256 sets, allocated at first touch, never moved.
+//!
+//! The sets that the table starts with have a directory of their own, so that a bounded cache
+//! finds each of its sets with two loads. What is added by growth lies in buckets, each as big as
+//! all before it together. So a table of one set allocates one set, a table of any size grows
+//! without moving anything, and an empty big table is an empty directory.
+
+use super::set::Ways;
+use crate::sync::{AtomicU64, RwLock};
+use crate::time::{Deadline, NEVER};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+/// Sets of a segment, where its bucket has that many.
+pub(crate) const SEGMENT: usize = 256;
+
+/// Buckets for 2^32 sets, as many as the hash can name.
+const BUCKETS: usize = 32;
+
+/// A set behind its lock, on cache lines of its own.
+#[repr(align(64))]
+#[derive(Debug)]
+pub(crate) struct Set<K, V> {
+    pub(crate) ways: RwLock<Ways<K, V>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Segment<K, V> {
+    sets: Box<[Set<K, V>]>,
+    /// For each set, a time before which none of its entries expires. Written under the lock of
+    /// the set; kept beside each other so that a sweep finds the sets it is for without a lock.
+    hints: Box<[AtomicU64]>,
+    /// A time before which no entry of the segment expires.
+    earliest: AtomicU64,
+}
+
+impl<K, V> Segment<K, V> {
+    fn new(len: usize, depth: u8) -> Self {
+        Self {
+            sets: (0..len)
+                .map(|_| Set {
+                    ways: RwLock::new(Ways::new(depth)),
+                })
+                .collect(),
+            hints: (0..len).map(|_| AtomicU64::new(NEVER)).collect(),
+            earliest: AtomicU64::new(NEVER),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, offset: usize) -> &Set<K, V> {
+        &self.sets[offset]
+    }
+
+    pub(crate) fn earliest(&self) -> Deadline {
+        self.earliest.load(Acquire)
+    }
+
+    pub(crate) fn hint(&self, offset: usize) -> Deadline {
+        self.hints[offset].load(Acquire)
+    }
+
+    /// Makes the hint of a set exact. The caller holds the write lock of the set.
+    pub(crate) fn set_hint(&self, offset: usize, deadline: Deadline) {
+        self.hints[offset].store(deadline, Release);
+    }
+
+    /// Notes a deadline of a set whose lock the caller holds; says whether it is the set's first.
+    #[inline]
+    pub(crate) fn note(&self, offset: usize, deadline: Deadline) -> bool {
+        let hint = &self.hints[offset];
+        if deadline >= hint.load(Relaxed) || deadline >= hint.fetch_min(deadline, AcqRel) {
+            return false;
+        }
+        // A read-modify-write even where it changes nothing: see `refresh`.
+        self.earliest.fetch_min(deadline, AcqRel);
+        true
+    }
+
+    /// Lowers the hint of the segment alone.
+    pub(crate) fn lower_earliest(&self, deadline: Deadline) {
+        self.earliest.fetch_min(deadline, AcqRel);
+    }
+
+    /// The sets with something that has expired at `now`, by their hints.
+    pub(crate) fn due(&self, now: Deadline) -> impl Iterator<Item = usize> {
+        let hints = self.hints.iter().enumerate();
+        hints
+            .filter(move |(_, hint)| hint.load(Acquire) <= now)
+            .map(|(offset, _)| offset)
+    }
+
+    /// Raises the hint of the segment to what its sets say, and returns that.
+    ///
+    /// Sound beside `note`: either its read-modify-write of `earliest` comes before the swap
+    /// here, which then makes the set's new hint visible to the fold, or it comes after and
+    /// lowers what the fold stored.
+    pub(super) fn refresh(&self) -> Deadline {
+        self.earliest.swap(NEVER, AcqRel);
+        let first = self
+            .hints
+            .iter()
+            .map(|hint| hint.load(Acquire))
+            .min()
+            .unwrap_or(NEVER);
+        self.earliest.fetch_min(first, AcqRel);
+        first
+    }
+}
+
+/// A stretch of the directory: a cell for each segment.
+type Cells<K, V> = Box<[OnceLock<Segment<K, V>>]>;
+
+/// The stretches that growth adds.
+type Buckets<K, V> = Box<[OnceLock<Cells<K, V>>]>;
+
+#[derive(Debug)]
+pub(crate) struct Directory<K, V> {
+    /// The sets that the table starts with, a power of two of them.
+    first: Cells<K, V>,
+    first_sets: usize,
+    /// Bucket `b` holds as many sets as there are before it: `first_sets << b`.
+    grown: OnceLock<Buckets<K, V>>,
+}
+
+impl<K, V> Directory<K, V> {
+    pub(crate) fn new(first_sets: usize) -> Self {
+        Self {
+            first: cells(first_sets),
+            first_sets,
+            grown: OnceLock::new(),
+        }
+    }
+
+    /// The segment of a set that was touched before, and the set's offset in it.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<(&Segment<K, V>, usize)> {
+        if index >= self.first_sets {
+            return self.get_grown(index);
+        }
+        Some((self.first[index / SEGMENT].get()?, index % SEGMENT))
+    }
+
+    fn get_grown(&self, index: usize) -> Option<(&Segment<K, V>, usize)> {
+        let (bucket, within) = self.place(index);
+        let cells = self.grown.get()?[bucket].get()?;
+        Some((cells[within / SEGMENT].get()?, within % SEGMENT))
+    }
+
+    /// The bucket of a set that growth has added, and its place there.
+    fn place(&self, index: usize) -> (usize, usize) {
+        let bucket = (index / self.first_sets).ilog2() as usize;
+        (bucket, index - (self.first_sets << bucket))
+    }
+
+    /// A set, allocated if need be, with sets of `depth`.
+    #[inline]
+    pub(crate) fn get_or_create(&self, index: usize, depth: u8) -> (&Segment<K, V>, usize) {
+        self.get(index).unwrap_or_else(|| self.create(index, depth))
+    }
+
+    #[cold]
+    fn create(&self, index: usize, depth: u8) -> (&Segment<K, V>, usize) {
+        let (cells, sets, within) = if index < self.first_sets {
+            (&self.first, self.first_sets, index)
+        } else {
+            let (bucket, within) = self.place(index);
+            let sets = self.first_sets << bucket;
+            (
+                self.bucket(bucket).get_or_init(|| cells(sets)),
+                sets,
+                within,
+            )
+        };
+        let segment =
+            cells[within / SEGMENT].get_or_init(|| Segment::new(sets.min(SEGMENT), depth));
+        (segment, within % SEGMENT)
+    }
+
+    fn bucket(&self, bucket: usize) -> &OnceLock<Cells<K, V>> {
+        &self
+            .grown
+            .get_or_init(|| (0..BUCKETS).map(|_| OnceLock::new()).collect())[bucket]
+    }
+
+    /// The stretches of the directory, each with the index of its first set.
+    fn stretches(&self) -> impl Iterator<Item = (usize, &Cells<K, V>)> {
+        let buckets = self.grown.get().into_iter().flatten().enumerate();
+        let grown =
+            buckets.map_while(|(number, bucket)| Some((self.first_sets << number, bucket.get()?)));
+        std::iter::once((0, &self.first)).chain(grown)
+    }
+
+    /// The segments in the order of their sets, each with the index of its first set.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (usize, &Segment<K, V>)> {
+        self.stretches()
+            .flat_map(|(first, cells)| segments_of(first, cells, 0))
+    }
+
+    /// The segment with the first set at or after `index` that was touched.
+    pub(crate) fn segment_from(&self, index: usize) -> Option<(usize, &Segment<K, V>)> {
+        self.stretches().find_map(|(first, cells)| {
+            let skipped = index.saturating_sub(first) / SEGMENT;
+            segments_of(first, cells, skipped)
+                .find(|(start, segment)| start + segment.len() > index)
+        })
+    }
+}
+
+fn cells<K, V>(sets: usize) -> Cells<K, V> {
+    (0..sets.div_ceil(SEGMENT))
+        .map(|_| OnceLock::new())
+        .collect()
+}
+
+fn segments_of<K, V>(
+    first: usize,
+    cells: &Cells<K, V>,
+    skipped: usize,
+) -> impl Iterator<Item = (usize, &Segment<K, V>)> {
+    let cells = cells.iter().enumerate().skip(skipped);
+    cells.filter_map(move |(number, cell)| Some((first + number * SEGMENT, cell.get()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_set_has_a_place_of_its_own() {
+        for first_sets in [1, 2, 64, 256, 1024] {
+            let directory = Directory::<u64, u64>::new(first_sets);
+            for index in 0..3000 {
+                assert!(
+                    directory.get(index).is_none_or(|(_, offset)| offset > 0),
+                    "{first_sets} {index}"
+                );
+                let (segment, offset) = directory.get_or_create(index, 0);
+                let before = segment.hint(offset);
+                assert_eq!(before, NEVER, "the place of {index} is taken");
+                segment.set_hint(offset, index as u64);
+            }
+            for index in 0..3000 {
+                let (segment, offset) = directory.get(index).unwrap();
+                assert_eq!(segment.hint(offset), index as u64);
+            }
+            let walked: usize = directory.segments().map(|(_, segment)| segment.len()).sum();
+            assert!(walked >= 3000);
+        }
+    }
+
+    #[test]
+    fn only_what_is_touched_is_allocated() {
+        let directory = Directory::<u64, u64>::new(1 << 17);
+        assert!(directory.get(100_000).is_none());
+        let (segment, offset) = directory.get_or_create(100_000, 17);
+        assert_eq!(segment.set(offset).ways.read().depth(), 17);
+        assert_eq!(directory.segments().count(), 1);
+        let (first, segment) = directory.segment_from(0).unwrap();
+        assert!((first..first + SEGMENT).contains(&100_000));
+        assert_eq!(segment.len(), SEGMENT);
+        assert!(directory.segment_from(first).is_some());
+        assert!(directory.segment_from(first + SEGMENT).is_none());
+    }
+
+    #[test]
+    fn a_set_of_small_entries_takes_two_cache_lines() {
+        #[cfg(not(shuttle))]
+        assert_eq!(size_of::<Set<u64, u64>>(), 128);
+        assert_eq!(size_of::<Option<super::super::set::Entry<u64, u64>>>(), 32);
+    }
+}

@@ -1,0 +1,387 @@
+//! The table: a growing row of small sets, and which of them a hash names.
+//!
+//! The number of sets grows by linear hashing (Litwin, "Linear hashing: a new tool for file and
+//! table addressing", VLDB 1980), one set at a time, so that no operation pays for more than one
+//! split. Set `i` at depth `d` holds the keys whose hash ends in the `d` bits of `i`. A split
+//! publishes the new number of sets while the lock of the old one is held, and every look-up
+//! checks under the lock that it came to the right set, so a stale number of sets costs another
+//! step and nothing else.
+//!
+//! Locks: a thread takes one set at a time, or several in ascending order (transactions, splits),
+//! or others by `try_write` only (eviction). That no thread waits for a set while it holds one out
+//! of order is why nothing here can deadlock.
+
+mod directory;
+mod eviction;
+mod growth;
+mod scan;
+mod set;
+mod tags;
+
+pub(crate) use directory::Segment;
+pub(crate) use set::{Ends, Entry, Item, Ways};
+
+use crate::hash::KeyHash;
+use crate::reentrancy::Inside;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, RwLockWriteGuard};
+use crate::time::{Deadline, NEVER};
+use directory::Directory;
+use equivalent::Equivalent;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
+
+/// The mean number of entries of a set at which the table grows: a set that is not yet split has
+/// up to this many on average, one that is has half of it.
+pub(crate) const MAX_LOAD: usize = 40;
+
+/// How long the keeper waits for a set.
+const SOON: Duration = Duration::from_millis(1);
+
+/// The most sets that a table starts with, for 40 million entries: a bound that is meant as none
+/// must not cost a directory for it.
+const MOST_AT_FIRST: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Table<K, V> {
+    directory: Directory<K, V>,
+    /// The number of sets, at least 1.
+    sets: AtomicUsize,
+    /// The bits of a hash that name a set, of those that are split in this round of growth.
+    mask: AtomicUsize,
+    /// The number of sets is this power of two at first.
+    first_depth: u8,
+    /// Entries that a set may expect, which sizes its slots.
+    expected: usize,
+    growing: Mutex<()>,
+    /// No entry expires before this.
+    earliest: AtomicU64,
+    hand: AtomicUsize,
+}
+
+/// A set with its lock held for writing.
+pub(crate) struct Locked<'t, K, V> {
+    table: &'t Table<K, V>,
+    segment: &'t Segment<K, V>,
+    offset: usize,
+    index: usize,
+    ways: RwLockWriteGuard<'t, Ways<K, V>>,
+}
+
+/// An entry that a look-up found, under the read lock of its set.
+pub(crate) struct Found<'t, K, V> {
+    table: &'t Table<K, V>,
+    segment: &'t Segment<K, V>,
+    offset: usize,
+    pub(crate) ways: &'t Ways<K, V>,
+    pub(crate) way: usize,
+    entry: &'t Entry<K, V>,
+}
+
+impl<K, V> Found<'_, K, V> {
+    #[inline]
+    pub(crate) fn entry(&self) -> &Entry<K, V> {
+        self.entry
+    }
+
+    /// Moves the deadline of the entry.
+    pub(crate) fn move_deadline(&self, deadline: Deadline) {
+        self.entry().set_deadline(deadline);
+        self.table.note(self.segment, self.offset, deadline);
+    }
+}
+
+impl<K, V> Deref for Locked<'_, K, V> {
+    type Target = Ways<K, V>;
+
+    fn deref(&self) -> &Ways<K, V> {
+        &self.ways
+    }
+}
+
+impl<K, V> DerefMut for Locked<'_, K, V> {
+    fn deref_mut(&mut self) -> &mut Ways<K, V> {
+        &mut self.ways
+    }
+}
+
+impl<K, V> Locked<'_, K, V> {
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Puts a new entry in; its way.
+    pub(crate) fn add(&mut self, hash: KeyHash, item: Item<K, V>) -> usize {
+        let deadline = item.deadline;
+        let way = self.ways.place(hash.tag(), item, self.table.expected);
+        self.table.note(self.segment, self.offset, deadline);
+        way
+    }
+
+    /// Moves the deadline of an entry.
+    pub(crate) fn move_deadline(&self, way: usize, deadline: Deadline) {
+        self.ways.entry(way).set_deadline(deadline);
+        self.table.note(self.segment, self.offset, deadline);
+    }
+
+    /// A time before which none of the entries expires.
+    pub(crate) fn hint(&self) -> Deadline {
+        self.segment.hint(self.offset)
+    }
+
+    /// Makes the hint exact, after entries were taken out or have moved.
+    pub(crate) fn refresh_hint(&self) {
+        self.set_hint(self.ways.first_deadline());
+    }
+
+    /// Makes the hint exact, given the first deadline of the set.
+    pub(crate) fn set_hint(&self, first: Deadline) {
+        self.segment.set_hint(self.offset, first);
+        self.table.note_first(self.segment, first);
+    }
+}
+
+impl<K, V> Table<K, V> {
+    /// A table for about `entries` entries; it grows when there are more.
+    pub(crate) fn new(entries: usize) -> Self {
+        let sets = entries
+            .div_ceil(MAX_LOAD)
+            .clamp(1, MOST_AT_FIRST)
+            .next_power_of_two();
+        Self {
+            directory: Directory::new(sets),
+            sets: AtomicUsize::new(sets),
+            mask: AtomicUsize::new(sets - 1),
+            first_depth: sets.trailing_zeros() as u8,
+            expected: entries.div_ceil(sets).min(MAX_LOAD),
+            growing: Mutex::new(()),
+            earliest: AtomicU64::new(NEVER),
+            hand: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn sets(&self) -> usize {
+        self.sets.load(Acquire)
+    }
+
+    /// The set that a hash names. The two readings may not belong together; whatever comes of
+    /// them is a set that the key was in once, and sends the caller on.
+    #[inline]
+    fn index_of(&self, hash: KeyHash) -> usize {
+        let mask = self.mask.load(Acquire);
+        let index = hash.index() & mask;
+        if index < self.sets.load(Acquire) {
+            index
+        } else {
+            index & (mask >> 1)
+        }
+    }
+
+    /// Publishes one more set.
+    fn publish(&self, sets: usize) {
+        self.mask.store(sets.next_power_of_two() - 1, Release);
+        self.sets.store(sets, Release);
+    }
+
+    /// Looks a key up under the read lock of its set. `found` runs under the lock.
+    #[inline]
+    pub(crate) fn find<Q, R>(
+        &self,
+        _inside: &Inside,
+        hash: KeyHash,
+        key: &Q,
+        found: impl FnOnce(Found<'_, K, V>) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut index = self.index_of(hash);
+        loop {
+            let (segment, offset) = self.directory.get(index)?;
+            let ways = segment.set(offset).ways.read();
+            if let Some((way, entry)) = ways.find_entry(hash, key) {
+                return Some(found(Found {
+                    table: self,
+                    segment,
+                    offset,
+                    ways: &ways,
+                    way,
+                    entry,
+                }));
+            }
+            index = ways.route(hash, index)?;
+        }
+    }
+
+    /// Locks the set that a hash names.
+    #[inline]
+    pub(crate) fn lock(&self, inside: &Inside, hash: KeyHash) -> Locked<'_, K, V> {
+        let mut index = self.index_of(hash);
+        loop {
+            let set = self.lock_index(inside, index);
+            match set.route(hash, index) {
+                None => return set,
+                Some(next) => index = next,
+            }
+        }
+    }
+
+    /// Locks the sets of several hashes in ascending order, each once.
+    pub(crate) fn lock_all(&self, inside: &Inside, hashes: &[KeyHash]) -> Vec<Locked<'_, K, V>> {
+        loop {
+            let mut indices: Vec<_> = hashes.iter().map(|hash| self.index_of(*hash)).collect();
+            indices.sort_unstable();
+            indices.dedup();
+            let sets: Vec<_> = indices
+                .iter()
+                .map(|index| self.lock_index(inside, *index))
+                .collect();
+            let covered =
+                |hash: &KeyHash| sets.iter().any(|set| set.route(*hash, set.index).is_none());
+            if hashes.iter().all(covered) {
+                return sets;
+            }
+        }
+    }
+
+    pub(crate) fn lock_index(&self, _inside: &Inside, index: usize) -> Locked<'_, K, V> {
+        let (segment, offset) = self.directory.get_or_create(index, self.first_depth);
+        Locked {
+            table: self,
+            segment,
+            offset,
+            index,
+            ways: segment.set(offset).ways.write(),
+        }
+    }
+
+    /// Locks a set if it was ever used and nobody holds it. Never waits, so it may be called with
+    /// other sets locked.
+    pub(crate) fn try_lock_index(&self, index: usize) -> Option<Locked<'_, K, V>> {
+        let (segment, offset) = self.directory.get(index)?;
+        let ways = segment.set(offset).ways.try_write()?;
+        Some(Locked {
+            table: self,
+            segment,
+            offset,
+            index,
+            ways,
+        })
+    }
+
+    /// As [`lock_index`](Self::lock_index), for who does not wait at all.
+    fn lock_if_free(&self, inside: &Inside, index: usize) -> Option<Locked<'_, K, V>> {
+        match self.directory.get(index) {
+            Some(_) => self.try_lock_index(index),
+            None => Some(self.lock_index(inside, index)),
+        }
+    }
+
+    /// As [`lock_index`](Self::lock_index), for who must not wait long.
+    pub(crate) fn lock_index_soon(
+        &self,
+        _inside: &Inside,
+        index: usize,
+    ) -> Option<Locked<'_, K, V>> {
+        let (segment, offset) = self.directory.get(index)?;
+        let ways = segment.set(offset).ways.try_write_for(SOON)?;
+        Some(Locked {
+            table: self,
+            segment,
+            offset,
+            index,
+            ways,
+        })
+    }
+
+    /// The set at or after `index` that was ever allocated, locked; `None` past the last.
+    ///
+    /// Walking all sets this way meets every entry that stays resident: a split moves entries to
+    /// a set that is yet to come.
+    pub(crate) fn lock_next(&self, inside: &Inside, index: usize) -> Option<Locked<'_, K, V>> {
+        let (first, _) = self.directory.segment_from(index)?;
+        let index = index.max(first);
+        (index < self.sets()).then(|| self.lock_index(inside, index))
+    }
+
+    /// The next set for the clock hand of eviction, which goes round all sets.
+    pub(crate) fn turn_hand(&self) -> usize {
+        self.hand.fetch_add(1, Relaxed) % self.sets()
+    }
+
+    // ---- what may have expired ----
+
+    /// No entry expires before this.
+    pub(crate) fn earliest(&self) -> Deadline {
+        self.earliest.load(Acquire)
+    }
+
+    /// Notes a deadline of a set whose lock the caller holds.
+    #[inline]
+    fn note(&self, segment: &Segment<K, V>, offset: usize, deadline: Deadline) {
+        if deadline != NEVER && segment.note(offset, deadline) {
+            self.earliest.fetch_min(deadline, AcqRel);
+        }
+    }
+
+    /// Notes a set's first deadline, after its hint was made exact.
+    fn note_first(&self, segment: &Segment<K, V>, deadline: Deadline) {
+        if deadline == NEVER {
+            return;
+        }
+        segment.lower_earliest(deadline);
+        self.earliest.fetch_min(deadline, AcqRel);
+    }
+
+    /// Raises the hint of a segment to what its sets say. The table is told again, since a
+    /// refresh of the table may have passed while the segment had no hint.
+    pub(crate) fn refresh_segment(&self, segment: &Segment<K, V>) {
+        self.earliest.fetch_min(segment.refresh(), AcqRel);
+    }
+
+    /// Raises the hint of the table to what its segments say. Sound as `Segment::refresh` is.
+    pub(crate) fn refresh_earliest(&self) {
+        self.earliest.swap(NEVER, AcqRel);
+        let first = self
+            .directory
+            .segments()
+            .map(|(_, segment)| segment.earliest())
+            .min();
+        self.earliest.fetch_min(first.unwrap_or(NEVER), AcqRel);
+    }
+
+    /// The segment with the first set at or after `index` that was ever used.
+    pub(crate) fn segment_from(&self, index: usize) -> Option<(usize, &Segment<K, V>)> {
+        self.directory.segment_from(index)
+    }
+}
+
+impl<K: Eq, V> Table<K, V> {
+    /// Checks the invariants of every set and of the hints, and returns the number of entries
+    /// and their weight.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    pub(crate) fn validate(&self, inside: &Inside, hash_of: &dyn Fn(&K) -> KeyHash) -> (u64, u64) {
+        let (mut entries, mut weight, mut next) = (0, 0u64, 0);
+        while let Some(set) = self.lock_next(inside, next) {
+            set.validate(set.index, hash_of);
+            let first = set.first_deadline();
+            assert!(set.hint() <= first, "the hint of the set is not too late");
+            assert!(
+                set.segment.earliest() <= first,
+                "the hint of the segment is not too late"
+            );
+            assert!(
+                self.earliest() <= first,
+                "the hint of the table is not too late"
+            );
+            entries += set.len() as u64;
+            weight = set
+                .iter()
+                .fold(weight, |sum, (way, _)| sum.saturating_add(set.weight(way)));
+            next = set.index + 1;
+        }
+        (entries, weight)
+    }
+}

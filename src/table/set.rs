@@ -1,0 +1,686 @@
+//! One set: a few dozen entries behind one lock, with everything that concerns their keys.
+//!
+//! The first cache line of a set holds the lock, the pointer to the slots and the tags of the
+//! first 40 ways, so a hit touches that line and the line of the entry. The second line holds
+//! the rest of the 64 inline tags and the heads of the queues. What only some sets or some caches
+//! need hangs off it in a box: ghosts once something was evicted, weights where they are not 1,
+//! both ends of a life where idle time counts, loads while they are under way.
+//!
+//! Nothing in this file takes a lock, reads a clock or calls code of the user's other than the
+//! `Eq` of a key.
+
+use super::eviction::{Fifo, Ghosts, NIL, Queue};
+use super::tags::{self, GROUP};
+use crate::hash::KeyHash;
+use crate::load::{Flight, UnderWay};
+use crate::time::{Deadline, NEVER};
+use equivalent::Equivalent;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+/// Ways whose tags lie in the set itself. A set that outgrows them (a split is overdue, or many
+/// keys share a hash) keeps the tags of the others apart.
+const INLINE_WAYS: usize = 64;
+const INLINE_GROUPS: usize = INLINE_WAYS / GROUP;
+
+/// Groups whose tags lie in the first cache line of the set.
+const NEAR_GROUPS: usize = 5;
+
+/// No set holds more entries than this. Only keys with equal hashes can come so far.
+pub(crate) const MAX_WAYS: usize = NIL as usize - 1;
+
+/// The slots of a set grow and shrink in steps of this many ways.
+const STEP: usize = 4;
+
+/// The width of a set at its first entry, unless less is expected of it.
+const FIRST_WIDTH: usize = 16;
+
+/// A key and its value with what the store knows of them: 16 bytes besides the two.
+#[derive(Debug)]
+pub(crate) struct Entry<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
+    /// When the entry is gone. Atomic because reads move it where idle time counts.
+    deadline: AtomicU64,
+    pub(super) next: u16,
+    pub(super) prev: u16,
+    pub(super) fingerprint: u16,
+    pub(super) frequency: AtomicU8,
+    pub(super) queue: Queue,
+}
+
+impl<K, V> Entry<K, V> {
+    #[inline]
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.deadline.load(Relaxed)
+    }
+
+    pub(crate) fn set_deadline(&self, deadline: Deadline) {
+        self.deadline.store(deadline, Relaxed);
+    }
+}
+
+/// The two ends of a life where idle time counts; the sooner one is the entry's deadline.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// The one that no access moves.
+    pub(crate) hard: Deadline,
+    /// The one that comes if nobody accesses the entry.
+    pub(crate) idle: Deadline,
+}
+
+impl Ends {
+    pub(crate) fn sooner(self) -> Deadline {
+        self.hard.min(self.idle)
+    }
+}
+
+/// The same in a set, where reads move them under the read lock.
+#[derive(Debug)]
+struct StoredEnds {
+    hard: AtomicU64,
+    idle: AtomicU64,
+}
+
+impl Default for StoredEnds {
+    fn default() -> Self {
+        Self {
+            hard: AtomicU64::new(NEVER),
+            idle: AtomicU64::new(NEVER),
+        }
+    }
+}
+
+impl StoredEnds {
+    fn load(&self) -> Ends {
+        Ends {
+            hard: self.hard.load(Relaxed),
+            idle: self.idle.load(Relaxed),
+        }
+    }
+
+    fn store(&self, ends: Ends) {
+        self.hard.store(ends.hard, Relaxed);
+        self.idle.store(ends.idle, Relaxed);
+    }
+}
+
+/// An entry on its way into a set or out of it.
+#[derive(Debug)]
+pub(crate) struct Item<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
+    pub(crate) weight: u64,
+    pub(crate) deadline: Deadline,
+    /// Only where idle time counts.
+    pub(crate) ends: Option<Ends>,
+    pub(crate) fingerprint: u16,
+    frequency: u8,
+}
+
+impl<K, V> Item<K, V> {
+    pub(crate) fn new(hash: KeyHash, key: K, value: V, weight: u64) -> Self {
+        let fingerprint = hash.fingerprint();
+        Self {
+            key,
+            value,
+            weight,
+            deadline: NEVER,
+            ends: None,
+            fingerprint,
+            frequency: 0,
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Ways<K, V> {
+    pub(super) slots: Box<[Option<Entry<K, V>>]>,
+    tags: [u64; INLINE_GROUPS],
+    pub(super) small: Fifo,
+    pub(super) main: Fifo,
+    /// How many low bits of a hash this set stands for.
+    depth: u8,
+    last_freed: u16,
+    pub(super) ghosts: Option<Box<Ghosts>>,
+    extra: Option<Box<Extra<K, V>>>,
+}
+
+/// What most sets of most caches do without.
+#[derive(Debug)]
+struct Extra<K, V> {
+    spilled_tags: Vec<u64>,
+    /// By way; empty while every weight is 1.
+    weights: Vec<u64>,
+    /// By way; empty where no idle time counts.
+    ends: Vec<StoredEnds>,
+    loads: Vec<UnderWay<K, V>>,
+}
+
+impl<K, V> Default for Extra<K, V> {
+    fn default() -> Self {
+        Self {
+            spilled_tags: Vec::new(),
+            weights: Vec::new(),
+            ends: Vec::new(),
+            loads: Vec::new(),
+        }
+    }
+}
+
+impl<K, V> Ways<K, V> {
+    pub(crate) fn new(depth: u8) -> Self {
+        Self {
+            slots: Box::default(),
+            tags: [0; INLINE_GROUPS],
+            small: Fifo::default(),
+            main: Fifo::default(),
+            depth,
+            last_freed: NIL,
+            ghosts: None,
+            extra: None,
+        }
+    }
+
+    // ---- looking up ----
+
+    /// The way that holds `key`, expired or not.
+    #[inline]
+    pub(crate) fn find<Q>(&self, hash: KeyHash, key: &Q) -> Option<usize>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.find_entry(hash, key).map(|(way, _)| way)
+    }
+
+    /// The entry of `key`, expired or not, and its way.
+    #[inline]
+    pub(crate) fn find_entry<Q>(&self, hash: KeyHash, key: &Q) -> Option<(usize, &Entry<K, V>)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let (near, far) = self.tags.split_at(NEAR_GROUPS);
+        let found = self.find_among(0, near, hash, key);
+        if found.is_some() || self.width() <= NEAR_GROUPS * GROUP {
+            return found;
+        }
+        self.find_among(NEAR_GROUPS, far, hash, key)
+            .or_else(|| self.find_spilled(hash, key))
+    }
+
+    #[inline]
+    fn find_among<Q>(
+        &self,
+        first_group: usize,
+        tags: &[u64],
+        hash: KeyHash,
+        key: &Q,
+    ) -> Option<(usize, &Entry<K, V>)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        for way in tags::matching(tags, tags::spread(hash.tag())) {
+            let way = first_group * GROUP + way;
+            if let Some(Some(entry)) = self.slots.get(way)
+                && entry.fingerprint == hash.fingerprint()
+                && key.equivalent(&entry.key)
+            {
+                return Some((way, entry));
+            }
+        }
+        None
+    }
+
+    #[cold]
+    fn find_spilled<Q>(&self, hash: KeyHash, key: &Q) -> Option<(usize, &Entry<K, V>)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut chunks = self.spilled_tags().chunks(8).enumerate();
+        chunks.find_map(|(chunk, tags)| self.find_among(INLINE_GROUPS + 8 * chunk, tags, hash, key))
+    }
+
+    /// The set that a hash belongs to, if it is not this one: the sets that were split off this
+    /// one since the caller looked it up hold what has left.
+    ///
+    /// It goes by the first bit in which the two differ. The set that the hash left to at that
+    /// split may have been split less often since than this one, so no more bits are known to
+    /// name a set that exists.
+    #[inline]
+    pub(crate) fn route(&self, hash: KeyHash, own_index: usize) -> Option<usize> {
+        let differing = (hash.index() ^ own_index) & ((1 << self.depth) - 1);
+        let up_to_first = differing ^ differing.wrapping_sub(1);
+        (differing != 0).then_some(hash.index() & up_to_first)
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self, way: usize) -> &Entry<K, V> {
+        self.slots[way].as_ref().expect("a way in use")
+    }
+
+    #[inline]
+    pub(crate) fn entry_mut(&mut self, way: usize) -> &mut Entry<K, V> {
+        self.slots[way].as_mut().expect("a way in use")
+    }
+
+    /// What a way holds.
+    pub(crate) fn get(&self, way: usize) -> Option<&Entry<K, V>> {
+        self.slots[way].as_ref()
+    }
+
+    /// The ways in use, with their entries.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Entry<K, V>)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(way, slot)| Some((way, slot.as_ref()?)))
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.small.len) + usize::from(self.main.len)
+    }
+
+    pub(crate) fn width(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[inline]
+    pub(crate) fn depth(&self) -> u8 {
+        self.depth
+    }
+
+    // ---- deadlines and weights ----
+
+    /// When the first entry of the set expires.
+    pub(crate) fn first_deadline(&self) -> Deadline {
+        self.iter()
+            .map(|(_, entry)| entry.deadline())
+            .min()
+            .unwrap_or(NEVER)
+    }
+
+    /// The deadline that no access moves.
+    pub(crate) fn hard_deadline(&self, way: usize) -> Deadline {
+        self.ends(way)
+            .map_or_else(|| self.entry(way).deadline(), |ends| ends.hard)
+    }
+
+    /// Both ends of the life of an entry, where idle time counts.
+    pub(crate) fn ends(&self, way: usize) -> Option<Ends> {
+        self.stored_ends(way).map(StoredEnds::load)
+    }
+
+    fn stored_ends(&self, way: usize) -> Option<&StoredEnds> {
+        self.extra.as_ref()?.ends.get(way)
+    }
+
+    /// Changes both ends of a life, where they are kept.
+    pub(crate) fn move_ends(&self, way: usize, ends: Ends) {
+        if let Some(stored) = self.stored_ends(way) {
+            stored.store(ends);
+        }
+    }
+
+    fn keep_ends(&mut self, way: usize, ends: Ends) {
+        let width = self.width();
+        let stored = &mut self.extra_mut().ends;
+        stored.resize_with(width, StoredEnds::default);
+        stored[way].store(ends);
+    }
+
+    pub(crate) fn weight(&self, way: usize) -> u64 {
+        let weight = self.extra.as_ref().and_then(|extra| extra.weights.get(way));
+        weight.copied().unwrap_or(1)
+    }
+
+    pub(crate) fn set_weight(&mut self, way: usize, weight: u64) {
+        if weight == self.weight(way) {
+            return;
+        }
+        let width = self.width();
+        let weights = &mut self.extra_mut().weights;
+        weights.resize(width, 1);
+        weights[way] = weight;
+    }
+
+    // ---- putting in and taking out ----
+
+    /// Puts an entry into a free way: at the young end of the main queue when its key is among the
+    /// ghosts, of the small queue otherwise.
+    ///
+    /// Returns the way.
+    pub(crate) fn place(&mut self, tag: u8, item: Item<K, V>, expected: usize) -> usize {
+        let queue = self.admission(item.fingerprint);
+        self.place_in(queue, tag, item, expected)
+    }
+
+    fn place_in(&mut self, queue: Queue, tag: u8, item: Item<K, V>, expected: usize) -> usize {
+        let way = self.free_way(expected);
+        self.set_tag(way, tag);
+        self.slots[way] = Some(Entry {
+            key: item.key,
+            value: item.value,
+            deadline: AtomicU64::new(item.deadline),
+            next: NIL,
+            prev: NIL,
+            fingerprint: item.fingerprint,
+            frequency: AtomicU8::new(item.frequency),
+            queue,
+        });
+        self.push(queue, way);
+        self.set_weight(way, item.weight);
+        if let Some(ends) = item.ends {
+            self.keep_ends(way, ends);
+        }
+        way
+    }
+
+    /// Takes an entry out, leaving no trace of it.
+    pub(crate) fn take(&mut self, way: usize) -> Item<K, V> {
+        self.unlink(way);
+        self.set_tag(way, 0);
+        self.last_freed = way as u16;
+        let weight = self.weight(way);
+        self.set_weight(way, 1);
+        let ends = self.ends(way);
+        let entry = self.slots[way].take().expect("a way in use");
+        Item {
+            deadline: entry.deadline(),
+            key: entry.key,
+            value: entry.value,
+            weight,
+            ends,
+            fingerprint: entry.fingerprint,
+            frequency: entry.frequency.into_inner(),
+        }
+    }
+
+    /// Whether one more entry fits. Only equal hashes by the ten thousand can fill a set for good.
+    pub(crate) fn has_room(&self) -> bool {
+        self.len() < MAX_WAYS
+    }
+
+    fn free_way(&mut self, expected: usize) -> usize {
+        if self.len() == self.width() {
+            let first = FIRST_WIDTH.min(expected.next_multiple_of(STEP));
+            let wider = self.width() + STEP.max(self.width() / 8);
+            self.set_width(wider.max(first).next_multiple_of(STEP));
+        }
+        // Most often an entry has just made room: its way is free and its cache line near.
+        let freed = usize::from(self.last_freed);
+        if matches!(self.slots.get(freed), Some(None)) {
+            return freed;
+        }
+        self.first_free()
+            .expect("a set with fewer entries than ways has a free way")
+    }
+
+    fn first_free(&self) -> Option<usize> {
+        let chunks = [&self.tags[..NEAR_GROUPS], &self.tags[NEAR_GROUPS..]].into_iter();
+        let chunks = chunks.chain(self.spilled_tags().chunks(8));
+        let mut first_group = 0;
+        for tags in chunks {
+            let free = |way| Some(first_group * GROUP + way).filter(|way| *way < self.width());
+            if let Some(way) = tags::matching(tags, 0).find_map(free) {
+                return Some(way);
+            }
+            first_group += tags.len();
+        }
+        None
+    }
+
+    /// Changes the number of ways. The ways that are cut off must be free.
+    fn set_width(&mut self, width: usize) {
+        let mut slots = mem::take(&mut self.slots).into_vec();
+        slots.truncate(width);
+        slots.reserve_exact(width - slots.len());
+        slots.resize_with(width, || None);
+        self.slots = slots.into_boxed_slice();
+        let spilled = width.div_ceil(GROUP).saturating_sub(INLINE_GROUPS);
+        if spilled > 0 {
+            self.extra_mut().spilled_tags.resize(spilled, 0);
+        }
+        let Some(extra) = &mut self.extra else { return };
+        resize_exact(&mut extra.spilled_tags, spilled, || 0);
+        if !extra.weights.is_empty() {
+            resize_exact(&mut extra.weights, width, || 1);
+        }
+        if !extra.ends.is_empty() {
+            resize_exact(&mut extra.ends, width, StoredEnds::default);
+        }
+    }
+
+    /// Gives back memory where more than half of it is unused.
+    pub(crate) fn shrink_if_sparse(&mut self) {
+        if self.len() < self.width() / 2 {
+            self.shrink();
+        }
+    }
+
+    /// Gives back the memory of ways that a sweep, a split or a removal of many has freed.
+    pub(crate) fn shrink(&mut self) {
+        let needed = self.len().next_multiple_of(STEP);
+        if self.len() == 0 {
+            self.set_width(0);
+        } else if needed + STEP < self.width() {
+            let items = self.drain();
+            self.set_width(needed);
+            self.put_back(items);
+        }
+        self.drop_unused_extra();
+    }
+
+    fn drop_unused_extra(&mut self) {
+        if let Some(extra) = &self.extra
+            && extra.loads.is_empty()
+            && extra.spilled_tags.is_empty()
+            && extra.weights.is_empty()
+            && extra.ends.is_empty()
+        {
+            self.extra = None;
+        }
+    }
+
+    /// Takes out every entry, each queue from its old end to its young one.
+    fn drain(&mut self) -> Vec<(Queue, u8, Item<K, V>)> {
+        let mut items = Vec::with_capacity(self.len());
+        for queue in [Queue::Small, Queue::Main] {
+            while let Some(way) = self.oldest(queue) {
+                let tag = self.tag(way);
+                items.push((queue, tag, self.take(way)));
+            }
+        }
+        items
+    }
+
+    fn put_back(&mut self, items: Vec<(Queue, u8, Item<K, V>)>) {
+        let expected = items.len();
+        for (queue, tag, item) in items {
+            self.place_in(queue, tag, item, expected);
+        }
+    }
+
+    /// Splits the set by one more bit of the hash and returns the half with that bit set. Both
+    /// halves keep the order of their queues, and both remember all ghosts.
+    ///
+    /// `hashes` are those of the ways in use, by way: they are computed beforehand, since hashing
+    /// runs code of the user's that may panic.
+    pub(crate) fn split(&mut self, hashes: &[Option<KeyHash>]) -> Self {
+        let bit = 1usize << self.depth;
+        self.depth += 1;
+        let mut upper = Self::new(self.depth);
+        upper.ghosts.clone_from(&self.ghosts);
+        let leaving: Vec<_> = self
+            .queue_order()
+            .filter(|way| leaves(hashes[*way], bit))
+            .collect();
+        for way in leaving {
+            let (queue, tag) = (self.entry(way).queue, self.tag(way));
+            let item = self.take(way);
+            upper.place_in(queue, tag, item, hashes.len());
+        }
+        self.split_loads(&mut upper, bit);
+        self.shrink();
+        upper.shrink();
+        upper
+    }
+
+    fn split_loads(&mut self, upper: &mut Self, bit: usize) {
+        let Some(extra) = &mut self.extra else { return };
+        let leaving: Vec<_> = extra
+            .loads
+            .extract_if(.., |load| leaves(Some(load.hash()), bit))
+            .collect();
+        if !leaving.is_empty() {
+            upper.extra_mut().loads = leaving;
+        }
+    }
+
+    // ---- loads under way ----
+
+    fn loads(&self) -> &[UnderWay<K, V>] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.loads)
+    }
+
+    /// The load of a key that callers may wait for.
+    pub(crate) fn load_of<Q>(&self, hash: KeyHash, key: &Q) -> Option<&Arc<Flight<V>>>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let of_key = |load: &&UnderWay<K, V>| load.hash() == hash && key.equivalent(&load.key);
+        self.loads().iter().find(of_key).map(|load| &load.flight)
+    }
+
+    /// Whether a load has not been overtaken.
+    pub(crate) fn is_under_way(&self, flight: &Arc<Flight<V>>) -> bool {
+        self.loads()
+            .iter()
+            .any(|load| Arc::ptr_eq(&load.flight, flight))
+    }
+
+    pub(crate) fn begin_load(&mut self, load: UnderWay<K, V>) {
+        self.extra_mut().loads.push(load);
+    }
+
+    /// Takes a load out, if it is still there.
+    pub(crate) fn end_load(&mut self, flight: &Arc<Flight<V>>) -> Option<UnderWay<K, V>> {
+        let extra = self.extra.as_mut()?;
+        let at = extra
+            .loads
+            .iter()
+            .position(|load| Arc::ptr_eq(&load.flight, flight))?;
+        let load = extra.loads.swap_remove(at);
+        self.drop_unused_extra();
+        Some(load)
+    }
+
+    /// Overtakes the load of a key: what it brings is not stored, and nobody joins it any more.
+    #[inline]
+    pub(crate) fn overtake<Q>(&mut self, hash: KeyHash, key: &Q) -> Option<UnderWay<K, V>>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        if self.loads().is_empty() {
+            return None;
+        }
+        let flight = self.load_of(hash, key).map(Arc::clone)?;
+        self.end_load(&flight)
+    }
+
+    /// Overtakes every load of the set.
+    pub(crate) fn overtake_all(&mut self) -> Vec<UnderWay<K, V>> {
+        self.extra
+            .as_mut()
+            .map(|extra| mem::take(&mut extra.loads))
+            .unwrap_or_default()
+    }
+
+    // ---- parts ----
+
+    fn extra_mut(&mut self) -> &mut Extra<K, V> {
+        self.extra.get_or_insert_default()
+    }
+
+    fn spilled_tags(&self) -> &[u64] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.spilled_tags)
+    }
+
+    pub(super) fn tag(&self, way: usize) -> u8 {
+        let group = way / GROUP;
+        let word = self
+            .tags
+            .get(group)
+            .or_else(|| self.spilled_tags().get(group - INLINE_GROUPS));
+        tags::get(*word.expect("a way of this set"), way)
+    }
+
+    fn set_tag(&mut self, way: usize, tag: u8) {
+        let group = way / GROUP;
+        match self.tags.get_mut(group) {
+            Some(word) => tags::set(word, way, tag),
+            None => tags::set(
+                &mut self.extra_mut().spilled_tags[group - INLINE_GROUPS],
+                way,
+                tag,
+            ),
+        }
+    }
+}
+
+fn leaves(hash: Option<KeyHash>, bit: usize) -> bool {
+    hash.is_some_and(|hash| hash.index() & bit != 0)
+}
+
+fn resize_exact<T>(values: &mut Vec<T>, len: usize, value: impl FnMut() -> T) {
+    values.truncate(len);
+    values.reserve_exact(len - values.len());
+    values.resize_with(len, value);
+    values.shrink_to_fit();
+}
+
+impl<K: Eq, V> Ways<K, V> {
+    /// Checks everything that must hold between two operations.
+    ///
+    /// # Panics
+    /// With the first thing that does not.
+    pub(crate) fn validate(&self, index: usize, hash_of: &dyn Fn(&K) -> KeyHash) {
+        let linked: Vec<usize> = self.queue_order().collect();
+        assert_eq!(
+            linked.len(),
+            self.len(),
+            "the queues are as long as they say"
+        );
+        assert_eq!(self.iter().count(), self.len(), "every entry is in a queue");
+        let spilled = self.width().div_ceil(GROUP).saturating_sub(INLINE_GROUPS);
+        assert_eq!(self.spilled_tags().len(), spilled, "each way has a tag");
+        for (way, slot) in self.slots.iter().enumerate() {
+            assert_eq!(
+                self.tag(way) != 0,
+                slot.is_some(),
+                "way {way} has a tag when in use"
+            );
+        }
+        for (way, entry) in self.iter() {
+            let hash = hash_of(&entry.key);
+            assert_eq!(self.tag(way), hash.tag(), "the tag is that of the key");
+            assert_eq!(
+                self.route(hash, index),
+                None,
+                "the entry is in the set of its key"
+            );
+            assert_eq!(
+                self.find(hash, &entry.key),
+                Some(way),
+                "no key is here twice"
+            );
+            assert!(!entry.is_pinned(), "nothing stays pinned");
+            assert!(
+                entry.deadline() <= self.hard_deadline(way),
+                "no idle time outlasts the TTL"
+            );
+        }
+    }
+}

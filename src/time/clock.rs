@@ -1,0 +1,577 @@
+//! The clock of a cache: the system's, or one that moves only when a test says so.
+//!
+//! A precise reading costs as much as a whole look-up. A look-up that only has to know whether a
+//! deadline has passed reads the kernel's tick clock instead, which costs a fifth, and asks for a
+//! precise reading only when the deadline is near. No reading depends on another thread of the
+//! process: it is right after SIGSTOP, in a forked child, and when every other thread starves.
+
+use super::deadline::{Deadline, NEVER, after};
+use super::keeper::Sweep;
+use std::cell::Cell;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+/// What a cache reads the time from: [`Clock::real`] unless the builder is given the clock of a
+/// [`MockClock`].
+///
+/// Cheap to clone. Several caches may share one.
+///
+/// # What the real clock promises
+/// It only moves forward, whatever happens to the wall clock, and time that the machine spends
+/// suspended counts: on Linux it is `CLOCK_BOOTTIME`, on other Unix systems `CLOCK_MONOTONIC`
+/// (which counts sleep on macOS), elsewhere [`std::time::Instant`].
+///
+/// On Linux a read of the cache looks at the kernel's tick clock first, and at the precise clock
+/// when the deadline is within 20 ms. Should the kernel's tick be held up for longer than that (a
+/// virtual machine whose host gives it no processor), a value may be seen for as long as the tick
+/// was late.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Source);
+
+#[derive(Clone, Default)]
+enum Source {
+    #[default]
+    Real,
+    Mock(Arc<MockState>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Real => f.write_str("Real"),
+            Self::Mock(state) => write!(f, "Mock({:?})", state.elapsed()),
+        }
+    }
+}
+
+impl Clock {
+    /// The system's clock.
+    #[must_use]
+    pub fn real() -> Self {
+        Self(Source::Real)
+    }
+
+    /// The wall-clock time that goes with this clock.
+    #[must_use]
+    pub fn system_time(&self) -> SystemTime {
+        match &self.0 {
+            Source::Real => SystemTime::now(),
+            Source::Mock(state) => state.system_time(),
+        }
+    }
+
+    /// The time as one operation sees it.
+    #[inline]
+    pub(crate) fn moment(&self) -> Moment<'_> {
+        Moment {
+            clock: self,
+            coarse: Cell::new(None),
+        }
+    }
+
+    /// Precise nanoseconds since an origin of the clock's own.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        match &self.0 {
+            Source::Real => system::now(),
+            Source::Mock(state) => state.now.load(SeqCst),
+        }
+    }
+
+    /// A reading that may lag by one tick of the kernel, for stamps where that is near enough.
+    #[inline]
+    pub(crate) fn coarse(&self) -> u64 {
+        match &self.0 {
+            Source::Real => system::coarse(),
+            Source::Mock(state) => state.now.load(SeqCst),
+        }
+    }
+
+    /// Whether `deadline` has passed: it has on the exact nanosecond it names.
+    #[inline]
+    pub(crate) fn has_passed(&self, deadline: Deadline) -> bool {
+        deadline != NEVER && self.has_passed_since(self.coarse(), deadline)
+    }
+
+    /// As [`has_passed`](Self::has_passed), given a coarse reading.
+    #[inline]
+    fn has_passed_since(&self, coarse: u64, deadline: Deadline) -> bool {
+        // The coarse clock lags, so what it calls passed has passed.
+        coarse >= deadline || (deadline - coarse < system::GUARD && self.now() >= deadline)
+    }
+
+    /// The deadline at a point in wall-clock time; one in the past has passed.
+    pub(crate) fn deadline_at(&self, at: SystemTime) -> Deadline {
+        let ahead = at.duration_since(self.system_time());
+        after(self.now(), ahead.unwrap_or(Duration::ZERO))
+    }
+
+    /// The wall-clock time of a deadline as it looks now, `None` for one that never comes or that
+    /// the system's time cannot hold.
+    pub(crate) fn system_time_of(&self, deadline: Deadline) -> Option<SystemTime> {
+        if deadline == NEVER {
+            return None;
+        }
+        let (now, wall) = (self.now(), self.system_time());
+        if deadline >= now {
+            wall.checked_add(Duration::from_nanos(deadline - now))
+        } else {
+            wall.checked_sub(Duration::from_nanos(now - deadline))
+        }
+    }
+
+    pub(crate) fn mock_state(&self) -> Option<&MockState> {
+        match &self.0 {
+            Source::Real => None,
+            Source::Mock(state) => Some(state),
+        }
+    }
+}
+
+/// The time as one operation sees it: a coarse reading taken at most once, and precise readings
+/// only where it is too coarse. Read when it is first asked, which is after the lock is taken, so
+/// no decision is older than that.
+pub(crate) struct Moment<'c> {
+    clock: &'c Clock,
+    coarse: Cell<Option<u64>>,
+}
+
+impl Moment<'_> {
+    /// May lag by one tick of the kernel.
+    #[inline]
+    pub(crate) fn coarse(&self) -> u64 {
+        if let Some(coarse) = self.coarse.get() {
+            return coarse;
+        }
+        let coarse = self.clock.coarse();
+        self.coarse.set(Some(coarse));
+        coarse
+    }
+
+    /// Whether a deadline has passed.
+    #[inline]
+    pub(crate) fn has_passed(&self, deadline: Deadline) -> bool {
+        deadline != NEVER && self.clock.has_passed_since(self.coarse(), deadline)
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        self.clock
+    }
+
+    /// Forgets the reading, when locks were released and taken anew.
+    pub(crate) fn pass(&self) {
+        self.coarse.set(None);
+    }
+}
+
+/// A clock for tests. It moves only when told, so no test sleeps to see a value expire.
+///
+/// [`advance`](Self::advance) also runs the background sweeps that have become due, on the calling
+/// thread, before it returns: a cache on a mock clock behaves as if its keeper were infinitely
+/// fast, and never has a thread of its own.
+///
+/// ```
+/// use haybox::{Cache, MockClock};
+/// use std::time::Duration;
+///
+/// let time = MockClock::new();
+/// let cache = Cache::builder()
+///     .max_entries(100)
+///     .time_to_live(Duration::from_secs(60))
+///     .clock(time.clock())
+///     .build()?;
+/// cache.insert("bread", 1);
+/// time.advance(Duration::from_secs(59));
+/// assert_eq!(cache.get("bread"), Some(1));
+/// time.advance(Duration::from_secs(1));
+/// assert_eq!(cache.get("bread"), None);
+/// assert_eq!(cache.len(), 0, "released by the sweep, not by the read");
+/// # Ok::<(), haybox::BuildError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct MockClock(Arc<MockState>);
+
+impl MockClock {
+    /// A clock that stands still. Its wall clock shows the start of the year 2000 (UTC).
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(MockState {
+            now: AtomicU64::new(MOCK_START),
+            wall_at_start: AtomicU64::new(MOCK_WALL),
+            jobs: parking_lot::Mutex::new(Vec::new()),
+        }))
+    }
+
+    /// The handle to give to [`CacheBuilder::clock`](crate::CacheBuilder::clock).
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock(Source::Mock(Arc::clone(&self.0)))
+    }
+
+    /// Moves the time forward, the wall clock with it, and runs the sweeps that became due.
+    ///
+    /// Time stops at the end of what the clock holds, 584 years.
+    ///
+    /// # Panics
+    /// If called from inside a closure that a cache runs under a lock, when a sweep is due.
+    pub fn advance(&self, by: Duration) {
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        let moved = |now: u64| Some(now.saturating_add(by).min(NEVER - 1));
+        let _ = self.0.now.fetch_update(SeqCst, SeqCst, moved);
+        self.0.run_due_sweeps();
+    }
+
+    /// Sets the wall clock and nothing else, as an administrator or a time server would.
+    ///
+    /// Deadlines do not move with it.
+    ///
+    /// # Panics
+    /// If `time` is before 1970 or more than 584 years after it.
+    pub fn set_system_time(&self, time: SystemTime) {
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH);
+        let wall = since_epoch
+            .ok()
+            .and_then(|since| u64::try_from(since.as_nanos()).ok());
+        let wall = wall.expect("a mock clock shows wall-clock times from 1970 to 2554");
+        self.0
+            .wall_at_start
+            .store(wall.wrapping_sub(self.0.elapsed_nanos()), SeqCst);
+    }
+}
+
+impl Default for MockClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Where mock time starts: not at zero, so that arithmetic that goes below the start shows.
+const MOCK_START: u64 = 3_600_000_000_000;
+/// 2000-01-01T00:00:00Z in nanoseconds since 1970.
+const MOCK_WALL: u64 = 946_684_800_000_000_000;
+
+pub(crate) struct MockState {
+    now: AtomicU64,
+    wall_at_start: AtomicU64,
+    jobs: parking_lot::Mutex<Vec<MockJob>>,
+}
+
+struct MockJob {
+    due: Deadline,
+    sweep: Weak<dyn Sweep>,
+}
+
+impl fmt::Debug for MockState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MockState({:?})", self.elapsed())
+    }
+}
+
+impl MockState {
+    fn elapsed_nanos(&self) -> u64 {
+        self.now.load(SeqCst) - MOCK_START
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.elapsed_nanos())
+    }
+
+    fn system_time(&self) -> SystemTime {
+        let wall = self
+            .wall_at_start
+            .load(SeqCst)
+            .wrapping_add(self.elapsed_nanos());
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(wall)
+    }
+
+    pub(crate) fn register(&self, sweep: Weak<dyn Sweep>, interval: Duration) {
+        let due = after(self.now.load(SeqCst), interval);
+        self.jobs.lock().push(MockJob { due, sweep });
+    }
+
+    fn run_due_sweeps(&self) {
+        for sweep in self.take_due() {
+            while sweep.sweep_slice().finish_here() {}
+        }
+    }
+
+    /// The caches to sweep now, each set to its next turn. The list is unlocked before any of
+    /// them runs, since a listener may drop a cache or make a new one.
+    fn take_due(&self) -> Vec<Arc<dyn Sweep>> {
+        let now = self.now.load(SeqCst);
+        let (mut due, mut others) = (Vec::new(), Vec::new());
+        self.jobs.lock().retain_mut(|job| {
+            let Some(sweep) = job.sweep.upgrade() else {
+                return false;
+            };
+            let is_due = job.due <= now;
+            if is_due {
+                job.due = after(now, sweep.interval());
+            }
+            // Kept until the list is unlocked: dropping the last one runs code of the user's.
+            if is_due { &mut due } else { &mut others }.push(sweep);
+            true
+        });
+        due
+    }
+}
+
+/// Linux: the boot clock, and the tick clocks to avoid reading it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod system {
+    use nix::time::{ClockId, clock_gettime};
+    use std::sync::atomic::{
+        AtomicI64, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    };
+
+    /// A deadline nearer than this to a coarse reading is decided by a precise one. Ticks come
+    /// every 1 to 10 ms.
+    pub(super) const GUARD: u64 = 20_000_000;
+
+    /// How far the two coarse clocks may seem to drift apart because a tick fell between the two
+    /// readings.
+    const TICK_NOISE: i64 = 25_000_000;
+
+    #[inline]
+    fn read(clock: ClockId) -> u64 {
+        // Every Linux that Rust runs on has these clocks.
+        let time = clock_gettime(clock).expect("a clock of the kernel can be read");
+        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+    }
+
+    pub(super) fn now() -> u64 {
+        read(ClockId::CLOCK_BOOTTIME)
+    }
+
+    #[inline]
+    pub(super) fn coarse() -> u64 {
+        SUSPENSION.boot_time(
+            read(ClockId::CLOCK_MONOTONIC_COARSE),
+            || read(ClockId::CLOCK_REALTIME_COARSE),
+            boot_ahead,
+        )
+    }
+
+    static SUSPENSION: Suspension = Suspension::new();
+
+    /// Derives the boot clock, which has no coarse form, from two coarse clocks.
+    ///
+    /// The monotonic clock stands still while the machine is suspended and the wall clock does
+    /// not. So when the distance between the two has changed, either the machine slept or
+    /// somebody set the wall clock; one precise look at the boot clock tells which. Time servers
+    /// that slew the clocks slew both alike.
+    ///
+    /// The distance is looked at once for each tick of the monotonic clock. A suspension always
+    /// comes with a new reading: the kernel brings the clock up to the nanosecond as it goes down.
+    struct Suspension {
+        checked: AtomicU64,
+        wall_ahead: AtomicI64,
+        /// Wraps: see `boot_ahead`.
+        suspended: AtomicU64,
+        checking: parking_lot::Mutex<()>,
+    }
+
+    impl Suspension {
+        const fn new() -> Self {
+            Self {
+                checked: AtomicU64::new(u64::MAX),
+                wall_ahead: AtomicI64::new(i64::MIN),
+                suspended: AtomicU64::new(0),
+                checking: parking_lot::Mutex::new(()),
+            }
+        }
+
+        #[inline]
+        fn boot_time(
+            &self,
+            monotonic: u64,
+            wall: impl FnOnce() -> u64,
+            precise: impl FnOnce() -> u64,
+        ) -> u64 {
+            if monotonic != self.checked.load(Acquire) {
+                self.check(monotonic, wall(), precise);
+            }
+            monotonic.wrapping_add(self.suspended.load(Relaxed))
+        }
+
+        #[cold]
+        fn check(&self, monotonic: u64, wall: u64, precise: impl FnOnce() -> u64) {
+            // One at a time, so that an older measurement does not overwrite a newer one. Who
+            // finds another at it has read its tick before the other is done: it may go on with
+            // what was known, which the next look puts right.
+            let Some(_checking) = self.checking.try_lock() else {
+                return;
+            };
+            let wall_ahead = wall as i64 - monotonic as i64;
+            let drift = wall_ahead.wrapping_sub(self.wall_ahead.load(Relaxed));
+            if drift.unsigned_abs() > TICK_NOISE as u64 {
+                self.suspended.store(precise(), Relaxed);
+                self.wall_ahead.store(wall_ahead, Relaxed);
+            }
+            // Whoever finds this tick checked sees what was measured.
+            self.checked.store(monotonic, Release);
+        }
+    }
+
+    /// How far the boot clock is ahead of the monotonic one; wraps where it is behind, as in a
+    /// container with an offset of its own. Taken between two readings that are close together.
+    fn boot_ahead() -> u64 {
+        loop {
+            let before = read(ClockId::CLOCK_MONOTONIC);
+            let boot = read(ClockId::CLOCK_BOOTTIME);
+            let after = read(ClockId::CLOCK_MONOTONIC);
+            if after - before < CLOSE {
+                return boot.wrapping_sub(after);
+            }
+        }
+    }
+
+    /// Readings of two clocks that are not further apart count as one moment.
+    const CLOSE: u64 = 1_000_000;
+
+    #[cfg(test)]
+    mod tests {
+        use super::super::Clock;
+        use super::*;
+
+        const HOUR: u64 = 3_600_000_000_000;
+
+        #[test]
+        fn time_suspended_counts_at_the_first_reading_after_it() {
+            let clock = Suspension::new();
+            assert_eq!(clock.boot_time(HOUR, || 50 * HOUR, || 0), HOUR);
+            // The machine sleeps for two hours: only the wall clock and the boot clock move.
+            let resumed = clock.boot_time(HOUR + 5, || 52 * HOUR, || 2 * HOUR);
+            assert_eq!(resumed, 3 * HOUR + 5);
+            let later = clock.boot_time(
+                HOUR + 9,
+                || 52 * HOUR + 4,
+                || unreachable!("no new distance"),
+            );
+            assert_eq!(later, 3 * HOUR + 9);
+        }
+
+        #[test]
+        fn a_step_of_the_wall_clock_moves_nothing() {
+            let clock = Suspension::new();
+            clock.boot_time(HOUR, || 50 * HOUR, || 0);
+            for (tick, wall) in [(1, 20 * 8766 * HOUR), (2, HOUR / 2)] {
+                let now = HOUR + tick;
+                assert_eq!(clock.boot_time(now, || wall, || 0), now);
+            }
+        }
+
+        #[test]
+        fn the_wall_clock_is_read_once_a_tick() {
+            let clock = Suspension::new();
+            clock.boot_time(HOUR, || 50 * HOUR, || 0);
+            let again = clock.boot_time(HOUR, || unreachable!("the same tick"), || unreachable!());
+            assert_eq!(again, HOUR);
+        }
+
+        #[test]
+        fn a_coarse_reading_is_never_ahead_and_hardly_behind() {
+            for _ in 0..1000 {
+                let coarse = coarse();
+                let precise = now();
+                assert!(coarse <= precise + 1_000, "{coarse} is ahead of {precise}");
+            }
+        }
+
+        #[test]
+        fn near_deadlines_are_decided_precisely() {
+            let deadline = now() + 3_000_000;
+            while now() < deadline {
+                let before = now();
+                let passed = Clock::real().has_passed(deadline);
+                assert!(
+                    !passed || now() >= deadline,
+                    "passed at {before}, due {deadline}"
+                );
+            }
+            assert!(Clock::real().has_passed(deadline));
+        }
+    }
+}
+
+/// Systems without a tick clock to read: the precise clock for everything.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod system {
+    /// Coarse readings are precise here.
+    pub(super) const GUARD: u64 = 0;
+
+    #[cfg(unix)]
+    pub(super) fn now() -> u64 {
+        let clock = nix::time::ClockId::CLOCK_MONOTONIC;
+        let time = nix::time::clock_gettime(clock).expect("every Unix has a monotonic clock");
+        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn now() -> u64 {
+        use std::{sync::LazyLock, time::Instant};
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX - 1)
+    }
+
+    pub(super) fn coarse() -> u64 {
+        now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_real_clock_moves_forward() {
+        let clock = Clock::real();
+        let readings: Vec<u64> = (0..100).map(|_| clock.now()).collect();
+        assert!(readings.is_sorted());
+    }
+
+    #[test]
+    fn a_mock_clock_stands_still_and_its_wall_moves_with_it() {
+        let time = MockClock::new();
+        let clock = time.clock();
+        let (now, wall) = (clock.now(), clock.system_time());
+        assert_eq!(clock.now(), now);
+        time.advance(Duration::from_secs(5));
+        assert_eq!(clock.now(), now + 5_000_000_000);
+        assert_eq!(clock.system_time(), wall + Duration::from_secs(5));
+    }
+
+    #[test]
+    fn setting_the_wall_clock_moves_no_deadline() {
+        let time = MockClock::new();
+        let clock = time.clock();
+        let deadline = after(clock.now(), Duration::from_secs(10));
+        let future = clock.system_time() + Duration::from_secs(1_000_000_000);
+        time.set_system_time(future);
+        assert_eq!(clock.system_time(), future);
+        assert!(!clock.has_passed(deadline));
+        assert_eq!(
+            clock.system_time_of(deadline),
+            Some(future + Duration::from_secs(10))
+        );
+    }
+
+    #[test]
+    fn a_point_in_the_past_has_passed() {
+        let clock = MockClock::new().clock();
+        let past = clock.deadline_at(SystemTime::UNIX_EPOCH);
+        assert!(clock.has_passed(past));
+        assert_eq!(clock.deadline_at(clock.system_time()), clock.now());
+    }
+
+    #[test]
+    fn mock_time_stops_at_the_end_and_never_reaches_never() {
+        let time = MockClock::new();
+        time.advance(Duration::MAX);
+        time.advance(Duration::MAX);
+        assert!(!time.clock().has_passed(NEVER));
+    }
+}

@@ -1,0 +1,122 @@
+//! What several files of tests use.
+
+use haybox::{Cache, CacheBuilder, MockClock, RemovalCause};
+use std::any::Any;
+use std::hash::{BuildHasher, Hash};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// As long as a test waits for another thread before it gives up: on a machine under load a
+/// thread may not run for seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many cases to run: `HAYBOX_CASES` is a number, or `full` for what CI asks for.
+pub(crate) fn cases(quick: u32, full: u32) -> u32 {
+    match std::env::var("HAYBOX_CASES") {
+        Ok(asked) if asked == "full" => full,
+        Ok(asked) => asked.parse().expect("HAYBOX_CASES is a number or `full`"),
+        Err(_) => quick,
+    }
+}
+
+/// Whether to run all of what a plain `cargo test` runs a sample of.
+pub(crate) fn is_full() -> bool {
+    !cfg!(debug_assertions) || std::env::var("HAYBOX_CASES").is_ok_and(|asked| asked == "full")
+}
+
+/// The sentence that `f` panics with.
+#[track_caller]
+pub(crate) fn panic_of<R>(f: impl FnOnce() -> R) -> String {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(_) => panic!("this should have panicked"),
+        Err(payload) => sentence(&*payload),
+    }
+}
+
+pub(crate) fn sentence(payload: &(dyn Any + Send)) -> String {
+    let owned = payload.downcast_ref::<String>().cloned();
+    owned
+        .or_else(|| {
+            payload
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+        })
+        .unwrap_or_default()
+}
+
+pub(crate) const INSIDE: &str = "haybox was called from inside";
+
+/// What a removal listener was told.
+pub(crate) type Removals<K, V> = Arc<Mutex<Vec<(K, V, RemovalCause)>>>;
+
+/// Has every removal logged.
+pub(crate) fn logged<K, V, S>(
+    builder: CacheBuilder<K, V, S>,
+) -> (CacheBuilder<K, V, S>, Removals<K, V>)
+where
+    K: Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    let log = Removals::<K, V>::default();
+    let writer = Arc::clone(&log);
+    let listener = move |key, value, cause| writer.lock().unwrap().push((key, value, cause));
+    (builder.removal_listener(listener), log)
+}
+
+/// Takes what was logged so far.
+pub(crate) fn drain<T>(log: &Mutex<Vec<T>>) -> Vec<T> {
+    std::mem::take(&mut *log.lock().unwrap())
+}
+
+/// A cache on a mock clock that sweeps only when asked to.
+pub(crate) fn timed<K, V>(
+    set: impl FnOnce(CacheBuilder<K, V>) -> CacheBuilder<K, V>,
+) -> (Cache<K, V>, MockClock)
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let time = MockClock::new();
+    let builder = Cache::builder()
+        .clock(time.clock())
+        .sweep_interval(HOUR * 10_000);
+    (set(builder).build().unwrap(), time)
+}
+
+/// A hasher that gives every key the same hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OneHash;
+
+impl BuildHasher for OneHash {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        *self
+    }
+}
+
+impl std::hash::Hasher for OneHash {
+    fn finish(&self) -> u64 {
+        42
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+}
+
+/// A hasher that a test can choose, so that what fails fails again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seeded(pub(crate) u64);
+
+impl BuildHasher for Seeded {
+    type Hasher = std::hash::DefaultHasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.0.hash(&mut hasher);
+        hasher
+    }
+}

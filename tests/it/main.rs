@@ -1,0 +1,20 @@
+//! Tests of the public API, in one binary.
+
+#![allow(
+    clippy::drop_non_drop,
+    dropping_copy_types,
+    reason = "`drop` says that a result is not looked at"
+)]
+#![allow(clippy::type_complexity, reason = "a table of cases is a table")]
+
+mod bad_input;
+mod capacity;
+mod common;
+mod concurrency;
+mod events;
+mod iteration;
+mod model;
+mod pitfalls;
+mod regressions;
+mod time;
+mod writes;
