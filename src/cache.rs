@@ -8,11 +8,11 @@ pub use iter::{Iter, Keys, Values};
 use crate::builder::{BuildError, CacheBuilder};
 use crate::engine::{Engine, Transaction};
 use crate::entry::{ExpireIf, Insert, InsertOptions, Life, Op, Outcome, Ttl};
+use crate::equivalent::Equivalent;
 use crate::event::Events;
 use crate::hash::{DefaultHashBuilder, KeyHash};
 use crate::load::{LoadError, REENTRANT};
 use crate::stats::Stats;
-use equivalent::Equivalent;
 use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -166,7 +166,7 @@ where
     /// Runs `f` on the value and returns its result: for values that are dear to copy. Counts as
     /// an access.
     ///
-    /// `f` runs under the read lock of the entry's set: it should be short, and a call of a cache
+    /// `f` runs under the lock of the entry's set: it should be short, and a call of a cache
     /// from inside it panics.
     #[inline]
     pub fn read<Q, R>(&self, key: &Q, f: impl FnOnce(&V) -> R) -> Option<R>

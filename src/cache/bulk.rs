@@ -1,8 +1,8 @@
 //! Many entries in one call, and the collection traits of the standard library.
 
 use super::Cache;
+use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
-use equivalent::Equivalent;
 use std::hash::{BuildHasher, Hash};
 
 impl<K, V, S> Cache<K, V, S>

@@ -5,12 +5,12 @@
 
 use super::Engine;
 use crate::entry::{Insert, InsertOptions};
+use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::load::{Flight, Landing, LoadError, UnderWay, Waiting};
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::sync::current_thread;
-use equivalent::Equivalent;
 use std::any::Any;
 use std::hash::Hash;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::entry::{Expiry, Life, OnFull};
+use crate::random;
 use crate::table::Ends;
 use crate::time::{Deadline, Moment, NEVER, after, left};
 use std::fmt;
@@ -108,7 +109,7 @@ impl<K, V> Policy<K, V> {
         }
         // Longer than the clock can hold is not jittered but cut: the product could overflow.
         ttl.min(Duration::from_nanos(NEVER))
-            .mul_f64(1.0 - self.ttl_jitter * fastrand::f64())
+            .mul_f64(1.0 - self.ttl_jitter * random::fraction())
     }
 
     /// The deadlines of an entry that is accessed now and whose hard deadline is `hard`.

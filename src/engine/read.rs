@@ -2,16 +2,16 @@
 
 use super::Engine;
 use crate::entry::Ttl;
+use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::Found;
 use crate::time::{Deadline, NEVER, left};
-use equivalent::Equivalent;
 use std::time::SystemTime;
 
 impl<K, V> Engine<K, V> {
-    /// Runs `f` on a live value, under the read lock of its set, and counts the look-up.
+    /// Runs `f` on a live value, under the lock of its set, and counts the look-up.
     #[inline]
     pub(crate) fn read<Q, R>(&self, hash: KeyHash, key: &Q, f: impl FnOnce(&V) -> R) -> Option<R>
     where

@@ -3,7 +3,7 @@
 //! What a thread frees it keeps ([`Held`]) and never offers to the counter, where another thread
 //! could take it. The order: what has expired, in the own set and then elsewhere; the own set's
 //! choice while it holds its share of the cache; the choice of another set that holds more than
-//! its share, taken by `try_write`; the own set's choice in any case. Where all of that fails
+//! its share, taken by `try_lock`; the own set's choice in any case. Where all of that fails
 //! because everything is locked by others, the thread lets go of its set and waits for one set
 //! after the other, holding none.
 

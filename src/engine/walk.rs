@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
+use crate::random;
 use crate::reentrancy;
 use crate::table::Entry;
 
@@ -117,9 +118,9 @@ impl<K, V> Engine<K, V> {
     /// A live entry chosen at random: a random set, and a random entry in it. Entries of sets that
     /// hold fewer are a little likelier.
     pub(crate) fn random<T>(&self, mut f: impl FnMut(&Entry<K, V>) -> T) -> Option<T> {
-        let at_random = (0..RANDOM_TRIES).find_map(|_| self.random_from(fastrand::u64(..), &mut f));
+        let at_random = (0..RANDOM_TRIES).find_map(|_| self.random_from(random::number(), &mut f));
         // A table with hardly anything in it is walked, from a random place round to it again.
-        let start = fastrand::u64(..);
+        let start = random::number();
         at_random
             .or_else(|| self.first_from(start, &mut f))
             .or_else(|| self.first_from(0, &mut f))
@@ -144,7 +145,7 @@ impl<K, V> Engine<K, V> {
                 ways.iter()
                     .filter(|(_, entry)| self.is_live(entry.deadline()))
             };
-            let (_, entry) = live().nth(fastrand::usize(..live().count().max(1)))?;
+            let (_, entry) = live().nth(random::below(live().count().max(1)))?;
             Some(f(entry))
         });
         of_set.flatten()

@@ -6,7 +6,7 @@
 //! without moving anything, and an empty big table is an empty directory.
 
 use super::set::Ways;
-use crate::sync::{AtomicU64, RwLock};
+use crate::sync::{AtomicU64, SpinLock};
 use crate::time::{Deadline, NEVER};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -21,7 +21,7 @@ const BUCKETS: usize = 32;
 #[repr(align(64))]
 #[derive(Debug)]
 pub(crate) struct Set<K, V> {
-    pub(crate) ways: RwLock<Ways<K, V>>,
+    pub(crate) ways: SpinLock<Ways<K, V>>,
 }
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl<K, V> Segment<K, V> {
         Self {
             sets: (0..len)
                 .map(|_| Set {
-                    ways: RwLock::new(Ways::new(depth)),
+                    ways: SpinLock::new(Ways::new(depth)),
                 })
                 .collect(),
             hints: (0..len).map(|_| AtomicU64::new(NEVER)).collect(),
@@ -258,7 +258,7 @@ mod tests {
         let directory = Directory::<u64, u64>::new(1 << 17);
         assert!(directory.get(100_000).is_none());
         let (segment, offset) = directory.get_or_create(100_000, 17);
-        assert_eq!(segment.set(offset).ways.read().depth(), 17);
+        assert_eq!(segment.set(offset).ways.lock().depth(), 17);
         assert_eq!(directory.segments().count(), 1);
         let (first, segment) = directory.segment_from(0).unwrap();
         assert!((first..first + SEGMENT).contains(&100_000));

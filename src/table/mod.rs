@@ -8,7 +8,7 @@
 //! step and nothing else.
 //!
 //! Locks: a thread takes one set at a time, or several in ascending order (transactions, splits),
-//! or others by `try_write` only (eviction). That no thread waits for a set while it holds one out
+//! or others by `try_lock` only (eviction). That no thread waits for a set while it holds one out
 //! of order is why nothing here can deadlock.
 
 mod directory;
@@ -21,12 +21,12 @@ mod tags;
 pub(crate) use directory::Segment;
 pub(crate) use set::{Ends, Entry, Item, Ways};
 
+use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::reentrancy::Inside;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, RwLockWriteGuard};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, SpinGuard};
 use crate::time::{Deadline, NEVER};
 use directory::Directory;
-use equivalent::Equivalent;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -65,10 +65,10 @@ pub(crate) struct Locked<'t, K, V> {
     segment: &'t Segment<K, V>,
     offset: usize,
     index: usize,
-    ways: RwLockWriteGuard<'t, Ways<K, V>>,
+    ways: SpinGuard<'t, Ways<K, V>>,
 }
 
-/// An entry that a look-up found, under the read lock of its set.
+/// An entry that a look-up found, under the lock of its set.
 pub(crate) struct Found<'t, K, V> {
     table: &'t Table<K, V>,
     segment: &'t Segment<K, V>,
@@ -183,7 +183,7 @@ impl<K, V> Table<K, V> {
         self.sets.store(sets, Release);
     }
 
-    /// Looks a key up under the read lock of its set. `found` runs under the lock.
+    /// Looks a key up under the lock of its set. `found` runs under the lock.
     #[inline]
     pub(crate) fn find<Q, R>(
         &self,
@@ -198,7 +198,7 @@ impl<K, V> Table<K, V> {
         let mut index = self.index_of(hash);
         loop {
             let (segment, offset) = self.directory.get(index)?;
-            let ways = segment.set(offset).ways.read();
+            let ways = segment.set(offset).ways.lock();
             if let Some((way, entry)) = ways.find_entry(hash, key) {
                 return Some(found(Found {
                     table: self,
@@ -251,7 +251,7 @@ impl<K, V> Table<K, V> {
             segment,
             offset,
             index,
-            ways: segment.set(offset).ways.write(),
+            ways: segment.set(offset).ways.lock(),
         }
     }
 
@@ -259,7 +259,7 @@ impl<K, V> Table<K, V> {
     /// other sets locked.
     pub(crate) fn try_lock_index(&self, index: usize) -> Option<Locked<'_, K, V>> {
         let (segment, offset) = self.directory.get(index)?;
-        let ways = segment.set(offset).ways.try_write()?;
+        let ways = segment.set(offset).ways.try_lock()?;
         Some(Locked {
             table: self,
             segment,
@@ -284,7 +284,7 @@ impl<K, V> Table<K, V> {
         index: usize,
     ) -> Option<Locked<'_, K, V>> {
         let (segment, offset) = self.directory.get(index)?;
-        let ways = segment.set(offset).ways.try_write_for(SOON)?;
+        let ways = segment.set(offset).ways.try_lock_for(SOON)?;
         Some(Locked {
             table: self,
             segment,

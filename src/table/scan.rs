@@ -9,7 +9,7 @@ use crate::hash::KeyHash;
 use crate::reentrancy::Inside;
 
 impl<K, V> Table<K, V> {
-    /// Runs `collect` on the set that holds `position`, under its read lock, with the end of its
+    /// Runs `collect` on the set that holds `position`, under its lock, with the end of its
     /// stretch.
     pub(crate) fn at_position<R>(
         &self,
@@ -21,7 +21,7 @@ impl<K, V> Table<K, V> {
         let mut index = self.index_of(hash);
         loop {
             let (segment, offset) = self.directory.get(index)?;
-            let ways = segment.set(offset).ways.read();
+            let ways = segment.set(offset).ways.lock();
             match ways.route(hash, index) {
                 None => return Some(collect(&ways, end_of_stretch(index, ways.depth()))),
                 Some(next) => index = next,

@@ -11,10 +11,10 @@
 
 use super::eviction::{Fifo, Ghosts, NIL, Queue};
 use super::tags::{self, GROUP};
+use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::load::{Flight, UnderWay};
 use crate::time::{Deadline, NEVER};
-use equivalent::Equivalent;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -76,7 +76,7 @@ impl Ends {
     }
 }
 
-/// The same in a set, where reads move them under the read lock.
+/// The same in a set, where reads move them.
 #[derive(Debug)]
 struct StoredEnds {
     hard: AtomicU64,

@@ -4,7 +4,12 @@
 //! shuttle, so that the interleaving tests run the real table and not a model of it.
 
 #[cfg(not(shuttle))]
-pub(crate) use parking_lot::{Condvar, Mutex, RwLock, RwLockWriteGuard};
+mod spin;
+
+#[cfg(not(shuttle))]
+pub(crate) use self::spin::{SpinGuard, SpinLock};
+#[cfg(not(shuttle))]
+pub(crate) use parking_lot::{Condvar, Mutex, RwLock};
 #[cfg(not(shuttle))]
 pub(crate) use std::{
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize},
@@ -12,7 +17,7 @@ pub(crate) use std::{
 };
 
 #[cfg(shuttle)]
-pub(crate) use self::checked::{Condvar, Mutex, RwLock, RwLockWriteGuard, wait_until};
+pub(crate) use self::checked::{Condvar, Mutex, RwLock, SpinGuard, SpinLock, wait_until};
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize},
@@ -48,7 +53,9 @@ pub(crate) use thread_cell;
 /// Shuttle's locks with the face of `parking_lot`, which knows no poison.
 #[cfg(shuttle)]
 mod checked {
-    pub(crate) use shuttle::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
+    pub(crate) use shuttle::sync::{
+        MutexGuard, MutexGuard as SpinGuard, RwLockReadGuard, RwLockWriteGuard,
+    };
     use std::sync::{TryLockError, TryLockResult};
     use std::time::Instant;
 
@@ -75,6 +82,10 @@ mod checked {
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             held(self.0.try_lock())
         }
+        /// Shuttle has no time: never waits.
+        pub(crate) fn try_lock_for(&self, _: std::time::Duration) -> Option<MutexGuard<'_, T>> {
+            self.try_lock()
+        }
     }
 
     #[derive(Debug)]
@@ -90,17 +101,9 @@ mod checked {
         pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
             self.0.write().unwrap_or_else(|error| error.into_inner())
         }
-        /// Shuttle has no time: never waits.
-        pub(crate) fn try_write_for(
-            &self,
-            _: std::time::Duration,
-        ) -> Option<RwLockWriteGuard<'_, T>> {
-            self.try_write()
-        }
-        pub(crate) fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
-            held(self.0.try_write())
-        }
     }
+
+    pub(crate) type SpinLock<T> = Mutex<T>;
 
     #[derive(Debug, Default)]
     pub(crate) struct Condvar(shuttle::sync::Condvar);

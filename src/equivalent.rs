@@ -1,0 +1,40 @@
+//! Looking up by something that is not the key itself.
+
+use std::borrow::Borrow;
+
+/// What may stand for a key of type `K` in a look-up: whatever `K` borrows as (`&str` for
+/// `String`), and types of your own, such as a tuple of references for a tuple of `String`s.
+///
+/// An implementation has to agree with `Hash`: what is equivalent to a key hashes as the key does.
+///
+/// ```
+/// use haybox::{Cache, Equivalent};
+///
+/// #[derive(Hash)]
+/// struct Pair<'a>(&'a str, u32);
+///
+/// impl Equivalent<(String, u32)> for Pair<'_> {
+///     fn equivalent(&self, key: &(String, u32)) -> bool {
+///         self.0 == key.0 && self.1 == key.1
+///     }
+/// }
+///
+/// let cache = Cache::new(100);
+/// cache.insert(("oats".to_owned(), 1), "shelf 4");
+/// assert_eq!(cache.get(&Pair("oats", 1)), Some("shelf 4"), "with no String made");
+/// ```
+pub trait Equivalent<K: ?Sized> {
+    /// Whether this stands for `key`.
+    fn equivalent(&self, key: &K) -> bool;
+}
+
+impl<Q, K> Equivalent<K> for Q
+where
+    Q: Eq + ?Sized,
+    K: Borrow<Q> + ?Sized,
+{
+    #[inline]
+    fn equivalent(&self, key: &K) -> bool {
+        self == key.borrow()
+    }
+}
