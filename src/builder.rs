@@ -114,6 +114,8 @@ where
                 on_full: OnFull::Evict,
                 sweep_interval: Duration::from_secs(1),
                 lock_timeout: Duration::from_secs(30),
+                is_plain: false,
+                reads_move_deadlines: false,
                 start_sweeping,
             },
             clock: Clock::real(),
@@ -404,12 +406,15 @@ where
             overhead,
             has_weigher,
         );
+        let mut policy = self.policy;
+        policy.reads_move_deadlines = policy.time_to_idle.is_some() || policy.expiry.is_some();
+        policy.is_plain = budget.counts_entries_only() && policy.asks_nothing();
         let counters = self.stats.then(Counters::new);
         let hub = Hub::new(self.listener);
         let engine = Engine::new(
             expected.min(by_memory),
             budget,
-            self.policy,
+            policy,
             self.clock,
             counters,
             hub,

@@ -249,9 +249,7 @@ where
     /// ```
     #[inline]
     pub fn insert_with(&self, key: K, value: V, options: InsertOptions) -> Insert<V> {
-        let inserted = self
-            .engine
-            .insert(self.hash(&key), key, value, options, None);
+        let inserted = self.engine.insert(self.hash(&key), key, value, options);
         self.grow();
         inserted
     }

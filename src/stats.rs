@@ -115,7 +115,7 @@ impl Counters {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn add(&self, count: Count, amount: u64) {
         let slot = thread_slot();
         let counter = &self.stripe(slot).0[count as usize];

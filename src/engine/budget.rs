@@ -166,6 +166,18 @@ impl Budget {
                 .is_none_or(|gauge| bytes.is_some_and(|bytes| bytes <= gauge.max()))
     }
 
+    /// Whether the number of entries is all that is bounded.
+    pub(crate) fn counts_entries_only(&self) -> bool {
+        !self.is_weighed
+    }
+
+    /// Reserves an entry, where nothing else is bounded.
+    #[inline]
+    pub(crate) fn try_take_entry(&self) -> bool {
+        debug_assert!(self.counts_entries_only());
+        self.entries.try_take(1)
+    }
+
     /// Reserves all of it or nothing.
     #[inline]
     pub(crate) fn try_take(&self, room: Room) -> bool {

@@ -109,7 +109,7 @@ where
                 self.count_load_time(started);
                 self.count(Count::Loads);
                 let shared = Arc::new(value.clone());
-                let _: Insert<V> = self.insert(
+                let _: Insert<V> = self.insert_generally(
                     hash,
                     key.to_owned(),
                     value.clone(),

@@ -7,6 +7,7 @@
 mod budget;
 mod expire;
 mod load;
+mod plain;
 mod policy;
 mod read;
 mod room;

@@ -19,6 +19,10 @@ pub(crate) struct Policy<K, V> {
     pub(crate) on_full: OnFull,
     pub(crate) sweep_interval: Duration,
     pub(crate) lock_timeout: Duration,
+    /// Whether a write has nothing to ask or to compute but a TTL: see `plain.rs`.
+    pub(crate) is_plain: bool,
+    /// Whether a read may move a deadline.
+    pub(crate) reads_move_deadlines: bool,
     /// Registers the cache with its keeper.
     pub(crate) start_sweeping: fn(&Engine<K, V>),
 }
@@ -60,10 +64,12 @@ impl<K, V> Policy<K, V> {
             .map_or(1, |weigher| weigher(key, value))
     }
 
-    /// Whether a read may move a deadline.
-    #[inline]
-    pub(crate) fn reads_move_deadlines(&self) -> bool {
-        self.time_to_idle.is_some() || self.expiry.is_some()
+    /// Whether neither closures of the user's nor chance nor idle time have a say in a write.
+    pub(crate) fn asks_nothing(&self) -> bool {
+        self.weigher.is_none()
+            && self.expiry.is_none()
+            && self.time_to_idle.is_none()
+            && self.ttl_jitter == 0.0
     }
 
     /// The deadlines of an entry that is written now. `replaced` is the hard deadline of the live

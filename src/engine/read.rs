@@ -33,19 +33,19 @@ impl<K, V> Engine<K, V> {
         &self,
         hash: KeyHash,
         key: &Q,
-        f: impl FnOnce(&Found<'_, K, V>) -> R,
+        f: impl FnOnce(Found<'_, K, V>) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let result = self.look(hash, key, |found| {
             found.entry().count_read();
-            if self.policy.reads_move_deadlines() {
+            if self.policy.reads_move_deadlines {
                 self.restart_idle_time(found);
             }
             f(found)
         });
-        if self.policy.reads_move_deadlines() {
+        if self.policy.reads_move_deadlines {
             self.have_swept();
         }
         result
@@ -57,14 +57,14 @@ impl<K, V> Engine<K, V> {
         &self,
         hash: KeyHash,
         key: &Q,
-        f: impl FnOnce(&Found<'_, K, V>) -> R,
+        f: impl FnOnce(Found<'_, K, V>) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let inside = reentrancy::enter()?;
         let live =
-            |found: Found<'_, K, V>| self.is_live(found.entry().deadline()).then(|| f(&found));
+            |found: Found<'_, K, V>| self.is_live(found.entry().deadline()).then(|| f(found));
         self.table.find(&inside, hash, key, live).flatten()
     }
 
@@ -74,7 +74,9 @@ impl<K, V> Engine<K, V> {
         deadline == NEVER || !self.clock.has_passed(deadline)
     }
 
-    fn restart_idle_time(&self, found: &Found<'_, K, V>) {
+    #[cold]
+    #[inline(never)]
+    fn restart_idle_time(&self, found: Found<'_, K, V>) {
         let entry = found.entry();
         let hard = found.ways.hard_deadline(found.way);
         let new = self

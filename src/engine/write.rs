@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::budget::Room;
+use super::plain::Plain;
 use super::policy::{Deadlines, PASSED};
 use super::room::{Made, Work};
 use crate::entry::{Insert, InsertOptions, Life, OnFull, OnlyIf, Op, Outcome};
@@ -51,8 +52,28 @@ impl<K, V> Engine<K, V>
 where
     K: Hash + Eq,
 {
-    /// Stores a value. With a `flight`, only while its load has not been overtaken.
+    /// Stores a value.
+    #[inline]
     pub(crate) fn insert(
+        &self,
+        hash: KeyHash,
+        key: K,
+        value: V,
+        options: InsertOptions,
+    ) -> Insert<V> {
+        let done = match self.insert_plainly(hash, key, value, options) {
+            Plain::Inserted => Insert::Inserted,
+            Plain::Replaced(old) => Insert::Replaced(old),
+            Plain::Unchanged(key, value) => {
+                return self.insert_generally(hash, key, value, options, None);
+            }
+        };
+        self.have_swept();
+        done
+    }
+
+    /// Stores a value. With a `flight`, only while its load has not been overtaken.
+    pub(super) fn insert_generally(
         &self,
         hash: KeyHash,
         key: K,

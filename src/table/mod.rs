@@ -78,15 +78,22 @@ pub(crate) struct Found<'t, K, V> {
     entry: &'t Entry<K, V>,
 }
 
-impl<K, V> Found<'_, K, V> {
-    #[inline]
-    pub(crate) fn entry(&self) -> &Entry<K, V> {
+impl<K, V> Clone for Found<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<K, V> Copy for Found<'_, K, V> {}
+
+impl<'t, K, V> Found<'t, K, V> {
+    #[inline(always)]
+    pub(crate) fn entry(self) -> &'t Entry<K, V> {
         self.entry
     }
 
     /// Moves the deadline of the entry.
-    pub(crate) fn move_deadline(&self, deadline: Deadline) {
-        self.entry().set_deadline(deadline);
+    pub(crate) fn move_deadline(self, deadline: Deadline) {
+        self.entry.set_deadline(deadline);
         self.table.note(self.segment, self.offset, deadline);
     }
 }
@@ -118,7 +125,18 @@ impl<K, V> Locked<'_, K, V> {
         way
     }
 
+    /// Puts a new entry in the place of another, which it returns. For caches that weigh nothing
+    /// and know no idle time.
+    #[inline]
+    pub(crate) fn exchange(&mut self, way: usize, hash: KeyHash, item: Item<K, V>) -> Entry<K, V> {
+        let deadline = item.deadline;
+        let old = self.ways.exchange(way, hash.tag(), item);
+        self.table.note(self.segment, self.offset, deadline);
+        old
+    }
+
     /// Moves the deadline of an entry.
+    #[inline(always)]
     pub(crate) fn move_deadline(&self, way: usize, deadline: Deadline) {
         self.ways.entry(way).set_deadline(deadline);
         self.table.note(self.segment, self.offset, deadline);
@@ -166,7 +184,7 @@ impl<K, V> Table<K, V> {
 
     /// The set that a hash names. The two readings may not belong together; whatever comes of
     /// them is a set that the key was in once, and sends the caller on.
-    #[inline]
+    #[inline(always)]
     fn index_of(&self, hash: KeyHash) -> usize {
         let mask = self.mask.load(Acquire);
         let index = hash.index() & mask;
@@ -184,9 +202,41 @@ impl<K, V> Table<K, V> {
     }
 
     /// Looks a key up under the lock of its set. `found` runs under the lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<Q, R>(
         &self,
+        inside: &Inside,
+        hash: KeyHash,
+        key: &Q,
+        found: impl FnOnce(Found<'_, K, V>) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let index = self.index_of(hash);
+        let (segment, offset) = self.directory.get(index)?;
+        let ways = segment.set(offset).ways.lock();
+        let Some((way, entry)) = ways.find_entry(hash, key) else {
+            let next = ways.route(hash, index)?;
+            drop(ways);
+            return self.find_from(next, inside, hash, key, found);
+        };
+        Some(found(Found {
+            table: self,
+            segment,
+            offset,
+            ways: &ways,
+            way,
+            entry,
+        }))
+    }
+
+    /// Goes on with a look-up that was sent on, since the set was split meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn find_from<Q, R>(
+        &self,
+        mut index: usize,
         _inside: &Inside,
         hash: KeyHash,
         key: &Q,
@@ -195,7 +245,6 @@ impl<K, V> Table<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let mut index = self.index_of(hash);
         loop {
             let (segment, offset) = self.directory.get(index)?;
             let ways = segment.set(offset).ways.lock();
@@ -214,7 +263,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// Locks the set that a hash names.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lock(&self, inside: &Inside, hash: KeyHash) -> Locked<'_, K, V> {
         let mut index = self.index_of(hash);
         loop {
@@ -244,6 +293,7 @@ impl<K, V> Table<K, V> {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn lock_index(&self, _inside: &Inside, index: usize) -> Locked<'_, K, V> {
         let (segment, offset) = self.directory.get_or_create(index, self.first_depth);
         Locked {
@@ -317,7 +367,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// Notes a deadline of a set whose lock the caller holds.
-    #[inline]
+    #[inline(always)]
     fn note(&self, segment: &Segment<K, V>, offset: usize, deadline: Deadline) {
         if deadline != NEVER && segment.note(offset, deadline) {
             self.earliest.fetch_min(deadline, AcqRel);

@@ -120,6 +120,16 @@ pub(crate) struct Item<K, V> {
 }
 
 impl<K, V> Item<K, V> {
+    /// An item as it is where nothing is weighed and no idle time counts.
+    #[inline]
+    pub(crate) fn plain(hash: KeyHash, key: K, value: V, deadline: Deadline) -> Self {
+        Self {
+            deadline,
+            ..Self::new(hash, key, value, 1)
+        }
+    }
+
+    #[inline]
     pub(crate) fn new(hash: KeyHash, key: K, value: V, weight: u64) -> Self {
         let fingerprint = hash.fingerprint();
         Self {
@@ -130,6 +140,20 @@ impl<K, V> Item<K, V> {
             ends: None,
             fingerprint,
             frequency: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn into_entry(self, queue: Queue) -> Entry<K, V> {
+        Entry {
+            key: self.key,
+            value: self.value,
+            deadline: AtomicU64::new(self.deadline),
+            next: NIL,
+            prev: NIL,
+            fingerprint: self.fingerprint,
+            frequency: AtomicU8::new(self.frequency),
+            queue,
         }
     }
 }
@@ -196,21 +220,30 @@ impl<K, V> Ways<K, V> {
     }
 
     /// The entry of `key`, expired or not, and its way.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_entry<Q>(&self, hash: KeyHash, key: &Q) -> Option<(usize, &Entry<K, V>)>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let (near, far) = self.tags.split_at(NEAR_GROUPS);
+        let near = &self.tags[..NEAR_GROUPS];
         let found = self.find_among(0, near, hash, key);
         if found.is_some() || self.width() <= NEAR_GROUPS * GROUP {
             return found;
         }
-        self.find_among(NEAR_GROUPS, far, hash, key)
+        self.find_far(hash, key)
+    }
+
+    /// As [`find_entry`](Self::find_entry), for the ways whose tags are not in the first line.
+    #[inline(never)]
+    fn find_far<Q>(&self, hash: KeyHash, key: &Q) -> Option<(usize, &Entry<K, V>)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.find_among(NEAR_GROUPS, &self.tags[NEAR_GROUPS..], hash, key)
             .or_else(|| self.find_spilled(hash, key))
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_among<Q>(
         &self,
         first_group: usize,
@@ -255,12 +288,12 @@ impl<K, V> Ways<K, V> {
         (differing != 0).then_some(hash.index() & up_to_first)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry(&self, way: usize) -> &Entry<K, V> {
         self.slots[way].as_ref().expect("a way in use")
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry_mut(&mut self, way: usize) -> &mut Entry<K, V> {
         self.slots[way].as_mut().expect("a way in use")
     }
@@ -278,7 +311,7 @@ impl<K, V> Ways<K, V> {
             .filter_map(|(way, slot)| Some((way, slot.as_ref()?)))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.small.len) + usize::from(self.main.len)
     }
@@ -360,22 +393,24 @@ impl<K, V> Ways<K, V> {
     fn place_in(&mut self, queue: Queue, tag: u8, item: Item<K, V>, expected: usize) -> usize {
         let way = self.free_way(expected);
         self.set_tag(way, tag);
-        self.slots[way] = Some(Entry {
-            key: item.key,
-            value: item.value,
-            deadline: AtomicU64::new(item.deadline),
-            next: NIL,
-            prev: NIL,
-            fingerprint: item.fingerprint,
-            frequency: AtomicU8::new(item.frequency),
-            queue,
-        });
-        self.push(queue, way);
         self.set_weight(way, item.weight);
         if let Some(ends) = item.ends {
             self.keep_ends(way, ends);
         }
+        self.slots[way] = Some(item.into_entry(queue));
+        self.push(queue, way);
         way
+    }
+
+    /// Puts an entry in the place of another, which it returns. Neither has a weight or two ends.
+    #[inline(always)]
+    pub(crate) fn exchange(&mut self, way: usize, tag: u8, item: Item<K, V>) -> Entry<K, V> {
+        let queue = self.admission(item.fingerprint);
+        self.unlink(way);
+        self.set_tag(way, tag);
+        let old = self.slots[way].replace(item.into_entry(queue));
+        self.push(queue, way);
+        old.expect("a way in use")
     }
 
     /// Takes an entry out, leaving no trace of it.
@@ -541,6 +576,12 @@ impl<K, V> Ways<K, V> {
 
     // ---- loads under way ----
 
+    #[inline]
+    pub(crate) fn has_loads(&self) -> bool {
+        !self.loads().is_empty()
+    }
+
+    #[inline]
     fn loads(&self) -> &[UnderWay<K, V>] {
         self.extra.as_ref().map_or(&[], |extra| &extra.loads)
     }
@@ -617,6 +658,7 @@ impl<K, V> Ways<K, V> {
         tags::get(*word.expect("a way of this set"), way)
     }
 
+    #[inline(always)]
     fn set_tag(&mut self, way: usize, tag: u8) {
         let group = way / GROUP;
         match self.tags.get_mut(group) {

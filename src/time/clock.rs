@@ -81,7 +81,7 @@ impl Clock {
     }
 
     /// A reading that may lag by one tick of the kernel, for stamps where that is near enough.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn coarse(&self) -> u64 {
         match &self.0 {
             Source::Real => system::coarse(),
@@ -90,13 +90,13 @@ impl Clock {
     }
 
     /// Whether `deadline` has passed: it has on the exact nanosecond it names.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_passed(&self, deadline: Deadline) -> bool {
         deadline != NEVER && self.has_passed_since(self.coarse(), deadline)
     }
 
     /// As [`has_passed`](Self::has_passed), given a coarse reading.
-    #[inline]
+    #[inline(always)]
     fn has_passed_since(&self, coarse: u64, deadline: Deadline) -> bool {
         // The coarse clock lags, so what it calls passed has passed.
         coarse >= deadline || (deadline - coarse < system::GUARD && self.now() >= deadline)
@@ -140,7 +140,7 @@ pub(crate) struct Moment<'c> {
 
 impl Moment<'_> {
     /// May lag by one tick of the kernel.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn coarse(&self) -> u64 {
         if let Some(coarse) = self.coarse.get() {
             return coarse;
@@ -151,7 +151,7 @@ impl Moment<'_> {
     }
 
     /// Whether a deadline has passed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_passed(&self, deadline: Deadline) -> bool {
         deadline != NEVER && self.clock.has_passed_since(self.coarse(), deadline)
     }

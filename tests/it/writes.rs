@@ -380,3 +380,45 @@ fn a_load_in_flight_is_overtaken_by_each_call_that_stores_or_removes() {
         cache.validate();
     }
 }
+
+/// Most insertions take a short way of their own. A cache that somebody listens to never does, so
+/// it tells whether the two ways differ: in what they keep, evict, expire, answer or count.
+#[test]
+fn the_short_way_of_an_insertion_does_what_the_general_way_does() {
+    type Fixed = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+    let mut random = fastrand::Rng::with_seed(11);
+    for capacity in [1, 7, 100, 1000] {
+        let time = MockClock::new();
+        let builder = || {
+            let builder = Cache::<u32, u32>::builder().max_entries(capacity);
+            let builder = builder
+                .time_to_live(Duration::from_secs(9))
+                .clock(time.clock());
+            builder.hasher(Fixed::default())
+        };
+        let short = builder().build().unwrap();
+        let general = builder().removal_listener(|_, _, _| {}).build().unwrap();
+        for step in 0..20_000u32 {
+            let key = random.u32(0..3 * capacity as u32 + 2);
+            let options = match random.u32(0..20) {
+                0 => InsertOptions::new().ttl(Duration::from_secs(random.u64(0..5))),
+                1 => InsertOptions::new().no_ttl(),
+                2 => InsertOptions::new().keep_ttl(),
+                _ => InsertOptions::new(),
+            };
+            match random.u32(0..10) {
+                0..5 => assert_eq!(
+                    short.insert_with(key, step, options),
+                    general.insert_with(key, step, options)
+                ),
+                5..8 => assert_eq!(short.get(&key), general.get(&key), "{step}"),
+                8 => assert_eq!(short.remove(&key), general.remove(&key)),
+                _ => time.advance(Duration::from_millis(random.u64(0..40))),
+            }
+            assert_eq!(short.ttl(&key), general.ttl(&key));
+        }
+        assert_eq!(short.stats(), general.stats());
+        assert!(short.stats().updates > 0 && short.stats().evictions > 0);
+        short.validate();
+    }
+}
