@@ -1,0 +1,247 @@
+//! How many instructions the hot paths take, counted by valgrind's callgrind: the same on a noisy
+//! machine as on a quiet one, so that a change that costs a few per cent shows.
+//!
+//! ```text
+//! cargo bench --bench instructions            # counts, and compares with benches/instructions.txt
+//! cargo bench --bench instructions -- --save  # counts, and writes that file
+//! ```
+//!
+//! Fails when a path takes more than 3 % more instructions than the file says, with the name of the
+//! path. Each path is run with and without its operations, and the difference is what counts. The
+//! file holds for the compiler that it names; with another one the counts are shown and judged by
+//! nobody.
+
+use haybox::Cache;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+/// Operations of a run.
+const OPERATIONS: u64 = 100_000;
+
+/// Keys of the caches. A few more fit, so that only what is to evict evicts.
+const KEYS: u64 = 10_000;
+
+/// The share by which a path may grow.
+const TOLERANCE: f64 = 0.03;
+
+struct HotPath {
+    name: &'static str,
+    run: fn(u64),
+}
+
+const HOT_PATHS: &[HotPath] = &[
+    HotPath {
+        name: "get, hit",
+        run: |n| gets(&timed(KEYS * 2), n, |i| i * 7 % KEYS),
+    },
+    HotPath {
+        name: "get, hit, no TTL",
+        run: |n| gets(&filled(Cache::new(2 * KEYS as usize)), n, |i| i * 7 % KEYS),
+    },
+    HotPath {
+        name: "get, miss",
+        run: |n| gets(&timed(KEYS * 2), n, |i| i + (1 << 40)),
+    },
+    HotPath {
+        name: "get by &str, hit",
+        run: strings,
+    },
+    HotPath {
+        name: "insert, replacing",
+        run: |n| inserts(&timed(KEYS * 2), n, |i| i * 7 % KEYS),
+    },
+    HotPath {
+        name: "insert, evicting",
+        run: |n| inserts(&timed(KEYS), n, |i| i + (1 << 40)),
+    },
+    HotPath {
+        name: "insert, growing",
+        run: |n| inserts(&growing(), n, |i| i + (1 << 40)),
+    },
+    HotPath {
+        name: "get_or_insert_with, hit",
+        run: |n| {
+            let cache = timed(KEYS * 2);
+            for i in 0..n {
+                black_box(cache.get_or_insert_with(&(i * 7 % KEYS), || 0));
+            }
+        },
+    },
+    HotPath {
+        name: "update",
+        run: |n| {
+            let cache = timed(KEYS * 2);
+            for i in 0..n {
+                black_box(cache.update(&(i * 7 % KEYS), |value| *value += 1));
+            }
+        },
+    },
+    HotPath {
+        name: "remove and insert",
+        run: |n| {
+            let cache = timed(KEYS * 2);
+            for i in 0..n {
+                black_box(cache.remove(&(i * 7 % KEYS)));
+                black_box(cache.insert(i * 7 % KEYS, i));
+            }
+        },
+    },
+];
+
+// ---- what is counted ----
+
+fn filled(cache: Cache<u64, u64>) -> Cache<u64, u64> {
+    cache.insert_many((0..KEYS).map(|key| (key, key)));
+    cache
+}
+
+fn timed(max_entries: u64) -> Cache<u64, u64> {
+    let builder = Cache::builder().max_entries(max_entries as usize);
+    let cache = builder.time_to_live(Duration::from_secs(36_000)).build();
+    let cache = filled(cache.expect("a bound and a TTL are a cache"));
+    // So that ghosts are there and the queues have settled.
+    if max_entries == KEYS {
+        cache.insert_many((1 << 30..(1 << 30) + 2 * KEYS).map(|key| (key, key)));
+    }
+    cache
+}
+
+fn growing() -> Cache<u64, u64> {
+    let builder = Cache::builder().time_to_live(Duration::from_secs(36_000));
+    filled(builder.build().expect("a TTL alone is a cache"))
+}
+
+fn gets(cache: &Cache<u64, u64>, n: u64, key: impl Fn(u64) -> u64) {
+    for i in 0..n {
+        black_box(cache.get(&key(i)));
+    }
+}
+
+fn inserts(cache: &Cache<u64, u64>, n: u64, key: impl Fn(u64) -> u64) {
+    for i in 0..n {
+        black_box(cache.insert(key(i), i));
+    }
+}
+
+fn strings(n: u64) {
+    let names: Vec<String> = (0..KEYS).map(|i| format!("user:{i:08}")).collect();
+    let cache: Cache<String, u64> = names.iter().cloned().zip(0..).collect();
+    for i in 0..n {
+        black_box(cache.get(names[(i * 7 % KEYS) as usize].as_str()));
+    }
+}
+
+// ---- counting ----
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, name, operations] = &arguments[..]
+        && flag == "--run"
+    {
+        return run(name, operations);
+    }
+    match compare(arguments.iter().any(|flag| flag == "--save")) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One run of a path, under valgrind.
+fn run(name: &str, operations: &str) -> ExitCode {
+    let path = HOT_PATHS.iter().find(|path| path.name == name);
+    let (Some(path), Ok(operations)) = (path, operations.parse()) else {
+        eprintln!("no such path or number: {name}, {operations}");
+        return ExitCode::FAILURE;
+    };
+    (path.run)(operations);
+    ExitCode::SUCCESS
+}
+
+/// Counts every path; whether none has grown.
+fn compare(save: bool) -> Result<bool, Box<dyn Error>> {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("instructions: not counted, since valgrind is not installed");
+        return Ok(true);
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.txt");
+    let compiler = compiler()?;
+    let baseline = std::fs::read_to_string(&file).unwrap_or_default();
+    let judged = baseline.lines().next() == Some(&compiler);
+    if !judged && !save {
+        println!("instructions: shown only; the baseline is not of {compiler}");
+    }
+    let mut counts = format!("{compiler}\n");
+    let mut has_held = true;
+    for path in HOT_PATHS {
+        let count = count(path.name)?;
+        writeln!(counts, "{count:6.0}  {}", path.name)?;
+        let before = in_baseline(&baseline, path.name);
+        let change = before.map(|before| count / before - 1.0);
+        let grown = judged && change.is_some_and(|change| change > TOLERANCE);
+        has_held &= !grown;
+        println!(
+            "{:<26} {count:6.0} instructions{}{}",
+            path.name,
+            change.map_or(String::new(), |change| format!(
+                "  {:+.1} %",
+                change * 100.0
+            )),
+            if grown { "  TOO MANY" } else { "" }
+        );
+    }
+    if save {
+        std::fs::write(&file, counts)?;
+        return Ok(true);
+    }
+    Ok(has_held)
+}
+
+fn compiler() -> Result<String, Box<dyn Error>> {
+    let version = Command::new("rustc").arg("--version").output()?.stdout;
+    Ok(format!(
+        "{} {}",
+        String::from_utf8(version)?.trim(),
+        std::env::consts::ARCH
+    ))
+}
+
+fn in_baseline(baseline: &str, name: &str) -> Option<f64> {
+    let mut lines = baseline
+        .lines()
+        .filter_map(|line| line.trim().split_once("  "));
+    lines.find(|(_, path)| *path == name)?.0.parse().ok()
+}
+
+/// Instructions of one operation: the difference between a run with them and one without.
+fn count(name: &str) -> Result<f64, Box<dyn Error>> {
+    let with = total(name, OPERATIONS)?;
+    let without = total(name, 0)?;
+    Ok((with - without) / OPERATIONS as f64)
+}
+
+/// Instructions of a whole run.
+fn total(name: &str, operations: u64) -> Result<f64, Box<dyn Error>> {
+    let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("callgrind.out");
+    let status = Command::new("valgrind")
+        .args(["--tool=callgrind", "--quiet"])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(std::env::current_exe()?)
+        .args(["--run", name, &operations.to_string()])
+        .status()?;
+    if !status.success() {
+        return Err(format!("{name}: the run under valgrind ended with {status}").into());
+    }
+    let counted = std::fs::read_to_string(&out)?;
+    let line = counted
+        .lines()
+        .find_map(|line| line.strip_prefix("summary: "));
+    Ok(line.ok_or("callgrind wrote no summary")?.trim().parse()?)
+}
