@@ -364,15 +364,20 @@ impl<K, V> Ways<K, V> {
         stored[way].store(ends);
     }
 
+    #[inline]
     pub(crate) fn weight(&self, way: usize) -> u64 {
         let weight = self.extra.as_ref().and_then(|extra| extra.weights.get(way));
         weight.copied().unwrap_or(1)
     }
 
+    #[inline]
     pub(crate) fn set_weight(&mut self, way: usize, weight: u64) {
-        if weight == self.weight(way) {
-            return;
+        if weight != self.weight(way) {
+            self.keep_weight(way, weight);
         }
+    }
+
+    fn keep_weight(&mut self, way: usize, weight: u64) {
         let width = self.width();
         let weights = &mut self.extra_mut().weights;
         weights.resize(width, 1);
@@ -448,6 +453,11 @@ impl<K, V> Ways<K, V> {
         let freed = usize::from(self.last_freed);
         if matches!(self.slots.get(freed), Some(None)) {
             return freed;
+        }
+        // Where nothing was taken out, the ways are used from the first on.
+        let next = self.len();
+        if self.tag(next) == 0 {
+            return next;
         }
         self.first_free()
             .expect("a set with fewer entries than ways has a free way")
