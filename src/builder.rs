@@ -5,6 +5,7 @@ use crate::engine::{Budget, Engine, Policy, start_sweeping};
 use crate::entry::{Expiry, OnFull};
 use crate::event::{Hub, Listener, RemovalCause};
 use crate::hash::DefaultHashBuilder;
+use crate::load::{Age, BoxedLoad, Freshness};
 use crate::stats::Counters;
 use crate::time::Clock;
 use std::fmt;
@@ -21,6 +22,8 @@ use std::time::Duration;
 /// | [`ttl_jitter`](Self::ttl_jitter) | none |
 /// | [`sweep_interval`](Self::sweep_interval) | 1 s |
 /// | [`lock_timeout`](Self::lock_timeout) | 30 s |
+/// | [`freshness`](Self::freshness), [`spawner`](Self::spawner) | none |
+/// | [`negative_ttl`](Self::negative_ttl), [`error_ttl`](Self::error_ttl) | nothing is remembered but values |
 /// | [`stats`](Self::stats) | on |
 /// | [`clock`](Self::clock) | the system's |
 /// | [`hasher`](Self::hasher) | `ahash`, seeded for each cache |
@@ -116,6 +119,10 @@ where
                 lock_timeout: Duration::from_secs(30),
                 is_plain: false,
                 reads_move_deadlines: false,
+                negative_ttl: None,
+                error_ttl: None,
+                freshness: None,
+                spawner: None,
                 start_sweeping,
             },
             clock: Clock::real(),
@@ -225,6 +232,68 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// 30 s. More than zero.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.policy.lock_timeout = timeout;
+        self
+    }
+
+    /// How long it is remembered that a loader has found no value for a key. Default: not at all.
+    /// More than zero.
+    ///
+    /// It concerns the calls whose loader returns an `Option`:
+    /// [`get_or_find_with`](Cache::get_or_find_with), [`get_or_find`](Cache::get_or_find) and
+    /// their fallible forms. While it is remembered they answer `None` without loading. No other
+    /// call sees it: the key is not in the cache.
+    ///
+    /// A write or removal of the key, [`retain`](Cache::retain) and [`clear`](Cache::clear) forget
+    /// it. It counts against the bounds as an entry of weight 1. In a full cache, what is remembered
+    /// this way makes room first, as long as there is more than one of it for every eight entries,
+    /// so that questions for what does not exist cannot push out what does.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.policy.negative_ttl = Some(ttl);
+        self
+    }
+
+    /// How long a loader's error is remembered. Default: not at all. More than zero.
+    ///
+    /// Who asks meanwhile gets the same error without loading, if its type is that of the caller.
+    /// For a source that needs rest after a failure. It is bounded and forgotten as
+    /// [`negative_ttl`](Self::negative_ttl) says.
+    pub fn error_ttl(mut self, ttl: Duration) -> Self {
+        self.policy.error_ttl = Some(ttl);
+        self
+    }
+
+    /// When values are loaded anew before their TTL is over, and when a stale one is better than
+    /// none. Default: neither. Costs 24 bytes per entry.
+    ///
+    /// It concerns all calls that load. Those that are given their loader with the call run it
+    /// inside the call: the caller that notices that a value is due loads it, and the others get
+    /// the old one meanwhile. A [`ReadThrough`](crate::ReadThrough) owns its loader, so it loads
+    /// behind its callers.
+    pub fn freshness(mut self, freshness: Freshness) -> Self {
+        self.policy.freshness = Some(freshness);
+        self
+    }
+
+    /// What runs the loads of a [`ReadThroughAsync`](crate::ReadThroughAsync) that nobody waits
+    /// for: a function that spawns a future. Default: none; the caller that notices that a value is
+    /// due then loads it, and the others get the old one meanwhile.
+    ///
+    /// ```
+    /// use haybox::Cache;
+    ///
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # let _entered = runtime.enter();
+    /// let runtime = tokio::runtime::Handle::current();
+    /// let cache = Cache::<u32, String>::builder()
+    ///     .max_entries(1000)
+    ///     .spawner(move |load| drop(runtime.spawn(load)))
+    ///     .build()?;
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
+    ///
+    /// If it drops the future, or the future is dropped later, another caller loads.
+    pub fn spawner(mut self, spawn: impl Fn(BoxedLoad) + Send + Sync + 'static) -> Self {
+        self.policy.spawner = Some(Box::new(spawn));
         self
     }
 
@@ -354,10 +423,20 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 "lock_timeout",
                 "must be more than zero",
             ),
+            (
+                policy.negative_ttl == zero,
+                "negative_ttl",
+                "must be more than zero",
+            ),
+            (
+                policy.error_ttl == zero,
+                "error_ttl",
+                "must be more than zero",
+            ),
         ];
         match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
             Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
-            None => Ok(()),
+            None => policy.freshness.as_ref().map_or(Ok(()), Freshness::check),
         }
     }
 
@@ -369,7 +448,12 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             0
         };
         let weights = if self.policy.weigher.is_some() { 8 } else { 0 };
-        Engine::<K, V>::bytes_per_entry() + idle + weights
+        let ages = if self.policy.freshness.is_some() {
+            size_of::<Age>() as u64
+        } else {
+            0
+        };
+        Engine::<K, V>::bytes_per_entry() + idle + weights + ages
     }
 }
 

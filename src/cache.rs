@@ -1,8 +1,11 @@
 //! The cache: the face that users see.
 
 mod bulk;
+mod fence;
 mod iter;
+mod load;
 
+pub use fence::Fence;
 pub use iter::{Iter, Keys, Values};
 
 use crate::builder::{BuildError, CacheBuilder};
@@ -11,9 +14,7 @@ use crate::entry::{ExpireIf, Insert, InsertOptions, Life, Op, Outcome, Ttl};
 use crate::equivalent::Equivalent;
 use crate::event::Events;
 use crate::hash::{DefaultHashBuilder, KeyHash};
-use crate::load::{LoadError, REENTRANT};
 use crate::stats::Stats;
-use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -40,16 +41,19 @@ use std::time::{Duration, SystemTime};
 /// | `compute` → `PutWithTtl` | as given | yes | inserted or updated |
 /// | `compute` → `PutKeepTtl` | stays | yes | inserted or updated |
 /// | `compute` → `Keep` | stays | no | none |
-/// | `get_or_insert_with` that loads | anew, by the cache's policy | yes | inserted |
+/// | `get_or_insert_with`, `get_or_load`, … that load | anew, by the cache's policy or as the loader says | yes | inserted, or updated by a refresh |
+/// | a loader that answers `not_modified` | anew | no | none |
 /// | `transaction`: `insert` | as the call of the same name | yes | inserted or updated |
 /// | `expire`, `expire_at`, `expire_with` | as given | no | removed, if it has passed |
 /// | `persist` | none from now on | no | none |
 /// | `get`, `read`, `get_many`, `touch` | stays, unless an `Expiry` moves it | yes | none |
 /// | `peek`, `contains_key`, `ttl`, iteration | stays | no | none |
-/// | `remove`, `retain`, `clear`, … | gone | no | removed |
+/// | `remove`, `invalidate`, `retain`, `clear`, … | gone | no | removed |
 ///
-/// A write of a key, its removal, `retain` and `clear` also overtake a load of the key that is
-/// under way: what it brings is not stored, and callers that come later do not wait for it.
+/// Each call of this table that changes an entry, its TTL included, and any call that removes a key,
+/// also if the key is not there, overtakes a load of the key that is under way: what it brings is
+/// not stored, and callers that come later do not wait for it. `retain` and `clear` overtake all
+/// loads. Eviction and expiry overtake none.
 ///
 /// # Calls from inside calls
 /// The closures of `read`, `update`, `compute`, `remove_if`, `retain` and `transaction`, and the
@@ -141,13 +145,13 @@ where
     S: BuildHasher,
 {
     #[inline]
-    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> KeyHash {
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> KeyHash {
         KeyHash::of(&self.hasher, key)
     }
 
     /// Lets the table grow by a set when it has become crowded.
     #[inline]
-    fn grow(&self) {
+    pub(crate) fn grow(&self) {
         self.engine.grow(|key| self.hash(key));
     }
 
@@ -299,72 +303,6 @@ where
         outcome
     }
 
-    // ---- loading ----
-
-    /// The value, or what `load` returns, which is stored first. However many threads ask for one
-    /// missing key at once, one of them loads, and the others wait for it.
-    ///
-    /// `load` runs outside all locks and may use the cache. If it panics, another caller loads. A
-    /// value whose key was written or removed while it was loaded is given to those who waited but
-    /// not stored. A caller waits at most for the
-    /// [`lock_timeout`](CacheBuilder::lock_timeout) and then loads for itself. A hit allocates
-    /// nothing.
-    ///
-    /// # Panics
-    /// If `load` asks for a key that only it can provide, directly or through other loads.
-    ///
-    /// ```
-    /// let squares = haybox::Cache::new(100);
-    /// assert_eq!(squares.get_or_insert_with(&7, || 7 * 7), 49);
-    /// assert_eq!(squares.get_or_insert_with(&7, || unreachable!("it is there")), 49);
-    /// ```
-    pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> V
-    where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
-        V: Clone,
-    {
-        match self.try_get_or_insert_with(key, || Ok::<V, Infallible>(load())) {
-            Ok(value) => value,
-            Err(LoadError::Failed(never)) => match *never {},
-            Err(LoadError::Reentrant) => panic!("{REENTRANT}"),
-        }
-    }
-
-    /// As [`get_or_insert_with`](Self::get_or_insert_with), with a loader that may fail. An error
-    /// is not stored: everybody who waited for the load gets it, and the next caller loads anew.
-    ///
-    /// # Errors
-    /// [`LoadError::Failed`] with the loader's error, [`LoadError::Reentrant`] if the loader asks
-    /// for a key that only it can provide.
-    ///
-    /// ```
-    /// use haybox::{Cache, LoadError};
-    ///
-    /// let sizes: Cache<String, u64> = Cache::new(100);
-    /// let size = |path: &str| sizes.try_get_or_insert_with(path, || std::fs::metadata(path).map(|found| found.len()));
-    /// assert!(size("Cargo.toml")? > 0);
-    /// assert!(matches!(size("no such file"), Err(LoadError::Failed(error)) if error.kind() == std::io::ErrorKind::NotFound));
-    /// # Ok::<(), LoadError<std::io::Error>>(())
-    /// ```
-    pub fn try_get_or_insert_with<Q, E>(
-        &self,
-        key: &Q,
-        load: impl FnOnce() -> Result<V, E>,
-    ) -> Result<V, LoadError<E>>
-    where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
-        V: Clone,
-        E: Send + Sync + 'static,
-    {
-        let hash = self.hash(key);
-        if let Some(value) = self.engine.read(hash, key, V::clone) {
-            return Ok(value);
-        }
-        let loaded = self.engine.load(hash, key, load);
-        self.grow();
-        loaded
-    }
-
     // ---- removing ----
 
     /// Removes the entry and returns its value, if it was there and had not expired.
@@ -500,6 +438,10 @@ where
 
 /// Calls on the cache as a whole.
 impl<K, V, S> Cache<K, V, S> {
+    pub(crate) fn engine(&self) -> &Engine<K, V> {
+        &self.engine
+    }
+
     pub(crate) fn from_parts(engine: Arc<Engine<K, V>>, hasher: S) -> Self {
         Self { engine, hasher }
     }
@@ -508,9 +450,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// other threads insert, those on their way in are counted too; never more than the bound.
     #[must_use]
     pub fn len(&self) -> usize {
-        let entries = &self.engine.budget().entries;
-        // A bound that is just being lowered counts already.
-        entries.used().min(entries.max()) as usize
+        self.engine.len() as usize
     }
 
     /// Whether there are no entries.
@@ -681,6 +621,13 @@ impl<K, V, S> Cache<K, V, S> {
 }
 
 impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
+    /// How many loads are under way that callers could wait for, for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn loads_under_way(&self) -> usize {
+        self.engine.loads_under_way()
+    }
+
     /// Checks every invariant of the cache, for tests. Nobody else may use it meanwhile.
     ///
     /// # Panics

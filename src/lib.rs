@@ -21,12 +21,12 @@ mod table;
 mod time;
 
 pub use builder::{BuildError, CacheBuilder};
-pub use cache::{Cache, Iter, Keys, Values};
+pub use cache::{Cache, Fence, Iter, Keys, Values};
 pub use engine::Transaction;
 pub use entry::{ExpireIf, Expiry, Insert, InsertOptions, OnFull, Op, Outcome, Refused, Ttl};
 pub use equivalent::Equivalent;
 pub use event::{Event, EventKind, Events, NoEvent, RemovalCause};
 pub use hash::{DefaultHashBuilder, DefaultHasher};
-pub use load::LoadError;
+pub use load::{BoxedLoad, Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync};
 pub use stats::Stats;
 pub use time::{Clock, MockClock};

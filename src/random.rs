@@ -17,8 +17,11 @@ pub(crate) fn number() -> u64 {
         state.set(state.get().wrapping_add(0x9E37_79B9_7F4A_7C15));
         state.get()
     });
-    let mixed = next.unwrap_or(1);
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mix(next.unwrap_or(1))
+}
+
+fn mix(state: u64) -> u64 {
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^ (mixed >> 31)
 }
@@ -30,7 +33,16 @@ pub(crate) fn below(end: usize) -> usize {
 
 /// A number from 0 up to but not including 1.
 pub(crate) fn fraction() -> f64 {
-    (number() >> 11) as f64 / (1u64 << 53) as f64
+    as_fraction(number())
+}
+
+/// The same, always the same for one seed.
+pub(crate) fn fraction_of(seed: u64) -> f64 {
+    as_fraction(mix(seed.wrapping_add(0x9E37_79B9_7F4A_7C15)))
+}
+
+fn as_fraction(number: u64) -> f64 {
+    (number >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ impl<K, V> Engine<K, V> {
         let (mut cleared, mut first) = (0, NEVER);
         for way in 0..set.width() {
             let Some(entry) = set.get(way) else { continue };
-            let deadline = entry.deadline();
+            let deadline = set.gone(way);
             if deadline > now || entry.is_pinned() {
                 first = first.min(deadline);
             } else {
@@ -37,6 +37,7 @@ impl<K, V> Engine<K, V> {
                 cleared += 1;
             }
         }
+        first = first.min(self.clear_expired_verdicts(set, now, work));
         set.set_hint(first);
         cleared
     }
@@ -180,6 +181,7 @@ impl<K, V> Engine<K, V> {
             None => Deadlines {
                 effective: wanted,
                 ends: None,
+                age: None,
             },
             Some(ends) => Ends {
                 hard: wanted,
@@ -187,6 +189,8 @@ impl<K, V> Engine<K, V> {
             }
             .into(),
         };
+        // What is loaded now would set the deadline anew.
+        work.outbox.discard_load(set.overtake(hash, key));
         self.set_deadlines(&mut set, way, deadlines);
         let effective = deadlines.effective;
         if !self.is_live(effective) {

@@ -2,26 +2,140 @@
 //!
 //! A load under way is known to the set of its key, so that "miss, then lead", "finish, then
 //! store" and "write, then overtake" are one decision each, under the lock of that set.
+//!
+//! Threads and tasks share all of it. They differ in two lines: how a loader is run, and how a
+//! flight is waited for.
 
 use super::Engine;
-use crate::entry::{Insert, InsertOptions};
+use super::leader::{Leader, OwnLeader};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::load::{Flight, Landing, LoadError, UnderWay, Waiting};
+use crate::load::{
+    Flight, Form, Freshness, Known, Landing, LoadError, MayWait, Node, Running, Spawner, UnderWay,
+    Waiting, value_of,
+};
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::sync::current_thread;
-use std::any::Any;
+use crate::table::Ways;
+use crate::time::{Clock, Deadline, NEVER, after, wake_at};
+use std::any::TypeId;
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::Poll;
+use std::time::Duration;
 
-/// What a caller that missed finds under the lock.
-enum Role<V> {
+/// What a caller that missed is to do.
+pub(super) enum Role<'e, K, V> {
     /// The value came meanwhile.
     Hit(V),
-    Leader(Arc<Flight<V>>),
-    Waiter(Arc<Flight<V>>),
+    /// There is none, as is known.
+    Known(Known),
+    Lead(OwnLeader<'e, K, V>),
+    Wait(Arc<Flight<V>>),
+    /// It has waited for long enough.
+    Alone(Arc<Node>),
+}
+
+/// One loading call, from its miss to its end.
+pub(crate) struct Call<'f, V> {
+    pub(super) node: Arc<Node>,
+    /// How fresh the value has to be, where that is asked.
+    pub(super) terms: Option<&'f Freshness>,
+    /// A value that is there is loaded all the same.
+    insists: bool,
+    /// When the caller began to load or to wait, once it has.
+    began: Option<Deadline>,
+    /// The flight that took longer than the caller had patience.
+    given_up: Option<Arc<Flight<V>>>,
+    /// What is remembered is of no use to this caller.
+    ignores_known: bool,
+    old: Option<Old<V>>,
+}
+
+/// What is there of a key that is loaded all the same.
+pub(super) struct Old<V> {
+    pub(super) value: V,
+    /// Its TTL is not over.
+    pub(super) is_live: bool,
+    /// It is better than an error.
+    pub(super) may_serve: bool,
+}
+
+impl<V> Old<V> {
+    pub(super) fn better_than_an_error(value: V) -> Self {
+        Self {
+            value,
+            is_live: true,
+            may_serve: true,
+        }
+    }
+}
+
+/// What an offer to run a load elsewhere came to.
+pub(crate) enum Offered<L> {
+    Taken,
+    /// There are too many.
+    Refused(L),
+    /// There is nobody who would run it.
+    NoTaker(L),
+}
+
+/// What is to be done by a caller that leads.
+enum Lead<'e, K, V> {
+    Load(OwnLeader<'e, K, V>),
+    /// Somebody else runs the load.
+    Wait(Arc<Flight<V>>),
+    Serve(V),
+}
+
+/// Which time-out ends a wait.
+enum Limit {
+    Patience,
+    Soft,
+    Hard,
+}
+
+impl<'f, V> Call<'f, V> {
+    pub(crate) fn new(is_task: bool, terms: Option<&'f Freshness>) -> Self {
+        Self {
+            terms,
+            ..Self::of(Node::new(is_task))
+        }
+    }
+
+    /// A call that loads together with others.
+    pub(super) fn of(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            terms: None,
+            insists: false,
+            began: None,
+            given_up: None,
+            ignores_known: false,
+            old: None,
+        }
+    }
+
+    /// The value is to be loaded even if there is one.
+    pub(crate) fn insisting(self) -> Self {
+        Self {
+            insists: true,
+            ..self
+        }
+    }
+
+    /// The old value, where it is better than nothing.
+    fn fallback(&self) -> Option<&Old<V>> {
+        let old = self.old.as_ref();
+        old.filter(|old| old.may_serve && !self.insists)
+    }
+
+    fn take_old(&mut self) -> Option<V> {
+        self.old.take().map(|old| old.value)
+    }
 }
 
 impl<K, V> Engine<K, V>
@@ -29,183 +143,614 @@ where
     K: Hash + Eq,
     V: Clone,
 {
-    /// What `load` makes of a key that was not there just now, or what somebody else has made of it
-    /// meanwhile.
-    pub(crate) fn load<Q, E>(
+    /// The freshness that the cache was built with.
+    #[inline]
+    pub(crate) fn freshness(&self) -> Option<&Freshness> {
+        self.policy.freshness.as_ref()
+    }
+
+    /// What the user spawns loads with.
+    pub(crate) fn spawner(&self) -> Option<&Spawner> {
+        self.policy.spawner.as_ref()
+    }
+
+    /// A live value, if it is not due to be loaded anew.
+    #[inline]
+    pub(crate) fn read_fresh<Q>(
         &self,
         hash: KeyHash,
         key: &Q,
-        load: impl FnOnce() -> Result<V, E>,
-    ) -> Result<V, LoadError<E>>
+        terms: Option<&Freshness>,
+    ) -> Option<V>
     where
+        Q: Equivalent<K> + ?Sized,
+    {
+        match terms.filter(|terms| terms.refreshes()) {
+            None => self.read(hash, key, V::clone),
+            Some(terms) => self.read_if_fresh(hash, key, terms),
+        }
+    }
+
+    fn read_if_fresh<Q>(&self, hash: KeyHash, key: &Q, terms: &Freshness) -> Option<V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let found = self.access(hash, key, |found| {
+            // While it is loaded everybody gets the old value.
+            let is_due = self.is_due(found.ways, found.way, hash, terms)
+                && found.ways.load_of(hash, key).is_none();
+            (!is_due).then(|| found.entry().value.clone())
+        });
+        self.count(if found.is_some() {
+            Count::Hits
+        } else {
+            Count::Misses
+        });
+        found.flatten()
+    }
+
+    fn is_due(&self, ways: &Ways<K, V>, way: usize, hash: KeyHash, terms: &Freshness) -> bool {
+        let Some(age) = ways.age(way) else {
+            return false;
+        };
+        let from = terms.refresh_from(age, ways.hard_deadline(way), hash.position());
+        self.clock.has_passed(from)
+    }
+
+    /// What `load` brings for a key that was not there just now, or what somebody else has brought
+    /// meanwhile. `load` is given the old value. `behind` is offered to run the load where the
+    /// caller need not wait for it.
+    pub(crate) fn load<'e, F, Q, E>(
+        &'e self,
+        mut call: Call<'_, V>,
+        (hash, key): (KeyHash, &Q),
+        load: impl FnOnce(Option<V>) -> Result<F::Brought, E>,
+        behind: impl FnOnce(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         E: Send + Sync + 'static,
     {
         if !reentrancy::check() {
-            return load().map_err(|error| LoadError::Failed(Arc::new(error)));
+            return given::<F, V, E>(load(None), None);
         }
+        let mut behind = Some(behind);
         loop {
-            let flight = match self.take_role(hash, key) {
-                Role::Hit(value) => return Ok(value),
-                Role::Leader(flight) => return self.lead(hash, key, flight, load),
-                Role::Waiter(flight) => flight,
+            let flight = match self.take_role(hash, key, &mut call) {
+                Role::Hit(value) => return Ok(give::<F, V>(Some(value))),
+                Role::Known(known) => match call.told::<F, E>(known) {
+                    Some(end) => return end,
+                    None => continue,
+                },
+                Role::Lead(leader) => match self.offer(&mut call, leader, &mut behind) {
+                    Lead::Serve(value) => return Ok(give::<F, V>(Some(value))),
+                    Lead::Wait(flight) => flight,
+                    Lead::Load(leader) => {
+                        let old = call.old.as_ref().map(|old| old.value.clone());
+                        let result = run(&call.node, || load(old));
+                        let failed = result.is_err();
+                        let end =
+                            leader.settle::<F, Q, E>(key, result, call.old.as_ref(), call.terms);
+                        return self.or_old::<F, E>(&call, failed, end);
+                    }
+                },
+                Role::Alone(node) => return self.load_alone::<F, E>(&call, &node, load),
+                Role::Wait(flight) => flight,
             };
-            match self.wait(&flight)? {
-                Waited::Value(value) => return Ok(value),
-                Waited::Failed(error) => return Err(error),
-                Waited::TryAgain => {}
-                Waited::TooLong => self.abandon(hash, &flight),
+            let (until, limit) = self.limit::<E>(&mut call);
+            let landing = match Waiting::begin(flight.node(), true) {
+                MayWait::Reentrant => return Err(LoadError::Reentrant),
+                MayWait::Alone => return self.load_alone::<F, E>(&call, flight.node(), load),
+                MayWait::Yes(_waiting) => {
+                    self.count(Count::Waits);
+                    flight.wait(&self.clock, until)
+                }
+            };
+            if let Some(end) = self.after_wait::<F, E>(&mut call, flight, landing, limit) {
+                return end;
             }
         }
     }
 
-    fn take_role<Q>(&self, hash: KeyHash, key: &Q) -> Role<V>
+    /// The same for a task: waits without blocking, on any executor.
+    pub(crate) async fn load_async<'e, F, Q, E, L>(
+        &'e self,
+        mut call: Call<'_, V>,
+        (hash, key): (KeyHash, &Q),
+        load: impl FnOnce(Option<V>) -> L,
+        behind: impl FnOnce(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        E: Send + Sync + 'static,
+        L: Future<Output = Result<F::Brought, E>>,
+    {
+        if !reentrancy::check() {
+            return given::<F, V, E>(load(None).await, None);
+        }
+        let mut behind = Some(behind);
+        loop {
+            let flight = match self.take_role(hash, key, &mut call) {
+                Role::Hit(value) => return Ok(give::<F, V>(Some(value))),
+                Role::Known(known) => match call.told::<F, E>(known) {
+                    Some(end) => return end,
+                    None => continue,
+                },
+                Role::Lead(leader) => match self.offer(&mut call, leader, &mut behind) {
+                    Lead::Serve(value) => return Ok(give::<F, V>(Some(value))),
+                    Lead::Wait(flight) => flight,
+                    Lead::Load(leader) => {
+                        let old = call.old.as_ref().map(|old| old.value.clone());
+                        let until = self.hard_end::<E>(call.terms);
+                        let load = || load(old);
+                        let Some(result) = run_async(&call.node, load, &self.clock, until).await
+                        else {
+                            leader.time_out(key, call.old.is_some(), call.terms);
+                            return self.or_old::<F, E>(&call, true, Err(LoadError::TimedOut));
+                        };
+                        let failed = result.is_err();
+                        let end =
+                            leader.settle::<F, Q, E>(key, result, call.old.as_ref(), call.terms);
+                        return self.or_old::<F, E>(&call, failed, end);
+                    }
+                },
+                Role::Alone(node) => {
+                    return self.load_alone_async::<F, E, L>(&call, &node, load).await;
+                }
+                Role::Wait(flight) => flight,
+            };
+            let (until, limit) = self.limit::<E>(&mut call);
+            let landing = match Waiting::begin(flight.node(), false) {
+                MayWait::Reentrant => return Err(LoadError::Reentrant),
+                MayWait::Alone => {
+                    return self
+                        .load_alone_async::<F, E, L>(&call, flight.node(), load)
+                        .await;
+                }
+                MayWait::Yes(_waiting) => {
+                    self.count(Count::Waits);
+                    flight.landed(&self.clock, until).await
+                }
+            };
+            if let Some(end) = self.after_wait::<F, E>(&mut call, flight, landing, limit) {
+                return end;
+            }
+        }
+    }
+
+    pub(super) fn take_role<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        call: &mut Call<'_, V>,
+    ) -> Role<'_, K, V>
     where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
         let owned = key.to_owned();
+        let flight = Flight::depart(Arc::clone(&call.node));
+        // Dropped when the lock is released.
+        let _before = call.old.take();
         let mut outbox = self.outbox();
         let Some(inside) = reentrancy::enter() else {
-            return Role::Leader(Flight::depart());
+            return Role::Lead(Leader::new(self, hash, flight));
         };
         let mut set = self.table.lock(&inside, hash);
-        if let Some(way) = set.find(hash, key)
-            && self.is_live(set.entry(way).deadline())
-        {
-            set.entry(way).count_read();
-            outbox.discard_key(owned);
-            return Role::Hit(set.entry(way).value.clone());
-        }
-        if let Some(flight) = set.load_of(hash, key) {
-            let flight = Arc::clone(flight);
-            outbox.discard_key(owned);
-            return Role::Waiter(flight);
-        }
-        let flight = Flight::depart();
-        set.begin_load(UnderWay::new(hash, owned, Arc::clone(&flight)));
-        Role::Leader(flight)
-    }
-
-    fn lead<Q, E>(
-        &self,
-        hash: KeyHash,
-        key: &Q,
-        flight: Arc<Flight<V>>,
-        load: impl FnOnce() -> Result<V, E>,
-    ) -> Result<V, LoadError<E>>
-    where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
-        E: Send + Sync + 'static,
-    {
-        let mut leader = Leader {
-            engine: self,
-            hash,
-            flight,
-            landed: false,
+        let is_loaded = |set: &Ways<K, V>| {
+            set.load_of(hash, key)
+                .is_some_and(|flight| !flight.has_landed())
         };
-        let started = Instant::now();
-        match load() {
-            Ok(value) => {
-                self.count_load_time(started);
-                self.count(Count::Loads);
-                let shared = Arc::new(value.clone());
-                let _: Insert<V> = self.insert_generally(
-                    hash,
-                    key.to_owned(),
-                    value.clone(),
-                    InsertOptions::new(),
-                    Some(&leader.flight),
-                );
-                leader.land(Landing::Loaded(shared));
-                Ok(value)
-            }
-            Err(error) => {
-                self.count_load_time(started);
-                let error = Arc::new(error);
-                let shared: Arc<dyn Any + Send + Sync> = Arc::<E>::clone(&error);
-                self.count(Count::LoadFailures);
-                leader.land(Landing::Failed(shared));
-                Err(LoadError::Failed(error))
+        if let Some(way) = set.find(hash, key) {
+            match self.see(&set, way, hash, call) {
+                Seen::Fresh => {
+                    set.entry(way).count_read();
+                    outbox.discard_key(owned);
+                    return Role::Hit(set.entry(way).value.clone());
+                }
+                Seen::Old { serves: true, .. } => {
+                    outbox.discard_key(owned);
+                    outbox.count(Count::StaleServed);
+                    return Role::Hit(set.entry(way).value.clone());
+                }
+                // While it is loaded everybody gets the old value.
+                Seen::Old { is_live: true, .. } if !call.insists && is_loaded(&set) => {
+                    outbox.discard_key(owned);
+                    return Role::Hit(set.entry(way).value.clone());
+                }
+                Seen::Old {
+                    is_live, may_serve, ..
+                } => {
+                    let value = set.entry(way).value.clone();
+                    call.old = Some(Old {
+                        value,
+                        is_live,
+                        may_serve,
+                    });
+                }
+                Seen::Gone => {}
             }
         }
+        if call.old.is_none()
+            && !call.ignores_known
+            && !call.insists
+            && let Some(known) = self.known(&set, hash, key)
+        {
+            outbox.discard_key(owned);
+            return Role::Known(known);
+        }
+        if let Some(found) = set.load_of(hash, key) {
+            let found = Arc::clone(found);
+            match &call.given_up {
+                // Its leader was dropped where no lock could be taken.
+                _ if found.has_landed() => outbox.discard_load(set.end_load(&found)),
+                None => {
+                    outbox.discard_key(owned);
+                    return Role::Wait(found);
+                }
+                // Nobody has to wait for it any more, nor is what it brings stored.
+                Some(given_up) if Arc::ptr_eq(given_up, &found) => {
+                    outbox.discard_load(set.end_load(&found));
+                }
+                // Others gave it up, too, and one of them leads; its load may take as long again.
+                Some(_) => {
+                    outbox.discard_key(owned);
+                    return Role::Alone(Arc::clone(found.node()));
+                }
+            }
+        }
+        set.begin_load(UnderWay::new(hash, owned, Arc::clone(&flight)));
+        drop(set);
+        drop(inside);
+        Role::Lead(Leader::new(self, hash, flight))
     }
 
-    fn count_load_time(&self, started: Instant) {
-        if let Some(counters) = &self.counters {
-            let nanoseconds = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            counters.add(Count::LoadNanoseconds, nanoseconds);
-        }
-    }
-
-    fn wait<E>(&self, flight: &Flight<V>) -> Result<Waited<V, E>, LoadError<E>>
-    where
-        E: Send + Sync + 'static,
-    {
-        if flight.leader() == current_thread().id() && !flight.has_landed() {
-            return Err(LoadError::Reentrant);
-        }
-        let Some(_waiting) = Waiting::for_leader(flight.leader(), flight.landed_flag()) else {
-            return if flight.has_landed() {
-                Ok(Waited::TryAgain)
-            } else {
-                Err(LoadError::Reentrant)
+    /// What an entry is to a caller.
+    fn see(&self, set: &Ways<K, V>, way: usize, hash: KeyHash, call: &Call<'_, V>) -> Seen {
+        let deadline = set.entry(way).deadline();
+        let Some(terms) = call.terms.filter(|_| !call.insists) else {
+            return match (self.is_live(deadline), call.insists) {
+                (true, false) => Seen::Fresh,
+                (true, true) => Seen::old(true, true),
+                (false, _) => Seen::Gone,
             };
         };
+        if self.is_live(deadline) {
+            return if terms.refreshes() && self.is_due(set, way, hash, terms) {
+                Seen::old(true, true)
+            } else {
+                Seen::Fresh
+            };
+        }
+        match set.age(way).filter(|age| self.is_live(age.gone(deadline))) {
+            None => Seen::Gone,
+            Some(age) => {
+                let may_serve = self.is_live(terms.stale_until(age, deadline));
+                let rests = age.retry_at != 0 && self.is_live(age.retry_at);
+                Seen::Old {
+                    is_live: false,
+                    may_serve,
+                    serves: may_serve && rests,
+                }
+            }
+        }
+    }
+
+    /// Offers a load to who would run it behind the caller, where the caller has something to go
+    /// on with.
+    fn offer<'e>(
+        &'e self,
+        call: &mut Call<'_, V>,
+        leader: OwnLeader<'e, K, V>,
+        behind: &mut Option<
+            impl FnOnce(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
+        >,
+    ) -> Lead<'e, K, V> {
+        let Some(old) = &call.old else {
+            return Lead::Load(leader);
+        };
+        let is_live = old.is_live;
+        if is_live {
+            self.count(Count::Refreshes);
+        }
+        let has_soft_limit = call.terms.is_some_and(|terms| terms.soft_limit().is_some());
+        let may_leave = old.may_serve && (is_live || has_soft_limit) && !call.insists;
+        let Some(behind) = behind.take().filter(|_| may_leave) else {
+            return Lead::Load(leader);
+        };
+        let flight = Arc::clone(&leader.flight);
+        let refused = match behind(leader, Some(old.value.clone())) {
+            Offered::Taken if !is_live => return Lead::Wait(flight),
+            Offered::Taken => None,
+            Offered::NoTaker(leader) => return Lead::Load(leader),
+            Offered::Refused(leader) => Some(leader),
+        };
+        if let Some(leader) = refused {
+            self.count(Count::RefusedRefreshes);
+            if !is_live {
+                return Lead::Load(leader);
+            }
+            leader.give_up();
+        }
+        match call.take_old() {
+            Some(value) => Lead::Serve(value),
+            None => Lead::Wait(flight),
+        }
+    }
+
+    /// Until when a caller waits, and why no longer. All its waits together end with the time-out.
+    fn limit<E: 'static>(&self, call: &mut Call<'_, V>) -> (Deadline, Limit) {
+        let now = self.clock.now();
+        let began = *call.began.get_or_insert(now);
+        let soft = call
+            .fallback()
+            .and(call.terms)
+            .and_then(Freshness::soft_limit);
+        let terms = call.terms.filter(|_| !never_fails::<E>());
+        let hard = terms.and_then(Freshness::hard_limit);
+        let patience = (self.policy.lock_timeout, Limit::Patience);
+        let limits = [
+            soft.map(|soft| (soft, Limit::Soft)),
+            hard.map(|hard| (hard, Limit::Hard)),
+        ];
+        let sooner = |first: (Duration, Limit), other: (Duration, Limit)| {
+            if other.0 < first.0 { other } else { first }
+        };
+        let (longest, limit) = limits.into_iter().flatten().fold(patience, sooner);
+        (after(began, longest), limit)
+    }
+
+    pub(super) fn patience<E: 'static>(&self, call: &mut Call<'_, V>) -> Deadline {
         self.count(Count::Waits);
-        Ok(match flight.wait(self.policy.lock_timeout) {
-            Some(Landing::Loaded(value)) => Waited::Value(V::clone(&value)),
-            Some(Landing::Failed(error)) => match error.downcast::<E>() {
-                Ok(error) => Waited::Failed(LoadError::Failed(error)),
-                // The leader's error means nothing to this caller, who has to ask for itself.
-                Err(_) => Waited::TryAgain,
-            },
-            Some(Landing::Abandoned) => Waited::TryAgain,
-            None => Waited::TooLong,
-        })
+        self.limit::<E>(call).0
+    }
+
+    /// When a load that begins now has taken too long.
+    pub(super) fn hard_end<E: 'static>(&self, terms: Option<&Freshness>) -> Deadline {
+        let terms = terms.filter(|_| !never_fails::<E>());
+        let hard = terms.and_then(Freshness::hard_limit);
+        hard.map_or(NEVER, |hard| after(self.clock.now(), hard))
+    }
+
+    /// What a wait came to for its caller; `None` when it has to take another role.
+    fn after_wait<F, E>(
+        &self,
+        call: &mut Call<'_, V>,
+        flight: Arc<Flight<V>>,
+        landing: Option<Landing<V>>,
+        limit: Limit,
+    ) -> Option<Result<F::Given, LoadError<E>>>
+    where
+        F: Form<V>,
+        E: Send + Sync + 'static,
+    {
+        let failed = match &landing {
+            Some(landing) => {
+                matches!(
+                    landing,
+                    Landing::Known(Known::Failed(_)) | Landing::TimedOut
+                )
+            }
+            None => matches!(limit, Limit::Soft | Limit::Hard),
+        };
+        if failed && call.fallback().is_some() {
+            self.count(Count::StaleServed);
+            return call.take_old().map(|old| Ok(give::<F, V>(Some(old))));
+        }
+        match (landing, limit) {
+            (None, Limit::Hard) => Some(Err(LoadError::TimedOut)),
+            (landing, _) => call.after::<F, E>(flight, landing),
+        }
+    }
+
+    /// What a load that its caller has led came to, or the old value where that is better.
+    fn or_old<F, E>(
+        &self,
+        call: &Call<'_, V>,
+        failed: bool,
+        end: Result<F::Given, LoadError<E>>,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+    {
+        let Some(old) = call.fallback().filter(|_| failed) else {
+            return end;
+        };
+        if !old.is_live {
+            self.count(Count::StaleServed);
+        }
+        Ok(give::<F, V>(Some(old.value.clone())))
+    }
+
+    /// Loads for one caller only: nobody joins it, and nothing is stored.
+    fn load_alone<F, E>(
+        &self,
+        call: &Call<'_, V>,
+        instead_of: &Arc<Node>,
+        load: impl FnOnce(Option<V>) -> Result<F::Brought, E>,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+    {
+        call.node.goes_instead_of(instead_of);
+        let started = self.clock.coarse();
+        let result = run(&call.node, || load(None));
+        self.count_load(started, result.is_ok());
+        given::<F, V, E>(result, None)
+    }
+
+    async fn load_alone_async<F, E, L>(
+        &self,
+        call: &Call<'_, V>,
+        instead_of: &Arc<Node>,
+        load: impl FnOnce(Option<V>) -> L,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+        E: 'static,
+        L: Future<Output = Result<F::Brought, E>>,
+    {
+        call.node.goes_instead_of(instead_of);
+        let started = self.clock.coarse();
+        let until = self.hard_end::<E>(call.terms);
+        let result = run_async(&call.node, || load(None), &self.clock, until).await;
+        self.count_load(started, result.as_ref().is_some_and(Result::is_ok));
+        match result {
+            Some(result) => given::<F, V, E>(result, None),
+            None => Err(LoadError::TimedOut),
+        }
+    }
+}
+
+/// What an entry is to a caller that loads.
+enum Seen {
+    Fresh,
+    Old {
+        is_live: bool,
+        may_serve: bool,
+        /// It is served without an attempt to load.
+        serves: bool,
+    },
+    Gone,
+}
+
+impl Seen {
+    fn old(is_live: bool, may_serve: bool) -> Self {
+        Self::Old {
+            is_live,
+            may_serve,
+            serves: false,
+        }
     }
 }
 
 impl<K, V> Engine<K, V> {
-    /// Takes a load out of its set, so that the next caller leads one of its own.
-    fn abandon(&self, hash: KeyHash, flight: &Arc<Flight<V>>) {
-        let mut outbox = self.outbox();
-        let Some(inside) = reentrancy::enter() else {
+    /// Counts a load and its time, by the clock that is cheap to read: what a tick adds to one load
+    /// it takes from another.
+    pub(super) fn count_load(&self, started: Deadline, is_loaded: bool) {
+        let Some(counters) = &self.counters else {
             return;
         };
-        let ended = self.table.lock(&inside, hash).end_load(flight);
-        outbox.discard_load(ended);
+        let nanoseconds = self.clock.coarse().saturating_sub(started);
+        counters.add(Count::LoadNanoseconds, nanoseconds);
+        let ended = if is_loaded {
+            Count::Loads
+        } else {
+            Count::LoadFailures
+        };
+        counters.add(ended, 1);
     }
-}
 
-/// What waiting for another caller's load came to.
-enum Waited<V, E> {
-    Value(V),
-    Failed(LoadError<E>),
-    TryAgain,
-    TooLong,
-}
-
-/// Lands the flight whatever happens to its leader.
-struct Leader<'e, K, V> {
-    engine: &'e Engine<K, V>,
-    hash: KeyHash,
-    flight: Arc<Flight<V>>,
-    landed: bool,
-}
-
-impl<K, V> Leader<'_, K, V> {
-    fn land(&mut self, landing: Landing<V>) {
-        self.landed = true;
-        self.engine.abandon(self.hash, &self.flight);
-        self.flight.land(landing);
-    }
-}
-
-impl<K, V> Drop for Leader<'_, K, V> {
-    fn drop(&mut self) {
-        if !self.landed {
-            self.engine.count(Count::LoadFailures);
-            self.land(Landing::Abandoned);
+    /// How many loads the sets know of.
+    pub(crate) fn loads_under_way(&self) -> usize {
+        let (mut loads, mut next) = (0, 0);
+        while let Some(inside) = reentrancy::enter()
+            && let Some(set) = self.table.lock_next(&inside, next)
+        {
+            loads += set.loads().len();
+            next = set.index() + 1;
         }
+        loads
+    }
+}
+
+impl<V: Clone> Call<'_, V> {
+    /// What it means to a caller that there is no value.
+    pub(super) fn told<F, E>(&mut self, known: Known) -> Option<Result<F::Given, LoadError<E>>>
+    where
+        F: Form<V>,
+        E: Send + Sync + 'static,
+    {
+        let told = match known {
+            Known::Absent => F::give(None).map(Ok),
+            // An error of another type means nothing to this caller, who has to ask for itself;
+            // all callers with its type share the one load that comes of it.
+            Known::Failed(error) => {
+                let own = error.downcast::<E>().ok();
+                own.map(|error| Err(LoadError::Failed(error)))
+            }
+        };
+        self.ignores_known = told.is_none();
+        told
+    }
+
+    /// What a wait came to for its caller; `None` when it has to take another role.
+    pub(super) fn after<F, E>(
+        &mut self,
+        flight: Arc<Flight<V>>,
+        landing: Option<Landing<V>>,
+    ) -> Option<Result<F::Given, LoadError<E>>>
+    where
+        F: Form<V>,
+        E: Send + Sync + 'static,
+    {
+        match landing {
+            Some(Landing::Loaded(value)) => F::give(Some(V::clone(&value))).map(Ok),
+            Some(Landing::Known(known)) => self.told::<F, E>(known),
+            // Who has no error to get cannot be told, and loads for itself.
+            Some(Landing::TimedOut) if never_fails::<E>() => None,
+            Some(Landing::TimedOut) => Some(Err(LoadError::TimedOut)),
+            Some(Landing::Abandoned) => None,
+            None => {
+                self.given_up = Some(flight);
+                None
+            }
+        }
+    }
+}
+
+/// Whether a loader is of the calls that return a value in any case. They are never timed out.
+fn never_fails<E: 'static>() -> bool {
+    TypeId::of::<E>() == TypeId::of::<Infallible>()
+}
+
+/// Runs a loader, with its load known to the thread.
+pub(super) fn run<R>(node: &Arc<Node>, load: impl FnOnce() -> R) -> R {
+    let _running = Running::enter(node);
+    load()
+}
+
+/// The same for a loader that is polled; `None` when it takes longer than to `until`. Where its
+/// future is dropped, so is whoever calls this.
+pub(super) async fn run_async<L: Future>(
+    node: &Arc<Node>,
+    load: impl FnOnce() -> L,
+    clock: &Clock,
+    until: Deadline,
+) -> Option<L::Output> {
+    let mut load = pin!(run(node, load));
+    let mut time_out = None;
+    poll_fn(|context| {
+        let running = Running::enter(node);
+        if let Poll::Ready(output) = load.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        drop(running);
+        if until == NEVER {
+            return Poll::Pending;
+        }
+        // Anew at each poll, since the waker may have changed.
+        time_out = Some(wake_at(clock, until, context.waker().clone()));
+        if clock.has_passed(until) {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+pub(super) fn give<F: Form<V>, V>(value: Option<V>) -> F::Given {
+    F::give(value).expect("a loader that always brings a value has brought one")
+}
+
+/// What a loader brought, or why not, as its caller gets it.
+fn given<F: Form<V>, V: Clone, E>(
+    result: Result<F::Brought, E>,
+    old: Option<&V>,
+) -> Result<F::Given, LoadError<E>> {
+    match result {
+        Ok(brought) => Ok(give::<F, V>(value_of(&F::loaded(brought).what, old))),
+        Err(error) => Err(LoadError::Failed(Arc::new(error))),
     }
 }

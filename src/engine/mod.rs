@@ -6,17 +6,22 @@
 
 mod budget;
 mod expire;
+mod leader;
 mod load;
+mod load_many;
 mod plain;
 mod policy;
 mod read;
 mod room;
 mod transaction;
+mod verdicts;
 mod walk;
 mod write;
 
 pub(crate) use budget::Budget;
 pub(crate) use expire::start_sweeping;
+pub(crate) use leader::OwnLeader;
+pub(crate) use load::{Call, Offered};
 pub(crate) use policy::Policy;
 pub use transaction::Transaction;
 
@@ -43,6 +48,8 @@ pub(crate) struct Engine<K, V> {
     /// Where the search for expired entries goes on.
     expiry_hand: AtomicUsize,
     is_swept: AtomicBool,
+    /// What is remembered beside the entries. Counted in the budget as an entry each.
+    verdicts: AtomicUsize,
     /// The public handles. What the keeper holds does not count.
     handles: AtomicUsize,
     me: Weak<Self>,
@@ -71,6 +78,7 @@ where
             making_room: Mutex::new(()),
             expiry_hand: AtomicUsize::new(0),
             is_swept: AtomicBool::new(false),
+            verdicts: AtomicUsize::new(0),
             handles: AtomicUsize::new(1),
             me: Weak::clone(me),
         })
@@ -147,7 +155,15 @@ impl<K, V> Engine<K, V> {
     }
 
     pub(crate) fn weight(&self) -> u64 {
-        self.budget.total_weight()
+        let verdicts = self.verdicts.load(Acquire) as u64;
+        self.budget.total_weight().saturating_sub(verdicts)
+    }
+
+    /// The number of entries. While others write, those on their way in are counted, too.
+    pub(crate) fn len(&self) -> u64 {
+        let (verdicts, entries) = (self.verdicts.load(Acquire) as u64, &self.budget.entries);
+        // A bound that is just being lowered counts already.
+        entries.used().saturating_sub(verdicts).min(entries.max())
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -156,9 +172,8 @@ impl<K, V> Engine<K, V> {
             .as_ref()
             .map(Counters::snapshot)
             .unwrap_or_default();
-        let entries = self.budget.entries.used();
         Stats {
-            entries,
+            entries: self.len(),
             weight: self.weight(),
             memory: self.memory(),
             ..counted

@@ -1,7 +1,7 @@
 //! The short way in: an insertion as most of them are.
 //!
-//! Nobody listens, nothing is weighed, no load of the key is under way, the entry in the way is
-//! alive or there is none, and the key's own set can give a place. What such an insertion does is a
+//! Nobody listens, nothing is weighed, no load is under way in the key's set and nothing else hangs
+//! off it, the entry in the way is alive or there is none, and the key's own set can give a place. What such an insertion does is a
 //! few stores, and the general way ([`insert`](Engine::insert)) spends several times as much on
 //! being prepared for the rest. Whatever is not as simple is handed back before anything has
 //! changed, and goes the general way.
@@ -49,7 +49,7 @@ where
         let Some(deadline) = self.plain_deadline(options.life, &moment) else {
             return Plain::Unchanged(key, value);
         };
-        if set.has_loads() {
+        if !set.is_bare() {
             return Plain::Unchanged(key, value);
         }
         let Some((way, entry)) = set.find_entry(hash, &key) else {

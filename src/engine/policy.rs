@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::entry::{Expiry, Life, OnFull};
+use crate::load::{Age, Freshness, Spawner};
 use crate::random;
 use crate::table::Ends;
 use crate::time::{Deadline, Moment, NEVER, after, left};
@@ -23,6 +24,13 @@ pub(crate) struct Policy<K, V> {
     pub(crate) is_plain: bool,
     /// Whether a read may move a deadline.
     pub(crate) reads_move_deadlines: bool,
+    /// How long it is remembered that a key has no value.
+    pub(crate) negative_ttl: Option<Duration>,
+    /// How long a loader's error is remembered.
+    pub(crate) error_ttl: Option<Duration>,
+    pub(crate) freshness: Option<Freshness>,
+    /// Spawns loads of tasks.
+    pub(crate) spawner: Option<Spawner>,
     /// Registers the cache with its keeper.
     pub(crate) start_sweeping: fn(&Engine<K, V>),
 }
@@ -45,6 +53,8 @@ pub(crate) const PASSED: Deadline = 0;
 pub(crate) struct Deadlines {
     pub(crate) effective: Deadline,
     pub(crate) ends: Option<Ends>,
+    /// Where freshness counts.
+    pub(crate) age: Option<Age>,
 }
 
 impl From<Ends> for Deadlines {
@@ -52,6 +62,7 @@ impl From<Ends> for Deadlines {
         Self {
             effective: ends.sooner(),
             ends: Some(ends),
+            age: None,
         }
     }
 }
@@ -69,6 +80,7 @@ impl<K, V> Policy<K, V> {
         self.weigher.is_none()
             && self.expiry.is_none()
             && self.time_to_idle.is_none()
+            && self.freshness.is_none()
             && self.ttl_jitter == 0.0
     }
 
@@ -89,7 +101,11 @@ impl<K, V> Policy<K, V> {
             (Life::Forever, _) => NEVER,
             (Life::Default | Life::Keep, replaced) => self.default(moment, (key, value), replaced),
         };
-        self.with_idle_time(moment, hard)
+        let mut deadlines = self.with_idle_time(moment, hard);
+        if let Some(freshness) = &self.freshness {
+            deadlines.age = Some(freshness.age(moment.coarse()));
+        }
+        deadlines
     }
 
     #[inline]
@@ -125,6 +141,7 @@ impl<K, V> Policy<K, V> {
             None => Deadlines {
                 effective: hard,
                 ends: None,
+                age: None,
             },
             Some(idle) => Ends {
                 hard,

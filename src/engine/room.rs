@@ -197,11 +197,14 @@ impl<K, V> Engine<K, V> {
     #[inline]
     pub(super) fn holds_share(&self, set: &Locked<'_, K, V>) -> bool {
         let total = self.budget.entries.used();
-        let entries = (set.len() as u64) << set.depth();
+        let entries = ((set.len() + set.verdicts().len()) as u64) << set.depth();
         entries >= total - total / 10
     }
 
     pub(super) fn evict_from(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) -> bool {
+        if self.evict_verdict(set, work) {
+            return true;
+        }
         let Some(way) = set.victim() else {
             return false;
         };

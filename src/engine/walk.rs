@@ -76,10 +76,12 @@ impl<K, V> Engine<K, V> {
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock_next(&inside, from)?;
         work.outbox.discard_loads(set.overtake_all());
+        self.forget_all(&mut set, &mut work);
         for way in 0..set.width() {
             let cause = match set.get(way) {
                 None => continue,
-                Some(entry) if !self.is_live(entry.deadline()) => RemovalCause::Expired,
+                // What is kept beyond its TTL is asked for, too: it may still be served.
+                Some(_) if !self.is_live(set.gone(way)) => RemovalCause::Expired,
                 Some(entry) if keep(&entry.key, &entry.value) => continue,
                 Some(_) => RemovalCause::Explicit,
             };
@@ -103,6 +105,7 @@ impl<K, V> Engine<K, V> {
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock_next(&inside, from)?;
         work.outbox.discard_loads(set.overtake_all());
+        self.forget_all(&mut set, &mut work);
         for way in 0..set.width() {
             if set.get(way).is_some() {
                 let item = set.take(way);

@@ -9,14 +9,13 @@ use crate::entry::{Insert, InsertOptions, Life, OnFull, OnlyIf, Op, Outcome};
 use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
-use crate::load::Flight;
+use crate::load::Fill;
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::{Item, Locked};
 use crate::time::Moment;
 use std::hash::Hash;
 use std::mem;
-use std::sync::Arc;
 
 /// A value on its way into the cache.
 pub(super) struct Pending<K, V> {
@@ -72,19 +71,21 @@ where
         done
     }
 
-    /// Stores a value. With a `flight`, only while its load has not been overtaken.
+    /// Stores a value. What fills the cache from a load is stored only while that has not been
+    /// overtaken.
     pub(super) fn insert_generally(
         &self,
         hash: KeyHash,
         key: K,
         value: V,
         options: InsertOptions,
-        flight: Option<&Arc<Flight<V>>>,
+        fill: Option<&Fill<'_, K, V>>,
     ) -> Insert<V> {
         if !reentrancy::check() {
             return Insert::Refused(value);
         }
-        let weight = self.policy.weigh(&key, &value);
+        let given = fill.and_then(|fill| fill.weight);
+        let weight = given.unwrap_or_else(|| self.policy.weigh(&key, &value));
         let mut pending = Pending {
             hash,
             key,
@@ -101,7 +102,7 @@ where
                 return Insert::Refused(pending.value);
             };
             let mut set = self.table.lock(&inside, hash);
-            let stored = self.attempt(&mut set, pending, options, flight, &mut work);
+            let stored = self.attempt(&mut set, pending, options, fill, &mut work);
             drop(set);
             drop(inside);
             match stored {
@@ -125,10 +126,10 @@ where
         set: &mut Locked<'_, K, V>,
         pending: Pending<K, V>,
         options: InsertOptions,
-        flight: Option<&Arc<Flight<V>>>,
+        fill: Option<&Fill<'_, K, V>>,
         work: &mut Work<'_, K, V>,
     ) -> Stored<K, V> {
-        if flight.is_some_and(|flight| !set.is_under_way(flight)) {
+        if fill.is_some_and(|fill| !set.is_under_way(fill.flight)) {
             work.outbox.count(Count::DiscardedLoads);
             return keep(pending, work);
         }
@@ -141,15 +142,20 @@ where
         if !allowed {
             return keep(pending, work);
         }
-        let deadlines = self.deadlines(set, &pending, live, options.life, &work.moment);
-        if flight.is_none() {
+        let mut deadlines = self.deadlines(set, &pending, live, options.life, &work.moment);
+        if let Some(age) = fill.and_then(|fill| fill.age) {
+            deadlines.age = Some(age);
+        }
+        if fill.is_none() {
             self.overtake(set, pending.hash, &pending.key, work);
+        } else {
+            self.forget(set, pending.hash, &pending.key, work);
         }
         let stored = self.store(set, pending, live, deadlines, Patience::None, work);
-        if let Some(flight) = flight
+        if let Some(fill) = fill
             && !matches!(stored, Stored::Again(..))
         {
-            work.outbox.discard_load(set.end_load(flight));
+            fill.ended.set(set.end_load(fill.flight));
         }
         stored
     }
@@ -168,7 +174,7 @@ where
             .on_write(moment, (&pending.key, &pending.value), life, replaced)
     }
 
-    /// Overtakes the load of a key.
+    /// Overtakes the load of a key, and forgets what an earlier one has found out.
     #[inline]
     pub(super) fn overtake<Q>(
         &self,
@@ -180,6 +186,7 @@ where
         Q: Equivalent<K> + ?Sized,
     {
         work.outbox.discard_load(set.overtake(hash, key));
+        self.forget(set, hash, key, work);
     }
 
     /// The way of a live entry. An expired one is removed on the way, so that its end is told
@@ -279,6 +286,7 @@ where
     ) -> usize {
         let mut item = Item::new(pending.hash, pending.key, pending.value, pending.weight);
         (item.deadline, item.ends) = (deadlines.effective, deadlines.ends);
+        item.age = deadlines.age;
         work.outbox.inserted(item.fingerprint, &item.key);
         work.outbox.count(Count::Inserts);
         work.held.spend(self.budget.cost(pending.weight));
@@ -300,6 +308,7 @@ where
         work.held.add(self.budget.cost(set.weight(way)));
         work.held.spend(self.budget.cost(pending.weight));
         set.set_weight(way, pending.weight);
+        set.set_age(way, deadlines.age);
         self.set_deadlines(set, way, deadlines);
         let entry = set.entry_mut(way);
         let old = mem::replace(&mut entry.value, pending.value);

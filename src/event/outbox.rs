@@ -2,7 +2,7 @@
 
 use super::hub::{Hub, Notice, QUEUES};
 use super::{Event, EventKind, RemovalCause};
-use crate::load::UnderWay;
+use crate::load::{UnderWay, Verdict};
 use crate::stats::{Count, Counters};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,6 +13,8 @@ struct Rest<K, V> {
     values: Vec<V>,
     /// Loads that were overtaken: they hold keys, too.
     loads: Vec<UnderWay<K, V>>,
+    /// As do verdicts, beside errors of the user's.
+    verdicts: Vec<Verdict<K>>,
 }
 
 impl<K, V> Default for Rest<K, V> {
@@ -22,6 +24,7 @@ impl<K, V> Default for Rest<K, V> {
             keys: Vec::new(),
             values: Vec::new(),
             loads: Vec::new(),
+            verdicts: Vec::new(),
         }
     }
 }
@@ -205,6 +208,11 @@ impl<'c, K, V> Outbox<'c, K, V> {
         if !loads.is_empty() {
             self.rest().loads.extend(loads);
         }
+    }
+
+    /// Has what a load had found out dropped after the lock is released.
+    pub(crate) fn discard_verdict(&mut self, verdict: Verdict<K>) {
+        self.rest().verdicts.push(verdict);
     }
 
     /// Has what the cache knew of a load dropped after the lock is released.

@@ -1,22 +1,44 @@
 //! One load per key: whoever misses first loads, everybody else waits for that load.
 
 mod flight;
+mod form;
+mod freshness;
+mod loaded;
+mod pool;
+mod read_through;
+mod verdict;
 mod waiting;
 
-pub(crate) use flight::{Flight, Landing, UnderWay};
-pub(crate) use waiting::Waiting;
+pub(crate) use flight::{Fill, Flight, Landing, UnderWay};
+pub(crate) use form::{Form, Full, Maybe, Value, value_of};
+pub(crate) use freshness::Age;
+pub use freshness::Freshness;
+pub use loaded::Loaded;
+pub(crate) use loaded::What;
+pub use read_through::{ReadThrough, ReadThroughAsync};
+pub(crate) use verdict::{Known, Verdict};
+pub(crate) use waiting::{MayWait, Node, Running, Waiting};
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+
+/// A load that nobody waits for, as a [`spawner`](crate::CacheBuilder::spawner) gets it.
+pub type BoxedLoad = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+pub(crate) type Spawner = Box<dyn Fn(BoxedLoad) + Send + Sync>;
 
 /// Why a value could not be loaded.
 #[non_exhaustive]
+#[derive(PartialEq, Eq)]
 pub enum LoadError<E> {
     /// The loader's own error. Every caller that waited for the load gets the same one.
     Failed(Arc<E>),
     /// The loader asked, directly or through other loads, for a value that only it can provide:
     /// waiting for it would never have ended.
     Reentrant,
+    /// The load took longer than the [`hard_timeout`](Freshness::hard_timeout).
+    TimedOut,
 }
 
 impl<E> Clone for LoadError<E> {
@@ -24,6 +46,7 @@ impl<E> Clone for LoadError<E> {
         match self {
             Self::Failed(error) => Self::Failed(Arc::clone(error)),
             Self::Reentrant => Self::Reentrant,
+            Self::TimedOut => Self::TimedOut,
         }
     }
 }
@@ -33,6 +56,7 @@ impl<E: fmt::Debug> fmt::Debug for LoadError<E> {
         match self {
             Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
             Self::Reentrant => f.write_str("Reentrant"),
+            Self::TimedOut => f.write_str("TimedOut"),
         }
     }
 }
@@ -42,6 +66,7 @@ impl<E: fmt::Display> fmt::Display for LoadError<E> {
         match self {
             Self::Failed(error) => write!(f, "the loader failed: {error}"),
             Self::Reentrant => f.write_str(REENTRANT),
+            Self::TimedOut => f.write_str(TIMED_OUT),
         }
     }
 }
@@ -50,10 +75,12 @@ impl<E: std::error::Error + 'static> std::error::Error for LoadError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Failed(error) => Some(&**error),
-            Self::Reentrant => None,
+            Self::Reentrant | Self::TimedOut => None,
         }
     }
 }
 
 pub(crate) const REENTRANT: &str = "a loader asked the cache, directly or through other loads, for the key that it \
      is loading; waiting for it would never end";
+
+pub(crate) const TIMED_OUT: &str = "the load took longer than the hard time-out allows";

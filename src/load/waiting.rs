@@ -1,98 +1,325 @@
-//! Who waits for whom: finds loads that wait for each other before they do.
+//! Which load waits for which: finds waits that could never end before they begin.
+//!
+//! A thread knows the loads whose loaders it is running or polling right now, the innermost last.
+//! When one of those loaders asks for a value that another load will bring, each of them waits for
+//! that load from then on, and is noted in its node. So a circle of loads shows as a circle of
+//! nodes, whether their loaders block, are polled, or call each other.
+//!
+//! A loader that is polled can stand still for another reason: the thread that polls it is blocked.
+//! Which thread polled a load last, and which threads are blocked, is noted, too. Such a wait might
+//! end if the executor moved the task elsewhere, so it is no error: the caller loads for itself.
+//!
+//! What cannot be seen: that a loader waits for a task that it has spawned, or for a lock of the
+//! user's. A wait ends with its time-out in any case.
 
-use crate::sync::{AtomicBool, ThreadId, current_thread};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, thread_cell};
 use dashmap::DashMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, LazyLock};
 
-/// Every thread of the process that waits for a load, for all caches together: a cycle may go
-/// through several.
-static WAITING: LazyLock<DashMap<ThreadId, Edge>> = LazyLock::new(DashMap::new);
-
-/// What a waiting thread waits for.
-struct Edge {
-    leader: ThreadId,
-    /// A thread whose load has landed waits no longer, though it may not have woken yet.
-    has_landed: Arc<AtomicBool>,
+/// A load, as far as others may wait for it.
+#[derive(Debug)]
+pub(crate) struct Node {
+    has_landed: AtomicBool,
+    /// The thread that runs the loader, or polled it last.
+    thread: AtomicU64,
+    /// A loader that is polled rests between two polls, and rests for good where its thread is
+    /// blocked.
+    is_polled: bool,
+    /// The loads that the loader has asked for.
+    waits_for: Mutex<Vec<Arc<Node>>>,
+    /// The loads that a caller could not wait for, of one that it makes for itself instead.
+    instead_of: Mutex<Vec<Arc<Node>>>,
 }
 
-/// The entry of the calling thread while it waits.
-pub(crate) struct Waiting(ThreadId);
+impl Node {
+    pub(crate) fn new(is_polled: bool) -> Arc<Self> {
+        Arc::new(Self {
+            has_landed: AtomicBool::new(false),
+            thread: AtomicU64::new(this_thread()),
+            is_polled,
+            waits_for: Mutex::new(Vec::new()),
+            instead_of: Mutex::new(Vec::new()),
+        })
+    }
 
-impl Waiting {
-    /// Registers that this thread waits for a load that `leader` leads, or returns `None` when
-    /// `leader` waits, through however many others, for this thread.
-    ///
-    /// Each thread registers before it looks, so of the threads that close a cycle at the same
-    /// moment at least one sees it whole.
-    pub(crate) fn for_leader(leader: ThreadId, has_landed: Arc<AtomicBool>) -> Option<Self> {
-        let own = current_thread().id();
-        WAITING.insert(own, Edge { leader, has_landed });
-        let waiting = Self(own);
-        // A chain longer than there are waiting threads runs in a cycle that others close.
-        let longest = WAITING.len() + 1;
-        let chain = std::iter::successors(Some(leader), |thread| waits_for(*thread));
-        let closes = chain.take(longest).any(|thread| thread == own);
-        (!closes).then_some(waiting)
+    /// Notes that this load is made because its caller could not wait for another one.
+    pub(crate) fn goes_instead_of(&self, other: &Arc<Node>) {
+        self.instead_of.lock().push(Arc::clone(other));
+    }
+
+    /// The loader has ended, so it waits for nothing any more.
+    pub(crate) fn land(&self) {
+        self.has_landed.store(true, SeqCst);
+    }
+
+    fn has_landed(&self) -> bool {
+        self.has_landed.load(SeqCst)
+    }
+
+    fn is(&self, other: &Arc<Node>) -> bool {
+        std::ptr::eq(self, &**other)
+    }
+
+    /// Whether this load is `other`, or is made instead of it.
+    fn stands_for(&self, other: &Arc<Node>) -> bool {
+        self.is(other)
+            || self
+                .instead_of
+                .lock()
+                .iter()
+                .any(|node| node.stands_for(other))
+    }
+
+    fn stop_waiting_for(&self, other: &Arc<Node>) {
+        let mut waits_for = self.waits_for.lock();
+        if let Some(at) = waits_for.iter().rposition(|node| node.is(other)) {
+            waits_for.swap_remove(at);
+        }
     }
 }
 
-fn waits_for(thread: ThreadId) -> Option<ThreadId> {
-    let edge = WAITING.get(&thread)?;
-    (!edge.has_landed.load(SeqCst)).then_some(edge.leader)
+// ---- what a thread is doing ----
+
+thread_cell!(RUNNING: Vec<Arc<Node>> = Vec::new());
+thread_cell!(NUMBER: u64 = 0);
+
+/// A number for each thread, since a `ThreadId` fits into no atomic.
+fn this_thread() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            number.set(NEXT.fetch_add(1, SeqCst));
+        }
+        number.get()
+    })
+}
+
+/// Marks this thread as one that is in the loader of a load, until it is dropped.
+pub(crate) struct Running;
+
+impl Running {
+    pub(crate) fn enter(node: &Arc<Node>) -> Self {
+        if node.is_polled {
+            node.thread.store(this_thread(), SeqCst);
+        }
+        with_running(|running| running.push(Arc::clone(node)));
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(with_running(Vec::pop));
+    }
+}
+
+fn with_running<R>(f: impl FnOnce(&mut Vec<Arc<Node>>) -> R) -> R {
+    RUNNING.with(|cell| {
+        let mut running = cell.take();
+        let result = f(&mut running);
+        cell.set(running);
+        result
+    })
+}
+
+// ---- waiting ----
+
+/// The threads of the process that are blocked until a load ends, for all caches together: a
+/// circle may go through several.
+static BLOCKED: LazyLock<DashMap<u64, Arc<Node>>> = LazyLock::new(DashMap::new);
+
+/// Whether a caller may wait for a load.
+pub(crate) enum MayWait {
+    /// As long as it keeps this.
+    Yes(Waiting),
+    /// No: it is asked by the very load that it would wait for.
+    Reentrant,
+    /// No: the thread that would have to go on with that load would be blocked.
+    Alone,
+}
+
+/// A wait that is known to the nodes of those who wait.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    target: Arc<Node>,
+    waiting: Vec<Arc<Node>>,
+    blocked: Option<u64>,
+}
+
+impl Waiting {
+    /// Notes that this thread, or the task that it is polling, waits for a load.
+    ///
+    /// Each caller notes its wait before it looks for circles, so of those that close a circle at
+    /// the same moment at least one sees it whole.
+    pub(crate) fn begin(target: &Arc<Node>, blocks: bool) -> MayWait {
+        let waiting = with_running(|running| running.clone());
+        for node in &waiting {
+            node.waits_for.lock().push(Arc::clone(target));
+        }
+        let blocked = blocks.then(this_thread);
+        if let Some(thread) = blocked {
+            BLOCKED.insert(thread, Arc::clone(target));
+        }
+        let waiting = Self {
+            target: Arc::clone(target),
+            waiting,
+            blocked,
+        };
+        if waiting.closes_circle() {
+            return MayWait::Reentrant;
+        }
+        if waiting.rests_on_blocked_thread() {
+            return MayWait::Alone;
+        }
+        MayWait::Yes(waiting)
+    }
+
+    fn closes_circle(&self) -> bool {
+        let is_own = |node: &Arc<Node>| self.waiting.iter().any(|own| own.stands_for(node));
+        !self.waiting.is_empty() && reaches(&self.target, |_| None, is_own)
+    }
+
+    fn rests_on_blocked_thread(&self) -> bool {
+        let of_thread = |thread| BLOCKED.get(&thread).map(|node| Arc::clone(&node));
+        let is_stuck = |node: &Arc<Node>| {
+            let own_thread = node.is_polled && self.blocked == Some(node.thread.load(SeqCst));
+            own_thread || self.waiting.iter().any(|own| own.is(node))
+        };
+        reaches(&self.target, of_thread, is_stuck)
+    }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        WAITING.remove(&self.0);
+        for node in &self.waiting {
+            node.stop_waiting_for(&self.target);
+        }
+        if let Some(thread) = self.blocked {
+            BLOCKED.remove(&thread);
+        }
     }
+}
+
+/// Whether a load that is not over and fulfils `found` is `start` or waited for by it, through
+/// however many others. `of_thread` says what a thread is blocked by.
+fn reaches(
+    start: &Arc<Node>,
+    of_thread: impl Fn(u64) -> Option<Arc<Node>>,
+    found: impl Fn(&Arc<Node>) -> bool,
+) -> bool {
+    let (mut seen, mut ahead) = (BTreeSet::new(), vec![Arc::clone(start)]);
+    while let Some(node) = ahead.pop() {
+        // A load that is over waits for nothing, though its thread may not have noticed yet.
+        if node.has_landed() || !seen.insert(Arc::as_ptr(&node)) {
+            continue;
+        }
+        if found(&node) {
+            return true;
+        }
+        ahead.extend(node.waits_for.lock().iter().cloned());
+        if node.is_polled {
+            ahead.extend(of_thread(node.thread.load(SeqCst)));
+        }
+    }
+    false
 }
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
-    use std::sync::Barrier;
     use std::thread;
 
-    fn under_way() -> Arc<AtomicBool> {
-        Arc::new(AtomicBool::new(false))
+    fn node(is_polled: bool) -> Arc<Node> {
+        Node::new(is_polled)
+    }
+
+    /// Has a load wait for another one for as long as what it returns lives.
+    fn wait(from: &Arc<Node>, target: &Arc<Node>, blocks: bool) -> MayWait {
+        let _running = Running::enter(from);
+        Waiting::begin(target, blocks)
+    }
+
+    #[track_caller]
+    fn allowed(may_wait: MayWait) -> Waiting {
+        match may_wait {
+            MayWait::Yes(waiting) => waiting,
+            MayWait::Reentrant => panic!("no circle"),
+            MayWait::Alone => panic!("no thread is blocked"),
+        }
     }
 
     #[test]
-    fn waiting_for_oneself_is_a_cycle() {
-        assert!(Waiting::for_leader(thread::current().id(), under_way()).is_none());
-        assert!(!WAITING.contains_key(&thread::current().id()));
+    fn a_load_that_waits_for_itself_is_a_circle() {
+        for is_polled in [false, true] {
+            let own = node(is_polled);
+            assert!(matches!(wait(&own, &own, false), MayWait::Reentrant));
+            assert!(own.waits_for.lock().is_empty());
+        }
     }
 
-    /// Has another thread wait for this one with the given flag while `check` runs with its id.
-    fn while_another_waits(flag: Arc<AtomicBool>, check: impl FnOnce(ThreadId)) {
-        let own = thread::current().id();
-        let step = Barrier::new(2);
+    #[test]
+    fn a_circle_is_seen_by_who_closes_it_and_not_after_it_was_opened() {
+        let (first, second, third) = (node(false), node(true), node(true));
+        let _one = allowed(wait(&first, &second, false));
+        let two = allowed(wait(&second, &third, false));
+        assert!(matches!(wait(&third, &first, false), MayWait::Reentrant));
+        drop(two);
+        drop(allowed(wait(&third, &first, false)));
+        let _two = allowed(wait(&second, &third, false));
+        second.land();
+        drop(allowed(wait(&third, &first, false)));
+    }
+
+    #[test]
+    fn the_loads_around_a_loader_wait_with_it() {
+        let (outer, inner, other) = (node(false), node(true), node(true));
+        let _outer = Running::enter(&outer);
+        let _waiting = allowed(wait(&inner, &other, false));
+        let circle = thread::scope(|scope| {
+            let other = scope.spawn(|| matches!(wait(&other, &outer, false), MayWait::Reentrant));
+            other.join().unwrap()
+        });
+        assert!(circle);
+    }
+
+    #[test]
+    fn nobody_blocks_the_thread_that_polls_what_he_waits_for() {
+        let (polled, behind, run) = (node(true), node(true), node(false));
+        assert!(matches!(Waiting::begin(&polled, true), MayWait::Alone));
+        drop(allowed(Waiting::begin(&polled, false)));
+        drop(allowed(Waiting::begin(&run, true)));
+        // The same through a load on another thread.
+        let waiting = thread::scope(|scope| {
+            let elsewhere = scope.spawn(|| allowed(wait(&behind, &polled, false)));
+            elsewhere.join().unwrap()
+        });
+        assert!(matches!(Waiting::begin(&behind, true), MayWait::Alone));
+        drop(waiting);
+        assert!(BLOCKED.get(&this_thread()).is_none());
+    }
+
+    #[test]
+    fn a_load_whose_thread_is_blocked_by_the_caller_is_not_waited_for() {
+        let (own, polled_there) = (node(false), node(true));
         thread::scope(|scope| {
-            let other = scope.spawn(|| {
-                let _waiting = Waiting::for_leader(own, flag).expect("this thread does not wait");
-                step.wait();
-                step.wait();
+            let there = scope.spawn(|| {
+                drop(Running::enter(&polled_there));
+                allowed(Waiting::begin(&own, true))
             });
-            step.wait();
-            check(other.thread().id());
-            step.wait();
+            let blocked = there.join().unwrap();
+            assert!(matches!(wait(&own, &polled_there, true), MayWait::Alone));
+            drop(blocked);
+            drop(allowed(wait(&own, &polled_there, true)));
         });
     }
 
     #[test]
-    fn a_cycle_of_two_is_seen_by_the_second() {
-        while_another_waits(under_way(), |other| {
-            assert!(Waiting::for_leader(other, under_way()).is_none());
-        });
-    }
-
-    #[test]
-    fn a_thread_whose_load_has_landed_closes_no_cycle() {
-        let flag = under_way();
-        while_another_waits(Arc::clone(&flag), |other| {
-            flag.store(true, SeqCst);
-            assert!(Waiting::for_leader(other, under_way()).is_some());
-        });
+    fn who_loads_for_himself_is_still_found_to_ask_himself() {
+        let polled = node(true);
+        let alone = node(false);
+        alone.goes_instead_of(&polled);
+        assert!(matches!(wait(&alone, &polled, true), MayWait::Reentrant));
     }
 }

@@ -13,7 +13,7 @@ pub(crate) use parking_lot::{Condvar, Mutex, RwLock};
 #[cfg(not(shuttle))]
 pub(crate) use std::{
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize},
-    thread::{ThreadId, current as current_thread, yield_now},
+    thread::yield_now,
 };
 
 #[cfg(shuttle)]
@@ -21,7 +21,7 @@ pub(crate) use self::checked::{Condvar, Mutex, RwLock, SpinGuard, SpinLock, wait
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize},
-    thread::{ThreadId, current as current_thread, yield_now},
+    thread::yield_now,
 };
 
 /// Waits for a notification at most until a point in time; says whether the time was up.

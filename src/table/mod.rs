@@ -23,6 +23,7 @@ pub(crate) use set::{Ends, Entry, Item, Ways};
 
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
+use crate::load::Verdict;
 use crate::reentrancy::Inside;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, SpinGuard};
 use crate::time::{Deadline, NEVER};
@@ -133,6 +134,13 @@ impl<K, V> Locked<'_, K, V> {
         let old = self.ways.exchange(way, hash.tag(), item);
         self.table.note(self.segment, self.offset, deadline);
         old
+    }
+
+    /// Remembers what a load has found out.
+    pub(crate) fn remember(&mut self, verdict: Verdict<K>) {
+        let deadline = verdict.deadline;
+        self.ways.add_verdict(verdict);
+        self.table.note(self.segment, self.offset, deadline);
     }
 
     /// Moves the deadline of an entry.
@@ -408,7 +416,7 @@ impl<K, V> Table<K, V> {
 
 impl<K: Eq, V> Table<K, V> {
     /// Checks the invariants of every set and of the hints, and returns the number of entries
-    /// and their weight.
+    /// and their weight, each verdict counted as an entry of weight 1.
     ///
     /// # Panics
     /// With the first that does not hold.
@@ -426,7 +434,9 @@ impl<K: Eq, V> Table<K, V> {
                 self.earliest() <= first,
                 "the hint of the table is not too late"
             );
-            entries += set.len() as u64;
+            let verdicts = set.verdicts().len() as u64;
+            entries += set.len() as u64 + verdicts;
+            weight = weight.saturating_add(verdicts);
             weight = set
                 .iter()
                 .fold(weight, |sum, (way, _)| sum.saturating_add(set.weight(way)));

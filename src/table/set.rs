@@ -13,7 +13,7 @@ use super::eviction::{Fifo, Ghosts, NIL, Queue};
 use super::tags::{self, GROUP};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::load::{Flight, UnderWay};
+use crate::load::{Age, Flight, UnderWay, Verdict};
 use crate::time::{Deadline, NEVER};
 use std::mem;
 use std::sync::Arc;
@@ -115,6 +115,8 @@ pub(crate) struct Item<K, V> {
     pub(crate) deadline: Deadline,
     /// Only where idle time counts.
     pub(crate) ends: Option<Ends>,
+    /// Only where freshness counts.
+    pub(crate) age: Option<Age>,
     pub(crate) fingerprint: u16,
     frequency: u8,
 }
@@ -138,6 +140,7 @@ impl<K, V> Item<K, V> {
             weight,
             deadline: NEVER,
             ends: None,
+            age: None,
             fingerprint,
             frequency: 0,
         }
@@ -180,7 +183,11 @@ struct Extra<K, V> {
     weights: Vec<u64>,
     /// By way; empty where no idle time counts.
     ends: Vec<StoredEnds>,
+    /// By way; empty where no freshness counts.
+    ages: Vec<Age>,
     loads: Vec<UnderWay<K, V>>,
+    /// The oldest first.
+    verdicts: Vec<Verdict<K>>,
 }
 
 impl<K, V> Default for Extra<K, V> {
@@ -189,7 +196,9 @@ impl<K, V> Default for Extra<K, V> {
             spilled_tags: Vec::new(),
             weights: Vec::new(),
             ends: Vec::new(),
+            ages: Vec::new(),
             loads: Vec::new(),
+            verdicts: Vec::new(),
         }
     }
 }
@@ -327,12 +336,35 @@ impl<K, V> Ways<K, V> {
 
     // ---- deadlines and weights ----
 
-    /// When the first entry of the set expires.
+    /// When the first entry or verdict of the set expires.
     pub(crate) fn first_deadline(&self) -> Deadline {
         self.iter()
-            .map(|(_, entry)| entry.deadline())
+            .map(|(way, _)| self.gone(way))
             .min()
             .unwrap_or(NEVER)
+            .min(self.first_verdict_deadline())
+    }
+
+    /// When an entry has to leave: at its deadline, unless it is kept for longer for those who
+    /// load.
+    pub(crate) fn gone(&self, way: usize) -> Deadline {
+        let deadline = self.entry(way).deadline();
+        self.age(way).map_or(deadline, |age| age.gone(deadline))
+    }
+
+    /// What is known of the age of an entry.
+    pub(crate) fn age(&self, way: usize) -> Option<Age> {
+        self.extra.as_ref()?.ages.get(way).copied()
+    }
+
+    pub(crate) fn set_age(&mut self, way: usize, age: Option<Age>) {
+        if self.age(way) == age {
+            return;
+        }
+        let width = self.width();
+        let ages = &mut self.extra_mut().ages;
+        ages.resize(width, Age::default());
+        ages[way] = age.unwrap_or_default();
     }
 
     /// The deadline that no access moves.
@@ -399,6 +431,7 @@ impl<K, V> Ways<K, V> {
         let way = self.free_way(expected);
         self.set_tag(way, tag);
         self.set_weight(way, item.weight);
+        self.set_age(way, item.age);
         if let Some(ends) = item.ends {
             self.keep_ends(way, ends);
         }
@@ -425,7 +458,7 @@ impl<K, V> Ways<K, V> {
         self.last_freed = way as u16;
         let weight = self.weight(way);
         self.set_weight(way, 1);
-        let ends = self.ends(way);
+        let (ends, age) = (self.ends(way), self.age(way));
         let entry = self.slots[way].take().expect("a way in use");
         Item {
             deadline: entry.deadline(),
@@ -433,6 +466,7 @@ impl<K, V> Ways<K, V> {
             value: entry.value,
             weight,
             ends,
+            age,
             fingerprint: entry.fingerprint,
             frequency: entry.frequency.into_inner(),
         }
@@ -496,6 +530,9 @@ impl<K, V> Ways<K, V> {
         if !extra.ends.is_empty() {
             resize_exact(&mut extra.ends, width, StoredEnds::default);
         }
+        if !extra.ages.is_empty() {
+            resize_exact(&mut extra.ages, width, Age::default);
+        }
     }
 
     /// Gives back memory where more than half of it is unused.
@@ -521,9 +558,11 @@ impl<K, V> Ways<K, V> {
     fn drop_unused_extra(&mut self) {
         if let Some(extra) = &self.extra
             && extra.loads.is_empty()
+            && extra.verdicts.is_empty()
             && extra.spilled_tags.is_empty()
             && extra.weights.is_empty()
             && extra.ends.is_empty()
+            && extra.ages.is_empty()
         {
             self.extra = None;
         }
@@ -582,17 +621,26 @@ impl<K, V> Ways<K, V> {
         if !leaving.is_empty() {
             upper.extra_mut().loads = leaving;
         }
+        let leaving: Vec<_> = extra
+            .verdicts
+            .extract_if(.., |verdict| leaves(Some(verdict.hash), bit))
+            .collect();
+        if !leaving.is_empty() {
+            upper.extra_mut().verdicts = leaving;
+        }
+    }
+
+    /// Whether nothing hangs off the set that only some sets have: no weights, no idle times, no
+    /// loads under way.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.extra.is_none()
     }
 
     // ---- loads under way ----
 
     #[inline]
-    pub(crate) fn has_loads(&self) -> bool {
-        !self.loads().is_empty()
-    }
-
-    #[inline]
-    fn loads(&self) -> &[UnderWay<K, V>] {
+    pub(crate) fn loads(&self) -> &[UnderWay<K, V>] {
         self.extra.as_ref().map_or(&[], |extra| &extra.loads)
     }
 
@@ -647,6 +695,36 @@ impl<K, V> Ways<K, V> {
             .as_mut()
             .map(|extra| mem::take(&mut extra.loads))
             .unwrap_or_default()
+    }
+
+    // ---- what loads have found out ----
+
+    pub(crate) fn verdicts(&self) -> &[Verdict<K>] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.verdicts)
+    }
+
+    pub(crate) fn first_verdict_deadline(&self) -> Deadline {
+        let deadlines = self.verdicts().iter().map(|verdict| verdict.deadline);
+        deadlines.min().unwrap_or(NEVER)
+    }
+
+    pub(crate) fn verdict_of<Q>(&self, hash: KeyHash, key: &Q) -> Option<usize>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let of_key = |verdict: &Verdict<K>| verdict.hash == hash && key.equivalent(&verdict.key);
+        self.verdicts().iter().position(of_key)
+    }
+
+    pub(super) fn add_verdict(&mut self, verdict: Verdict<K>) {
+        self.extra_mut().verdicts.push(verdict);
+    }
+
+    pub(crate) fn take_verdict(&mut self, at: usize) -> Option<Verdict<K>> {
+        let extra = self.extra.as_mut()?;
+        let verdict = (at < extra.verdicts.len()).then(|| extra.verdicts.remove(at));
+        self.drop_unused_extra();
+        verdict
     }
 
     // ---- parts ----

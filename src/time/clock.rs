@@ -7,10 +7,12 @@
 
 use super::deadline::{Deadline, NEVER, after};
 use super::keeper::Sweep;
+use super::timer::{Place, Timers, wake_all};
 use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 /// What a cache reads the time from: [`Clock::real`] unless the builder is given the clock of a
@@ -128,6 +130,19 @@ impl Clock {
             Source::Mock(state) => Some(state),
         }
     }
+
+    /// Whether time stands still until a test moves it.
+    pub(crate) fn is_mock(&self) -> bool {
+        self.mock_state().is_some()
+    }
+
+    /// The mock clock behind this one, if it is one.
+    pub(super) fn mock(&self) -> Option<MockClock> {
+        match &self.0 {
+            Source::Real => None,
+            Source::Mock(state) => Some(MockClock(Arc::clone(state))),
+        }
+    }
 }
 
 /// The time as one operation sees it: a coarse reading taken at most once, and precise readings
@@ -201,6 +216,7 @@ impl MockClock {
             now: AtomicU64::new(MOCK_START),
             wall_at_start: AtomicU64::new(MOCK_WALL),
             jobs: parking_lot::Mutex::new(Vec::new()),
+            timers: parking_lot::Mutex::default(),
         }))
     }
 
@@ -210,7 +226,8 @@ impl MockClock {
         Clock(Source::Mock(Arc::clone(&self.0)))
     }
 
-    /// Moves the time forward, the wall clock with it, and runs the sweeps that became due.
+    /// Moves the time forward, the wall clock with it, wakes the tasks whose time-out has come, and
+    /// runs the sweeps that became due.
     ///
     /// Time stops at the end of what the clock holds, 584 years.
     ///
@@ -220,7 +237,28 @@ impl MockClock {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         let moved = |now: u64| Some(now.saturating_add(by).min(NEVER - 1));
         let _ = self.0.now.fetch_update(SeqCst, SeqCst, moved);
+        self.0.wake_due_timers();
         self.0.run_due_sweeps();
+    }
+
+    pub(super) fn add_timer(&self, deadline: Deadline, waker: Waker) -> u64 {
+        let number = self.0.timers.lock().add(deadline, waker);
+        // The time may have moved past the deadline before the timer was there.
+        if deadline <= self.0.now.load(SeqCst) {
+            self.0.wake_due_timers();
+        }
+        number
+    }
+
+    pub(super) fn remove_timer(&self, place: Place) -> Option<Waker> {
+        self.0.timers.lock().remove(place)
+    }
+
+    /// The number of callers that have a time-out running on this clock, for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.0.timers.lock().len()
     }
 
     /// Sets the wall clock and nothing else, as an administrator or a time server would.
@@ -256,6 +294,7 @@ pub(crate) struct MockState {
     now: AtomicU64,
     wall_at_start: AtomicU64,
     jobs: parking_lot::Mutex<Vec<MockJob>>,
+    timers: parking_lot::Mutex<Timers>,
 }
 
 struct MockJob {
@@ -289,6 +328,11 @@ impl MockState {
     pub(crate) fn register(&self, sweep: Weak<dyn Sweep>, interval: Duration) {
         let due = after(self.now.load(SeqCst), interval);
         self.jobs.lock().push(MockJob { due, sweep });
+    }
+
+    fn wake_due_timers(&self) {
+        let due = self.timers.lock().take_due(self.now.load(SeqCst));
+        wake_all(due);
     }
 
     fn run_due_sweeps(&self) {

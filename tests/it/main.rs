@@ -13,6 +13,7 @@ mod common;
 mod concurrency;
 mod events;
 mod iteration;
+mod loading;
 mod model;
 mod pitfalls;
 mod regressions;

@@ -246,6 +246,15 @@ fn rows() -> Vec<Row> {
         concerns("remove_if that does not apply", (Stays, false), &[], |c| {
             drop(c.cache.remove_if(&1, |_| false))
         }),
+        concerns("invalidate", (Gone, false), &[Removed(Explicit)], |c| {
+            c.cache.invalidate(&1)
+        }),
+        concerns(
+            "invalidate_around",
+            (Gone, false),
+            &[Removed(Explicit)],
+            |c| c.cache.invalidate_around([&1], || ()),
+        ),
         concerns("retain", (Gone, false), &[Removed(Explicit)], |c| {
             c.cache.retain(|_, _| false)
         }),

@@ -1,0 +1,457 @@
+//! Loading what is missing: for threads and for tasks.
+
+use super::Cache;
+use crate::engine::{Call, Offered};
+use crate::equivalent::Equivalent;
+use crate::hash::KeyHash;
+use crate::load::{LoadError, Maybe, REENTRANT, TIMED_OUT, Value};
+use std::convert::Infallible;
+use std::hash::{BuildHasher, Hash};
+
+/// Loading.
+///
+/// | the loader | blocks | is a future |
+/// | --- | --- | --- |
+/// | brings the value | [`get_or_insert_with`](Self::get_or_insert_with) | [`get_or_load`](Self::get_or_load) |
+/// | may fail | [`try_get_or_insert_with`](Self::try_get_or_insert_with) | [`try_get_or_load`](Self::try_get_or_load) |
+/// | may find none | [`get_or_find_with`](Self::get_or_find_with) | [`get_or_find`](Self::get_or_find) |
+/// | may fail or find none | [`try_get_or_find_with`](Self::try_get_or_find_with) | [`try_get_or_find`](Self::try_get_or_find) |
+///
+/// | brings several values | [`get_many_or_insert_with`](Self::get_many_or_insert_with) | [`get_many_or_load`](Self::get_many_or_load) |
+/// | … and may fail | [`try_get_many_or_insert_with`](Self::try_get_many_or_insert_with) | [`try_get_many_or_load`](Self::try_get_many_or_load) |
+///
+/// All of them share one load per key, threads and tasks together. Whoever misses first leads: its
+/// loader runs, outside all locks, and the others wait for what it brings.
+///
+/// * A value whose key was written, removed, invalidated or cleared after the load began is given
+///   to those who waited and is not stored. Who calls after that does not wait for it, and does
+///   not get it.
+/// * An error goes to all who wait, at once. It is not stored, unless there is an
+///   [`error_ttl`](crate::CacheBuilder::error_ttl): the next caller loads anew. To a
+///   waiter whose error type is another it means nothing; it loads for itself, and shares that load
+///   with all others of its type.
+/// * If the loader panics, if its future is dropped or its task aborted, one of those who wait
+///   leads, with its own loader.
+/// * A caller waits at most for the [`lock_timeout`](crate::CacheBuilder::lock_timeout), on the
+///   clock of the cache, and then loads for itself. The load that took so long is not stored.
+/// * A call that could never end, because the load that it would wait for is waiting for it,
+///   directly or through other loads and caches, is [`LoadError::Reentrant`]. A blocking call
+///   that would stop the very thread that has to go on with a load of a task does not wait but
+///   loads for itself, and stores nothing.
+/// * What is not seen, and ended only by the `lock_timeout`: a loader that waits for a lock of
+///   yours, or for a task that it has spawned; a future that leads and that you keep without
+///   polling it, as in a `select!` that lets another branch go first.
+///
+/// Where the cache was built with a [`Freshness`](crate::Freshness), the calls for one key go by it,
+/// as far as a loader can that does not outlive its call: the caller that notices that a value is
+/// due loads it, and if it cannot be loaded a stale one is served. The calls for several keys load
+/// what has no live value, and nothing else. For loads behind callers there is
+/// [`read_through`](Self::read_through).
+///
+/// A hit allocates nothing and takes one lock.
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+{
+    /// The value, or what `load` returns, which is stored first. However many threads ask for one
+    /// missing key at once, one of them loads, and the others wait for it.
+    ///
+    /// `load` runs outside all locks and may use the cache. If it panics, another caller loads. A
+    /// value whose key was written or removed while it was loaded is given to those who waited but
+    /// not stored. A caller waits at most for the
+    /// [`lock_timeout`](crate::CacheBuilder::lock_timeout) and then loads for itself. A hit allocates
+    /// nothing.
+    ///
+    /// # Panics
+    /// If `load` asks for a key that only it can provide, directly or through other loads.
+    ///
+    /// ```
+    /// let squares = haybox::Cache::new(100);
+    /// assert_eq!(squares.get_or_insert_with(&7, || 7 * 7), 49);
+    /// assert_eq!(squares.get_or_insert_with(&7, || unreachable!("it is there")), 49);
+    /// ```
+    pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> V
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+    {
+        match self.try_get_or_insert_with(key, || Ok::<V, Infallible>(load())) {
+            Ok(value) => value,
+            Err(error) => cannot_fail(error),
+        }
+    }
+
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), with a loader that may fail. An error
+    /// is not stored: everybody who waited for the load gets it, and the next caller loads anew.
+    ///
+    /// # Errors
+    /// [`LoadError::Failed`] with the loader's error, [`LoadError::Reentrant`] if the loader asks
+    /// for a key that only it can provide.
+    ///
+    /// ```
+    /// use haybox::{Cache, LoadError};
+    ///
+    /// let sizes: Cache<String, u64> = Cache::new(100);
+    /// let size = |path: &str| sizes.try_get_or_insert_with(path, || std::fs::metadata(path).map(|found| found.len()));
+    /// assert!(size("Cargo.toml")? > 0);
+    /// assert!(matches!(size("no such file"), Err(LoadError::Failed(error)) if error.kind() == std::io::ErrorKind::NotFound));
+    /// # Ok::<(), LoadError<std::io::Error>>(())
+    /// ```
+    pub fn try_get_or_insert_with<Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+    {
+        let hash = self.hash(key);
+        let terms = self.engine.freshness();
+        if let Some(value) = self.engine.read_fresh(hash, key, terms) {
+            return Ok(value);
+        }
+        let loaded = self.engine.load::<Value, _, _>(
+            Call::new(false, terms),
+            (hash, key),
+            |_| load(),
+            |leader, _| Offered::NoTaker(leader),
+        );
+        self.grow();
+        loaded
+    }
+
+    /// The value, or what the future of `load` returns, which is stored first: as
+    /// [`get_or_insert_with`](Self::get_or_insert_with), for tasks, on any executor.
+    ///
+    /// `load` is called only when it is needed. The future that this returns does nothing before
+    /// it is polled. When it is dropped while it leads a load, another caller loads.
+    ///
+    /// # Panics
+    /// If `load` asks for a key that only it can provide, directly or through other loads.
+    ///
+    /// ```
+    /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # executor.block_on(async {
+    /// let squares = haybox::Cache::new(100);
+    /// assert_eq!(squares.get_or_load(&7, || async { 7 * 7 }).await, 49);
+    /// assert_eq!(squares.get_or_load(&7, || async { unreachable!("it is there") }).await, 49);
+    /// # });
+    /// ```
+    pub async fn get_or_load<Q, F>(&self, key: &Q, load: impl FnOnce() -> F) -> V
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        F: Future<Output = V>,
+    {
+        let hash = self.hash(key);
+        let terms = self.engine.freshness();
+        if let Some(value) = self.engine.read_fresh(hash, key, terms) {
+            return value;
+        }
+        let load = || async { Ok::<V, Infallible>(load().await) };
+        let loaded = self.engine.load_async::<Value, _, _, _>(
+            Call::new(true, terms),
+            (hash, key),
+            |_| load(),
+            |leader, _| Offered::NoTaker(leader),
+        );
+        let loaded = loaded.await;
+        self.grow();
+        loaded.unwrap_or_else(cannot_fail)
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with a loader that may fail. An error is not stored:
+    /// everybody who waited for the load gets it, and the next caller loads anew.
+    ///
+    /// # Errors
+    /// [`LoadError::Failed`] with the loader's error, [`LoadError::Reentrant`] if the loader asks
+    /// for a key that only it can provide.
+    ///
+    /// ```
+    /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # executor.block_on(async {
+    /// # async fn query(_: &str) -> Result<u32, std::io::Error> { Ok(45) }
+    /// let prices = haybox::Cache::<String, u32>::new(100);
+    /// let plum = prices.try_get_or_load("plum", || query("SELECT price FROM fruit WHERE name = 'plum'")).await?;
+    /// assert_eq!(plum, 45);
+    /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn try_get_or_load<Q, E, F>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> F,
+    ) -> Result<V, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<V, E>>,
+    {
+        let hash = self.hash(key);
+        let terms = self.engine.freshness();
+        if let Some(value) = self.engine.read_fresh(hash, key, terms) {
+            return Ok(value);
+        }
+        let loaded = self.engine.load_async::<Value, _, _, _>(
+            Call::new(true, terms),
+            (hash, key),
+            |_| load(),
+            |leader, _| Offered::NoTaker(leader),
+        );
+        let loaded = loaded.await;
+        self.grow();
+        loaded
+    }
+
+    // ---- loaders that may find no value ----
+
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), with a loader that may find that there
+    /// is no value. That is remembered for the
+    /// [`negative_ttl`](crate::CacheBuilder::negative_ttl), if there is one; in any case it goes to
+    /// all who wait.
+    ///
+    /// # Panics
+    /// If `load` asks for a key that only it can provide, directly or through other loads.
+    ///
+    /// ```
+    /// use haybox::Cache;
+    /// use std::time::Duration;
+    ///
+    /// let names: Cache<u32, &str> = Cache::builder()
+    ///     .max_entries(100)
+    ///     .negative_ttl(Duration::from_secs(5))
+    ///     .build()?;
+    /// assert_eq!(names.get_or_find_with(&7, || None), None);
+    /// assert_eq!(names.get_or_find_with(&7, || unreachable!("nobody has number 7")), None);
+    /// names.insert(7, "ada");
+    /// assert_eq!(names.get_or_find_with(&7, || unreachable!("it is there")), Some("ada"));
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
+    pub fn get_or_find_with<Q>(&self, key: &Q, load: impl FnOnce() -> Option<V>) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+    {
+        self.try_get_or_find_with(key, || Ok::<_, Infallible>(load()))
+            .unwrap_or_else(cannot_fail)
+    }
+
+    /// As [`get_or_find_with`](Self::get_or_find_with), with a loader that may fail, too.
+    ///
+    /// # Errors
+    /// Those of [`try_get_or_insert_with`](Self::try_get_or_insert_with).
+    pub fn try_get_or_find_with<Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<Option<V>, E>,
+    ) -> Result<Option<V>, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+    {
+        let hash = self.hash(key);
+        let terms = self.engine.freshness();
+        if let Some(value) = self.engine.read_fresh(hash, key, terms) {
+            return Ok(Some(value));
+        }
+        let loaded = self.engine.load::<Maybe, _, _>(
+            Call::new(false, terms),
+            (hash, key),
+            |_| load(),
+            |leader, _| Offered::NoTaker(leader),
+        );
+        self.grow();
+        loaded
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with a loader that may find that there is no value,
+    /// which is remembered as for [`get_or_find_with`](Self::get_or_find_with).
+    ///
+    /// # Panics
+    /// If `load` asks for a key that only it can provide, directly or through other loads.
+    pub async fn get_or_find<Q, F>(&self, key: &Q, load: impl FnOnce() -> F) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        F: Future<Output = Option<V>>,
+    {
+        let load = || async { Ok::<_, Infallible>(load().await) };
+        let found = self.try_get_or_find(key, load).await;
+        found.unwrap_or_else(cannot_fail)
+    }
+
+    /// As [`get_or_find`](Self::get_or_find), with a loader that may fail, too.
+    ///
+    /// # Errors
+    /// Those of [`try_get_or_load`](Self::try_get_or_load).
+    pub async fn try_get_or_find<Q, E, F>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> F,
+    ) -> Result<Option<V>, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Option<V>, E>>,
+    {
+        let hash = self.hash(key);
+        let terms = self.engine.freshness();
+        if let Some(value) = self.engine.read_fresh(hash, key, terms) {
+            return Ok(Some(value));
+        }
+        let loaded = self.engine.load_async::<Maybe, _, _, _>(
+            Call::new(true, terms),
+            (hash, key),
+            |_| load(),
+            |leader, _| Offered::NoTaker(leader),
+        );
+        let loaded = loaded.await;
+        self.grow();
+        loaded
+    }
+
+    // ---- several keys ----
+
+    /// The values of several keys, in their order: those that are missing by one call of `load`,
+    /// which is given the keys that nobody else is loading. For keys that others are loading it
+    /// waits, after that. What `load` does not bring is `None`, remembered as for
+    /// [`get_or_find_with`](Self::get_or_find_with); what it brings unasked is dropped.
+    ///
+    /// `load` is called once more for keys that this call had to leave to others, if their loader
+    /// panics, is dropped or takes too long.
+    ///
+    /// # Panics
+    /// If `load` asks for a key that only it can provide, directly or through other loads.
+    ///
+    /// ```
+    /// let squares = haybox::Cache::new(100);
+    /// squares.insert(2, 4);
+    /// let load = |missing: Vec<u32>| missing.into_iter().map(|n| (n, n * n));
+    /// assert_eq!(squares.get_many_or_insert_with([&1, &2, &3], load), [Some(1), Some(4), Some(9)]);
+    /// ```
+    pub fn get_many_or_insert_with<'k, Q, I>(
+        &self,
+        keys: impl IntoIterator<Item = &'k Q>,
+        mut load: impl FnMut(Vec<K>) -> I,
+    ) -> Vec<Option<V>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        V: Clone,
+        I: IntoIterator<Item = (K, V)>,
+    {
+        self.try_get_many_or_insert_with(keys, |missing| Ok::<_, Infallible>(load(missing)))
+            .unwrap_or_else(cannot_fail)
+    }
+
+    /// As [`get_many_or_insert_with`](Self::get_many_or_insert_with), with a loader that may fail.
+    /// Its error goes to all who wait for one of the keys that it was given.
+    ///
+    /// # Errors
+    /// Those of [`try_get_or_insert_with`](Self::try_get_or_insert_with), also where it is the load
+    /// of another caller that fails.
+    pub fn try_get_many_or_insert_with<'k, Q, E, I>(
+        &self,
+        keys: impl IntoIterator<Item = &'k Q>,
+        load: impl FnMut(Vec<K>) -> Result<I, E>,
+    ) -> Result<Vec<Option<V>>, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        V: Clone,
+        E: Send + Sync + 'static,
+        I: IntoIterator<Item = (K, V)>,
+    {
+        let keys = self.hashed(keys);
+        let number = keys.len();
+        let loaded = self.engine.load_many(keys, |key| self.hash(key), load);
+        self.grow_for(number);
+        loaded
+    }
+
+    /// As [`get_many_or_insert_with`](Self::get_many_or_insert_with), for tasks.
+    ///
+    /// # Panics
+    /// If `load` asks for a key that only it can provide, directly or through other loads.
+    pub async fn get_many_or_load<'k, Q, I, F>(
+        &self,
+        keys: impl IntoIterator<Item = &'k Q>,
+        mut load: impl FnMut(Vec<K>) -> F,
+    ) -> Vec<Option<V>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        V: Clone,
+        I: IntoIterator<Item = (K, V)>,
+        F: Future<Output = I>,
+    {
+        let load = |missing| {
+            let load = load(missing);
+            async { Ok::<_, Infallible>(load.await) }
+        };
+        let loaded = self.try_get_many_or_load(keys, load).await;
+        loaded.unwrap_or_else(cannot_fail)
+    }
+
+    /// As [`try_get_many_or_insert_with`](Self::try_get_many_or_insert_with), for tasks.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # executor.block_on(async {
+    /// # async fn query(ids: Vec<u32>) -> Result<Vec<(u32, String)>, std::io::Error> {
+    /// #     Ok(ids.into_iter().map(|id| (id, id.to_string())).collect())
+    /// # }
+    /// let names = haybox::Cache::<u32, String>::new(100);
+    /// // SELECT id, name FROM people WHERE id IN (…)
+    /// let found = names.try_get_many_or_load(&[1, 2, 3], query).await?;
+    /// assert_eq!(found[2].as_deref(), Some("3"));
+    /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn try_get_many_or_load<'k, Q, E, I, F>(
+        &self,
+        keys: impl IntoIterator<Item = &'k Q>,
+        load: impl FnMut(Vec<K>) -> F,
+    ) -> Result<Vec<Option<V>>, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        V: Clone,
+        E: Send + Sync + 'static,
+        I: IntoIterator<Item = (K, V)>,
+        F: Future<Output = Result<I, E>>,
+    {
+        let keys = self.hashed(keys);
+        let number = keys.len();
+        let hash_of = |key: &K| self.hash(key);
+        let loaded = self.engine.load_many_async(keys, hash_of, load).await;
+        self.grow_for(number);
+        loaded
+    }
+
+    fn hashed<'k, Q>(&self, keys: impl IntoIterator<Item = &'k Q>) -> Vec<(KeyHash, &'k Q)>
+    where
+        Q: Hash + ?Sized + 'k,
+    {
+        keys.into_iter().map(|key| (self.hash(key), key)).collect()
+    }
+
+    fn grow_for(&self, entries: usize) {
+        (0..entries).for_each(|_| self.grow());
+    }
+}
+
+/// Of loaders that cannot fail there is one error left.
+#[track_caller]
+fn cannot_fail<V>(error: LoadError<Infallible>) -> V {
+    match error {
+        LoadError::Failed(never) => match *never {},
+        LoadError::Reentrant => panic!("{REENTRANT}"),
+        LoadError::TimedOut => panic!("{TIMED_OUT}"),
+    }
+}

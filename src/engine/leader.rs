@@ -1,0 +1,381 @@
+//! Ending a load, however it ends.
+
+use super::Engine;
+use super::load::{Old, give, run_async};
+use crate::entry::{Insert, InsertOptions, Life};
+use crate::equivalent::Equivalent;
+use crate::hash::KeyHash;
+use crate::load::{
+    Age, Fill, Flight, Form, Freshness, Full, Known, Landing, LoadError, Loaded, Node, What,
+    value_of,
+};
+use crate::reentrancy;
+use crate::stats::Count;
+use crate::time::Deadline;
+use std::any::Any;
+use std::cell::Cell;
+use std::hash::Hash;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who leads a load. Lands the flight whatever happens to it: a panic, or that its future is
+/// dropped.
+pub(crate) struct Leader<H, K, V>
+where
+    H: Deref<Target = Engine<K, V>>,
+{
+    engine: H,
+    hash: KeyHash,
+    pub(super) flight: Arc<Flight<V>>,
+    started: Deadline,
+    has_landed: bool,
+}
+
+/// One who leads within a call.
+pub(crate) type OwnLeader<'e, K, V> = Leader<&'e Engine<K, V>, K, V>;
+
+/// One who goes on when the call has returned.
+pub(crate) type SharedLeader<K, V> = Leader<Arc<Engine<K, V>>, K, V>;
+
+impl<H, K, V> Leader<H, K, V>
+where
+    H: Deref<Target = Engine<K, V>>,
+{
+    pub(super) fn new(engine: H, hash: KeyHash, flight: Arc<Flight<V>>) -> Self {
+        let started = engine.clock.coarse();
+        Self {
+            engine,
+            hash,
+            flight,
+            started,
+            has_landed: false,
+        }
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        self.flight.node()
+    }
+
+    pub(crate) fn engine(&self) -> &Engine<K, V> {
+        &self.engine
+    }
+
+    /// Ends a load that was not begun after all.
+    pub(super) fn give_up(mut self) {
+        self.engine.abandon(self.hash, &self.flight);
+        self.land(|| Landing::Abandoned);
+    }
+
+    /// Ends a flight that is out of its set.
+    fn land(&mut self, landing: impl FnOnce() -> Landing<V>) {
+        self.has_landed = true;
+        self.flight.node().land();
+        // Nobody can come to it any more, so if there is nobody now, nobody needs a copy.
+        if Arc::strong_count(&self.flight) > 1 {
+            self.flight.land(landing());
+        }
+    }
+}
+
+impl<K, V> OwnLeader<'_, K, V> {
+    /// Makes it independent of the call, so that another thread or task can go on with it.
+    pub(crate) fn detach(mut self) -> Result<SharedLeader<K, V>, Self> {
+        let Some(engine) = self.engine.me.upgrade() else {
+            return Err(self);
+        };
+        self.has_landed = true;
+        Ok(Leader {
+            engine,
+            hash: self.hash,
+            flight: Arc::clone(&self.flight),
+            started: self.started,
+            has_landed: false,
+        })
+    }
+}
+
+impl<K, V> SharedLeader<K, V>
+where
+    K: Hash + Eq,
+    V: Clone,
+{
+    /// Ends the load, of which nobody waits for the answer.
+    pub(crate) fn settle_behind<E>(
+        self,
+        key: &K,
+        result: Result<Loaded<V>, E>,
+        old: Option<V>,
+        terms: Option<&Freshness>,
+    ) where
+        K: Clone,
+        E: Send + Sync + 'static,
+    {
+        let old = old.map(Old::better_than_an_error);
+        drop(self.settle::<Full, K, E>(key, result, old.as_ref(), terms));
+    }
+
+    /// Runs a loader and ends its load, in a task of its own.
+    pub(crate) async fn run_behind<E, L>(
+        self,
+        key: &K,
+        load: impl FnOnce() -> L,
+        old: Option<V>,
+        terms: Option<&Freshness>,
+    ) where
+        K: Clone,
+        E: Send + Sync + 'static,
+        L: Future<Output = Result<Loaded<V>, E>>,
+    {
+        if !self.engine.has_handles() {
+            return;
+        }
+        let (node, engine) = (Arc::clone(self.node()), Arc::clone(&self.engine));
+        let until = engine.hard_end::<E>(terms);
+        match run_async(&node, load, &engine.clock, until).await {
+            Some(result) => self.settle_behind(key, result, old, terms),
+            None => self.time_out(key, old.is_some(), terms),
+        }
+    }
+}
+
+impl<K, V> SharedLeader<K, V> {
+    /// Takes it back from who would not go on with it.
+    pub(crate) fn attach(mut self, engine: &Engine<K, V>) -> OwnLeader<'_, K, V> {
+        self.has_landed = true;
+        Leader {
+            engine,
+            hash: self.hash,
+            flight: Arc::clone(&self.flight),
+            started: self.started,
+            has_landed: false,
+        }
+    }
+}
+
+impl<H, K, V> Drop for Leader<H, K, V>
+where
+    H: Deref<Target = Engine<K, V>>,
+{
+    fn drop(&mut self) {
+        if !self.has_landed {
+            self.engine.count(Count::LoadFailures);
+            // A future may be dropped where no lock can be taken. The next caller then clears up.
+            if !reentrancy::is_inside() {
+                self.engine.abandon(self.hash, &self.flight);
+            }
+            self.land(|| Landing::Abandoned);
+        }
+    }
+}
+
+impl<H, K, V> Leader<H, K, V>
+where
+    H: Deref<Target = Engine<K, V>>,
+    K: Hash + Eq,
+    V: Clone,
+{
+    /// Ends the load with what the loader returned.
+    pub(super) fn settle<F, Q, E>(
+        self,
+        key: &Q,
+        result: Result<F::Brought, E>,
+        old: Option<&Old<V>>,
+        terms: Option<&Freshness>,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        E: Send + Sync + 'static,
+    {
+        self.engine.count_load(self.started, result.is_ok());
+        match result {
+            Ok(brought) => {
+                let old = old.map(|old| &old.value);
+                let value = self.take_in(key, F::loaded(brought), old, terms);
+                Ok(give::<F, V>(value))
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                match (old, terms) {
+                    (Some(_), Some(terms)) => self.fail_for_now(key, &error, terms),
+                    _ => self.fail(key, &error),
+                }
+                Err(LoadError::Failed(error))
+            }
+        }
+    }
+
+    /// Stores what was loaded, unless it was overtaken, and lets everybody know.
+    fn take_in<Q>(
+        mut self,
+        key: &Q,
+        loaded: Loaded<V>,
+        old: Option<&V>,
+        terms: Option<&Freshness>,
+    ) -> Option<V>
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let value = value_of(&loaded.what, old);
+        let Some(value) = value else {
+            let ttl = loaded.ttl.or(self.engine.policy.negative_ttl);
+            self.conclude(key, Known::Absent, ttl);
+            return None;
+        };
+        let life = loaded.ttl.map_or(Life::Default, Life::For);
+        // Where the cache has the same freshness the store sees to it.
+        let terms = terms.filter(|terms| self.engine.freshness() != Some(terms));
+        let age = terms.map(|terms| terms.age(self.engine.clock.coarse()));
+        let is_old = matches!(loaded.what, What::NotModified);
+        let renewed = is_old && self.engine.renew(self.hash, key, &self.flight, life, age);
+        if !renewed {
+            self.store(key, value.clone(), life, loaded.weight, age);
+        }
+        self.land(|| Landing::Loaded(Arc::new(value.clone())));
+        Some(value)
+    }
+
+    /// As `settle`, of a value or the absence of one.
+    pub(super) fn bring<Q>(self, key: &Q, value: Option<&V>)
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        drop(self.take_in(key, Loaded::from(value.cloned()), None, None));
+    }
+
+    /// Lets everybody know of the loader's error.
+    pub(super) fn fail<Q, E>(mut self, key: &Q, error: &Arc<E>)
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+        E: Send + Sync + 'static,
+    {
+        let shared: Arc<dyn Any + Send + Sync> = Arc::<E>::clone(error);
+        let ttl = self.engine.policy.error_ttl;
+        self.conclude(key, Known::Failed(shared), ttl);
+    }
+
+    /// The same where there is an old value to serve meanwhile.
+    fn fail_for_now<Q, E>(mut self, key: &Q, error: &Arc<E>, terms: &Freshness)
+    where
+        Q: Equivalent<K> + ?Sized,
+        E: Send + Sync + 'static,
+    {
+        let shared: Arc<dyn Any + Send + Sync> = Arc::<E>::clone(error);
+        self.engine.postpone(self.hash, key, &self.flight, terms);
+        self.land(|| Landing::Known(Known::Failed(shared)));
+    }
+
+    /// Ends a load that takes longer than allowed.
+    pub(crate) fn time_out<Q>(mut self, key: &Q, has_old: bool, terms: Option<&Freshness>)
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.engine.count_load(self.started, false);
+        match terms.filter(|_| has_old) {
+            Some(terms) => self.engine.postpone(self.hash, key, &self.flight, terms),
+            None => self.engine.abandon(self.hash, &self.flight),
+        }
+        self.land(|| Landing::TimedOut);
+    }
+
+    /// Ends a load that has brought no value.
+    fn conclude<Q>(&mut self, key: &Q, known: Known, ttl: Option<Duration>)
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        let key = key.to_owned();
+        self.engine
+            .conclude(self.hash, key, known.clone(), ttl, &self.flight);
+        self.land(|| Landing::Known(known));
+    }
+
+    fn store<Q>(&self, key: &Q, value: V, life: Life, weight: Option<u64>, age: Option<Age>)
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        let mut options = InsertOptions::new();
+        options.life = life;
+        let fill = Fill {
+            flight: &self.flight,
+            weight,
+            age,
+            ended: Cell::new(None),
+        };
+        let _: Insert<V> =
+            self.engine
+                .insert_generally(self.hash, key.to_owned(), value, options, Some(&fill));
+    }
+}
+
+impl<K, V> Engine<K, V> {
+    /// Takes a load out of its set, so that the next caller leads one of its own.
+    fn abandon(&self, hash: KeyHash, flight: &Arc<Flight<V>>) {
+        let mut outbox = self.outbox();
+        let Some(inside) = reentrancy::enter() else {
+            return;
+        };
+        let ended = self.table.lock(&inside, hash).end_load(flight);
+        outbox.discard_load(ended);
+    }
+
+    /// Ends a load that says that the value still holds; whether it is there to have its TTL
+    /// renewed.
+    fn renew<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        flight: &Arc<Flight<V>>,
+        life: Life,
+        age: Option<Age>,
+    ) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut outbox = self.outbox();
+        let moment = self.clock.moment();
+        let Some(inside) = reentrancy::enter() else {
+            return false;
+        };
+        let mut set = self.table.lock(&inside, hash);
+        if !set.is_under_way(flight) {
+            return false;
+        }
+        let Some(way) = set.find(hash, key) else {
+            return false;
+        };
+        let (entry, hard) = (set.entry(way), set.hard_deadline(way));
+        let entry = (&entry.key, &entry.value);
+        let deadlines = self.policy.on_write(&moment, entry, life, Some(hard));
+        if !self.is_live(deadlines.effective) {
+            return false;
+        }
+        outbox.discard_load(set.end_load(flight));
+        set.set_age(way, age.or(deadlines.age));
+        self.set_deadlines(&mut set, way, deadlines);
+        drop(set);
+        self.have_swept();
+        true
+    }
+
+    /// Ends a load that has failed where there is an old value: the next attempt is put off.
+    fn postpone<Q>(&self, hash: KeyHash, key: &Q, flight: &Arc<Flight<V>>, terms: &Freshness)
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut outbox = self.outbox();
+        let Some(inside) = reentrancy::enter() else {
+            return;
+        };
+        let mut set = self.table.lock(&inside, hash);
+        let ended = set.end_load(flight);
+        if ended.is_some()
+            && let Some(way) = set.find(hash, key)
+        {
+            let retry_at = terms.retry_at(self.clock.now());
+            let age = set.age(way).unwrap_or_default();
+            set.set_age(way, Some(Age { retry_at, ..age }));
+        }
+        outbox.discard_load(ended);
+    }
+}

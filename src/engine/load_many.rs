@@ -1,0 +1,298 @@
+//! Loading several keys with one call of the loader, still with one load per key.
+//!
+//! In each round a call leads the loads of those keys that nobody is loading, all with one call of
+//! its loader, and only then waits for the others: so two calls that want the same keys never wait
+//! for each other. What is left after that, because the leader of another load died or took too
+//! long, is for the next round.
+
+use super::Engine;
+use super::leader::OwnLeader;
+use super::load::{Call, Role, run, run_async};
+use crate::equivalent::Equivalent;
+use crate::hash::KeyHash;
+use crate::load::{Flight, Landing, LoadError, MayWait, Maybe, Node, Waiting};
+use crate::reentrancy;
+use crate::time::{Deadline, NEVER};
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// A call for several keys, from its misses to its end.
+struct Many<'e, 'k, K, V, Q: ?Sized> {
+    engine: &'e Engine<K, V>,
+    is_task: bool,
+    keys: Vec<(KeyHash, &'k Q)>,
+    found: Vec<Option<V>>,
+    missing: Vec<Missing<V>>,
+}
+
+/// A key that no value was found for yet.
+struct Missing<V> {
+    /// Where it is among the keys.
+    at: usize,
+    call: Call<'static, V>,
+    /// What the caller cannot wait for, and so has to load for itself.
+    instead_of: Option<Arc<Node>>,
+}
+
+/// What is to be done for the keys that are missing.
+struct Round<'e, K, V> {
+    node: Arc<Node>,
+    leads: Vec<(usize, OwnLeader<'e, K, V>)>,
+    alone: Vec<usize>,
+    waits: Vec<(Missing<V>, Arc<Flight<V>>)>,
+}
+
+impl<K, V> Round<'_, K, V> {
+    /// The places of the keys to load.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        let led = self.leads.iter().map(|(at, _)| *at);
+        led.chain(self.alone.iter().copied())
+    }
+
+    fn loads(&self) -> bool {
+        !self.leads.is_empty() || !self.alone.is_empty()
+    }
+}
+
+impl<K, V> Engine<K, V>
+where
+    K: Hash + Eq,
+    V: Clone,
+{
+    /// The values of `keys`, those that are missing by `load`, which is given the keys that nobody
+    /// else is loading. `hash_of` hashes the keys that it returns.
+    pub(crate) fn load_many<Q, E, I>(
+        &self,
+        keys: Vec<(KeyHash, &Q)>,
+        hash_of: impl Fn(&K) -> KeyHash,
+        mut load: impl FnMut(Vec<K>) -> Result<I, E>,
+    ) -> Result<Vec<Option<V>>, LoadError<E>>
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        E: Send + Sync + 'static,
+        I: IntoIterator<Item = (K, V)>,
+    {
+        let mut many = Many::begin(self, false, keys);
+        while !many.missing.is_empty() {
+            let mut round = many.assign()?;
+            if round.loads() {
+                let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
+                let started = self.clock.coarse();
+                let result = run(&node, || load(missing).map(collect));
+                many.land(&mut round, started, result, &hash_of)?;
+            }
+            for (mut missing, flight) in round.waits {
+                let landing = match Waiting::begin(flight.node(), true) {
+                    MayWait::Reentrant => return Err(LoadError::Reentrant),
+                    MayWait::Alone => {
+                        many.goes_alone(missing, &flight);
+                        continue;
+                    }
+                    MayWait::Yes(_waiting) => {
+                        flight.wait(&self.clock, self.patience::<E>(&mut missing.call))
+                    }
+                };
+                many.waited(missing, flight, landing)?;
+            }
+        }
+        Ok(many.found)
+    }
+
+    /// The same for a task.
+    pub(crate) async fn load_many_async<Q, E, I, L>(
+        &self,
+        keys: Vec<(KeyHash, &Q)>,
+        hash_of: impl Fn(&K) -> KeyHash,
+        mut load: impl FnMut(Vec<K>) -> L,
+    ) -> Result<Vec<Option<V>>, LoadError<E>>
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        E: Send + Sync + 'static,
+        I: IntoIterator<Item = (K, V)>,
+        L: Future<Output = Result<I, E>>,
+    {
+        let mut many = Many::begin(self, true, keys);
+        while !many.missing.is_empty() {
+            let mut round = many.assign()?;
+            if round.loads() {
+                let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
+                let started = self.clock.coarse();
+                let result = run_async(&node, || load(missing), &self.clock, NEVER).await;
+                let Some(result) = result else {
+                    return Err(LoadError::TimedOut);
+                };
+                let result = run(&node, || result.map(collect));
+                many.land(&mut round, started, result, &hash_of)?;
+            }
+            for (mut missing, flight) in round.waits {
+                let landing = match Waiting::begin(flight.node(), false) {
+                    MayWait::Reentrant => return Err(LoadError::Reentrant),
+                    MayWait::Alone => {
+                        many.goes_alone(missing, &flight);
+                        continue;
+                    }
+                    MayWait::Yes(_waiting) => {
+                        let until = self.patience::<E>(&mut missing.call);
+                        flight.landed(&self.clock, until).await
+                    }
+                };
+                many.waited(missing, flight, landing)?;
+            }
+        }
+        Ok(many.found)
+    }
+}
+
+fn collect<T>(brought: impl IntoIterator<Item = T>) -> Vec<T> {
+    brought.into_iter().collect()
+}
+
+impl<'e, 'k, K, V, Q> Many<'e, 'k, K, V, Q>
+where
+    K: Hash + Eq,
+    V: Clone,
+    Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+{
+    fn begin(engine: &'e Engine<K, V>, is_task: bool, keys: Vec<(KeyHash, &'k Q)>) -> Self {
+        let found: Vec<_> = keys
+            .iter()
+            .map(|(hash, key)| engine.read(*hash, *key, V::clone))
+            .collect();
+        let is_missing = |at: &usize| found[*at].is_none();
+        let node = Node::new(is_task);
+        // While a closure of a cache unwinds no lock can be taken, and nothing is found or loaded.
+        let missing = (0..found.len())
+            .filter(is_missing)
+            .filter(|_| reentrancy::check())
+            .map(|at| Missing {
+                at,
+                call: Call::of(Arc::clone(&node)),
+                instead_of: None,
+            });
+        Self {
+            engine,
+            is_task,
+            keys,
+            missing: missing.collect(),
+            found,
+        }
+    }
+
+    /// Finds out what is to be done for each of the missing keys.
+    fn assign<E>(&mut self) -> Result<Round<'e, K, V>, LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+    {
+        let mut round = Round {
+            node: Node::new(self.is_task),
+            leads: Vec::new(),
+            alone: Vec::new(),
+            waits: Vec::new(),
+        };
+        for mut missing in std::mem::take(&mut self.missing) {
+            missing.call.node = Arc::clone(&round.node);
+            let (at, (hash, key)) = (missing.at, self.keys[missing.at]);
+            if let Some(node) = &missing.instead_of {
+                round.node.goes_instead_of(node);
+                round.alone.push(at);
+                continue;
+            }
+            match self.engine.take_role(hash, key, &mut missing.call) {
+                Role::Hit(value) => self.found[at] = Some(value),
+                Role::Lead(leader) => round.leads.push((at, leader)),
+                Role::Wait(flight) => round.waits.push((missing, flight)),
+                Role::Alone(node) => {
+                    round.node.goes_instead_of(&node);
+                    round.alone.push(at);
+                }
+                Role::Known(known) => match missing.call.told::<Maybe, E>(known) {
+                    Some(end) => self.found[at] = end?,
+                    None => self.missing.push(missing),
+                },
+            }
+        }
+        Ok(round)
+    }
+
+    fn to_load(&self, round: &Round<'_, K, V>) -> Vec<K> {
+        round
+            .places()
+            .map(|at| self.keys[at].1.to_owned())
+            .collect()
+    }
+
+    /// Ends the loads of a round with what the loader returned.
+    fn land<E>(
+        &mut self,
+        round: &mut Round<'_, K, V>,
+        started: Deadline,
+        result: Result<Vec<(K, V)>, E>,
+        hash_of: &impl Fn(&K) -> KeyHash,
+    ) -> Result<(), LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+    {
+        self.engine.count_load(started, result.is_ok());
+        let brought = match result {
+            Ok(brought) => brought,
+            Err(error) => {
+                let error = Arc::new(error);
+                for (at, leader) in round.leads.drain(..) {
+                    leader.fail(self.keys[at].1, &error);
+                }
+                return Err(LoadError::Failed(error));
+            }
+        };
+        self.take_in(round, brought, hash_of);
+        for (at, leader) in round.leads.drain(..) {
+            leader.bring(self.keys[at].1, self.found[at].as_ref());
+        }
+        Ok(())
+    }
+
+    /// Puts what the loader brought where it was asked for. What was not asked for is nothing that
+    /// a write could have overtaken, so it is not stored.
+    fn take_in(
+        &mut self,
+        round: &Round<'_, K, V>,
+        brought: Vec<(K, V)>,
+        hash_of: &impl Fn(&K) -> KeyHash,
+    ) {
+        let mut places: Vec<usize> = round.places().collect();
+        places.sort_unstable_by_key(|at| self.keys[*at].0.position());
+        for (key, value) in brought {
+            let position = hash_of(&key).position();
+            let position_of = |at: &usize| self.keys[*at].0.position();
+            let first = places.partition_point(|at| position_of(at) < position);
+            let at = places[first..]
+                .iter()
+                .take_while(|at| position_of(at) == position)
+                .find(|at| self.keys[**at].1.equivalent(&key));
+            if let Some(at) = at {
+                self.found[*at] = Some(value);
+            }
+        }
+    }
+
+    fn goes_alone(&mut self, mut missing: Missing<V>, flight: &Flight<V>) {
+        missing.instead_of = Some(Arc::clone(flight.node()));
+        self.missing.push(missing);
+    }
+
+    /// Takes in what a wait came to.
+    fn waited<E>(
+        &mut self,
+        mut missing: Missing<V>,
+        flight: Arc<Flight<V>>,
+        landing: Option<Landing<V>>,
+    ) -> Result<(), LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+    {
+        match missing.call.after::<Maybe, E>(flight, landing) {
+            Some(end) => self.found[missing.at] = end?,
+            None => self.missing.push(missing),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Remembering what loads have found out where it is no value.
+//!
+//! A verdict lies in the set of its key and is taken out by whatever would overtake a load of the
+//! key. It takes up the room of an entry of weight 1, and makes room before entries do while there
+//! is more than one for every [`ENTRIES_PER_VERDICT`] of them.
+
+use super::Engine;
+use super::policy::{PASSED, in_time};
+use super::room::{Made, Work};
+use crate::equivalent::Equivalent;
+use crate::event::RemovalCause;
+use crate::hash::KeyHash;
+use crate::load::{Flight, Known, Verdict};
+use crate::reentrancy;
+use crate::stats::Count;
+use crate::table::Locked;
+use crate::time::Deadline;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::AcqRel;
+use std::time::Duration;
+
+/// In a full set, verdicts are kept up to this share of its entries.
+const ENTRIES_PER_VERDICT: usize = 8;
+
+/// The most verdicts of one set. Only keys with equal hashes can come so far.
+const MOST: usize = 1024;
+
+impl<K, V> Engine<K, V> {
+    /// Ends a load that has brought no value: remembers what it has found out, unless it was
+    /// overtaken.
+    pub(super) fn conclude(
+        &self,
+        hash: KeyHash,
+        key: K,
+        known: Known,
+        ttl: Option<Duration>,
+        flight: &Arc<Flight<V>>,
+    ) where
+        K: Eq,
+    {
+        let mut work = self.work();
+        let Some(inside) = reentrancy::enter() else {
+            return;
+        };
+        let mut set = self.table.lock(&inside, hash);
+        let Some(load) = set.end_load(flight) else {
+            work.outbox.count(Count::DiscardedLoads);
+            work.outbox.discard_key(key);
+            return;
+        };
+        work.outbox.discard_load(Some(load));
+        self.forget(&mut set, hash, &key, &mut work);
+        if matches!(known, Known::Absent)
+            && let Some(way) = set.find(hash, &key)
+        {
+            // What the source has no more is removed.
+            self.take_out(&mut set, way, RemovalCause::Explicit, &mut work);
+        }
+        let deadline = ttl.map_or(PASSED, |ttl| in_time(&work.moment, ttl));
+        let verdict = Verdict {
+            hash,
+            key,
+            deadline,
+            known,
+        };
+        if deadline == PASSED || !self.make_room_for_verdict(&mut set, &mut work) {
+            return work.outbox.discard_verdict(verdict);
+        }
+        self.verdicts.fetch_add(1, AcqRel);
+        set.remember(verdict);
+        drop(set);
+        self.have_swept();
+    }
+
+    fn make_room_for_verdict(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) -> bool {
+        if set.verdicts().len() >= MOST {
+            self.forget_at(set, 0, work);
+        }
+        let cost = self.budget.cost(1);
+        let has_room =
+            self.budget.could_fit(cost) && self.make_room(set, cost, work) == Made::Enough;
+        if has_room {
+            work.held.spend(cost);
+        }
+        has_room
+    }
+
+    /// What is remembered of a key, if its time is not up.
+    pub(super) fn known<Q>(&self, set: &Locked<'_, K, V>, hash: KeyHash, key: &Q) -> Option<Known>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let verdict = &set.verdicts()[set.verdict_of(hash, key)?];
+        self.is_live(verdict.deadline)
+            .then(|| verdict.known.clone())
+    }
+
+    /// Forgets what is remembered of a key.
+    #[inline]
+    pub(super) fn forget<Q>(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        hash: KeyHash,
+        key: &Q,
+        work: &mut Work<'_, K, V>,
+    ) where
+        Q: Equivalent<K> + ?Sized,
+    {
+        if !set.verdicts().is_empty()
+            && let Some(at) = set.verdict_of(hash, key)
+        {
+            self.forget_at(set, at, work);
+        }
+    }
+
+    pub(super) fn forget_all(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) {
+        while !set.verdicts().is_empty() {
+            self.forget_at(set, set.verdicts().len() - 1, work);
+        }
+    }
+
+    fn forget_at(&self, set: &mut Locked<'_, K, V>, at: usize, work: &mut Work<'_, K, V>) {
+        let Some(verdict) = set.take_verdict(at) else {
+            return;
+        };
+        work.held.add(self.budget.cost(1));
+        work.outbox.discard_verdict(verdict);
+        self.verdicts.fetch_sub(1, AcqRel);
+    }
+
+    /// Gives up the oldest verdict of a set, if verdicts take up more than their share of it.
+    pub(super) fn evict_verdict(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
+        let evicts = set.verdicts().len() * ENTRIES_PER_VERDICT > set.len();
+        if evicts {
+            self.forget_at(set, 0, work);
+        }
+        evicts
+    }
+
+    /// Clears the verdicts of a set that have expired at `now`; when the first of the others does.
+    pub(super) fn clear_expired_verdicts(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        now: Deadline,
+        work: &mut Work<'_, K, V>,
+    ) -> Deadline {
+        let is_due = |verdict: &Verdict<K>| verdict.deadline <= now;
+        while let Some(at) = set.verdicts().iter().position(is_due) {
+            self.forget_at(set, at, work);
+        }
+        set.first_verdict_deadline()
+    }
+}

@@ -1,0 +1,385 @@
+//! A loader bound to a cache, so that who reads has one value to hold and cannot forget either.
+
+use super::form::Full;
+use super::pool;
+use super::waiting::Running;
+use super::{Freshness, LoadError, Loaded};
+use crate::builder::BuildError;
+use crate::cache::Cache;
+use crate::engine::{Call, Offered, OwnLeader};
+use crate::equivalent::Equivalent;
+use crate::hash::DefaultHashBuilder;
+use crate::sync::Mutex;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::pin::Pin;
+use std::sync::Arc;
+
+type Loader<K, V, E> = dyn Fn(&K, Option<&V>) -> Result<Loaded<V>, E> + Send + Sync;
+type Loading<V, E> = Pin<Box<dyn Future<Output = Result<Loaded<V>, E>> + Send>>;
+type LoaderAsync<K, V, E> = dyn Fn(K, Option<V>) -> Loading<V, E> + Send + Sync;
+
+/// A cache with the loader of what is missing. From
+/// [`Cache::read_through`](crate::Cache::read_through).
+///
+/// A handle, cheap to clone. The cache can be used by itself as well.
+///
+/// ```
+/// use haybox::{Cache, LoadError, ReadThrough};
+///
+/// # type Error = std::io::Error;
+/// # fn query(_: &u32) -> Result<Option<String>, Error> { Ok(Some("ada".into())) }
+/// struct Users {
+///     by_id: ReadThrough<u32, String, Error>,
+/// }
+///
+/// let users = Users {
+///     // SELECT name FROM users WHERE id = ?1
+///     by_id: Cache::new(10_000).read_through(|id| query(id)),
+/// };
+/// assert_eq!(users.by_id.get(&7)?.as_deref(), Some("ada"));
+/// users.by_id.invalidate(&7);
+/// # Ok::<(), LoadError<Error>>(())
+/// ```
+pub struct ReadThrough<K, V, E, S = DefaultHashBuilder> {
+    cache: Cache<K, V, S>,
+    loader: Arc<Loader<K, V, E>>,
+    freshness: Option<Arc<Freshness>>,
+}
+
+/// As [`ReadThrough`], for tasks. From
+/// [`Cache::read_through_async`](crate::Cache::read_through_async).
+///
+/// Both kinds may share one cache, and then share its loads, too.
+pub struct ReadThroughAsync<K, V, E, S = DefaultHashBuilder> {
+    cache: Cache<K, V, S>,
+    loader: Arc<LoaderAsync<K, V, E>>,
+    freshness: Option<Arc<Freshness>>,
+}
+
+/// Binding a loader to a cache.
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq,
+    S: BuildHasher + Clone,
+{
+    /// Binds a loader to the cache. It returns a value, an `Option` of one, or a [`Loaded`].
+    pub fn read_through<E, T>(
+        &self,
+        load: impl Fn(&K) -> Result<T, E> + Send + Sync + 'static,
+    ) -> ReadThrough<K, V, E, S>
+    where
+        T: Into<Loaded<V>>,
+    {
+        self.read_through_revalidating(move |key, _| load(key))
+    }
+
+    /// As [`read_through`](Self::read_through), with a loader that is shown the old value, if there
+    /// is one, and may answer [`Loaded::not_modified`].
+    ///
+    /// There is an old value when a live one is refreshed, and when one is kept beyond its TTL by
+    /// [`Freshness::stale_if_error`].
+    pub fn read_through_revalidating<E, T>(
+        &self,
+        load: impl Fn(&K, Option<&V>) -> Result<T, E> + Send + Sync + 'static,
+    ) -> ReadThrough<K, V, E, S>
+    where
+        T: Into<Loaded<V>>,
+    {
+        ReadThrough {
+            cache: self.clone(),
+            loader: Arc::new(move |key, old| load(key, old).map(T::into)),
+            freshness: None,
+        }
+    }
+
+    /// As [`read_through`](Self::read_through), with a loader whose result is a future.
+    ///
+    /// ```
+    /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # executor.block_on(async {
+    /// # async fn query(_: u32) -> Result<Option<String>, std::io::Error> { Ok(Some("ada".into())) }
+    /// let cache = haybox::Cache::<u32, String>::new(10_000);
+    /// let users = cache.read_through_async(query);
+    /// assert_eq!(users.get(&7).await?.as_deref(), Some("ada"));
+    /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn read_through_async<E, T, F>(
+        &self,
+        load: impl Fn(K) -> F + Send + Sync + 'static,
+    ) -> ReadThroughAsync<K, V, E, S>
+    where
+        T: Into<Loaded<V>>,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        self.read_through_async_revalidating(move |key, _| load(key))
+    }
+
+    /// As [`read_through_async`](Self::read_through_async), with a loader that is given the old
+    /// value, as for [`read_through_revalidating`](Self::read_through_revalidating).
+    pub fn read_through_async_revalidating<E, T, F>(
+        &self,
+        load: impl Fn(K, Option<V>) -> F + Send + Sync + 'static,
+    ) -> ReadThroughAsync<K, V, E, S>
+    where
+        T: Into<Loaded<V>>,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let load = move |key, old| -> Loading<V, E> {
+            let load = load(key, old);
+            Box::pin(async { load.await.map(T::into) })
+        };
+        ReadThroughAsync {
+            cache: self.clone(),
+            loader: Arc::new(load),
+            freshness: None,
+        }
+    }
+}
+
+macro_rules! handles {
+    ($($name:ident)*) => {$(
+        impl<K, V, E, S: Clone> Clone for $name<K, V, E, S> {
+            fn clone(&self) -> Self {
+                Self {
+                    cache: self.cache.clone(),
+                    loader: Arc::clone(&self.loader),
+                    freshness: self.freshness.clone(),
+                }
+            }
+        }
+
+        impl<K, V, E, S> fmt::Debug for $name<K, V, E, S> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))
+                    .field("cache", &self.cache)
+                    .field("freshness", &self.freshness)
+                    .finish_non_exhaustive()
+            }
+        }
+
+        impl<K, V, E, S> $name<K, V, E, S> {
+            /// The cache behind it.
+            #[must_use]
+            pub fn cache(&self) -> &Cache<K, V, S> {
+                &self.cache
+            }
+        }
+
+        impl<K, V, E, S> $name<K, V, E, S>
+        where
+            K: Hash + Eq,
+            V: Clone,
+            S: BuildHasher + Clone,
+        {
+            /// Another handle, whose calls go by this freshness instead of the cache's own. It may
+            /// be made for a single call.
+            ///
+            /// How long a value is kept beyond its TTL is decided by the call that loads it, so a
+            /// longer [`stale_if_error`](Freshness::stale_if_error) counts from the next load on.
+            /// Nor is an age known of values that were stored by other calls, unless the cache has a
+            /// freshness itself. Costs 24 bytes per entry, as that does.
+            ///
+            /// # Errors
+            /// If the freshness makes no sense; the error names the setting.
+            pub fn with_freshness(&self, freshness: Freshness) -> Result<Self, BuildError> {
+                freshness.check()?;
+                Ok(Self {
+                    freshness: Some(Arc::new(freshness)),
+                    ..self.clone()
+                })
+            }
+
+            /// Removes the value, and overtakes a load that is under way; see
+            /// [`Cache::invalidate`].
+            pub fn invalidate<Q>(&self, key: &Q)
+            where
+                Q: Hash + Equivalent<K> + ?Sized,
+            {
+                self.cache.invalidate(key);
+            }
+
+            fn terms(&self) -> Option<&Freshness> {
+                self.freshness
+                    .as_deref()
+                    .or_else(|| self.cache.engine().freshness())
+            }
+        }
+    )*};
+}
+handles!(ReadThrough ReadThroughAsync);
+
+impl<K, V, E, S> ReadThrough<K, V, E, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    S: BuildHasher + Clone,
+{
+    /// The value, loaded if it is missing or not fresh enough; `None` if there is none.
+    ///
+    /// It keeps all that the [loading calls](Cache#impl-Cache<K,+V,+S>) of a cache promise. What is
+    /// loaded behind callers runs on two threads of the process's own.
+    ///
+    /// # Errors
+    /// [`LoadError::Failed`] with the loader's error, [`LoadError::TimedOut`] if the freshness has
+    /// a time-out, [`LoadError::Reentrant`] if the loader asks for a key that only it can provide.
+    pub fn get<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let hash = self.cache.hash(key);
+        let fresh = self.cache.engine().read_fresh(hash, key, self.terms());
+        match fresh {
+            Some(value) => Ok(Some(value)),
+            None => self.load(key, Call::new(false, self.terms())),
+        }
+    }
+
+    /// Loads the value anew, even if it is fresh, or waits for a load that is under way. Everybody
+    /// else gets the old one meanwhile, and goes on with it if the load fails.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), also where there is an old value.
+    pub fn refresh<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        self.load(key, Call::new(false, self.terms()).insisting())
+    }
+
+    fn load<Q>(&self, key: &Q, call: Call<'_, V>) -> Result<Option<V>, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let load = |old: Option<V>| (self.loader)(&key.to_owned(), old.as_ref());
+        let at = (self.cache.hash(key), key);
+        let loaded = self
+            .cache
+            .engine()
+            .load::<Full, _, _>(call, at, load, |leader, old| self.offer(key, leader, old));
+        self.cache.grow();
+        loaded
+    }
+
+    /// Has a thread of the pool go on with a load.
+    fn offer<'e, Q>(
+        &'e self,
+        key: &Q,
+        leader: OwnLeader<'e, K, V>,
+        old: Option<V>,
+    ) -> Offered<OwnLeader<'e, K, V>>
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        let leader = match leader.detach() {
+            Ok(leader) => leader,
+            Err(leader) => return Offered::NoTaker(leader),
+        };
+        let (key, loader) = (key.to_owned(), Arc::clone(&self.loader));
+        let terms = self.terms().cloned();
+        let leader = Arc::new(Mutex::new(Some(leader)));
+        let of_thread = Arc::clone(&leader);
+        let load = move || {
+            let taken = of_thread.lock().take();
+            let Some(leader) = taken.filter(|leader| leader.engine().has_handles()) else {
+                return;
+            };
+            let node = Arc::clone(leader.node());
+            let result = {
+                let _running = Running::enter(&node);
+                loader(&key, old.as_ref())
+            };
+            leader.settle_behind(&key, result, old, terms.as_ref());
+        };
+        match pool::offer(Box::new(load)) {
+            Ok(()) => Offered::Taken,
+            Err(_) => match leader.lock().take() {
+                Some(leader) => Offered::Refused(leader.attach(self.cache.engine())),
+                None => Offered::Taken,
+            },
+        }
+    }
+}
+
+impl<K, V, E, S> ReadThroughAsync<K, V, E, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    S: BuildHasher + Clone,
+{
+    /// The value, loaded if it is missing or not fresh enough; `None` if there is none.
+    ///
+    /// As [`ReadThrough::get`]. What is loaded behind callers goes to the
+    /// [`spawner`](crate::CacheBuilder::spawner) of the cache. Without one, the caller that notices
+    /// that a value is due loads it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let hash = self.cache.hash(key);
+        if let Some(value) = self.cache.engine().read_fresh(hash, key, self.terms()) {
+            return Ok(Some(value));
+        }
+        self.load(key, Call::new(true, self.terms())).await
+    }
+
+    /// Loads the value anew, even if it is fresh; as [`ReadThrough::refresh`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn refresh<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        self.load(key, Call::new(true, self.terms()).insisting())
+            .await
+    }
+
+    async fn load<Q>(&self, key: &Q, call: Call<'_, V>) -> Result<Option<V>, LoadError<E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let load = |old| (self.loader)(key.to_owned(), old);
+        let at = (self.cache.hash(key), key);
+        let engine = self.cache.engine();
+        let loaded = engine.load_async::<Full, _, _, _>(call, at, load, |leader, old| {
+            self.offer(key, leader, old)
+        });
+        let loaded = loaded.await;
+        self.cache.grow();
+        loaded
+    }
+
+    /// Has a task go on with a load.
+    fn offer<'e, Q>(
+        &'e self,
+        key: &Q,
+        leader: OwnLeader<'e, K, V>,
+        old: Option<V>,
+    ) -> Offered<OwnLeader<'e, K, V>>
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        let Some(spawn) = self.cache.engine().spawner() else {
+            return Offered::NoTaker(leader);
+        };
+        let leader = match leader.detach() {
+            Ok(leader) => leader,
+            Err(leader) => return Offered::NoTaker(leader),
+        };
+        let (key, owned) = (key.to_owned(), key.to_owned());
+        let terms = self.terms().cloned();
+        let (loader, shown) = (Arc::clone(&self.loader), old.clone());
+        spawn(Box::pin(async move {
+            let load = move || loader(owned, shown);
+            leader.run_behind(&key, load, old, terms.as_ref()).await;
+        }));
+        Offered::Taken
+    }
+}

@@ -1,0 +1,34 @@
+//! What loads have found out and what is remembered of it, where it is no value.
+
+use crate::hash::KeyHash;
+use crate::time::Deadline;
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// That there is no value for a key, or that it cannot be loaded: remembered for a while.
+///
+/// It is kept in the set of its key beside the entries, is no entry for any call that does not
+/// load, and takes up the room of one.
+pub(crate) struct Verdict<K> {
+    pub(crate) hash: KeyHash,
+    pub(crate) key: K,
+    pub(crate) deadline: Deadline,
+    pub(crate) known: Known,
+}
+
+#[derive(Clone)]
+pub(crate) enum Known {
+    Absent,
+    /// The loader's error, of whatever type.
+    Failed(Arc<dyn Any + Send + Sync>),
+}
+
+impl<K> fmt::Debug for Verdict<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verdict")
+            .field("hash", &self.hash)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}

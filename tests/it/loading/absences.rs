@@ -1,0 +1,219 @@
+//! What is remembered beside values: that there is none, and errors.
+
+use super::{Gate, assert_settled, block_on, poll_once};
+use crate::common::{HOUR, SECOND, timed};
+use haybox::{Cache, LoadError, MockClock, Op};
+use std::pin::pin;
+use std::task::Poll;
+
+fn remembering() -> (Cache<u32, u32>, MockClock) {
+    timed(|builder| {
+        builder
+            .max_entries(100)
+            .negative_ttl(SECOND * 2)
+            .error_ttl(SECOND)
+    })
+}
+
+fn known() -> Option<u32> {
+    unreachable!("it is known that there is none")
+}
+
+#[test] // "no such row" may be cached, for its own time
+fn that_there_is_no_value_is_remembered_for_its_own_time() {
+    let (cache, time) = remembering();
+    assert_eq!(cache.get_or_find_with(&1, || None), None);
+    assert_eq!(cache.get_or_find_with(&1, known), None);
+    assert_eq!(block_on(cache.get_or_find(&1, async || known())), None);
+    time.advance(SECOND * 2);
+    assert_eq!(cache.get_or_find_with(&1, || Some(5)), Some(5));
+    assert_eq!(cache.get_or_find_with(&1, known), Some(5));
+    assert_settled(&cache);
+}
+
+#[test]
+fn without_a_negative_ttl_nothing_is_remembered() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    assert_eq!(cache.get_or_find_with(&1, || None), None);
+    assert_eq!(block_on(cache.get_or_find(&1, async || Some(3))), Some(3));
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_is_remembered_is_no_entry() {
+    let (cache, time) = remembering();
+    cache.insert(2, 2);
+    assert_eq!(cache.get_or_find_with(&1, || None), None);
+    assert_eq!(
+        (cache.len(), cache.weight(), cache.stats().entries),
+        (1, 1, 1)
+    );
+    assert!(!cache.contains_key(&1));
+    assert_eq!(
+        (cache.get(&1), cache.iter().count(), cache.ttl(&1)),
+        (None, 1, None)
+    );
+    assert_eq!(cache.remove(&1), None);
+    assert_eq!(
+        cache.get_or_find_with(&1, || Some(1)),
+        Some(1),
+        "and forgotten"
+    );
+    cache.validate();
+    assert_eq!(cache.get_or_find_with(&3, || None), None);
+    time.advance(SECOND * 2);
+    assert_eq!(cache.sweep(), 0, "no entry is swept");
+    assert_eq!(cache.len(), 2);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_loader_that_always_brings_a_value_is_not_held_up_by_it() {
+    let (cache, _) = remembering();
+    assert_eq!(cache.get_or_find_with(&1, || None), None);
+    assert_eq!(cache.get_or_insert_with(&1, || 4), 4);
+    assert_eq!(cache.get_or_find_with(&1, known), Some(4));
+    assert_settled(&cache);
+}
+
+#[test]
+fn everything_that_overtakes_a_load_forgets_what_one_has_found_out() {
+    let ways: [fn(&Cache<u32, u32>); 8] = [
+        |cache| drop(cache.insert(1, 1)),
+        |cache| drop(cache.remove(&1)),
+        |cache| drop(cache.remove_if(&1, |_| true)),
+        |cache| cache.invalidate(&1),
+        |cache| cache.clear(),
+        |cache| cache.retain(|_, _| true),
+        |cache| drop(cache.compute(&1, |_| Op::Remove)),
+        |cache| {
+            let removed: Result<bool, ()> = cache.transaction(&[1], |tx| Ok(tx.remove(&1)));
+            drop(removed);
+        },
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let (cache, _) = remembering();
+        assert_eq!(cache.get_or_find_with(&1, || None), None);
+        way(&cache);
+        let found = cache.get_or_find_with(&1, || Some(1));
+        assert_eq!(found, Some(1), "way {number}");
+        assert_settled(&cache);
+    }
+}
+
+#[test]
+fn an_absence_that_was_overtaken_goes_to_who_waited_and_is_not_remembered() {
+    let (cache, _) = remembering();
+    let gate = Gate::default();
+    let mut leader = pin!(cache.get_or_find(&1, || async {
+        gate.pass().await;
+        None
+    }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let mut waiter = pin!(cache.get_or_find(&1, async || known()));
+    let mut always = pin!(cache.get_or_load(&1, async || 9));
+    assert!(poll_once(waiter.as_mut()).is_pending());
+    assert!(poll_once(always.as_mut()).is_pending());
+    cache.invalidate(&1);
+    gate.open();
+    assert_eq!(poll_once(leader), Poll::Ready(None));
+    assert_eq!(poll_once(waiter), Poll::Ready(None));
+    assert_eq!(cache.get_or_find_with(&1, || Some(8)), Some(8));
+    assert_eq!(poll_once(always), Poll::Ready(8));
+    assert_settled(&cache);
+}
+
+#[test] // "errors are not cached"
+fn errors_are_remembered_only_where_that_is_asked_for() {
+    let asked = |cache: &Cache<u32, u32>, result| cache.try_get_or_insert_with(&1, || result);
+    let plain: Cache<u32, u32> = Cache::new(10);
+    assert!(asked(&plain, Err("down")).is_err());
+    assert_eq!(asked(&plain, Ok(1)).unwrap(), 1);
+    let (cache, time) = remembering();
+    assert!(asked(&cache, Err("down")).is_err());
+    let Err(LoadError::Failed(error)) = asked(&cache, Ok(1)) else {
+        panic!("it is remembered");
+    };
+    assert_eq!(*error, "down");
+    time.advance(SECOND);
+    assert_eq!(asked(&cache, Ok(1)).unwrap(), 1);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_remembered_error_means_nothing_to_another_type() {
+    let (cache, _) = remembering();
+    assert!(cache.try_get_or_insert_with(&1, || Err("down")).is_err());
+    assert_eq!(cache.get_or_insert_with(&1, || 2), 2);
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_is_remembered_is_bounded_and_pushes_out_hardly_any_value() {
+    let (cache, _) = timed(|builder| builder.max_entries(1_000).negative_ttl(HOUR));
+    cache.insert_many((0..1_000).map(|key| (key, key)));
+    for key in 1_000..100_000 {
+        assert_eq!(cache.get_or_find_with(&key, || None), None);
+    }
+    cache.validate();
+    assert!(cache.len() >= 800, "{} are left", cache.len());
+    for key in 0..1_000 {
+        cache.insert(key, key);
+    }
+    cache.validate();
+    let values = cache.len();
+    assert!(values >= 850, "{values} have come back");
+    cache.set_max_entries(10).unwrap();
+    cache.validate();
+    assert!(cache.len() <= 10);
+}
+
+#[test]
+fn a_cache_of_absences_alone_grows_and_shrinks_with_them() {
+    let (cache, time) = timed(|builder| builder.negative_ttl(SECOND));
+    for key in 0..10_000 {
+        assert_eq!(cache.get_or_find_with(&key, || None), None);
+    }
+    for key in 0..10_000 {
+        assert_eq!(cache.get_or_find_with(&key, known), None);
+    }
+    cache.validate();
+    time.advance(SECOND);
+    cache.sweep();
+    assert!(cache.is_empty());
+    cache.insert(1, 1);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_full_cache_that_rejects_remembers_what_it_has_room_for() {
+    let (cache, _) = timed(|builder| {
+        builder
+            .max_entries(1)
+            .on_full(haybox::OnFull::Reject)
+            .negative_ttl(HOUR)
+    });
+    cache.insert(1, 1);
+    assert_eq!(cache.get_or_find_with(&2, || None), None);
+    assert_eq!(
+        cache.get_or_find_with(&2, || Some(2)),
+        Some(2),
+        "not remembered"
+    );
+    cache.remove(&1);
+    assert_eq!(cache.get_or_find_with(&2, || None), None);
+    assert_eq!(cache.get_or_find_with(&2, known), None);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_time_to_remember_of_zero_is_refused() {
+    let builder = || Cache::<u32, u32>::builder();
+    let zero = std::time::Duration::ZERO;
+    for (builder, setting) in [
+        (builder().negative_ttl(zero), "negative_ttl"),
+        (builder().error_ttl(zero), "error_ttl"),
+    ] {
+        assert_eq!(builder.build().unwrap_err().setting(), setting);
+    }
+}

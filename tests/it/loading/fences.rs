@@ -1,0 +1,119 @@
+//! Invalidation around a commit.
+
+use super::{Gate, assert_settled, block_on, poll_once};
+use crate::common::panic_of;
+use haybox::Cache;
+use std::future::pending;
+use std::panic::resume_unwind;
+use std::pin::pin;
+use std::task::Poll;
+
+type Names = Cache<String, u32>;
+
+/// Has a load under way, one that begins within `commit`, and a value; nothing of it may survive.
+fn nothing_survives(invalidate_around: impl FnOnce(&Names, &mut dyn FnMut())) {
+    let cache = Names::new(10);
+    cache.insert("kept".into(), 1);
+    cache.insert("there".into(), 1);
+    let gate = Gate::default();
+    let load = || async {
+        gate.pass().await;
+        1
+    };
+    let mut before = pin!(cache.get_or_load("before", load));
+    let mut within = pin!(cache.get_or_load("within", load));
+    assert!(poll_once(before.as_mut()).is_pending());
+    invalidate_around(&cache, &mut || {
+        assert_eq!(cache.loads_under_way(), 0, "invalidated before the commit");
+        assert_eq!(cache.get("there"), None);
+        assert!(poll_once(within.as_mut()).is_pending());
+        assert_eq!(cache.get_or_insert_with("there", || 1), 1);
+    });
+    assert_eq!(cache.loads_under_way(), 0, "and after it");
+    gate.open();
+    assert_eq!(poll_once(before.as_mut()), Poll::Ready(1));
+    assert_eq!(poll_once(within.as_mut()), Poll::Ready(1));
+    for key in ["before", "within", "there"] {
+        assert_eq!(cache.get(key), None, "{key}");
+    }
+    assert_eq!(cache.get("kept"), Some(1));
+    assert_settled(&cache);
+}
+
+const KEYS: [&str; 3] = ["before", "within", "there"];
+
+#[test]
+fn what_was_loaded_before_the_commit_does_not_survive_it() {
+    nothing_survives(|cache, commit| cache.invalidate_around(KEYS, commit));
+    nothing_survives(|cache, commit| {
+        block_on(cache.invalidate_around_async(KEYS, async { commit() }));
+    });
+    nothing_survives(|cache, commit| {
+        let fence = cache.fence(KEYS);
+        commit();
+        drop(fence);
+    });
+}
+
+#[test]
+fn a_commit_that_fails_or_panics_is_fenced_all_the_same() {
+    nothing_survives(|cache, commit| {
+        let failed = cache.invalidate_around(KEYS, || {
+            commit();
+            Err::<(), _>("conflict")
+        });
+        assert_eq!(failed, Err("conflict"));
+    });
+    nothing_survives(|cache, commit| {
+        let commit = || -> () {
+            commit();
+            resume_unwind(Box::new("no connection"));
+        };
+        assert_eq!(
+            panic_of(|| cache.invalidate_around(KEYS, commit)),
+            "no connection"
+        );
+    });
+    nothing_survives(|cache, commit| {
+        let commit = async {
+            commit();
+            resume_unwind(Box::new("no connection"));
+        };
+        let call = cache.invalidate_around_async(KEYS, commit);
+        assert_eq!(panic_of(|| block_on(call)), "no connection");
+    });
+}
+
+#[test]
+fn a_commit_that_is_cancelled_is_fenced_all_the_same() {
+    nothing_survives(|cache, commit| {
+        let commit = async {
+            commit();
+            pending::<()>().await;
+        };
+        let mut call = Box::pin(cache.invalidate_around_async(KEYS, commit));
+        assert!(poll_once(call.as_mut()).is_pending());
+    });
+}
+
+#[test]
+fn invalidating_overtakes_a_load_and_forgets_the_value() {
+    let cache = Names::new(10);
+    let gate = Gate::default();
+    let mut load = pin!(cache.get_or_load("plum", || async {
+        gate.pass().await;
+        1
+    }));
+    assert!(poll_once(load.as_mut()).is_pending());
+    cache.invalidate("plum");
+    assert_eq!(cache.get_or_insert_with("plum", || 2), 2);
+    gate.open();
+    assert_eq!(poll_once(load), Poll::Ready(1));
+    assert_eq!(cache.get("plum"), Some(2));
+    cache.invalidate("plum");
+    assert_eq!(
+        (cache.get("plum"), cache.stats().discarded_loads),
+        (None, 1)
+    );
+    assert_settled(&cache);
+}

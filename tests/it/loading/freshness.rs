@@ -1,0 +1,605 @@
+//! Values that are refreshed before their time is over, and served after it.
+
+use super::{Gate, Wakes, assert_settled, block_on, poll, poll_once};
+use crate::common::{HOUR, SECOND, timed};
+use haybox::{
+    BoxedLoad, Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, ReadThrough,
+    ReadThroughAsync,
+};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+/// What is loaded: a number that counts the loads, or an error while it is down.
+#[derive(Default)]
+struct Source {
+    loads: AtomicU32,
+    is_down: AtomicBool,
+}
+
+impl Source {
+    fn ask(&self) -> Result<u32, &'static str> {
+        let number = self.loads.fetch_add(1, SeqCst) + 1;
+        if self.is_down.load(SeqCst) {
+            return Err("down");
+        }
+        Ok(number)
+    }
+
+    fn loads(&self) -> u32 {
+        self.loads.load(SeqCst)
+    }
+}
+
+type Numbers = Cache<u32, u32>;
+
+/// Entries live for ten seconds.
+fn with(freshness: Freshness) -> (Numbers, MockClock, Arc<Source>) {
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder
+            .max_entries(100)
+            .time_to_live(SECOND * 10)
+            .freshness(freshness)
+    });
+    (cache, time, Arc::default())
+}
+
+fn read_through(cache: &Numbers, source: &Arc<Source>) -> ReadThrough<u32, u32, &'static str> {
+    let source = Arc::clone(source);
+    cache.read_through(move |_| source.ask())
+}
+
+fn until_settled(cache: &Numbers) {
+    while cache.loads_under_way() > 0 {
+        thread::yield_now();
+    }
+}
+
+// ---- refreshing ----
+
+#[test]
+fn a_value_that_is_due_is_served_and_loaded_behind() {
+    for freshness in [
+        Freshness::new().refresh_after(SECOND * 5),
+        Freshness::new().refresh_at(0.5),
+    ] {
+        let (cache, time, source) = with(freshness);
+        let numbers = read_through(&cache, &source);
+        assert_eq!(numbers.get(&1), Ok(Some(1)));
+        time.advance(SECOND * 5 - Duration::from_nanos(1));
+        assert_eq!(numbers.get(&1), Ok(Some(1)));
+        assert_eq!(source.loads(), 1);
+        time.advance(Duration::from_nanos(1));
+        assert_eq!(numbers.get(&1), Ok(Some(1)), "the old one, at once");
+        until_settled(&cache);
+        assert_eq!(source.loads(), 2);
+        time.advance(SECOND * 5 - Duration::from_nanos(1));
+        assert_eq!(numbers.get(&1), Ok(Some(2)), "with a new TTL");
+        assert_eq!(cache.stats().refreshes, 1);
+        assert_settled(&cache);
+    }
+}
+
+#[test]
+fn while_a_value_is_refreshed_all_get_the_old_one() {
+    let (cache, time, _) = with(Freshness::new().refresh_after(SECOND));
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (may_go_on, calls) = (Mutex::new(may_go_on), AtomicU32::new(0));
+    let numbers = cache.read_through(move |_| {
+        if calls.fetch_add(1, SeqCst) > 0 {
+            may_go_on.lock().unwrap().recv().unwrap();
+            return Ok::<u32, ()>(20);
+        }
+        Ok(10)
+    });
+    assert_eq!(numbers.get(&1).unwrap(), Some(10));
+    time.advance(SECOND);
+    for _ in 0..10 {
+        assert_eq!(numbers.get(&1).unwrap(), Some(10));
+        assert_eq!(cache.get_or_insert_with(&1, || unreachable!()), 10);
+    }
+    assert_eq!(cache.loads_under_way(), 1);
+    go_on.send(()).unwrap();
+    until_settled(&cache);
+    assert_eq!(numbers.get(&1).unwrap(), Some(20));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_call_with_its_own_loader_refreshes_inside_itself() {
+    let (cache, time, source) = with(Freshness::new().refresh_after(SECOND * 5));
+    let load = || cache.try_get_or_insert_with(&1, || source.ask());
+    assert_eq!(load().unwrap(), 1);
+    time.advance(SECOND * 5);
+    assert_eq!(load().unwrap(), 2);
+    time.advance(SECOND * 5);
+    let gate = Gate::default();
+    let mut task = pin!(cache.get_or_load(&1, || async {
+        gate.pass().await;
+        9
+    }));
+    assert!(poll_once(task.as_mut()).is_pending());
+    assert_eq!(load().unwrap(), 2, "others get the old one meanwhile");
+    gate.open();
+    assert_eq!(poll_once(task), Poll::Ready(9));
+    assert_eq!(load().unwrap(), 9);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_refresh_that_fails_leaves_the_old_value_and_rests() {
+    let freshness = Freshness::new()
+        .refresh_after(SECOND)
+        .retry_after(SECOND * 3);
+    let (cache, time, source) = with(freshness);
+    let load = || cache.try_get_or_insert_with(&1, || source.ask());
+    assert_eq!(load().unwrap(), 1);
+    source.is_down.store(true, SeqCst);
+    time.advance(SECOND);
+    for _ in 0..5 {
+        assert_eq!(load().unwrap(), 1);
+    }
+    assert_eq!(source.loads(), 2);
+    time.advance(SECOND * 3);
+    assert_eq!(load().unwrap(), 1);
+    assert_eq!(source.loads(), 3);
+    time.advance(SECOND * 6);
+    assert!(load().is_err(), "its TTL is over");
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_refresh_that_an_invalidation_overtakes_is_not_stored() {
+    let (cache, time, _) = with(Freshness::new().refresh_after(SECOND));
+    cache.insert(1, 1);
+    time.advance(SECOND);
+    let gate = Gate::default();
+    let mut refresh = pin!(cache.get_or_load(&1, || async {
+        gate.pass().await;
+        2
+    }));
+    assert!(poll_once(refresh.as_mut()).is_pending());
+    cache.invalidate(&1);
+    let mut next = pin!(cache.get_or_load(&1, || async { 3 }));
+    assert_eq!(poll_once(next.as_mut()), Poll::Ready(3));
+    gate.open();
+    assert_eq!(poll_once(refresh), Poll::Ready(2));
+    assert_eq!(cache.get(&1), Some(3));
+    // A TTL set by hand is not undone by a load that began before it.
+    time.advance(SECOND);
+    let gate = Gate::default();
+    let mut refresh = pin!(cache.get_or_load(&1, || async {
+        gate.pass().await;
+        4
+    }));
+    assert!(poll_once(refresh.as_mut()).is_pending());
+    cache.expire(&1, HOUR);
+    gate.open();
+    assert_eq!(poll_once(refresh), Poll::Ready(4));
+    time.advance(HOUR - SECOND);
+    assert_eq!(cache.get(&1), Some(3));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_refresh_by_hand_loads_what_is_fresh() {
+    let (cache, _, source) = with(Freshness::new());
+    let numbers = read_through(&cache, &source);
+    assert_eq!(numbers.get(&1), Ok(Some(1)));
+    assert_eq!(numbers.refresh(&1), Ok(Some(2)));
+    source.is_down.store(true, SeqCst);
+    assert!(matches!(numbers.refresh(&1), Err(LoadError::Failed(_))));
+    assert_eq!(numbers.get(&1), Ok(Some(2)), "the old one stays");
+    assert_settled(&cache);
+}
+
+// ---- stale values ----
+
+#[test]
+fn a_stale_value_is_served_only_when_it_cannot_be_loaded() {
+    let (cache, time, source) = with(Freshness::new().stale_if_error(SECOND * 5));
+    let numbers = read_through(&cache, &source);
+    assert_eq!(numbers.get(&1), Ok(Some(1)));
+    time.advance(SECOND * 10);
+    assert_eq!(
+        numbers.get(&1),
+        Ok(Some(2)),
+        "it is loaded where that is possible"
+    );
+    source.is_down.store(true, SeqCst);
+    time.advance(SECOND * 10);
+    assert_eq!(numbers.get(&1), Ok(Some(2)));
+    assert_eq!(cache.try_get_or_insert_with(&1, || source.ask()), Ok(2));
+    assert_eq!(
+        block_on(cache.try_get_or_load(&1, async || source.ask())),
+        Ok(2)
+    );
+    assert_eq!(source.loads(), 3, "and it is not tried again for a second");
+    assert_eq!(cache.stats().stale_served, 3);
+    time.advance(SECOND * 5 - Duration::from_nanos(1));
+    assert_eq!(numbers.get(&1), Ok(Some(2)));
+    time.advance(Duration::from_nanos(1));
+    assert!(numbers.get(&1).is_err(), "gone");
+    source.is_down.store(false, SeqCst);
+    assert_eq!(numbers.get(&1), Ok(Some(6)));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_stale_value_is_seen_by_nobody_else() {
+    let (cache, time, source) = with(Freshness::new().stale_if_error(HOUR));
+    read_through(&cache, &source).get(&1).unwrap();
+    time.advance(SECOND * 10);
+    cache.sweep();
+    assert_eq!(
+        (cache.get(&1), cache.peek(&1), cache.ttl(&1)),
+        (None, None, None)
+    );
+    assert!(!cache.contains_key(&1) && !cache.touch(&1));
+    assert_eq!((cache.iter().count(), cache.scan(0, 10).1.len()), (0, 0));
+    assert_eq!(cache.random(), None);
+    assert!(!cache.expire(&1, HOUR));
+    assert_eq!(cache.len(), 1, "it takes up its room");
+    time.advance(HOUR);
+    cache.sweep();
+    assert_eq!(cache.len(), 0);
+    assert_settled(&cache);
+}
+
+#[test]
+fn an_invalidated_value_is_never_served_stale() {
+    let ways: [fn(&Numbers); 5] = [
+        |cache| cache.invalidate(&1),
+        |cache| drop(cache.remove(&1)),
+        |cache| cache.clear(),
+        |cache| cache.retain(|_, value| *value != 1),
+        |cache| cache.invalidate_around([&1], || ()),
+    ];
+    for when in [0, 10] {
+        for way in ways {
+            let (cache, time, source) = with(Freshness::new().stale_if_error(HOUR));
+            let numbers = read_through(&cache, &source);
+            numbers.get(&1).unwrap();
+            source.is_down.store(true, SeqCst);
+            time.advance(SECOND * when);
+            way(&cache);
+            time.advance(SECOND * (10 - when));
+            assert!(numbers.get(&1).is_err());
+            assert_settled(&cache);
+        }
+    }
+    let (cache, time, source) = with(Freshness::new().stale_if_error(HOUR));
+    let numbers = read_through(&cache, &source);
+    numbers.get(&1).unwrap();
+    source.is_down.store(true, SeqCst);
+    time.advance(SECOND * 10);
+    cache.retain(|_, _| true);
+    assert_eq!(numbers.get(&1), Ok(Some(1)), "who is kept is kept");
+}
+
+#[test]
+fn stale_values_are_evicted_swept_and_moved_like_others() {
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        let freshness = Freshness::new().stale_if_error(SECOND * 10);
+        builder.time_to_live(SECOND).freshness(freshness)
+    });
+    for key in 0..2_000 {
+        cache.insert(key, key);
+    }
+    time.advance(SECOND * 2);
+    assert_eq!((cache.sweep(), cache.len()), (0, 2_000));
+    cache.validate();
+    let stale = |key: u32| cache.try_get_or_insert_with(&key, || Err::<u32, ()>(()));
+    assert!((0..2_000).all(|key| stale(key) == Ok(key)));
+    cache.set_max_entries(100).unwrap();
+    assert_eq!(cache.len(), 100);
+    cache.validate();
+    time.advance(SECOND * 9);
+    assert_eq!((cache.sweep(), cache.len()), (100, 0));
+    assert_settled(&cache);
+}
+
+#[test]
+fn who_waits_for_a_load_that_fails_gets_the_stale_value_too() {
+    let (cache, time, _) = with(Freshness::new().stale_if_error(HOUR));
+    cache.insert(1, 5);
+    time.advance(SECOND * 10);
+    let gate = Gate::default();
+    let fails = || async {
+        gate.pass().await;
+        Err::<u32, _>("down")
+    };
+    let mut leader = pin!(cache.try_get_or_load(&1, fails));
+    let mut waiter = pin!(cache.try_get_or_load(&1, fails));
+    // Of another type of error.
+    let mut other = pin!(cache.get_or_load(&1, || async { unreachable!("there is a value") }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    assert!(poll_once(waiter.as_mut()).is_pending());
+    assert!(poll_once(other.as_mut()).is_pending());
+    gate.open();
+    assert_eq!(poll_once(leader), Poll::Ready(Ok(5)));
+    assert_eq!(poll_once(waiter), Poll::Ready(Ok(5)));
+    assert_eq!(poll_once(other), Poll::Ready(5));
+    assert_settled(&cache);
+}
+
+// ---- time-outs ----
+
+/// Tasks that are spawned, for a test to run.
+#[derive(Clone, Default)]
+struct Spawned(Arc<Mutex<Vec<BoxedLoad>>>);
+
+impl Spawned {
+    fn run(&self) {
+        for mut task in self.0.lock().unwrap().drain(..) {
+            assert!(poll_once(task.as_mut()).is_ready());
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+fn spawning(freshness: Freshness) -> (Numbers, MockClock, Spawned) {
+    let spawned = Spawned::default();
+    let tasks = Spawned::clone(&spawned);
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder
+            .max_entries(100)
+            .time_to_live(SECOND * 10)
+            .freshness(freshness)
+            .spawner(move |load| tasks.0.lock().unwrap().push(load))
+    });
+    (cache, time, spawned)
+}
+
+/// Loads that end when the gate is opened, each with the number of its call.
+fn gated(cache: &Numbers, gate: &Gate) -> ReadThroughAsync<u32, u32, &'static str> {
+    let (gate, calls) = (Gate::clone(gate), Arc::new(AtomicU32::new(0)));
+    cache.read_through_async(move |_| {
+        let number = calls.fetch_add(1, SeqCst) + 1;
+        let gate = Gate::clone(&gate);
+        async move {
+            gate.pass().await;
+            Ok(number)
+        }
+    })
+}
+
+#[test]
+fn a_task_refreshes_through_the_spawner() {
+    let (cache, time, spawned) = spawning(Freshness::new().refresh_after(SECOND));
+    let gate = Gate::default();
+    gate.open();
+    let numbers = gated(&cache, &gate);
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(1)));
+    time.advance(SECOND);
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(1)));
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(1)));
+    assert_eq!(spawned.len(), 1);
+    spawned.run();
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(2)));
+    time.advance(SECOND);
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(2)));
+    spawned.0.lock().unwrap().clear();
+    assert_eq!(
+        cache.loads_under_way(),
+        0,
+        "a task that is dropped gives up its load"
+    );
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(2)));
+    spawned.run();
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(3)));
+    assert_settled(&cache);
+}
+
+#[test]
+fn without_a_spawner_the_task_that_notices_refreshes() {
+    let (cache, time, _) = with(Freshness::new().refresh_after(SECOND));
+    let gate = Gate::default();
+    gate.open();
+    let numbers = gated(&cache, &gate);
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(1)));
+    time.advance(SECOND);
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(2)));
+    assert_settled(&cache);
+}
+
+#[test]
+fn after_the_soft_time_out_the_stale_value_is_served_and_the_load_goes_on() {
+    let freshness = Freshness::new().stale_if_error(HOUR).soft_timeout(SECOND);
+    let (cache, time, spawned) = spawning(freshness);
+    cache.insert(1, 100);
+    time.advance(SECOND * 10);
+    let gate = Gate::default();
+    let numbers = gated(&cache, &gate);
+    let (mut first, mut second) = (pin!(numbers.get(&1)), pin!(numbers.get(&1)));
+    let (wakes, waker) = Wakes::new();
+    assert!(poll(first.as_mut(), &waker).is_pending());
+    assert!(poll(second.as_mut(), &waker).is_pending());
+    assert_eq!(spawned.len(), 1);
+    time.advance(SECOND);
+    assert_eq!(wakes.count(), 2);
+    assert_eq!(poll(first, &waker), Poll::Ready(Ok(Some(100))));
+    assert_eq!(poll(second, &waker), Poll::Ready(Ok(Some(100))));
+    assert_eq!(cache.loads_under_way(), 1);
+    gate.open();
+    spawned.run();
+    assert_eq!(cache.get(&1), Some(1));
+    assert_eq!(cache.stats().stale_served, 2);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_blocking_caller_leaves_its_load_to_the_pool_after_the_soft_time_out() {
+    let freshness = Freshness::new().stale_if_error(HOUR).soft_timeout(SECOND);
+    let (cache, time, _) = with(freshness);
+    cache.insert(1, 100);
+    time.advance(SECOND * 10);
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let numbers = cache.read_through(move |_| {
+        may_go_on.lock().unwrap().recv().unwrap();
+        Ok::<u32, ()>(200)
+    });
+    thread::scope(|scope| {
+        let caller = scope.spawn(|| numbers.get(&1));
+        while time.timers() == 0 {
+            thread::yield_now();
+        }
+        time.advance(SECOND);
+        assert_eq!(caller.join().unwrap(), Ok(Some(100)));
+    });
+    go_on.send(()).unwrap();
+    until_settled(&cache);
+    assert_eq!(cache.get(&1), Some(200));
+    assert_settled(&cache);
+}
+
+#[test]
+fn after_the_hard_time_out_the_load_has_failed() {
+    let (cache, time, _) = with(Freshness::new().hard_timeout(SECOND));
+    let gate = Gate::default();
+    let numbers = gated(&cache, &gate);
+    let (mut first, mut second) = (pin!(numbers.get(&1)), pin!(numbers.get(&1)));
+    let (wakes, waker) = Wakes::new();
+    assert!(poll(first.as_mut(), &waker).is_pending());
+    assert!(poll(second.as_mut(), &waker).is_pending());
+    time.advance(SECOND);
+    assert!(wakes.count() >= 2);
+    assert_eq!(poll(first, &waker), Poll::Ready(Err(LoadError::TimedOut)));
+    assert_eq!(poll(second, &waker), Poll::Ready(Err(LoadError::TimedOut)));
+    assert_eq!(cache.loads_under_way(), 0);
+    gate.open();
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(2)));
+    assert_eq!(cache.stats().load_failures, 1);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_call_that_cannot_fail_is_not_timed_out() {
+    let (cache, time, _) = with(Freshness::new().hard_timeout(SECOND));
+    let numbers = gated(&cache, &Gate::default());
+    let mut leader = pin!(numbers.get(&1));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let gate = Gate::default();
+    let mut waiter = pin!(cache.get_or_load(&1, || async {
+        gate.pass().await;
+        7
+    }));
+    assert!(poll_once(waiter.as_mut()).is_pending());
+    time.advance(SECOND);
+    assert_eq!(poll_once(leader), Poll::Ready(Err(LoadError::TimedOut)));
+    assert!(poll_once(waiter.as_mut()).is_pending(), "it leads now");
+    time.advance(SECOND * 2);
+    gate.open();
+    assert_eq!(poll_once(waiter), Poll::Ready(7));
+    assert_settled(&cache);
+}
+
+#[test]
+fn after_the_hard_time_out_a_stale_value_is_served() {
+    let freshness = Freshness::new().hard_timeout(SECOND).stale_if_error(HOUR);
+    let (cache, time, _) = with(freshness);
+    cache.insert(1, 100);
+    time.advance(SECOND * 10);
+    let numbers = gated(&cache, &Gate::default());
+    let mut call = pin!(numbers.get(&1));
+    assert!(poll_once(call.as_mut()).is_pending());
+    time.advance(SECOND);
+    assert_eq!(poll_once(call), Poll::Ready(Ok(Some(100))));
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(100)), "and rests");
+    assert_settled(&cache);
+}
+
+#[test]
+fn the_time_outs_and_ages_that_no_cache_can_have_are_named() {
+    let wrong = Freshness::new().refresh_at(1.5);
+    let built = Cache::<u32, u32>::builder()
+        .freshness(wrong.clone())
+        .build();
+    let error = built.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "refresh_at: must be a share of the TTL, more than 0.0 and less than 1.0"
+    );
+    let numbers = Numbers::new(10).read_through(|_| Ok::<u32, ()>(1));
+    assert_eq!(numbers.with_freshness(wrong).unwrap_err(), error);
+}
+
+// ---- what loaders say ----
+
+#[test]
+fn what_is_not_modified_gets_a_new_ttl_and_tells_nobody() {
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        let freshness = Freshness::new()
+            .stale_if_error(HOUR)
+            .refresh_after(SECOND * 5);
+        builder.time_to_live(SECOND * 10).freshness(freshness)
+    });
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&shown);
+    let numbers = cache.read_through_async_revalidating(move |_, old| {
+        log.lock().unwrap().push(old);
+        async move {
+            Ok::<_, ()>(match old {
+                None => Loaded::new(7),
+                Some(_) => Loaded::not_modified(),
+            })
+        }
+    });
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(7)));
+    let events = cache.events(10);
+    // Once it is still alive, once its TTL is over.
+    for wait in [5, 12] {
+        time.advance(SECOND * wait);
+        assert_eq!(block_on(numbers.get(&1)), Ok(Some(7)));
+        assert_eq!(cache.ttl(&1), Some(haybox::Ttl::Left(SECOND * 10)));
+    }
+    assert_eq!(*shown.lock().unwrap(), [None, Some(7), Some(7)]);
+    assert!(events.try_recv().is_err());
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_loader_may_say_how_long_a_value_lives_and_what_it_weighs() {
+    let (cache, time) =
+        timed(|builder: CacheBuilder<u32, u32>| builder.max_weight(100).negative_ttl(SECOND));
+    let numbers = cache.read_through(|key: &u32| {
+        Ok::<_, ()>(match *key {
+            0 => Loaded::absent().ttl(SECOND * 3),
+            1 => Loaded::new(1).ttl(Duration::ZERO),
+            2 => Loaded::new(2).ttl(SECOND * 2).weight(60),
+            key => Loaded::new(key).weight(101),
+        })
+    });
+    assert_eq!(numbers.get(&1), Ok(Some(1)));
+    assert_eq!(numbers.get(&2), Ok(Some(2)));
+    assert_eq!(numbers.get(&3), Ok(Some(3)), "too heavy to be stored");
+    assert_eq!((cache.len(), cache.weight()), (1, 60));
+    assert_eq!(cache.ttl(&2), Some(haybox::Ttl::Left(SECOND * 2)));
+    assert_eq!(numbers.get(&0), Ok(None));
+    time.advance(SECOND * 2);
+    assert_eq!(
+        cache.get_or_find_with(&0, || Some(5)),
+        None,
+        "as long as it said"
+    );
+    time.advance(SECOND);
+    assert_eq!(cache.get_or_find_with(&0, || Some(5)), Some(5));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_row_that_is_gone_is_removed_when_it_is_refreshed() {
+    let (cache, time, _) = with(Freshness::new().refresh_after(SECOND));
+    cache.insert(1, 1);
+    time.advance(SECOND);
+    assert_eq!(cache.get_or_find_with(&1, || None), None);
+    assert_eq!((cache.get(&1), cache.len()), (None, 0));
+    assert_settled(&cache);
+}

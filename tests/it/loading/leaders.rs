@@ -1,0 +1,62 @@
+//! What a blocking caller may rely on, beside what the pitfalls have.
+
+use super::assert_settled;
+use crate::common::{PATIENCE, SECOND, timed};
+use std::sync::mpsc;
+use std::thread;
+
+#[test]
+fn the_time_out_of_a_thread_is_on_the_clock_of_the_cache() {
+    let (cache, time) = timed(|builder| builder.max_entries(10).lock_timeout(SECOND));
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (entered, has_entered) = mpsc::channel();
+    thread::scope(|scope| {
+        let cache = &cache;
+        let leader = scope.spawn(move || {
+            cache.get_or_insert_with(&1, || {
+                entered.send(()).unwrap();
+                may_go_on.recv_timeout(PATIENCE).unwrap();
+                "late"
+            })
+        });
+        has_entered.recv_timeout(PATIENCE).unwrap();
+        let waiter = scope.spawn(|| cache.get_or_insert_with(&1, || "own"));
+        while time.timers() == 0 {
+            thread::yield_now();
+        }
+        time.advance(SECOND);
+        assert_eq!(waiter.join().unwrap(), "own");
+        go_on.send(()).unwrap();
+        assert_eq!(leader.join().unwrap(), "late");
+    });
+    assert_eq!(cache.get(&1), Some("own"));
+    assert_eq!(time.timers(), 0);
+    assert_settled(&cache);
+}
+
+#[test]
+fn the_callers_own_keys_need_not_outlive_their_calls() {
+    let cache: haybox::Cache<String, u32> = haybox::Cache::new(10);
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let cache = &cache;
+        let leader = scope.spawn(move || {
+            let key = String::from("key");
+            cache.get_or_insert_with(key.as_str(), || {
+                drop(cache.remove("key"));
+                may_go_on.recv_timeout(PATIENCE).unwrap();
+                1
+            })
+        });
+        let waiter = scope.spawn(|| {
+            let key = String::from("key");
+            let loaded = cache.get_or_insert_with(key.as_str(), || 2);
+            drop(key);
+            go_on.send(()).unwrap();
+            loaded
+        });
+        assert!((1..=2).contains(&waiter.join().unwrap()));
+        assert!((1..=2).contains(&leader.join().unwrap()));
+    });
+    assert_settled(&cache);
+}

@@ -1,0 +1,248 @@
+//! Several keys with one call of the loader.
+
+use super::{Gate, assert_settled, block_on, poll_once};
+use crate::common::{HOUR, SECOND, panic_of, timed};
+use haybox::{Cache, LoadError};
+use std::future::pending;
+use std::pin::pin;
+use std::task::Poll;
+use std::thread;
+
+type Numbers = Cache<u32, u32>;
+
+fn doubled(keys: &[u32]) -> Vec<(u32, u32)> {
+    keys.iter().map(|key| (*key, key * 2)).collect()
+}
+
+#[test]
+fn the_loader_is_called_once_with_the_keys_that_are_missing() {
+    let cache = Numbers::new(10);
+    cache.insert(2, 0);
+    let mut calls = Vec::new();
+    let found = cache.get_many_or_insert_with(&[1, 2, 3], |missing| {
+        let brought = doubled(&missing);
+        calls.push(missing);
+        brought
+    });
+    assert_eq!(found, [Some(2), Some(0), Some(6)]);
+    assert_eq!(calls, [[1, 3]]);
+    let found = block_on(cache.get_many_or_load(&[3, 4], async |missing: Vec<u32>| {
+        assert_eq!(missing, [4]);
+        doubled(&missing)
+    }));
+    assert_eq!(found, [Some(6), Some(8)]);
+    let none = cache.get_many_or_insert_with(&[1, 3], |_| -> [(u32, u32); 0] {
+        unreachable!("they are there")
+    });
+    assert_eq!(none, [Some(2), Some(6)]);
+    assert_eq!((cache.stats().loads, cache.len()), (2, 4));
+    assert_settled(&cache);
+}
+
+#[test]
+fn keys_that_come_twice_in_any_order_or_not_at_all() {
+    let cache = Numbers::new(10);
+    let found = cache.get_many_or_insert_with(&[1, 2, 1, 3, 2], |missing| {
+        assert_eq!(missing, [1, 2, 3]);
+        // Backwards, with one that nobody asked for, and without 3.
+        [(9, 9), (2, 20), (1, 10)]
+    });
+    assert_eq!(found, [Some(10), Some(20), Some(10), None, Some(20)]);
+    assert_eq!((cache.len(), cache.get(&9), cache.get(&3)), (2, None, None));
+    let nothing: [&u32; 0] = [];
+    assert_eq!(cache.get_many_or_insert_with(nothing, |_| [(1, 1)]), []);
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_the_loader_does_not_bring_is_remembered_as_absent() {
+    let (cache, _) = timed(|builder| builder.max_entries(10).negative_ttl(HOUR));
+    assert_eq!(
+        cache.get_many_or_insert_with(&[1, 2], |_| [(1, 1)]),
+        [Some(1), None]
+    );
+    assert_eq!(cache.get_or_find_with(&2, || Some(2)), None);
+    let again = cache.get_many_or_insert_with(&[1, 2], |_| -> [(u32, u32); 0] {
+        unreachable!("it is known")
+    });
+    assert_eq!(again, [Some(1), None]);
+    assert_settled(&cache);
+}
+
+#[test]
+fn keys_that_others_are_loading_are_waited_for() {
+    let cache = Numbers::new(10);
+    let gate = Gate::default();
+    let mut single = pin!(cache.get_or_load(&2, || async {
+        gate.pass().await;
+        200
+    }));
+    assert!(poll_once(single.as_mut()).is_pending());
+    let mut many = pin!(cache.get_many_or_load(&[1, 2], async |missing: Vec<u32>| {
+        assert_eq!(missing, [1]);
+        doubled(&missing)
+    }));
+    assert!(poll_once(many.as_mut()).is_pending());
+    assert_eq!(
+        cache.get(&1),
+        Some(2),
+        "its own keys are there before it waits"
+    );
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            cache.get_many_or_insert_with(&[2, 1], |_| -> [(u32, u32); 0] { unreachable!() })
+        });
+        super::until_waiting(&cache, 2);
+        gate.open();
+        assert!(poll_once(single.as_mut()).is_ready());
+        assert_eq!(thread.join().unwrap(), [Some(200), Some(2)]);
+    });
+    assert_eq!(
+        poll_once(many.as_mut()),
+        Poll::Ready(vec![Some(2), Some(200)])
+    );
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_another_leader_leaves_undone_is_loaded_with_a_second_call() {
+    let cache = Numbers::new(10);
+    let mut single = Box::pin(cache.get_or_load(&2, pending));
+    assert!(poll_once(single.as_mut()).is_pending());
+    let mut calls = Vec::new();
+    let mut many = Box::pin(cache.get_many_or_load(&[1, 2], |missing: Vec<u32>| {
+        calls.push(missing.clone());
+        async move { doubled(&missing) }
+    }));
+    assert!(poll_once(many.as_mut()).is_pending());
+    drop(single);
+    assert_eq!(
+        poll_once(many.as_mut()),
+        Poll::Ready(vec![Some(2), Some(4)])
+    );
+    drop(many);
+    assert_eq!(calls, [[1], [2]]);
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_takes_others_too_long_is_loaded_by_the_caller() {
+    let (cache, time) = timed(|builder| builder.max_entries(10).lock_timeout(SECOND));
+    let mut single = pin!(cache.get_or_load(&2, pending));
+    assert!(poll_once(single.as_mut()).is_pending());
+    let load = async |missing: Vec<u32>| doubled(&missing);
+    let mut many = pin!(cache.get_many_or_load(&[1, 2], load));
+    assert!(poll_once(many.as_mut()).is_pending());
+    time.advance(SECOND);
+    assert_eq!(poll_once(many), Poll::Ready(vec![Some(2), Some(4)]));
+    // This thread polls the other leader, so it must not be blocked.
+    let mut third = pin!(cache.get_or_load(&3, pending));
+    assert!(poll_once(third.as_mut()).is_pending());
+    let alone = cache.get_many_or_insert_with(&[2, 3], |missing| doubled(&missing));
+    assert_eq!(alone, [Some(4), Some(6)]);
+    assert_eq!(cache.get(&3), None);
+}
+
+#[test]
+fn an_error_goes_to_all_who_wait_for_one_of_the_keys() {
+    let cache = Numbers::new(10);
+    let gate = Gate::default();
+    let fails = async |_| {
+        gate.pass().await;
+        Err::<Vec<(u32, u32)>, _>("down")
+    };
+    let mut many = pin!(cache.try_get_many_or_load(&[1, 2], fails));
+    assert!(poll_once(many.as_mut()).is_pending());
+    let mut single = pin!(cache.try_get_or_load(&2, async || Ok::<u32, &str>(1)));
+    assert!(poll_once(single.as_mut()).is_pending());
+    gate.open();
+    let is_down =
+        |error: &LoadError<&str>| matches!(error, LoadError::Failed(error) if **error == "down");
+    assert!(matches!(poll_once(many), Poll::Ready(Err(error)) if is_down(&error)));
+    assert!(matches!(poll_once(single), Poll::Ready(Err(error)) if is_down(&error)));
+    assert_eq!(cache.len(), 0);
+    assert_settled(&cache);
+}
+
+#[test]
+fn values_that_were_overtaken_are_given_out_and_not_stored() {
+    let cache = Numbers::new(10);
+    let found = cache.get_many_or_insert_with(&[1, 2, 3], |missing| {
+        cache.insert(1, 100);
+        cache.remove(&2);
+        doubled(&missing)
+    });
+    assert_eq!(found, [Some(2), Some(4), Some(6)]);
+    assert_eq!(cache.get_many(&[1, 2, 3]), [Some(100), None, Some(6)]);
+    assert_eq!(cache.stats().discarded_loads, 2);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_loader_of_many_that_panics_leaves_nothing_behind() {
+    let cache = Numbers::new(10);
+    let fails = |_| -> [(u32, u32); 0] { panic!("no source") };
+    assert_eq!(
+        panic_of(|| cache.get_many_or_insert_with(&[1, 2], fails)),
+        "no source"
+    );
+    let brings = |missing: Vec<u32>| missing.into_iter().map(|key| (key, 10 / (key - 1)));
+    assert!(panic_of(|| cache.get_many_or_insert_with(&[1, 2], brings)).contains("divide"));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_loader_of_many_that_asks_for_one_of_them_is_told_so() {
+    let cache = Numbers::new(10);
+    let asks = |missing: Vec<u32>| {
+        let inner = cache.try_get_or_insert_with(&missing[1], || Ok::<u32, ()>(1));
+        assert!(matches!(inner, Err(LoadError::Reentrant)));
+        doubled(&missing)
+    };
+    assert_eq!(
+        cache.get_many_or_insert_with(&[1, 2], asks),
+        [Some(2), Some(4)]
+    );
+    assert_settled(&cache);
+}
+
+#[test]
+fn thousands_of_keys_come_with_one_call() {
+    let cache: Cache<u32, u32> = Cache::unbounded();
+    let keys: Vec<u32> = (0..20_000).collect();
+    let found = cache.get_many_or_insert_with(&keys, |missing| doubled(&missing));
+    assert!(
+        found
+            .iter()
+            .zip(&keys)
+            .all(|(found, key)| *found == Some(key * 2))
+    );
+    assert_eq!((cache.stats().loads, cache.len()), (1, 20_000));
+    assert_settled(&cache);
+}
+
+#[test]
+fn calls_for_the_same_keys_in_any_order_do_not_wait_for_each_other_for_ever() {
+    let cache: Cache<u32, u32> = Cache::unbounded();
+    thread::scope(|scope| {
+        for number in 0..8u32 {
+            let cache = &cache;
+            scope.spawn(move || {
+                let mut keys: Vec<u32> = (0..500).collect();
+                keys.rotate_left(number as usize * 60);
+                if number % 2 == 0 {
+                    keys.reverse();
+                }
+                let found = cache.get_many_or_insert_with(&keys, |missing| doubled(&missing));
+                assert!(
+                    found
+                        .iter()
+                        .zip(&keys)
+                        .all(|(found, key)| *found == Some(key * 2))
+                );
+            });
+        }
+    });
+    assert_eq!(cache.stats().inserts, 500, "one load for each key");
+    assert_settled(&cache);
+}

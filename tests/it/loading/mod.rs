@@ -1,0 +1,137 @@
+//! Loading through the cache: what is promised to threads and tasks that ask for one key at once.
+
+mod absences;
+mod fences;
+mod freshness;
+mod leaders;
+mod many_callers;
+mod many_keys;
+mod read_through;
+mod tasks;
+
+use crate::common::PATIENCE;
+use haybox::Cache;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+
+/// A waker that counts how often it is woken, and that a thread can wait for.
+#[derive(Default)]
+pub(crate) struct Wakes {
+    count: AtomicUsize,
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wakes {
+    pub(crate) fn new() -> (Arc<Self>, Waker) {
+        let wakes = Arc::new(Self::default());
+        (Arc::clone(&wakes), Waker::from(wakes))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(SeqCst)
+    }
+
+    /// Waits until it is woken after the last wait.
+    pub(crate) fn wait(&self) {
+        let woken = self.woken.lock().unwrap();
+        let wait = self
+            .changed
+            .wait_timeout_while(woken, PATIENCE, |woken| !*woken);
+        let (mut woken, result) = wait.unwrap();
+        assert!(!result.timed_out(), "nothing woke the task");
+        *woken = false;
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.count.fetch_add(1, SeqCst);
+        *self.woken.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Runs a future on this thread. No executor, to show that none is needed.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let (wakes, waker) = Wakes::new();
+    let mut future = pin!(future);
+    loop {
+        match poll(future.as_mut(), &waker) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => wakes.wait(),
+        }
+    }
+}
+
+/// Polls a future once.
+pub(crate) fn poll<F: Future + ?Sized>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(waker))
+}
+
+/// Polls a future once, as a task that nobody wakes.
+pub(crate) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+    poll(future, Waker::noop())
+}
+
+/// A future that is ready when it is polled for the second time.
+pub(crate) async fn a_turn() {
+    let mut is_second = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut is_second, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A future that is pending until the test says otherwise.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<Mutex<(bool, Vec<Waker>)>>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        let wakers = {
+            let mut gate = self.0.lock().unwrap();
+            gate.0 = true;
+            std::mem::take(&mut gate.1)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) async fn pass(&self) {
+        poll_fn(|context| {
+            let mut gate = self.0.lock().unwrap();
+            if gate.0 {
+                return Poll::Ready(());
+            }
+            gate.1.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Waits until so many callers wait for a load.
+pub(crate) fn until_waiting<K, V>(cache: &Cache<K, V>, waiters: u64) {
+    while cache.stats().waits < waiters {
+        thread::yield_now();
+    }
+}
+
+/// No load is left, and everything holds together.
+#[track_caller]
+pub(crate) fn assert_settled<K, V, S>(cache: &Cache<K, V, S>)
+where
+    K: std::hash::Hash + Eq,
+    S: std::hash::BuildHasher,
+{
+    assert_eq!(cache.loads_under_way(), 0, "no load is left");
+    cache.validate();
+}

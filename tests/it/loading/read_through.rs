@@ -1,0 +1,216 @@
+//! A loader bound to a cache.
+
+use super::{assert_settled, block_on};
+use crate::common::{SECOND, panic_of};
+use haybox::{Cache, Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync};
+use rusqlite::{Connection, OptionalExtension};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+/// What a program would write: a table, and its rows behind a cache.
+struct Users {
+    database: Arc<Mutex<Connection>>,
+    names: ReadThrough<String, String, rusqlite::Error>,
+}
+
+impl Users {
+    fn open() -> Self {
+        let database = Connection::open_in_memory().unwrap();
+        let create = "CREATE TABLE users (login TEXT PRIMARY KEY, name TEXT)";
+        database.execute(create, []).unwrap();
+        let database = Arc::new(Mutex::new(database));
+        let reader = Arc::clone(&database);
+        let names = Cache::new(100).read_through(move |login: &String| {
+            let query = "SELECT name FROM users WHERE login = ?1";
+            let database = reader.lock().unwrap();
+            let row = database.query_row(query, [login], |row| row.get::<_, String>(0));
+            row.optional()
+        });
+        Self { database, names }
+    }
+
+    fn rename(&self, login: &str, name: &str) {
+        let write = "INSERT OR REPLACE INTO users VALUES (?1, ?2)";
+        let commit = || self.database.lock().unwrap().execute(write, [login, name]);
+        self.names
+            .cache()
+            .invalidate_around([login], commit)
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_repository_reads_and_writes_through_it() {
+    let users = Users::open();
+    assert_eq!(users.names.get("ada").unwrap(), None);
+    users.rename("ada", "Ada");
+    assert_eq!(users.names.get("ada").unwrap().as_deref(), Some("Ada"));
+    users.rename("ada", "Ada L.");
+    assert_eq!(users.names.get("ada").unwrap().as_deref(), Some("Ada L."));
+    assert_settled(users.names.cache());
+}
+
+#[test] // spiceai#12673, greptimedb#7825, drizzle#5951
+fn readers_beside_a_writer_never_get_what_was_committed_over() {
+    let users = Users::open();
+    users.rename("ada", "0");
+    let committed = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while committed.load(SeqCst) < 1_000 {
+                    let before = committed.load(SeqCst);
+                    let name = users.names.get("ada").unwrap().unwrap();
+                    let read: u32 = name.parse().unwrap();
+                    assert!(read >= before, "{read} was committed over by {before}");
+                }
+            });
+        }
+        for number in 1..=1_000u32 {
+            users.rename("ada", &number.to_string());
+            committed.store(number, SeqCst);
+        }
+    });
+    assert_settled(users.names.cache());
+}
+
+#[test]
+fn both_kinds_share_the_loads_of_their_cache() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let blocking = cache.read_through(|key: &u32| Ok::<u32, ()>(key * 2));
+    let polled: ReadThroughAsync<u32, u32, ()> =
+        cache.read_through_async(|_| async { Err::<u32, ()>(()) });
+    assert_eq!(blocking.get(&4), Ok(Some(8)));
+    assert_eq!(block_on(polled.get(&4)), Ok(Some(8)));
+    polled.invalidate(&4);
+    assert_eq!(cache.get(&4), None);
+    assert_settled(&cache);
+}
+
+#[test]
+fn the_handles_may_go_to_other_threads_and_be_named_in_a_struct() {
+    fn is_handle<T: Clone + Send + Sync + std::fmt::Debug + 'static>(_: &T) {}
+    let cache: Cache<u32, u32> = Cache::new(10);
+    is_handle(&cache.read_through(|key| Ok::<u32, ()>(*key)));
+    let polled = cache.read_through_async(|key| async move { Ok::<_, ()>(Some(key)) });
+    is_handle(&polled);
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    assert_eq!(block_on(is_send(polled.get(&3))), Ok(Some(3)));
+    assert_eq!(block_on(is_send(polled.refresh(&3))), Ok(Some(3)));
+}
+
+#[test]
+fn a_loader_that_reads_through_itself_for_its_own_key_is_told_so() {
+    let slot: Arc<Mutex<Option<ReadThrough<u32, u32, &'static str>>>> = Arc::default();
+    let own = Arc::clone(&slot);
+    let numbers = Cache::new(10).read_through(move |key| {
+        let numbers = own.lock().unwrap().clone().unwrap();
+        match numbers.get(key) {
+            Err(LoadError::Reentrant) => Err::<u32, _>("circle"),
+            other => panic!("{other:?}"),
+        }
+    });
+    *slot.lock().unwrap() = Some(numbers.clone());
+    assert!(matches!(numbers.get(&1), Err(LoadError::Failed(error)) if *error == "circle"));
+    assert_settled(numbers.cache());
+    slot.lock().unwrap().take();
+}
+
+#[test]
+fn not_modified_without_an_old_value_is_a_panic_with_a_sentence() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let numbers = cache.read_through(|_| Ok::<Loaded<u32>, ()>(Loaded::not_modified()));
+    assert!(panic_of(|| numbers.get(&1)).contains("not modified"));
+    assert_settled(&cache);
+}
+
+#[test]
+fn loads_that_the_pool_has_no_room_for_are_refused_and_counted() {
+    let time = haybox::MockClock::new();
+    let cache: Cache<u32, u32> = Cache::builder()
+        .clock(time.clock())
+        .freshness(Freshness::new().refresh_after(SECOND))
+        .build()
+        .unwrap();
+    cache.insert_many((0..2_000).map(|key| (key, 0)));
+    time.advance(SECOND);
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let numbers = cache.read_through(move |_| {
+        // All wait until the sender is dropped.
+        let _ = may_go_on.lock().unwrap().recv();
+        Ok::<u32, ()>(1)
+    });
+    for key in 0..2_000 {
+        assert_eq!(numbers.get(&key), Ok(Some(0)));
+    }
+    let refused = cache.stats().refused_refreshes;
+    assert!((1_000..2_000).contains(&refused), "{refused} were refused");
+    drop(go_on);
+    while cache.loads_under_way() > 0 {
+        thread::yield_now();
+    }
+    let fresh = cache.iter().filter(|(_, value)| *value == 1).count();
+    assert_eq!(fresh as u64, 2_000 - refused);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_load_behind_that_panics_is_handed_on() {
+    let time = haybox::MockClock::new();
+    let cache: Cache<u32, u32> = Cache::builder()
+        .clock(time.clock())
+        .freshness(Freshness::new().refresh_after(SECOND))
+        .build()
+        .unwrap();
+    cache.insert(1, 0);
+    time.advance(SECOND);
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let numbers = cache.read_through(move |_| {
+        if counted.fetch_add(1, SeqCst) == 0 {
+            std::panic::resume_unwind(Box::new("no source"));
+        }
+        Ok::<u32, ()>(1)
+    });
+    assert_eq!(numbers.get(&1), Ok(Some(0)));
+    while calls.load(SeqCst) < 1 || cache.loads_under_way() > 0 {
+        thread::yield_now();
+    }
+    assert_eq!(numbers.get(&1), Ok(Some(0)));
+    while cache.get(&1) == Some(0) {
+        thread::yield_now();
+    }
+    while cache.loads_under_way() > 0 {
+        thread::yield_now();
+    }
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_freshness_for_some_calls_goes_before_that_of_the_cache() {
+    let time = haybox::MockClock::new();
+    let cache: Cache<u32, u32> = Cache::builder()
+        .clock(time.clock())
+        .time_to_live(SECOND)
+        .build()
+        .unwrap();
+    let rows: Arc<Mutex<HashMap<u32, u32>>> = Arc::new(Mutex::new(HashMap::from([(1, 10)])));
+    let source = Arc::clone(&rows);
+    let plain =
+        cache.read_through(move |key| source.lock().unwrap().get(key).copied().ok_or("down"));
+    let lenient = Freshness::new().stale_if_error(SECOND * 5);
+    let kept = plain.with_freshness(lenient).unwrap();
+    assert_eq!(kept.get(&1), Ok(Some(10)));
+    rows.lock().unwrap().clear();
+    time.advance(SECOND);
+    assert!(plain.get(&1).is_err());
+    assert_eq!(kept.get(&1), Ok(Some(10)));
+    time.advance(SECOND * 5);
+    assert!(kept.get(&1).is_err());
+    assert_settled(&cache);
+}

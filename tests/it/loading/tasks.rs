@@ -1,0 +1,405 @@
+//! What holds for callers that are polled.
+
+use super::{Gate, Wakes, assert_settled, block_on, poll, poll_once};
+use crate::common::{SECOND, panic_of, timed};
+use haybox::{Cache, LoadError};
+use std::future::pending;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::task::Poll;
+use std::{mem, thread};
+
+#[test]
+fn a_hit_is_ready_at_the_first_poll_and_runs_no_loader() {
+    let cache = Cache::new(10);
+    cache.insert(1, 'a');
+    let call = pin!(cache.get_or_load(&1, || async { unreachable!("it is there") }));
+    assert_eq!(poll_once(call), Poll::Ready('a'));
+    let call = pin!(cache.try_get_or_load(&1, pending::<Result<char, ()>>));
+    assert!(matches!(poll_once(call), Poll::Ready(Ok('a'))));
+    assert_eq!((cache.stats().hits, cache.stats().misses), (2, 0));
+}
+
+#[test]
+fn a_call_that_is_never_polled_does_nothing() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    drop(cache.get_or_load(&1, || async { 1 }));
+    assert_eq!((cache.len(), cache.stats().misses), (0, 0));
+    assert_settled(&cache);
+}
+
+#[test]
+fn the_calls_may_go_to_other_threads() {
+    fn is_send(future: impl Send) {
+        drop(future);
+    }
+    let cache: Cache<String, Arc<str>> = Cache::new(10);
+    is_send(cache.get_or_load("a", || async { Arc::from("a") }));
+    is_send(cache.try_get_or_load("a", || async { Ok::<_, ()>(Arc::from("a")) }));
+}
+
+#[test]
+fn one_load_serves_threads_and_tasks() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let gate = Gate::default();
+    let mut leader = pin!(cache.get_or_load(&1, || async {
+        gate.pass().await;
+        5
+    }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let mut task = pin!(cache.get_or_load(&1, || async { unreachable!("it is loaded") }));
+    let (wakes, waker) = Wakes::new();
+    assert!(poll(task.as_mut(), &waker).is_pending());
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| cache.get_or_insert_with(&1, || unreachable!("it is loaded")));
+        super::until_waiting(&cache, 2);
+        gate.open();
+        assert_eq!(poll_once(leader.as_mut()), Poll::Ready(5));
+        assert_eq!(thread.join().unwrap(), 5);
+    });
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(poll(task.as_mut(), &waker), Poll::Ready(5));
+    assert_eq!((cache.stats().loads, cache.stats().waits), (1, 2));
+    assert_settled(&cache);
+}
+
+#[test] // quick-cache#104
+fn a_waker_that_changes_between_polls_is_the_one_that_is_woken() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let gate = Gate::default();
+    let mut leader = pin!(cache.get_or_load(&1, || async {
+        gate.pass().await;
+        5
+    }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let mut task = pin!(cache.get_or_load(&1, || async { unreachable!("it is loaded") }));
+    let (first, first_waker) = Wakes::new();
+    let (second, second_waker) = Wakes::new();
+    assert!(poll(task.as_mut(), &first_waker).is_pending());
+    assert!(poll(task.as_mut(), &second_waker).is_pending());
+    gate.open();
+    assert!(poll_once(leader.as_mut()).is_ready());
+    assert_eq!((first.count(), second.count()), (0, 1));
+    assert_eq!(poll(task.as_mut(), &first_waker), Poll::Ready(5));
+}
+
+#[test] // quick-cache#120
+fn a_waiter_that_is_dropped_leaves_nothing_behind() {
+    let (cache, time) = timed(|builder| builder.max_entries(10));
+    let gate = Gate::default();
+    let mut leader = pin!(cache.get_or_load(&1, || async {
+        gate.pass().await;
+        5
+    }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let (wakes, waker) = Wakes::new();
+    for _ in 0..100 {
+        let mut task = pin!(cache.get_or_load(&1, || async { 0 }));
+        assert!(poll(task.as_mut(), &waker).is_pending());
+    }
+    assert_eq!(time.timers(), 0);
+    drop(waker);
+    assert_eq!(Arc::strong_count(&wakes), 1, "no waker is left");
+    gate.open();
+    assert!(poll_once(leader.as_mut()).is_ready());
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_waiter_that_waits_too_long_loads_for_itself() {
+    let (cache, time) = timed(|builder| builder.max_entries(10).lock_timeout(SECOND));
+    let leave = Gate::default();
+    let mut leader = pin!(cache.get_or_load(&1, || async {
+        leave.pass().await;
+        "late"
+    }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let calls = AtomicU32::new(0);
+    let load = || {
+        calls.fetch_add(1, SeqCst);
+        pending::<&'static str>()
+    };
+    let mut first = pin!(cache.get_or_load(&1, load));
+    let mut second = pin!(cache.get_or_load(&1, || async { "own" }));
+    let ((first_wakes, first_waker), (second_wakes, second_waker)) = (Wakes::new(), Wakes::new());
+    assert!(poll(first.as_mut(), &first_waker).is_pending());
+    assert!(poll(second.as_mut(), &second_waker).is_pending());
+    assert_eq!(time.timers(), 2);
+    time.advance(SECOND);
+    assert_eq!((first_wakes.count(), second_wakes.count()), (1, 1));
+    // The first leads now. The second does not wait a second time.
+    assert!(poll(first.as_mut(), &first_waker).is_pending());
+    assert_eq!(calls.load(SeqCst), 1);
+    assert_eq!(poll(second.as_mut(), &second_waker), Poll::Ready("own"));
+    leave.open();
+    assert_eq!(poll_once(leader.as_mut()), Poll::Ready("late"));
+    assert_eq!(cache.get(&1), None, "neither is stored");
+    // Who comes later joins the one that leads.
+    let mut third = pin!(cache.get_or_load(&1, || async { "third" }));
+    assert!(poll_once(third.as_mut()).is_pending());
+    assert_eq!(cache.loads_under_way(), 1);
+}
+
+/// Boxed, so that a test can drop it while it is under way.
+type Call<'c> = Pin<Box<dyn Future<Output = u32> + 'c>>;
+
+#[test] // moka#59
+fn when_a_leader_is_dropped_the_first_of_those_who_wait_to_come_leads() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let mut leader: Call<'_> = Box::pin(cache.get_or_load(&1, pending));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let wait =
+        |value| -> Call<'_> { Box::pin(cache.get_or_load(&1, move || async move { value })) };
+    let (mut never_polled, mut second, mut third) = (wait(2), wait(3), wait(4));
+    let (wakes, waker) = Wakes::new();
+    for task in [&mut never_polled, &mut second, &mut third] {
+        assert!(poll(task.as_mut(), &waker).is_pending());
+    }
+    drop(leader);
+    assert_eq!(wakes.count(), 3, "all are asked");
+    assert_eq!(poll(second.as_mut(), &waker), Poll::Ready(3));
+    assert_eq!(poll(third.as_mut(), &waker), Poll::Ready(3));
+    assert_eq!(poll(never_polled.as_mut(), &waker), Poll::Ready(3));
+    assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 1));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_leader_that_panics_hands_over() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let gate = Gate::default();
+    let mut leader: Call<'_> = Box::pin(cache.get_or_load(&1, || async {
+        gate.pass().await;
+        panic!("the loader fails")
+    }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let mut task = pin!(cache.get_or_load(&1, || async { 2 }));
+    let (wakes, waker) = Wakes::new();
+    assert!(poll(task.as_mut(), &waker).is_pending());
+    gate.open();
+    assert_eq!(panic_of(|| poll_once(leader.as_mut())), "the loader fails");
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(poll(task.as_mut(), &waker), Poll::Ready(2));
+    let calls_the_loader = || -> std::future::Ready<u32> { panic!("before it is a future") };
+    assert_eq!(
+        panic_of(|| block_on(cache.get_or_load(&3, calls_the_loader))),
+        "before it is a future"
+    );
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_leader_that_is_forgotten_is_waited_for_no_longer_than_the_time_out() {
+    let (cache, time) = timed(|builder| builder.max_entries(10).lock_timeout(SECOND));
+    let mut leader: Call<'_> = Box::pin(cache.get_or_load(&1, pending));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    mem::forget(leader);
+    let mut task = pin!(cache.get_or_load(&1, || async { 2 }));
+    assert!(poll_once(task.as_mut()).is_pending());
+    time.advance(SECOND);
+    assert_eq!(poll_once(task), Poll::Ready(2));
+    assert_eq!(cache.get(&1), Some(2));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_leader_that_is_dropped_inside_a_closure_of_the_cache_is_cleared_up_by_the_next() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    cache.insert(2, 2);
+    let mut leader: Call<'_> = Box::pin(cache.get_or_load(&1, pending));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    cache.read(&2, |_| drop(leader));
+    assert_eq!(cache.get_or_insert_with(&1, || 7), 7);
+    assert_eq!(cache.get(&1), Some(7));
+    assert_settled(&cache);
+}
+
+#[test] // moka#59
+fn an_error_goes_to_all_tasks_that_wait() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let gate = Gate::default();
+    let mut leader = pin!(cache.try_get_or_load(&1, || async {
+        gate.pass().await;
+        Err::<u32, _>("no such host".to_owned())
+    }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let wait = || cache.try_get_or_load(&1, || async { Ok::<u32, String>(1) });
+    let mut tasks: Vec<_> = (0..1_000).map(|_| Box::pin(wait())).collect();
+    for task in &mut tasks {
+        assert!(poll_once(task.as_mut()).is_pending());
+    }
+    gate.open();
+    let Poll::Ready(Err(LoadError::Failed(first))) = poll_once(leader.as_mut()) else {
+        panic!("the loader fails");
+    };
+    for task in &mut tasks {
+        match poll_once(task.as_mut()) {
+            Poll::Ready(Err(LoadError::Failed(error))) => assert!(Arc::ptr_eq(&error, &first)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(cache.get_or_insert_with(&1, || 9), 9, "and is not stored");
+    assert_settled(&cache);
+}
+
+#[test]
+fn waiters_with_another_type_of_error_share_one_load_of_their_own() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let gate = Gate::default();
+    let mut leader = pin!(cache.try_get_or_load(&1, || async {
+        gate.pass().await;
+        Err::<u32, _>("no such host".to_owned())
+    }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let loads = AtomicU32::new(0);
+    let wait = || {
+        cache.try_get_or_load(&1, || async {
+            loads.fetch_add(1, SeqCst);
+            super::a_turn().await;
+            Err::<u32, u8>(7)
+        })
+    };
+    let mut tasks: Vec<_> = (0..3).map(|_| Box::pin(wait())).collect();
+    for task in &mut tasks {
+        assert!(poll_once(task.as_mut()).is_pending());
+    }
+    gate.open();
+    assert!(poll_once(leader.as_mut()).is_ready());
+    for task in &mut tasks {
+        assert!(poll_once(task.as_mut()).is_pending(), "one loads, two wait");
+    }
+    for task in &mut tasks {
+        match poll_once(task.as_mut()) {
+            Poll::Ready(Err(LoadError::Failed(error))) => assert_eq!(*error, 7),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(loads.load(SeqCst), 1);
+    assert_settled(&cache);
+}
+
+// ---- waits that would not end ----
+
+#[test]
+fn a_loader_that_asks_for_its_own_key_is_told_so() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let own = || cache.try_get_or_load(&1, || async { Ok::<u32, ()>(1) });
+    let asked = block_on(cache.try_get_or_load(&1, own));
+    assert!(
+        matches!(asked, Err(LoadError::Failed(inner)) if matches!(*inner, LoadError::Reentrant))
+    );
+    let blocks = async || cache.try_get_or_insert_with(&1, || Ok::<u32, ()>(1));
+    let asked = block_on(cache.try_get_or_load(&1, blocks));
+    assert!(
+        matches!(asked, Err(LoadError::Failed(inner)) if matches!(*inner, LoadError::Reentrant))
+    );
+    let polls = || block_on(own());
+    let asked = cache.try_get_or_insert_with(&1, polls);
+    assert!(
+        matches!(asked, Err(LoadError::Failed(inner)) if matches!(*inner, LoadError::Reentrant))
+    );
+    let words = panic_of(|| {
+        block_on(cache.get_or_load(&1, || Box::pin(cache.get_or_load(&1, || async { 1 }))))
+    });
+    assert_eq!(words, LoadError::<String>::Reentrant.to_string());
+    assert_settled(&cache);
+}
+
+#[test]
+fn two_tasks_whose_loads_need_each_other_are_found_out() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let gate = Gate::default();
+    let needs = |own: u32, other: u32| {
+        let (cache, gate) = (&cache, &gate);
+        async move {
+            let load = || async {
+                gate.pass().await;
+                let inner = cache.try_get_or_load(&other, || async { Ok::<u32, ()>(other) });
+                inner.await
+            };
+            cache.try_get_or_load(&own, load).await
+        }
+    };
+    let (mut first, mut second) = (pin!(needs(1, 2)), pin!(needs(2, 1)));
+    assert!(poll_once(first.as_mut()).is_pending());
+    assert!(poll_once(second.as_mut()).is_pending());
+    gate.open();
+    assert!(
+        poll_once(first.as_mut()).is_pending(),
+        "it waits for the other"
+    );
+    let Poll::Ready(Err(LoadError::Failed(error))) = poll_once(second.as_mut()) else {
+        panic!("the circle is found");
+    };
+    assert!(matches!(*error, LoadError::Reentrant));
+    // The error of the other means nothing to the first, which loads that key for itself.
+    assert!(matches!(poll_once(first), Poll::Ready(Ok(2))));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_thread_and_a_task_whose_loads_need_each_other_are_found_out() {
+    let (cache, other): (Cache<u32, u32>, Cache<u32, u32>) = (Cache::new(10), Cache::new(10));
+    let gate = Gate::default();
+    let mut task = pin!(cache.try_get_or_load(&1, || async {
+        gate.pass().await;
+        other
+            .try_get_or_load(&1, || async { Ok::<u32, ()>(1) })
+            .await
+    }));
+    assert!(poll_once(task.as_mut()).is_pending());
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            other.try_get_or_insert_with(&1, || {
+                cache.try_get_or_insert_with(&1, || Ok::<u32, LoadError<()>>(1))
+            })
+        });
+        super::until_waiting(&cache, 1);
+        gate.open();
+        let Poll::Ready(Err(LoadError::Failed(error))) = poll_once(task.as_mut()) else {
+            panic!("the circle is found");
+        };
+        assert!(matches!(*error, LoadError::Reentrant));
+        assert!(thread.join().unwrap().is_err());
+    });
+    assert_settled(&cache);
+    assert_settled(&other);
+}
+
+#[test]
+fn a_blocking_call_does_not_stop_the_thread_that_polls_the_leader() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let gate = Gate::default();
+    let mut leader = pin!(cache.get_or_load(&1, || async {
+        gate.pass().await;
+        1
+    }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    assert_eq!(cache.get_or_insert_with(&1, || 2), 2, "it loads for itself");
+    assert_eq!((cache.get(&1), cache.stats().waits), (None, 0));
+    let asks_again = || cache.try_get_or_insert_with(&1, || Ok::<u32, ()>(3));
+    let asked = cache.try_get_or_insert_with(&1, asks_again);
+    assert!(
+        matches!(asked, Err(LoadError::Failed(inner)) if matches!(*inner, LoadError::Reentrant))
+    );
+    gate.open();
+    assert_eq!(poll_once(leader), Poll::Ready(1));
+    assert_eq!(cache.get(&1), Some(1));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_leader_left_unpolled_in_a_select_is_ended_by_the_time_out() {
+    let (cache, time) = timed(|builder| builder.max_entries(10).lock_timeout(SECOND));
+    let mut selected = pin!(cache.get_or_load(&1, pending));
+    assert!(poll_once(selected.as_mut()).is_pending());
+    // The other branch of the `select!` asks for the key itself, and never goes back to the first.
+    let mut task = pin!(cache.get_or_load(&1, || async { 2 }));
+    let (wakes, waker) = Wakes::new();
+    assert!(poll(task.as_mut(), &waker).is_pending());
+    time.advance(SECOND);
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(poll(task, &waker), Poll::Ready(2));
+    assert_settled(&cache);
+}
