@@ -2,6 +2,7 @@
 
 mod bulk;
 mod fence;
+mod invalidate;
 mod iter;
 mod load;
 
@@ -31,29 +32,35 @@ use std::time::{Duration, SystemTime};
 ///
 /// # What writes do to an entry
 ///
-/// | call | TTL | as an access (eviction, idle time) | events |
-/// | --- | --- | --- | --- |
-/// | `insert`, `insert_many`, `extend` | anew, by the cache's policy | yes | inserted or updated |
-/// | `insert_with_ttl`, `insert_with` | as given, else anew | yes | inserted or updated |
-/// | `insert_with` + `keep_ttl` | stays | yes | inserted or updated |
-/// | `update` | stays | yes | updated |
-/// | `compute` → `Put` | anew, by the cache's policy | yes | inserted or updated |
-/// | `compute` → `PutWithTtl` | as given | yes | inserted or updated |
-/// | `compute` → `PutKeepTtl` | stays | yes | inserted or updated |
-/// | `compute` → `Keep` | stays | no | none |
-/// | `get_or_insert_with`, `get_or_load`, … that load | anew, by the cache's policy or as the loader says | yes | inserted, or updated by a refresh |
-/// | a loader that answers `not_modified` | anew | no | none |
-/// | `transaction`: `insert` | as the call of the same name | yes | inserted or updated |
-/// | `expire`, `expire_at`, `expire_with` | as given | no | removed, if it has passed |
-/// | `persist` | none from now on | no | none |
-/// | `get`, `read`, `get_many`, `touch` | stays, unless an `Expiry` moves it | yes | none |
-/// | `peek`, `contains_key`, `ttl`, iteration | stays | no | none |
-/// | `remove`, `invalidate`, `retain`, `clear`, … | gone | no | removed |
+/// | call | TTL | tags | as an access (eviction, idle time) | events |
+/// | --- | --- | --- | --- | --- |
+/// | `insert`, `insert_many`, `extend` | anew, by the cache's policy | none | yes | inserted or updated |
+/// | `insert_with_ttl` | as given | none | yes | inserted or updated |
+/// | `insert_with` | as given, else anew | as given, else none | yes | inserted or updated |
+/// | `insert_with` + `keep_ttl` | stays | as given, else none | yes | inserted or updated |
+/// | `update` | stays | stay | yes | updated |
+/// | `compute` → `Put` | anew, by the cache's policy | stay | yes | inserted or updated |
+/// | `compute` → `PutWithTtl` | as given | stay | yes | inserted or updated |
+/// | `compute` → `PutKeepTtl` | stays | stay | yes | inserted or updated |
+/// | `compute` → `Keep` | stays | stay | no | none |
+/// | `get_or_insert_with`, `get_or_load`, … that load | anew, by the cache's policy or as the loader says | as the loader says, else none | yes | inserted, or updated by a refresh |
+/// | a loader that answers `not_modified` | anew | stay | no | none |
+/// | `transaction`: `insert` | as the call of the same name | stay | yes | inserted or updated |
+/// | `expire`, `expire_at`, `expire_with` | as given | stay | no | removed, if it has passed |
+/// | `persist` | none from now on | stay | no | none |
+/// | `get`, `read`, `get_many`, `touch` | stays, unless an `Expiry` moves it | stay | yes | none |
+/// | `peek`, `contains_key`, `ttl`, iteration | stays | stay | no | none |
+/// | `remove`, `invalidate`, `retain`, `clear`, … | gone | gone | no | removed |
+/// | `invalidate_tag`, `invalidate_group` | gone | gone | no | removed, when it is swept or replaced |
+///
+/// Tags go with a value: what replaces it brings its own, and what is made of it keeps them. The
+/// group of a key ([`group_by`](CacheBuilder::group_by)) goes with every write. Weight is found anew
+/// by every write of a value.
 ///
 /// Each call of this table that changes an entry, its TTL included, and any call that removes a key,
 /// also if the key is not there, overtakes a load of the key that is under way: what it brings is
 /// not stored, and callers that come later do not wait for it. `retain` and `clear` overtake all
-/// loads. Eviction and expiry overtake none.
+/// loads, `invalidate_group` those of its keys. Eviction and expiry overtake none.
 ///
 /// # Calls from inside calls
 /// The closures of `read`, `update`, `compute`, `remove_if`, `retain` and `transaction`, and the
@@ -247,9 +254,9 @@ where
     /// use std::time::Duration;
     ///
     /// let leases = Cache::new(100);
-    /// let lease = InsertOptions::new().ttl(Duration::from_secs(30)).if_absent();
-    /// assert_eq!(leases.insert_with("printer", "ada", lease), Insert::Inserted);
-    /// assert_eq!(leases.insert_with("printer", "bob", lease), Insert::Kept("bob"));
+    /// let lease = || InsertOptions::new().ttl(Duration::from_secs(30)).if_absent();
+    /// assert_eq!(leases.insert_with("printer", "ada", lease()), Insert::Inserted);
+    /// assert_eq!(leases.insert_with("printer", "bob", lease()), Insert::Kept("bob"));
     /// ```
     #[inline]
     pub fn insert_with(&self, key: K, value: V, options: InsertOptions) -> Insert<V> {
@@ -446,7 +453,8 @@ impl<K, V, S> Cache<K, V, S> {
         Self { engine, hasher }
     }
 
-    /// The number of entries, those that have expired and are not swept yet among them. While
+    /// The number of entries, those that have expired or were invalidated by tag or group, and are
+    /// not swept yet, among them. While
     /// other threads insert, those on their way in are counted too; never more than the bound.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -566,7 +574,8 @@ impl<K, V, S> Cache<K, V, S> {
         self.engine.reset_stats();
     }
 
-    /// Removes what has expired now, on this thread; how many entries that were.
+    /// Removes what has expired or was invalidated by tag or group, on this thread; how many entries
+    /// that were.
     ///
     /// There is no need to call it: the background does this every
     /// [`sweep_interval`](CacheBuilder::sweep_interval). It is for where no thread runs in the

@@ -1,6 +1,8 @@
 //! What calls are given about an entry, and what they answer.
 
+use crate::labels::{self, Given, Labels, NOW};
 use std::fmt;
+use std::hash::Hash;
 use std::time::{Duration, SystemTime};
 
 /// How long an entry still has to live.
@@ -24,11 +26,12 @@ pub enum Ttl {
 /// | `SET … NX` | `.if_absent()` |
 /// | `SET … XX` | `.if_present()` |
 /// | `SET … GET` | the answer: [`Insert::Replaced`] has the old value |
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct InsertOptions {
     pub(crate) life: Life,
     pub(crate) only_if: OnlyIf,
+    pub(crate) given: Option<Box<Given>>,
 }
 
 /// Where the deadline of a written entry comes from.
@@ -53,6 +56,12 @@ pub(crate) enum OnlyIf {
 }
 
 impl InsertOptions {
+    /// Whether nothing but the life of the entry is asked for.
+    #[inline]
+    pub(crate) fn are_plain(&self) -> bool {
+        self.only_if == OnlyIf::Always && self.given.is_none()
+    }
+
     /// No wishes: the same as `default()`.
     pub fn new() -> Self {
         Self::default()
@@ -81,6 +90,41 @@ impl InsertOptions {
     /// cache's policy decides.
     pub fn keep_ttl(mut self) -> Self {
         self.life = Life::Keep;
+        self
+    }
+
+    /// The entry has this tag, besides those it was given before: when
+    /// [`invalidate_tag`](crate::Cache::invalidate_tag) is called for it, the entry is gone.
+    ///
+    /// A tag is anything that has a hash: a name, a number, an enum, a tuple of those. Tags that
+    /// have the same hash are the same tag, so a `String` stands for its `str`, and a number for
+    /// equal ones of other types.
+    pub fn tag<T: Hash + ?Sized>(self, tag: &T) -> Self {
+        let label = labels::of_tag(tag);
+        self.labels(|labels| labels.add(label))
+    }
+
+    /// The entry has these tags, besides those it was given before. As for [`tag`](Self::tag); each
+    /// counts once.
+    ///
+    /// ```
+    /// use haybox::{Cache, InsertOptions};
+    ///
+    /// let cache = Cache::new(100);
+    /// let tags = InsertOptions::new().tags(["users", "team 7"]);
+    /// cache.insert_with("user 1", "Ada", tags);
+    /// cache.invalidate_tag("team 7");
+    /// assert_eq!(cache.get("user 1"), None);
+    /// ```
+    pub fn tags<T: Hash>(self, tags: impl IntoIterator<Item = T>) -> Self {
+        let tags = tags.into_iter().map(|tag| labels::of_tag(&tag));
+        self.labels(|labels| labels.extend(tags))
+    }
+
+    fn labels(mut self, add: impl FnOnce(&mut Labels)) -> Self {
+        let mut labels = self.given.take().map_or(Labels::NONE, |given| given.labels);
+        add(&mut labels);
+        self.given = Given::new(labels, NOW);
         self
     }
 

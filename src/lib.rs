@@ -12,6 +12,7 @@ mod entry;
 mod equivalent;
 mod event;
 mod hash;
+mod labels;
 mod load;
 mod random;
 mod reentrancy;

@@ -31,7 +31,8 @@ pub struct Stats {
     pub evictions: u64,
     /// Entries removed because their time was up.
     pub expirations: u64,
-    /// Entries removed by `remove` and its relatives, `retain` and `clear`.
+    /// Entries removed by `remove` and its relatives, `retain` and `clear`, and those swept after
+    /// their tag or group was invalidated.
     pub removals: u64,
     /// Loads that ended with a value.
     pub loads: u64,

@@ -1605,6 +1605,143 @@ fn a_wait_ends_with_its_time_out() {
     });
 }
 
+// ---- tags ----
+
+/// Values of before an invalidation are below this.
+const NEW: u32 = 100;
+
+const CONCERNED: u32 = 5;
+const UNCONCERNED: u32 = 6;
+
+fn tagged(tags: [u32; 2]) -> InsertOptions {
+    InsertOptions::new().tags(tags)
+}
+
+/// A call that concerns key 1 while its tag is invalidated, and makes nothing old of anything new.
+fn beside_an_invalidation(cache: &Numbers) {
+    match choice(10) {
+        0 => ignore(cache.insert_with(1, NEW, tagged([CONCERNED, 7]))),
+        1 => ignore(cache.update(&1, |value| *value += 1)),
+        2 => ignore(cache.compute(&1, |old| old.map_or(Op::Keep, |old| Op::Put(old + 1)))),
+        3 => {
+            let added = cache.transaction(&[2, 1], |tx| {
+                let old = tx.get(&1).copied();
+                yield_now();
+                assert_eq!(tx.get(&1).copied(), old, "it sees one moment");
+                old.map_or(Ok(()), |old| tx.insert(&1, old + 1))
+            });
+            assert!(added.is_ok());
+        }
+        4 => {
+            let first = cache.get(&1);
+            let second = cache.peek(&1);
+            let rises = first.is_some() || second.is_none_or(|second| second >= NEW);
+            assert!(rises, "{second:?} is there again");
+        }
+        5 => ignore(cache.sweep()),
+        6 => cache.invalidate_tag(&7),
+        7 => cache.invalidate_tag(&8),
+        8 => ignore(cache.remove(&1)),
+        _ => fill(cache, CROWDED),
+    }
+}
+
+#[test]
+fn no_value_is_seen_after_its_tag_was_invalidated() {
+    check("tags", || {
+        let cache = built(if choice(2) == 0 {
+            numbers()
+        } else {
+            numbers().max_weight(u64::from(CROWDED))
+        });
+        // Evicting must not be why key 2 is missing.
+        let evicts = cache.max_weight().is_some();
+        cache.insert_with(1, 0, tagged([CONCERNED, 9]));
+        cache.insert_with(2, 2, tagged([UNCONCERNED, 9]));
+        scope(|threads| {
+            threads.spawn(|| {
+                cache.invalidate_tag(&CONCERNED);
+                let found = cache.get(&1);
+                assert!(found.is_none_or(|found| found >= NEW), "{found:?} is old");
+            });
+            for _ in 0..3 {
+                threads.spawn(|| (0..2).for_each(|_| beside_an_invalidation(&cache)));
+            }
+            threads.spawn(|| {
+                let kept = cache.get(&2);
+                assert!(kept == Some(2) || evicts, "it is not concerned");
+            });
+        });
+        let found = cache.get(&1);
+        assert!(found.is_none_or(|found| found >= NEW), "{found:?} is old");
+        cache.sweep();
+        assert!(cache.get(&2) == Some(2) || evicts, "it is not concerned");
+        assert_eq!(cache.len(), cache.keys().count(), "all that fell is swept");
+        cache.validate();
+    });
+}
+
+#[test]
+fn what_has_fallen_for_one_reader_has_fallen_for_the_next() {
+    check("two looks at a tag", || {
+        let cache = built(numbers());
+        cache.insert_with(1, 1, tagged([CONCERNED, 9]));
+        // So that readers have something to look up, and to remember.
+        cache.invalidate_tag(&7);
+        scope(|threads| {
+            threads.spawn(|| cache.invalidate_tag(&CONCERNED));
+            threads.spawn(|| ignore(cache.get(&1)));
+            threads.spawn(|| {
+                let first = cache.get(&1);
+                let second = cache.get(&1);
+                assert!(first >= second, "{second:?} is there again");
+            });
+        });
+        assert_eq!(cache.get(&1), None);
+    });
+}
+
+#[test]
+fn no_load_brings_back_what_an_invalidated_group_had() {
+    check("groups beside loads", || {
+        let cache = built(numbers().group_by(|key: &u32| if *key == 3 { &3 } else { &0 }));
+        let truth = AtomicU32::new(1);
+        let load = || {
+            let read = truth.load(SeqCst);
+            yield_now();
+            read
+        };
+        if choice(2) == 0 {
+            cache.insert(1, 1);
+        }
+        scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| assert!((1..=2).contains(&cache.get_or_insert_with(&1, load))));
+            }
+            threads.spawn(|| {
+                truth.store(2, SeqCst);
+                cache.invalidate_group(&0);
+                let found = cache.get(&1);
+                assert!(matches!(found, None | Some(2)), "{found:?} is of before");
+                assert_eq!(cache.get_or_insert_with(&1, load), 2);
+            });
+            threads.spawn(|| match choice(4) {
+                0 => ignore(cache.sweep()),
+                1 => fill(&cache, CROWDED),
+                2 => cache.invalidate_group(&0),
+                _ => {
+                    cache.get_or_insert_with(&3, || 3);
+                    cache.sweep();
+                    assert_eq!(cache.get(&3), Some(3), "of another group");
+                }
+            });
+        });
+        let found = cache.get(&1);
+        assert!(matches!(found, None | Some(2)), "{found:?} is of before");
+        cache.validate();
+    });
+}
+
 // ---- the end of a cache ----
 
 /// A value that is counted while it lives.

@@ -1,7 +1,7 @@
 //! The bound in bytes, against what the allocator says. A binary of its own, since the allocator
 //! is the whole process's.
 
-use haybox::Cache;
+use haybox::{Cache, InsertOptions, MockClock};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -39,7 +39,11 @@ fn entry(number: &mut u64, sizes: u64) -> (String, String) {
     )
 }
 
-fn churn(bound: u64, sizes: u64) {
+fn tagged(tags: u64) -> InsertOptions {
+    InsertOptions::new().tags(0..tags)
+}
+
+fn churn(bound: u64, sizes: u64, most_tags: u64) {
     let before = IN_USE.load(Relaxed);
     let cache = Cache::builder()
         .max_memory(bound)
@@ -52,7 +56,7 @@ fn churn(bound: u64, sizes: u64) {
         match round % 10 {
             8 => drop(cache.get(&key)),
             9 => drop(cache.remove(&key)),
-            _ => drop(cache.insert(key, value)),
+            _ => drop(cache.insert_with(key, value, tagged(most_tags.min(1 + number % 8)))),
         }
         assert!(cache.memory() <= bound);
         most = most.max(IN_USE.load(Relaxed) - before);
@@ -76,7 +80,58 @@ fn churn(bound: u64, sizes: u64) {
 /// One test, so that no other allocates meanwhile.
 #[test]
 fn the_heap_stays_within_the_bound_and_a_seventh() {
-    churn(4 << 20, 700);
-    churn(2 << 20, 60);
-    churn(8 << 20, 20_000);
+    churn(4 << 20, 700, 0);
+    churn(2 << 20, 60, 0);
+    churn(8 << 20, 20_000, 0);
+    churn(2 << 20, 60, 1);
+    churn(2 << 20, 60, 8);
+    tags_cost_what_is_said();
+    records_are_few_and_forgotten();
+}
+
+const ENTRIES: u64 = 20_000;
+
+fn in_use_by(cache: &Cache<u64, u64>, before: usize) -> usize {
+    assert_eq!(cache.len() as u64, ENTRIES);
+    IN_USE.load(Relaxed) - before
+}
+
+fn tags_cost_what_is_said() {
+    let before = IN_USE.load(Relaxed);
+    let time = MockClock::new();
+    let builder = Cache::builder().clock(time.clock());
+    let cache: Cache<u64, u64> = builder.max_entries(ENTRIES as usize).build().unwrap();
+    let fill = |tags: u64| {
+        for key in 0..ENTRIES {
+            cache.insert_with(key, key, tagged(tags));
+        }
+        // A sweep gives back what is not needed any more.
+        cache.invalidate_tag("unknown");
+        cache.sweep();
+        in_use_by(&cache, before)
+    };
+    let (plain, one, five) = (fill(0), fill(1), fill(5));
+    let each = |bytes: usize| (bytes - plain) as f64 / ENTRIES as f64;
+    assert!((24.0..30.0).contains(&each(one)), "{}", each(one));
+    assert!((64.0..70.0).contains(&each(five)), "{}", each(five));
+    let again = fill(0);
+    assert!(again.abs_diff(plain) < 1000, "{again} and not {plain}");
+}
+
+fn records_are_few_and_forgotten() {
+    let before = IN_USE.load(Relaxed);
+    let time = MockClock::new();
+    let cache: Cache<u64, u64> = Cache::builder().clock(time.clock()).build().unwrap();
+    let mut most = 0;
+    for tag in 0..1_000_000 {
+        cache.invalidate_tag(&tag);
+        most = most.max(IN_USE.load(Relaxed) - before);
+    }
+    assert!(most < 8 << 20, "{most} bytes for a million invalidations");
+    cache.sweep();
+    let left = IN_USE.load(Relaxed) - before;
+    assert!(left < 16_384, "{left} bytes are left of them");
+    drop(cache);
+    let left = IN_USE.load(Relaxed) - before;
+    assert!(left < 4_096, "{left} bytes are left of the cache");
 }

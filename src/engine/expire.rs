@@ -126,10 +126,30 @@ impl<K, V> Engine<K, V> {
         self.each_due_segment(now, sweep).is_break()
     }
 
-    /// Clears everything that has expired, on this thread; how many entries that were.
+    /// Clears everything that has expired or fallen, on this thread; how many entries that were.
     pub(crate) fn sweep_all(&self) -> usize {
+        if !reentrancy::check() {
+            return 0;
+        }
+        let expired = self.clear_all_expired();
+        if self.register.is_due() {
+            expired + self.purge_all()
+        } else {
+            expired
+        }
+    }
+
+    /// Clears everything that has expired or fallen, for a cache that makes room in no other way.
+    pub(super) fn sweep_for_room(&self) {
+        self.clear_all_expired();
+        if self.register.has_felled() {
+            self.purge_all();
+        }
+    }
+
+    fn clear_all_expired(&self) -> usize {
         let mut cleared = 0;
-        if !reentrancy::check() || !self.clock.has_passed(self.table.earliest()) {
+        if !self.clock.has_passed(self.table.earliest()) {
             return cleared;
         }
         let now = self.clock.now();
@@ -164,10 +184,10 @@ impl<K, V> Engine<K, V> {
         let Some(way) = set.find(hash, key) else {
             return false;
         };
-        let (old, hard) = (set.entry(way).deadline(), set.hard_deadline(way));
-        if !self.is_live(old) {
+        if !self.is_there(&set, way, set.entry(way)) {
             return false;
         }
+        let hard = set.hard_deadline(way);
         let wanted = match life {
             Life::For(ttl) => policy::in_time(&work.moment, ttl),
             Life::Until(time) => policy::until(&work.moment, time),
@@ -235,8 +255,8 @@ fn allows(condition: ExpireIf, old: Deadline, wanted: Deadline) -> bool {
 
 impl<K, V> Engine<K, V> {
     #[cold]
-    fn start_sweeping(&self) {
-        if !self.is_swept.swap(true, Acquire) {
+    pub(super) fn start_sweeping(&self) {
+        if !self.is_swept.load(Relaxed) && !self.is_swept.swap(true, Acquire) {
             (self.policy.start_sweeping)(self);
         }
     }
@@ -253,7 +273,9 @@ where
 
     fn sweep_slice(&self) -> Swept {
         let mut work = self.work();
-        let more = self.has_handles() && self.sweep_for(SLICE, &mut work);
+        let end = Instant::now() + SLICE;
+        let more = self.has_handles()
+            && (self.sweep_for(SLICE, &mut work) || self.purge_until(end, &mut work));
         let leftovers = work.outbox.into_leftovers();
         if leftovers.is_empty() {
             return Swept {

@@ -338,7 +338,7 @@ impl<K, V> Engine<K, V> {
             return false;
         };
         let mut set = self.table.lock(&inside, hash);
-        if !set.is_under_way(flight) {
+        if set.epoch_of(flight).is_none() {
             return false;
         }
         let Some(way) = set.find(hash, key) else {

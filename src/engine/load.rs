@@ -10,6 +10,7 @@ use super::Engine;
 use super::leader::{Leader, OwnLeader};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
+use crate::labels::Labels;
 use crate::load::{
     Flight, Form, Freshness, Known, Landing, LoadError, MayWait, Node, Running, Spawner, UnderWay,
     Waiting, value_of,
@@ -330,10 +331,11 @@ where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
         let owned = key.to_owned();
+        let labels = self.with_group(&owned, Labels::NONE);
         let flight = Flight::depart(Arc::clone(&call.node));
         // Dropped when the lock is released.
         let _before = call.old.take();
-        let mut outbox = self.outbox();
+        let mut work = self.work();
         let Some(inside) = reentrancy::enter() else {
             return Role::Lead(Leader::new(self, hash, flight));
         };
@@ -342,21 +344,23 @@ where
             set.load_of(hash, key)
                 .is_some_and(|flight| !flight.has_landed())
         };
-        if let Some(way) = set.find(hash, key) {
+        if let Some(way) = set.find(hash, key)
+            && !self.has_fallen(&set, way, set.entry(way))
+        {
             match self.see(&set, way, hash, call) {
                 Seen::Fresh => {
                     set.entry(way).count_read();
-                    outbox.discard_key(owned);
+                    work.outbox.discard_key(owned);
                     return Role::Hit(set.entry(way).value.clone());
                 }
                 Seen::Old { serves: true, .. } => {
-                    outbox.discard_key(owned);
-                    outbox.count(Count::StaleServed);
+                    work.outbox.discard_key(owned);
+                    work.outbox.count(Count::StaleServed);
                     return Role::Hit(set.entry(way).value.clone());
                 }
                 // While it is loaded everybody gets the old value.
                 Seen::Old { is_live: true, .. } if !call.insists && is_loaded(&set) => {
-                    outbox.discard_key(owned);
+                    work.outbox.discard_key(owned);
                     return Role::Hit(set.entry(way).value.clone());
                 }
                 Seen::Old {
@@ -372,35 +376,37 @@ where
                 Seen::Gone => {}
             }
         }
+        self.overtake_fallen(&mut set, hash, key, &labels, &mut work);
         if call.old.is_none()
             && !call.ignores_known
             && !call.insists
-            && let Some(known) = self.known(&set, hash, key)
+            && let Some(known) = self.known(&set, hash, key, &labels)
         {
-            outbox.discard_key(owned);
+            work.outbox.discard_key(owned);
             return Role::Known(known);
         }
         if let Some(found) = set.load_of(hash, key) {
             let found = Arc::clone(found);
             match &call.given_up {
                 // Its leader was dropped where no lock could be taken.
-                _ if found.has_landed() => outbox.discard_load(set.end_load(&found)),
+                _ if found.has_landed() => work.outbox.discard_load(set.end_load(&found)),
                 None => {
-                    outbox.discard_key(owned);
+                    work.outbox.discard_key(owned);
                     return Role::Wait(found);
                 }
                 // Nobody has to wait for it any more, nor is what it brings stored.
                 Some(given_up) if Arc::ptr_eq(given_up, &found) => {
-                    outbox.discard_load(set.end_load(&found));
+                    work.outbox.discard_load(set.end_load(&found));
                 }
                 // Others gave it up, too, and one of them leads; its load may take as long again.
                 Some(_) => {
-                    outbox.discard_key(owned);
+                    work.outbox.discard_key(owned);
                     return Role::Alone(Arc::clone(found.node()));
                 }
             }
         }
-        set.begin_load(UnderWay::new(hash, owned, Arc::clone(&flight)));
+        let epoch = self.register.latest();
+        set.begin_load(UnderWay::new(hash, owned, Arc::clone(&flight), epoch));
         drop(set);
         drop(inside);
         Role::Lead(Leader::new(self, hash, flight))

@@ -6,6 +6,7 @@
 
 mod budget;
 mod expire;
+mod invalidate;
 mod leader;
 mod load;
 mod load_many;
@@ -20,6 +21,7 @@ mod write;
 
 pub(crate) use budget::Budget;
 pub(crate) use expire::start_sweeping;
+pub(crate) use invalidate::BYTES_PER_LABEL;
 pub(crate) use leader::OwnLeader;
 pub(crate) use load::{Call, Offered};
 pub(crate) use policy::Policy;
@@ -27,6 +29,7 @@ pub use transaction::Transaction;
 
 use crate::event::{Hub, Outbox};
 use crate::hash::KeyHash;
+use crate::labels::Register;
 use crate::reentrancy;
 use crate::stats::{Count, Counters, Stats};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex};
@@ -50,6 +53,10 @@ pub(crate) struct Engine<K, V> {
     is_swept: AtomicBool,
     /// What is remembered beside the entries. Counted in the budget as an entry each.
     verdicts: AtomicUsize,
+    /// Which tags and groups were invalidated.
+    register: Register,
+    /// Turns of the background that the next pass for them is put off.
+    rest: AtomicUsize,
     /// The public handles. What the keeper holds does not count.
     handles: AtomicUsize,
     me: Weak<Self>,
@@ -79,6 +86,8 @@ where
             expiry_hand: AtomicUsize::new(0),
             is_swept: AtomicBool::new(false),
             verdicts: AtomicUsize::new(0),
+            register: Register::new(),
+            rest: AtomicUsize::new(0),
             handles: AtomicUsize::new(1),
             me: Weak::clone(me),
         })

@@ -8,7 +8,7 @@
 
 use super::Engine;
 use super::policy::{PASSED, in_time};
-use crate::entry::{InsertOptions, Life, OnFull, OnlyIf};
+use crate::entry::{InsertOptions, Life, OnFull};
 use crate::hash::KeyHash;
 use crate::reentrancy;
 use crate::stats::Count;
@@ -36,10 +36,10 @@ where
         hash: KeyHash,
         key: K,
         value: V,
-        options: InsertOptions,
+        options: &InsertOptions,
     ) -> Plain<K, V> {
         let moment = self.clock.moment();
-        if !self.policy.is_plain || self.hub.is_heard() || options.only_if != OnlyIf::Always {
+        if !self.policy.is_plain || self.hub.is_heard() || !options.are_plain() {
             return Plain::Unchanged(key, value);
         }
         let Some(inside) = reentrancy::enter() else {

@@ -11,12 +11,16 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
 
+pub(crate) type Grouping<K> = Box<dyn Fn(&K) -> u64 + Send + Sync>;
+
 pub(crate) struct Policy<K, V> {
     pub(crate) time_to_live: Option<Duration>,
     pub(crate) time_to_idle: Option<Duration>,
     pub(crate) ttl_jitter: f64,
     pub(crate) expiry: Option<Box<dyn Expiry<K, V>>>,
     pub(crate) weigher: Option<Weigher<K, V>>,
+    /// The label of the group that a key is in.
+    pub(crate) group: Option<Grouping<K>>,
     pub(crate) on_full: OnFull,
     pub(crate) sweep_interval: Duration,
     pub(crate) lock_timeout: Duration,
@@ -81,6 +85,7 @@ impl<K, V> Policy<K, V> {
             && self.expiry.is_none()
             && self.time_to_idle.is_none()
             && self.freshness.is_none()
+            && self.group.is_none()
             && self.ttl_jitter == 0.0
     }
 

@@ -63,12 +63,14 @@ impl<K, V> Engine<K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         let inside = reentrancy::enter()?;
-        let live =
-            |found: Found<'_, K, V>| self.is_live(found.entry().deadline()).then(|| f(found));
+        let live = |found: Found<'_, K, V>| {
+            self.is_there(found.ways, found.way, found.entry())
+                .then(|| f(found))
+        };
         self.table.find(&inside, hash, key, live).flatten()
     }
 
-    /// Whether an entry with this deadline may be seen. Reads no clock for what never expires.
+    /// Whether this deadline is yet to come. Reads no clock for what never expires.
     #[inline]
     pub(super) fn is_live(&self, deadline: Deadline) -> bool {
         deadline == NEVER || !self.clock.has_passed(deadline)

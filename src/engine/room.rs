@@ -11,6 +11,7 @@ use super::Engine;
 use super::budget::{Budget, Gauge, Room};
 use crate::entry::OnFull;
 use crate::event::{Outbox, RemovalCause};
+use crate::labels::Given;
 use crate::reentrancy;
 use crate::sync::yield_now;
 use crate::table::Locked;
@@ -84,6 +85,8 @@ pub(super) struct Work<'e, K, V> {
     pub(super) held: Held<'e>,
     pub(super) outbox: Outbox<'e, K, V>,
     pub(super) moment: Moment<'e>,
+    /// What the value that is to be stored next is given.
+    pub(super) given: Option<Box<Given>>,
 }
 
 /// What came of making room with a set locked.
@@ -109,6 +112,7 @@ impl<K, V> Engine<K, V> {
             held: Held::nothing(&self.budget),
             outbox: self.outbox(),
             moment: self.clock.moment(),
+            given: None,
         }
     }
 
@@ -139,7 +143,11 @@ impl<K, V> Engine<K, V> {
             }
         }
         if self.policy.on_full == OnFull::Reject {
-            return Made::Refused;
+            self.purge_for(own, work, |held| held.reaches(need));
+            return match work.held.reaches(need) {
+                true => Made::Enough,
+                false => Made::Refused,
+            };
         }
         while self.evict_one(own, work) {
             if work.held.reaches(need) {
@@ -201,8 +209,9 @@ impl<K, V> Engine<K, V> {
         entries >= total - total / 10
     }
 
+    /// Has a set give something up: what has fallen, else what the policy chooses.
     pub(super) fn evict_from(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) -> bool {
-        if self.evict_verdict(set, work) {
+        if self.evict_verdict(set, work) || self.purge(set, work) > 0 {
             return true;
         }
         let Some(way) = set.victim() else {

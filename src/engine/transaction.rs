@@ -9,6 +9,7 @@ use crate::entry::{Life, OnFull, Refused};
 use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
+use crate::labels::{Given, Labels};
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::Locked;
@@ -115,6 +116,8 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     fn put(&mut self, key: &K, value: V, life: Life) -> Result<(), Refused<V>> {
         let index = self.index_of(key);
         let weight = self.engine.policy.weigh(key, &value);
+        let labels = self.labels(index);
+        let weight = weight.saturating_add(self.engine.weight_of_labels(&labels));
         if !self.fits(index, weight) {
             self.engine.count(Count::Refusals);
             return Err(Refused(value));
@@ -172,6 +175,14 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
             .then_some(&entry.value)
     }
 
+    /// The labels that an entry stored under a key will have.
+    fn labels(&self, index: usize) -> Labels {
+        match self.way(index).filter(|_| self.stored(index).is_some()) {
+            Some((set, way)) => self.locks[set].labels(way).clone(),
+            None => self.engine.with_group(&self.keys[index], Labels::NONE),
+        }
+    }
+
     fn way(&self, index: usize) -> Option<(usize, usize)> {
         if self.locks.is_empty() {
             return None;
@@ -207,8 +218,8 @@ where
             return self.rehearse(keys, hashes, f);
         }
         if self.policy.on_full == OnFull::Reject {
-            // With the locks held it is too late to clear what has expired.
-            self.sweep_all();
+            // With the locks held it is too late to clear what has expired or fallen.
+            self.sweep_for_room();
         }
         // Declared before the locks, so dropped after them: all that may run code of the user's.
         let mut work = self.work();
@@ -219,6 +230,12 @@ where
         let inside =
             reentrancy::enter().expect("no transaction starts while a closure of a cache unwinds");
         let mut locks = self.table.lock_all(&inside, hashes);
+        // What `f` makes is made from what is there now. It sees one moment: what falls while it
+        // runs is there for it, and what it makes of that falls with it.
+        let epoch = self.register.latest();
+        if epoch > 0 {
+            self.remove_fallen(keys, hashes, &mut locks, &mut work);
+        }
         let result = {
             let held = Held::nothing(&self.budget);
             let mut view = Transaction {
@@ -235,11 +252,31 @@ where
             result
         };
         self.clear_expired_in(&mut locks, &mut work);
-        self.prepare(owned, hashes, staged, &mut locks, &mut changes, &mut work);
+        let hashes = hashes.iter().copied().zip(staged);
+        self.prepare(owned, hashes, epoch, &mut locks, &mut changes, &mut work);
         self.apply(changes, &mut locks, &mut work);
         drop(locks);
         self.have_swept();
         Ok(result)
+    }
+
+    /// Removes what has fallen of the keys of a transaction.
+    fn remove_fallen(
+        &self,
+        keys: &[K],
+        hashes: &[KeyHash],
+        locks: &mut [Locked<'_, K, V>],
+        work: &mut Work<'_, K, V>,
+    ) {
+        for (key, hash) in keys.iter().zip(hashes) {
+            let set = set_of(locks, *hash);
+            let locked = &mut locks[set];
+            if let Some(way) = locked.find(*hash, key)
+                && self.has_fallen(locked, way, locked.entry(way))
+            {
+                self.take_out_fallen(locked, way, work);
+            }
+        }
     }
 
     /// Clears what has expired in the sets of a transaction, so that it makes room before anything
@@ -279,39 +316,41 @@ where
     fn prepare(
         &self,
         keys: Vec<K>,
-        hashes: &[KeyHash],
-        staged: Vec<Staged<V>>,
+        staged: impl Iterator<Item = (KeyHash, Staged<V>)>,
+        epoch: u64,
         locks: &mut [Locked<'_, K, V>],
         changes: &mut Vec<Change<K, V>>,
         work: &mut Work<'_, K, V>,
     ) {
-        for ((key, hash), staged) in keys.into_iter().zip(hashes).zip(staged) {
-            let set = set_of(locks, *hash);
+        for (key, (hash, staged)) in keys.into_iter().zip(staged) {
+            let set = set_of(locks, hash);
             let locked = &mut locks[set];
             let (value, life, weight) = match staged {
                 Staged::Untouched => continue,
                 Staged::Removed => {
-                    let live = self.find_live(locked, *hash, &key, work);
-                    self.overtake(locked, *hash, &key, work);
+                    let live = self.find_unexpired(locked, hash, &key, work);
+                    self.overtake(locked, hash, &key, work);
                     changes.extend(live.map(|way| Change::Remove { set, way }));
                     work.outbox.discard_key(key);
                     continue;
                 }
                 Staged::Put(value, life, weight) => (value, life, weight),
             };
-            let live = self.find_live(locked, *hash, &key, work);
+            let live = self.find_unexpired(locked, hash, &key, work);
+            let given = Given::new(self.labels_kept(locked, live, &key), epoch);
             let pending = Pending {
-                hash: *hash,
+                hash,
                 key,
                 value,
                 weight,
             };
             let deadlines = self.deadlines(locked, &pending, live, life, &work.moment);
-            self.overtake(locked, *hash, &pending.key, work);
+            self.overtake(locked, hash, &pending.key, work);
             changes.push(Change::Store {
                 set,
                 live,
                 pending,
+                given,
                 deadlines,
             });
         }
@@ -343,8 +382,10 @@ where
                     set,
                     live,
                     pending,
+                    given,
                     deadlines,
                 } => {
+                    work.given = given;
                     if deadlines.effective != PASSED {
                         let need = self.need(&locks[set], pending.weight, live);
                         self.make_room_among(locks, set, need, work);
@@ -375,6 +416,7 @@ enum Change<K, V> {
         set: usize,
         live: Option<usize>,
         pending: Pending<K, V>,
+        given: Option<Box<Given>>,
         deadlines: Deadlines,
     },
 }

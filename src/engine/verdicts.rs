@@ -10,6 +10,7 @@ use super::room::{Made, Work};
 use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
+use crate::labels::Labels;
 use crate::load::{Flight, Known, Verdict};
 use crate::reentrancy;
 use crate::stats::Count;
@@ -48,6 +49,7 @@ impl<K, V> Engine<K, V> {
             work.outbox.discard_key(key);
             return;
         };
+        let epoch = load.epoch();
         work.outbox.discard_load(Some(load));
         self.forget(&mut set, hash, &key, &mut work);
         if matches!(known, Known::Absent)
@@ -61,6 +63,7 @@ impl<K, V> Engine<K, V> {
             hash,
             key,
             deadline,
+            epoch,
             known,
         };
         if deadline == PASSED || !self.make_room_for_verdict(&mut set, &mut work) {
@@ -85,14 +88,25 @@ impl<K, V> Engine<K, V> {
         has_room
     }
 
-    /// What is remembered of a key, if its time is not up.
-    pub(super) fn known<Q>(&self, set: &Locked<'_, K, V>, hash: KeyHash, key: &Q) -> Option<Known>
+    /// What is remembered of a key with these labels, if its time is not up.
+    pub(super) fn known<Q>(
+        &self,
+        set: &Locked<'_, K, V>,
+        hash: KeyHash,
+        key: &Q,
+        labels: &Labels,
+    ) -> Option<Known>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let verdict = &set.verdicts()[set.verdict_of(hash, key)?];
-        self.is_live(verdict.deadline)
-            .then(|| verdict.known.clone())
+        let holds = self.is_live(verdict.deadline)
+            && (labels.is_empty()
+                || self
+                    .register
+                    .hold(labels.as_slice(), verdict.epoch)
+                    .is_some());
+        holds.then(|| verdict.known.clone())
     }
 
     /// Forgets what is remembered of a key.

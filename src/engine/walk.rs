@@ -20,7 +20,7 @@ impl<K, V> Engine<K, V> {
         let of_set = self.table.at_position(&inside, position, |ways, next| {
             let live = ways
                 .iter()
-                .filter(|(_, entry)| self.is_live(entry.deadline()));
+                .filter(|(way, entry)| self.is_there(ways, *way, entry));
             let items = live
                 .map(|(_, entry)| collect(&entry.key, &entry.value))
                 .collect();
@@ -61,7 +61,8 @@ impl<K, V> Engine<K, V> {
         (found, next)
     }
 
-    /// Removes every live entry for which `keep` says no, set by set, and whatever has expired.
+    /// Removes every live entry for which `keep` says no, set by set, and whatever has expired or
+    /// fallen.
     pub(crate) fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         let mut next = 0;
         while reentrancy::check()
@@ -82,6 +83,7 @@ impl<K, V> Engine<K, V> {
                 None => continue,
                 // What is kept beyond its TTL is asked for, too: it may still be served.
                 Some(_) if !self.is_live(set.gone(way)) => RemovalCause::Expired,
+                Some(entry) if self.has_fallen(&set, way, entry) => RemovalCause::Explicit,
                 Some(entry) if keep(&entry.key, &entry.value) => continue,
                 Some(_) => RemovalCause::Explicit,
             };
@@ -146,7 +148,7 @@ impl<K, V> Engine<K, V> {
         let of_set = self.table.at_position(&inside, position, |ways, _| {
             let live = || {
                 ways.iter()
-                    .filter(|(_, entry)| self.is_live(entry.deadline()))
+                    .filter(|(way, entry)| self.is_there(ways, *way, entry))
             };
             let (_, entry) = live().nth(random::below(live().count().max(1)))?;
             Some(f(entry))

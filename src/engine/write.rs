@@ -9,13 +9,15 @@ use crate::entry::{Insert, InsertOptions, Life, OnFull, OnlyIf, Op, Outcome};
 use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
-use crate::load::Fill;
+use crate::labels::Given;
+use crate::load::{Fill, Flight};
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::{Item, Locked};
 use crate::time::Moment;
 use std::hash::Hash;
 use std::mem;
+use std::sync::Arc;
 
 /// A value on its way into the cache.
 pub(super) struct Pending<K, V> {
@@ -60,7 +62,7 @@ where
         value: V,
         options: InsertOptions,
     ) -> Insert<V> {
-        let done = match self.insert_plainly(hash, key, value, options) {
+        let done = match self.insert_plainly(hash, key, value, &options) {
             Plain::Inserted => Insert::Inserted,
             Plain::Replaced(old) => Insert::Replaced(old),
             Plain::Unchanged(key, value) => {
@@ -84,8 +86,17 @@ where
         if !reentrancy::check() {
             return Insert::Refused(value);
         }
-        let given = fill.and_then(|fill| fill.weight);
-        let weight = given.unwrap_or_else(|| self.policy.weigh(&key, &value));
+        let mut work = self.work();
+        let weight = fill.and_then(|fill| fill.weight);
+        let mut weight = weight.unwrap_or_else(|| self.policy.weigh(&key, &value));
+        let InsertOptions {
+            life,
+            only_if,
+            given,
+        } = options;
+        if given.is_some() || self.policy.group.is_some() {
+            weight = weight.saturating_add(self.give(&key, given, &mut work));
+        }
         let mut pending = Pending {
             hash,
             key,
@@ -94,15 +105,15 @@ where
         };
         if self.policy.on_full == OnFull::Reject && self.clock.has_passed(self.table.earliest()) {
             // With the set locked, what others hold locked would have to be passed over.
-            self.sweep_all();
+            self.sweep_for_room();
         }
-        let mut work = self.work();
         let done = loop {
             let Some(inside) = reentrancy::enter() else {
                 return Insert::Refused(pending.value);
             };
             let mut set = self.table.lock(&inside, hash);
-            let stored = self.attempt(&mut set, pending, options, fill, &mut work);
+            let conditions = (life, only_if);
+            let stored = self.attempt(&mut set, pending, conditions, fill, &mut work);
             drop(set);
             drop(inside);
             match stored {
@@ -125,16 +136,18 @@ where
         &self,
         set: &mut Locked<'_, K, V>,
         pending: Pending<K, V>,
-        options: InsertOptions,
+        (life, only_if): (Life, OnlyIf),
         fill: Option<&Fill<'_, K, V>>,
         work: &mut Work<'_, K, V>,
     ) -> Stored<K, V> {
-        if fill.is_some_and(|fill| !set.is_under_way(fill.flight)) {
+        if let Some(fill) = fill
+            && !self.is_wanted(set, fill.flight, work)
+        {
             work.outbox.count(Count::DiscardedLoads);
             return keep(pending, work);
         }
         let live = self.find_live(set, pending.hash, &pending.key, work);
-        let allowed = match options.only_if {
+        let allowed = match only_if {
             OnlyIf::Always => true,
             OnlyIf::Absent => live.is_none(),
             OnlyIf::Present => live.is_some(),
@@ -142,7 +155,7 @@ where
         if !allowed {
             return keep(pending, work);
         }
-        let mut deadlines = self.deadlines(set, &pending, live, options.life, &work.moment);
+        let mut deadlines = self.deadlines(set, &pending, live, life, &work.moment);
         if let Some(age) = fill.and_then(|fill| fill.age) {
             deadlines.age = Some(age);
         }
@@ -158,6 +171,28 @@ where
             fill.ended.set(set.end_load(fill.flight));
         }
         stored
+    }
+
+    /// Whether a loaded value is to be stored: nothing has overtaken its load, and none of its
+    /// labels was invalidated since it began.
+    fn is_wanted(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        flight: &Arc<Flight<V>>,
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
+        let Some(epoch) = set.epoch_of(flight) else {
+            return false;
+        };
+        let Some(given) = &mut work.given else {
+            return true;
+        };
+        given.epoch = epoch;
+        let holds = self.register.hold(given.labels.as_slice(), epoch).is_some();
+        if !holds {
+            work.outbox.discard_load(set.end_load(flight));
+        }
+        holds
     }
 
     /// The deadlines of a value that is about to be stored.
@@ -189,10 +224,30 @@ where
         self.forget(set, hash, key, work);
     }
 
-    /// The way of a live entry. An expired one is removed on the way, so that its end is told
+    /// The way of a live entry. One that is not is removed on the way, so that its end is told
     /// before whatever replaces it.
     #[inline]
     pub(super) fn find_live<Q>(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        hash: KeyHash,
+        key: &Q,
+        work: &mut Work<'_, K, V>,
+    ) -> Option<usize>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let way = self.find_unexpired(set, hash, key, work)?;
+        if self.has_fallen(set, way, set.entry(way)) {
+            self.take_out_fallen(set, way, work);
+            return None;
+        }
+        Some(way)
+    }
+
+    /// As [`find_live`](Self::find_live), for who has seen to it that nothing has fallen.
+    #[inline]
+    pub(super) fn find_unexpired<Q>(
         &self,
         set: &mut Locked<'_, K, V>,
         hash: KeyHash,
@@ -290,7 +345,11 @@ where
         work.outbox.inserted(item.fingerprint, &item.key);
         work.outbox.count(Count::Inserts);
         work.held.spend(self.budget.cost(pending.weight));
-        set.add(pending.hash, item)
+        let way = set.add(pending.hash, item);
+        if work.given.is_some() {
+            self.label(set, way, work);
+        }
+        way
     }
 
     fn replace(
@@ -313,6 +372,9 @@ where
         let entry = set.entry_mut(way);
         let old = mem::replace(&mut entry.value, pending.value);
         entry.count_read();
+        if entry.is_labelled() || work.given.is_some() {
+            self.label(set, way, work);
+        }
         work.outbox.discard_key(pending.key);
         old
     }
@@ -402,7 +464,10 @@ where
         entry.count_read();
         work.outbox.count(Count::Updates);
         work.outbox.updated(hash.fingerprint(), &entry.key, None);
-        let weight = self.policy.weigh(&entry.key, &entry.value);
+        let mut weight = self.policy.weigh(&entry.key, &entry.value);
+        if entry.is_labelled() {
+            weight = weight.saturating_add(self.weight_of_labels(set.labels(way)));
+        }
         let hard = set.hard_deadline(way);
         if self.policy.time_to_idle.is_some() {
             let deadlines = self.policy.with_idle_time(&work.moment, hard);
@@ -436,6 +501,8 @@ where
             return Outcome::Absent;
         };
         let mut set = self.table.lock(&inside, hash);
+        // What `f` makes is made from what is there now.
+        let epoch = self.register.latest();
         let live = self.find_live(&mut set, hash, key, &mut work);
         let (value, life) = match (f(live.map(|way| &set.entry(way).value)), live) {
             (Op::Keep, None) => return Outcome::Absent,
@@ -454,7 +521,10 @@ where
             (Op::PutKeepTtl(value), _) => (value, Life::Keep),
         };
         let key = key.to_owned();
+        let labels = self.labels_kept(&set, live, &key);
         let weight = self.policy.weigh(&key, &value);
+        let weight = weight.saturating_add(self.weight_of_labels(&labels));
+        work.given = Given::new(labels, epoch);
         let pending = Pending {
             hash,
             key,

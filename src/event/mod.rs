@@ -22,7 +22,8 @@ use std::time::Duration;
 pub enum RemovalCause {
     /// Its time was up.
     Expired,
-    /// It was removed by a call: `remove`, `retain`, `clear` and their relatives.
+    /// It was removed by a call: `remove`, `retain`, `clear` and their relatives. Or its tag or group
+    /// was invalidated: this is told when the entry is swept or replaced.
     Explicit,
     /// Another value was stored under its key.
     Replaced,

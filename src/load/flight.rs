@@ -20,11 +20,22 @@ pub(crate) struct UnderWay<K, V> {
     hash: KeyHash,
     pub(crate) key: K,
     pub(crate) flight: Arc<Flight<V>>,
+    epoch: u64,
 }
 
 impl<K, V> UnderWay<K, V> {
-    pub(crate) fn new(hash: KeyHash, key: K, flight: Arc<Flight<V>>) -> Self {
-        Self { hash, key, flight }
+    pub(crate) fn new(hash: KeyHash, key: K, flight: Arc<Flight<V>>, epoch: u64) -> Self {
+        Self {
+            hash,
+            key,
+            flight,
+            epoch,
+        }
+    }
+
+    /// The epoch at which the load began: what is invalidated after it, the load does not know of.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     pub(crate) fn hash(&self) -> KeyHash {

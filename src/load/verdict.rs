@@ -14,6 +14,8 @@ pub(crate) struct Verdict<K> {
     pub(crate) hash: KeyHash,
     pub(crate) key: K,
     pub(crate) deadline: Deadline,
+    /// That of the load: an invalidation of the key's group after it, the load does not know of.
+    pub(crate) epoch: u64,
     pub(crate) known: Known,
 }
 

@@ -32,6 +32,10 @@ const MAX_FREQUENCY: u8 = 3;
 /// Set in `frequency` while an entry must not be evicted.
 const PINNED: u8 = 0x80;
 
+/// Set in `frequency` while the set knows labels of the entry: what reads it anyway need not look
+/// elsewhere to learn that there are none.
+const LABELLED: u8 = 0x40;
+
 /// A queue of a set. As an enum it leaves a free slot no larger than an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queue {
@@ -113,6 +117,22 @@ impl<K, V> Entry<K, V> {
         self.frequency.load(Relaxed) & PINNED != 0
     }
 
+    /// Whether the entry has labels, on which it depends whether it may be seen.
+    #[inline]
+    pub(crate) fn is_labelled(&self) -> bool {
+        self.frequency.load(Relaxed) & LABELLED != 0
+    }
+
+    pub(super) fn mark_labelled(&mut self, labelled: bool) {
+        let flags = *self.frequency.get_mut() & !LABELLED;
+        *self.frequency.get_mut() = flags | if labelled { LABELLED } else { 0 };
+    }
+
+    fn set_frequency(&mut self, frequency: u8) {
+        let flags = *self.frequency.get_mut() & !MAX_FREQUENCY;
+        *self.frequency.get_mut() = flags | frequency;
+    }
+
     /// How often the entry was read of late, 0 to 3.
     pub(crate) fn frequency(&self) -> u8 {
         self.frequency.load(Relaxed) & MAX_FREQUENCY
@@ -153,7 +173,7 @@ impl<K, V> Ways<K, V> {
                 Some(way)
             }
             (Queue::Small, _) => {
-                *self.entry_mut(way).frequency.get_mut() = 0;
+                self.entry_mut(way).set_frequency(0);
                 self.move_to(Queue::Main, way);
                 None
             }
@@ -162,7 +182,7 @@ impl<K, V> Ways<K, V> {
                 Some(way)
             }
             (Queue::Main, reads) => {
-                *self.entry_mut(way).frequency.get_mut() = reads - 1;
+                self.entry_mut(way).set_frequency(reads - 1);
                 self.move_to(Queue::Main, way);
                 None
             }

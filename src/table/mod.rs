@@ -14,11 +14,13 @@
 mod directory;
 mod eviction;
 mod growth;
+mod labels;
 mod scan;
 mod set;
 mod tags;
 
 pub(crate) use directory::Segment;
+pub(crate) use labels::Label;
 pub(crate) use set::{Ends, Entry, Item, Ways};
 
 use crate::equivalent::Equivalent;
@@ -357,9 +359,14 @@ impl<K, V> Table<K, V> {
     /// Walking all sets this way meets every entry that stays resident: a split moves entries to
     /// a set that is yet to come.
     pub(crate) fn lock_next(&self, inside: &Inside, index: usize) -> Option<Locked<'_, K, V>> {
+        Some(self.lock_index(inside, self.next_index(index)?))
+    }
+
+    /// The first set at or after `index` that was ever allocated; `None` past the last.
+    pub(crate) fn next_index(&self, index: usize) -> Option<usize> {
         let (first, _) = self.directory.segment_from(index)?;
         let index = index.max(first);
-        (index < self.sets()).then(|| self.lock_index(inside, index))
+        (index < self.sets()).then_some(index)
     }
 
     /// The next set for the clock hand of eviction, which goes round all sets.

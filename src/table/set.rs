@@ -4,12 +4,14 @@
 //! first 40 ways, so a hit touches that line and the line of the entry. The second line holds
 //! the rest of the 64 inline tags and the heads of the queues. What only some sets or some caches
 //! need hangs off it in a box: ghosts once something was evicted, weights where they are not 1,
-//! both ends of a life where idle time counts, loads while they are under way.
+//! both ends of a life where idle time counts, labels where there are tags or groups, loads while
+//! they are under way.
 //!
 //! Nothing in this file takes a lock, reads a clock or calls code of the user's other than the
 //! `Eq` of a key.
 
 use super::eviction::{Fifo, Ghosts, NIL, Queue};
+use super::labels::{Label, Labelled};
 use super::tags::{self, GROUP};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
@@ -177,7 +179,7 @@ pub(crate) struct Ways<K, V> {
 
 /// What most sets of most caches do without.
 #[derive(Debug)]
-struct Extra<K, V> {
+pub(super) struct Extra<K, V> {
     spilled_tags: Vec<u64>,
     /// By way; empty while every weight is 1.
     weights: Vec<u64>,
@@ -185,6 +187,7 @@ struct Extra<K, V> {
     ends: Vec<StoredEnds>,
     /// By way; empty where no freshness counts.
     ages: Vec<Age>,
+    pub(super) labelled: Labelled,
     loads: Vec<UnderWay<K, V>>,
     /// The oldest first.
     verdicts: Vec<Verdict<K>>,
@@ -197,10 +200,19 @@ impl<K, V> Default for Extra<K, V> {
             weights: Vec::new(),
             ends: Vec::new(),
             ages: Vec::new(),
+            labelled: Labelled::default(),
             loads: Vec::new(),
             verdicts: Vec::new(),
         }
     }
+}
+
+/// An entry on its way from one way to another, with all that belongs to it.
+struct Moved<K, V> {
+    queue: Queue,
+    tag: u8,
+    label: Option<Label>,
+    item: Item<K, V>,
 }
 
 impl<K, V> Ways<K, V> {
@@ -453,6 +465,9 @@ impl<K, V> Ways<K, V> {
 
     /// Takes an entry out, leaving no trace of it.
     pub(crate) fn take(&mut self, way: usize) -> Item<K, V> {
+        if self.entry(way).is_labelled() {
+            self.take_label(way);
+        }
         self.unlink(way);
         self.set_tag(way, 0);
         self.last_freed = way as u16;
@@ -533,6 +548,7 @@ impl<K, V> Ways<K, V> {
         if !extra.ages.is_empty() {
             resize_exact(&mut extra.ages, width, Age::default);
         }
+        extra.labelled.set_width(width);
     }
 
     /// Gives back memory where more than half of it is unused.
@@ -555,7 +571,7 @@ impl<K, V> Ways<K, V> {
         self.drop_unused_extra();
     }
 
-    fn drop_unused_extra(&mut self) {
+    pub(super) fn drop_unused_extra(&mut self) {
         if let Some(extra) = &self.extra
             && extra.loads.is_empty()
             && extra.verdicts.is_empty()
@@ -563,27 +579,45 @@ impl<K, V> Ways<K, V> {
             && extra.weights.is_empty()
             && extra.ends.is_empty()
             && extra.ages.is_empty()
+            && extra.labelled.is_empty()
         {
             self.extra = None;
         }
     }
 
     /// Takes out every entry, each queue from its old end to its young one.
-    fn drain(&mut self) -> Vec<(Queue, u8, Item<K, V>)> {
+    fn drain(&mut self) -> Vec<Moved<K, V>> {
         let mut items = Vec::with_capacity(self.len());
         for queue in [Queue::Small, Queue::Main] {
             while let Some(way) = self.oldest(queue) {
-                let tag = self.tag(way);
-                items.push((queue, tag, self.take(way)));
+                items.push(self.lift(queue, way));
             }
         }
         items
     }
 
-    fn put_back(&mut self, items: Vec<(Queue, u8, Item<K, V>)>) {
+    fn put_back(&mut self, items: Vec<Moved<K, V>>) {
         let expected = items.len();
-        for (queue, tag, item) in items {
-            self.place_in(queue, tag, item, expected);
+        for moved in items {
+            self.put_down(moved, expected);
+        }
+    }
+
+    /// Takes an entry out with all that belongs to it, to be put down elsewhere.
+    fn lift(&mut self, queue: Queue, way: usize) -> Moved<K, V> {
+        let is_labelled = self.entry(way).is_labelled();
+        Moved {
+            queue,
+            tag: self.tag(way),
+            label: is_labelled.then(|| self.take_label(way)).flatten(),
+            item: self.take(way),
+        }
+    }
+
+    fn put_down(&mut self, moved: Moved<K, V>, expected: usize) {
+        let way = self.place_in(moved.queue, moved.tag, moved.item, expected);
+        if let Some(label) = moved.label {
+            self.put_label(way, label);
         }
     }
 
@@ -602,9 +636,8 @@ impl<K, V> Ways<K, V> {
             .filter(|way| leaves(hashes[*way], bit))
             .collect();
         for way in leaving {
-            let (queue, tag) = (self.entry(way).queue, self.tag(way));
-            let item = self.take(way);
-            upper.place_in(queue, tag, item, hashes.len());
+            let moved = self.lift(self.entry(way).queue, way);
+            upper.put_down(moved, hashes.len());
         }
         self.split_loads(&mut upper, bit);
         self.shrink();
@@ -653,11 +686,25 @@ impl<K, V> Ways<K, V> {
         self.loads().iter().find(of_key).map(|load| &load.flight)
     }
 
-    /// Whether a load has not been overtaken.
-    pub(crate) fn is_under_way(&self, flight: &Arc<Flight<V>>) -> bool {
-        self.loads()
-            .iter()
-            .any(|load| Arc::ptr_eq(&load.flight, flight))
+    /// The epoch at which a load began, if it has not been overtaken.
+    pub(crate) fn epoch_of(&self, flight: &Arc<Flight<V>>) -> Option<u64> {
+        let mut loads = self.loads().iter();
+        let load = loads.find(|load| Arc::ptr_eq(&load.flight, flight))?;
+        Some(load.epoch())
+    }
+
+    /// The epoch at which the load of a key began.
+    pub(crate) fn epoch_of_load<Q>(&self, hash: KeyHash, key: &Q) -> Option<u64>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let flight = self.load_of(hash, key)?;
+        self.epoch_of(flight)
+    }
+
+    /// The epoch at which the oldest load began.
+    pub(crate) fn oldest_epoch(&self) -> Option<u64> {
+        self.loads().iter().map(UnderWay::epoch).min()
     }
 
     pub(crate) fn begin_load(&mut self, load: UnderWay<K, V>) {
@@ -687,6 +734,17 @@ impl<K, V> Ways<K, V> {
         }
         let flight = self.load_of(hash, key).map(Arc::clone)?;
         self.end_load(&flight)
+    }
+
+    /// Overtakes the loads of the keys that match.
+    pub(crate) fn overtake_if(&mut self, matches: impl Fn(&K) -> bool) -> Vec<UnderWay<K, V>> {
+        let Some(extra) = &mut self.extra else {
+            return Vec::new();
+        };
+        extra
+            .loads
+            .extract_if(.., |load| matches(&load.key))
+            .collect()
     }
 
     /// Overtakes every load of the set.
@@ -729,8 +787,13 @@ impl<K, V> Ways<K, V> {
 
     // ---- parts ----
 
-    fn extra_mut(&mut self) -> &mut Extra<K, V> {
+    pub(super) fn extra_mut(&mut self) -> &mut Extra<K, V> {
         self.extra.get_or_insert_default()
+    }
+
+    #[inline]
+    pub(super) fn labelled(&self) -> Option<&Labelled> {
+        self.extra.as_ref().map(|extra| &extra.labelled)
     }
 
     fn spilled_tags(&self) -> &[u64] {
@@ -764,7 +827,7 @@ fn leaves(hash: Option<KeyHash>, bit: usize) -> bool {
     hash.is_some_and(|hash| hash.index() & bit != 0)
 }
 
-fn resize_exact<T>(values: &mut Vec<T>, len: usize, value: impl FnMut() -> T) {
+pub(super) fn resize_exact<T>(values: &mut Vec<T>, len: usize, value: impl FnMut() -> T) {
     values.truncate(len);
     values.reserve_exact(len - values.len());
     values.resize_with(len, value);
@@ -786,6 +849,7 @@ impl<K: Eq, V> Ways<K, V> {
         assert_eq!(self.iter().count(), self.len(), "every entry is in a queue");
         let spilled = self.width().div_ceil(GROUP).saturating_sub(INLINE_GROUPS);
         assert_eq!(self.spilled_tags().len(), spilled, "each way has a tag");
+        self.validate_labels();
         for (way, slot) in self.slots.iter().enumerate() {
             assert_eq!(
                 self.tag(way) != 0,

@@ -17,5 +17,6 @@ mod loading;
 mod model;
 mod pitfalls;
 mod regressions;
+mod tags;
 mod time;
 mod writes;

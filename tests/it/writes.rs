@@ -417,7 +417,7 @@ fn the_short_way_of_an_insertion_does_what_the_general_way_does() {
             };
             match random.u32(0..10) {
                 0..5 => assert_eq!(
-                    short.insert_with(key, step, options),
+                    short.insert_with(key, step, options.clone()),
                     general.insert_with(key, step, options)
                 ),
                 5..8 => assert_eq!(short.get(&key), general.get(&key), "{step}"),

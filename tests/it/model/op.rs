@@ -22,6 +22,8 @@ pub(super) struct Setup {
     pub(super) on_full: OnFull,
     /// Whether each step of the time sweeps, or none does.
     pub(super) swept: bool,
+    /// Whether the keys are in groups.
+    pub(super) grouped: bool,
     pub(super) seed: u64,
 }
 
@@ -69,14 +71,16 @@ pub(super) fn setups() -> impl Strategy<Value = Setup> {
         option(2),
         on_full,
         any::<bool>(),
+        any::<bool>(),
         any::<u64>(),
     );
-    setup.prop_map(|(bound, ttl, idle, on_full, swept, seed)| Setup {
+    setup.prop_map(|(bound, ttl, idle, on_full, swept, grouped, seed)| Setup {
         bound,
         ttl,
         idle,
         on_full,
         swept,
+        grouped,
         seed,
     })
 }
@@ -117,6 +121,12 @@ pub(super) enum Change {
     Remove,
 }
 
+/// Tags, one for each bit.
+pub(super) type Tags = u8;
+
+/// How many there are.
+pub(super) const TAGS: u8 = 4;
+
 /// What a value weighs; small as a rule.
 pub(super) type Weight = u64;
 
@@ -124,7 +134,7 @@ pub(super) type Weight = u64;
 pub(super) enum Op {
     Insert(u16, Weight),
     InsertWithTtl(u16, Weight, Duration),
-    InsertWith(u16, Weight, Life, Only),
+    InsertWith(u16, Weight, Life, Only, Tags),
     InsertMany(u16, u16, Weight),
     Update(u16, Weight),
     Compute(u16, Change),
@@ -132,6 +142,9 @@ pub(super) enum Op {
     RemoveEntry(u16),
     RemoveIf(u16, bool),
     Retain(u64),
+    InvalidateTag(u8),
+    InvalidateTags(Tags),
+    InvalidateGroup(u8),
     Clear,
     ExpireWith(u16, Duration, ExpireIf),
     Expire(u16, Duration),
@@ -208,6 +221,10 @@ fn lives() -> impl Strategy<Value = Life> {
     ]
 }
 
+fn tags() -> impl Strategy<Value = Tags> {
+    prop_oneof![Just(0), 0..1u8 << TAGS]
+}
+
 fn changes() -> impl Strategy<Value = Change> {
     prop_oneof![
         1 => Just(Change::Keep),
@@ -253,8 +270,8 @@ fn writes() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (key(), weights()).prop_map(|(key, weight)| Op::Insert(key, weight)),
         4 => (key(), weights(), durations()).prop_map(|(key, weight, ttl)| Op::InsertWithTtl(key, weight, ttl)),
-        4 => (key(), weights(), lives(), only)
-            .prop_map(|(key, weight, life, only)| Op::InsertWith(key, weight, life, only)),
+        6 => (key(), weights(), lives(), only, tags())
+            .prop_map(|(key, weight, life, only, tags)| Op::InsertWith(key, weight, life, only, tags)),
         2 => (key(), 0u16..200, 0u64..4).prop_map(|(first, count, weight)| Op::InsertMany(first, count, weight)),
         4 => (key(), weights()).prop_map(|(key, weight)| Op::Update(key, weight)),
         4 => (key(), changes()).prop_map(|(key, change)| Op::Compute(key, change)),
@@ -291,6 +308,9 @@ fn removals() -> impl Strategy<Value = Op> {
         2 => key().prop_map(Op::RemoveEntry),
         2 => (key(), any::<bool>()).prop_map(|(key, yes)| Op::RemoveIf(key, yes)),
         1 => (2u64..5).prop_map(Op::Retain),
+        4 => (0..TAGS).prop_map(Op::InvalidateTag),
+        1 => tags().prop_map(Op::InvalidateTags),
+        2 => (0u8..3).prop_map(Op::InvalidateGroup),
     ]
 }
 

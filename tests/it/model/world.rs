@@ -1,6 +1,6 @@
 //! A cache beside the map that says what must be in it.
 
-use super::op::{Change, Life, Only, Op, Setup};
+use super::op::{Change, Life, Only, Op, Setup, TAGS, Tags};
 use crate::common::{HOUR, Removals, Seeded, drain, logged};
 use haybox::{
     Cache, Clock, ExpireIf, Insert, InsertOptions, LoadError, MockClock, OnFull, Outcome, Refused,
@@ -33,9 +33,16 @@ struct Known {
     value: Value,
     hard: u64,
     idle: u64,
+    tags: Tags,
+    /// Whether one of its tags, or its group, was invalidated.
+    fallen: bool,
 }
 
 impl Known {
+    fn is_live(&self, now: u64) -> bool {
+        self.deadline() > now && !self.fallen
+    }
+
     fn deadline(&self) -> u64 {
         self.hard.min(self.idle)
     }
@@ -76,6 +83,15 @@ pub(super) struct World {
     next_id: u64,
     token: Arc<()>,
     tally: Tally,
+    /// The tags of the value that is being stored.
+    given: Tags,
+}
+
+/// The groups that keys are in, by their remainder.
+static GROUPS: [u8; 3] = [0, 1, 2];
+
+fn group(key: &u16) -> &'static u8 {
+    &GROUPS[usize::from(*key) % GROUPS.len()]
 }
 
 impl World {
@@ -104,6 +120,9 @@ impl World {
         if let Some(idle) = setup.idle {
             builder = builder.time_to_idle(idle);
         }
+        if setup.grouped {
+            builder = builder.group_by(|key| group(key));
+        }
         let (builder, log) = logged(builder);
         Self {
             cache: builder.hasher(Seeded(setup.seed)).build().unwrap(),
@@ -117,19 +136,21 @@ impl World {
             next_id: 0,
             token: Arc::new(()),
             tally: Tally::default(),
+            given: 0,
             setup,
         }
     }
 
     /// Runs one operation on both and compares them.
     pub(super) fn run(&mut self, op: &Op) {
+        self.given = 0;
         match op {
             Op::Insert(key, weight) => self.insert(self.key(*key), *weight),
             Op::InsertWithTtl(key, weight, ttl) => {
                 self.insert_with_ttl(self.key(*key), *weight, *ttl)
             }
-            Op::InsertWith(key, weight, life, only) => {
-                self.insert_with(self.key(*key), *weight, *life, *only)
+            Op::InsertWith(key, weight, life, only, tags) => {
+                self.insert_with(self.key(*key), *weight, *life, *only, *tags)
             }
             Op::InsertMany(first, count, weight) => self.insert_many(*first, *count, *weight),
             Op::Update(key, weight) => self.update(self.key(*key), *weight),
@@ -142,6 +163,9 @@ impl World {
             Op::RemoveIf(key, yes) => self.remove_if(self.key(*key), *yes),
             Op::Retain(divisor) => self.retain(|value| value.id % divisor != 0),
             Op::Clear => self.clear(),
+            Op::InvalidateTag(tag) => self.invalidate_tag(*tag),
+            Op::InvalidateTags(tags) => self.invalidate_tags(*tags),
+            Op::InvalidateGroup(group) => self.invalidate_group(*group),
             Op::Expire(key, ttl) => self.expire(self.key(*key), *ttl),
             Op::ExpireWith(key, ttl, condition) => {
                 self.expire_with(self.key(*key), *ttl, *condition)
@@ -205,9 +229,7 @@ impl World {
     }
 
     fn live(&self, key: u16) -> Option<&Known> {
-        self.known
-            .get(&key)
-            .filter(|known| known.deadline() > self.now)
+        self.known.get(&key).filter(|known| known.is_live(self.now))
     }
 
     fn live_value(&self, key: u16) -> Option<Value> {
@@ -218,7 +240,7 @@ impl World {
         let live = self
             .known
             .iter()
-            .filter(|(_, known)| known.deadline() > self.now);
+            .filter(|(_, known)| known.is_live(self.now));
         live.map(|(key, known)| (*key, known.value.id)).collect()
     }
 
@@ -226,6 +248,10 @@ impl World {
         self.known
             .values()
             .any(|known| known.deadline() <= self.now)
+    }
+
+    fn has_fallen(&self) -> bool {
+        self.known.values().any(|known| known.fallen)
     }
 
     fn weight_of(&self, value: &Value) -> u64 {
@@ -269,11 +295,7 @@ impl World {
     fn access(&mut self, key: u16) {
         let idle = self.idle_from_now();
         let now = self.now;
-        if let Some(known) = self
-            .known
-            .get_mut(&key)
-            .filter(|known| known.deadline() > now)
-        {
+        if let Some(known) = self.known.get_mut(&key).filter(|known| known.is_live(now)) {
             known.idle = idle;
         }
     }
@@ -315,11 +337,15 @@ impl World {
                 RemovalCause::Expired => assert!(expired, "{key} has expired"),
                 RemovalCause::Capacity => {
                     assert!(!expired, "{key} expired rather than being evicted");
+                    assert!(!known.fallen, "{key} had fallen");
                     assert!(
                         evicts == Evicts::Anybody || evicts == Evicts::Only(key),
                         "{key} must stay: {evicts:?}"
                     );
                     evicted.push(value);
+                }
+                RemovalCause::Explicit => {
+                    assert!(known.fallen && !expired, "{key} was not removed");
                 }
                 unexpected => panic!("{key}: {unexpected:?}"),
             }
@@ -364,6 +390,13 @@ impl World {
             !was_live || !self.known.contains_key(&key),
             "{key}: the old value of a refused one is gone"
         );
+        let never_fits = self
+            .max_weight
+            .is_some_and(|max| self.weight_of(value) > max);
+        assert!(
+            never_fits || !self.has_fallen(),
+            "what has fallen goes first"
+        );
         assert!(
             self.may_refuse(key, value),
             "{key}: {value:?} was refused and would have fitted"
@@ -373,7 +406,13 @@ impl World {
     /// Applies a value that was stored, with what it replaced.
     fn stored(&mut self, key: u16, value: Value, old: Option<&Value>, hard: u64) {
         let idle = self.idle_from_now();
-        let known = Known { value, hard, idle };
+        let known = Known {
+            value,
+            hard,
+            idle,
+            tags: self.given,
+            fallen: false,
+        };
         let gone_at_once = known.deadline() <= self.now;
         let mut expected = Vec::new();
         match old {
@@ -452,8 +491,9 @@ impl World {
         self.inserted(key, value, answer, hard);
     }
 
-    fn insert_with(&mut self, key: u16, weight: u64, life: Life, only: Only) {
+    fn insert_with(&mut self, key: u16, weight: u64, life: Life, only: Only, tags: Tags) {
         let value = self.value(weight);
+        self.given = tags;
         let live = self.live(key).map(|known| known.hard);
         let options = InsertOptions::new();
         let (options, hard) = match life {
@@ -471,6 +511,7 @@ impl World {
             Only::Absent => (options.if_absent(), live.is_none()),
             Only::Present => (options.if_present(), live.is_some()),
         };
+        let options = options.tags(each(tags));
         let got = self.cache.insert_with(key, value.clone(), options);
         if allowed {
             self.inserted(key, value, got, hard);
@@ -544,6 +585,7 @@ impl World {
 
     fn compute(&mut self, key: u16, change: Change) {
         let live = self.live(key).cloned();
+        self.given = live.as_ref().map_or(0, |known| known.tags);
         let old = live.as_ref().map(|known| known.value.clone());
         let (op, value, hard) = self.planned(change, live.as_ref());
         let outcome = self.cache.compute(&key, |seen| {
@@ -703,6 +745,8 @@ impl World {
                                 value: value.clone(),
                                 hard: *hard,
                                 idle,
+                                tags: before[key].as_ref().map_or(0, |known| known.tags),
+                                fallen: false,
                             },
                         ));
                     }
@@ -840,7 +884,7 @@ impl World {
 
     fn dropped_unless(&mut self, keep: impl Fn(&Value) -> bool) {
         let now = self.now;
-        let gone = |known: &Known| known.deadline() > now && !keep(&known.value);
+        let gone = |known: &Known| known.is_live(now) && !keep(&known.value);
         let known = std::mem::take(&mut self.known);
         let (gone, known): (BTreeMap<_, _>, _) =
             known.into_iter().partition(|(_, known)| gone(known));
@@ -851,6 +895,31 @@ impl World {
             .collect();
         self.settle(&expected, Evicts::Nobody);
         assert!(!self.has_expired(), "what has expired goes, too");
+        assert!(!self.has_fallen(), "what has fallen goes, too");
+    }
+
+    fn invalidate_tag(&mut self, tag: u8) {
+        self.cache.invalidate_tag(&tag);
+        self.fell(|_, known| known.tags & 1 << tag != 0);
+    }
+
+    fn invalidate_tags(&mut self, tags: Tags) {
+        self.cache.invalidate_tags(each(tags));
+        self.fell(|_, known| known.tags & tags != 0);
+    }
+
+    fn invalidate_group(&mut self, asked: u8) {
+        if self.setup.grouped {
+            self.cache.invalidate_group(&asked);
+            self.fell(|key, _| *group(key) == asked);
+        }
+    }
+
+    fn fell(&mut self, is_concerned: impl Fn(&u16, &Known) -> bool) {
+        for (key, known) in &mut self.known {
+            known.fallen |= is_concerned(key, known);
+        }
+        self.nothing_else_left();
     }
 
     // ---- deadlines ----
@@ -1018,6 +1087,7 @@ impl World {
         self.nothing_else_left();
         if self.setup.swept && !step.is_zero() {
             assert!(!self.has_expired(), "the sweep releases what has expired");
+            assert!(!self.has_fallen(), "and what has fallen");
         }
     }
 
@@ -1030,11 +1100,11 @@ impl World {
         let expired = self
             .known
             .values()
-            .filter(|known| known.deadline() <= self.now)
+            .filter(|known| !known.is_live(self.now))
             .count();
         assert_eq!(self.cache.sweep(), expired);
         self.nothing_else_left();
-        assert!(!self.has_expired());
+        assert!(!self.has_expired() && !self.has_fallen());
     }
 
     fn set_max_entries(&mut self, max: usize) {
@@ -1057,7 +1127,8 @@ impl World {
 
     /// A bound that is lowered holds even for a cache that rejects.
     fn lowered(&mut self) {
-        let (before, expired) = (self.known.len(), self.has_expired());
+        let before = self.known.len();
+        let expired = self.has_expired() || self.has_fallen();
         self.settle(&[], Evicts::Anybody);
         let max = self.max_entries.unwrap_or(usize::MAX);
         if !expired && self.max_weight.is_none() {
@@ -1098,6 +1169,13 @@ impl World {
             self.look_at(key);
         }
     }
+}
+
+/// The tags of a set of them, as numbers of a type that is not the one they are invalidated by.
+fn each(tags: Tags) -> impl Iterator<Item = u64> {
+    (0..TAGS)
+        .filter(move |tag| tags & 1 << tag != 0)
+        .map(u64::from)
 }
 
 fn key_of(op: &Op) -> Option<u16> {
