@@ -53,7 +53,7 @@ pub struct CacheBuilder<K, V, S = DefaultHashBuilder> {
     hasher: S,
 }
 
-/// A setting of a [`CacheBuilder`], or a new bound, that no cache can have.
+/// A setting of a builder that is impossible, or a new bound that no cache can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuildError {
     setting: &'static str,
@@ -84,7 +84,7 @@ impl std::error::Error for BuildError {}
 const GROWS_FROM: usize = 1000;
 
 /// The longest times that a setting may ask for: about 292 years, half of what the clock holds.
-const LONGEST: Duration = Duration::from_nanos(u64::MAX / 2);
+pub(crate) const LONGEST: Duration = Duration::from_nanos(u64::MAX / 2);
 
 impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,7 @@ mod fence;
 mod invalidate;
 mod iter;
 mod load;
+mod slot;
 
 pub use fence::Fence;
 pub use iter::{Iter, Keys, Values};
@@ -13,8 +14,9 @@ use crate::builder::{BuildError, CacheBuilder};
 use crate::engine::{Engine, Transaction};
 use crate::entry::{ExpireIf, Insert, InsertOptions, Life, Op, Outcome, Ttl};
 use crate::equivalent::Equivalent;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::hash::{DefaultHashBuilder, KeyHash};
+use crate::pubsub::Topic;
 use crate::stats::Stats;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -612,6 +614,34 @@ impl<K, V, S> Cache<K, V, S> {
             "a subscription needs room for one event at least"
         );
         self.engine.hub.subscribe(capacity)
+    }
+
+    /// Publishes what happens in the cache from now on to a topic of a [`Bus`](crate::pubsub::Bus),
+    /// until the topic is closed or the cache is gone: Redis's keyspace notifications.
+    ///
+    /// The events of one key come in the order in which they happened. They are published by the
+    /// thread whose call caused them, after its locks are released; events of the background's
+    /// sweeps come from a background thread. A subscription with
+    /// [`Slow::Block`](crate::pubsub::Slow::Block) therefore holds up writers when it is slow.
+    /// While nobody subscribes to the topic, each write still pays for noting the event.
+    ///
+    /// ```
+    /// use haybox::{Cache, Event, EventKind, pubsub::Bus};
+    ///
+    /// let (bus, cache) = (Bus::new(), Cache::new(10));
+    /// let changes = bus.topic::<Event<&str>>("cache.bread")?;
+    /// cache.publish_events(&changes);
+    /// let subscription = changes.subscribe();
+    /// cache.insert("loaf", 1);
+    /// let event = subscription.recv()?;
+    /// assert_eq!((event.key, event.kind), ("loaf", EventKind::Inserted));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn publish_events(&self, topic: &Topic<Event<K>>)
+    where
+        K: Clone + Send + Sync + 'static,
+    {
+        self.engine.hub.publish_to(topic);
     }
 
     /// Removes every entry for which `keep` returns `false`, set by set: entries that other

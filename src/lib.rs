@@ -7,19 +7,25 @@
 
 mod builder;
 mod cache;
+pub mod counter;
 mod engine;
 mod entry;
 mod equivalent;
 mod event;
 mod hash;
 mod labels;
+pub mod limit;
 mod load;
+pub mod lock;
+pub mod presence;
+pub mod pubsub;
 mod random;
 mod reentrancy;
 mod stats;
 mod sync;
 mod table;
 mod time;
+mod wait;
 
 pub use builder::{BuildError, CacheBuilder};
 pub use cache::{Cache, Fence, Iter, Keys, Values};

@@ -227,15 +227,20 @@ impl Drop for Lease {
 
 #[inline]
 fn thread_slot() -> usize {
+    thread_number().min(STRIPES)
+}
+
+/// A small number that no other living thread has, for what is kept apart by thread. A thread that
+/// ends and still counts shares the number of another.
+#[inline]
+pub(crate) fn thread_number() -> usize {
     let slot = SLOT.get();
     if slot == UNKNOWN { claim_slot() } else { slot }
 }
 
 #[cold]
 fn claim_slot() -> usize {
-    let slot = LEASE
-        .try_with(|lease| lease.0.min(STRIPES))
-        .unwrap_or(STRIPES);
+    let slot = LEASE.try_with(|lease| lease.0).unwrap_or(STRIPES);
     SLOT.set(slot);
     slot
 }

@@ -27,6 +27,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+#[path = "interleavings/roles.rs"]
+mod roles;
+
 // ---- running a scenario ----
 
 /// The simulated threads of two checks have the same names, and the registry of who waits for whose

@@ -14,6 +14,7 @@ mod plain;
 mod policy;
 mod read;
 mod room;
+mod slot;
 mod transaction;
 mod verdicts;
 mod walk;
@@ -25,6 +26,7 @@ pub(crate) use invalidate::BYTES_PER_LABEL;
 pub(crate) use leader::OwnLeader;
 pub(crate) use load::{Call, Offered};
 pub(crate) use policy::Policy;
+pub(crate) use slot::Change;
 pub use transaction::Transaction;
 
 use crate::event::{Hub, Outbox};

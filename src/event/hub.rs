@@ -10,6 +10,7 @@
 //! adds to it waits outside of all locks, and takes over when the deliverer has done its share.
 
 use super::{Event, Events, RemovalCause};
+use crate::pubsub::Topic;
 use crate::stats::{Count, Counters};
 use crate::sync::{
     AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, RwLock, thread_cell, wait_until,
@@ -18,6 +19,7 @@ use crossbeam_channel::Sender;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -90,8 +92,12 @@ pub(crate) struct Hub<K, V> {
     queues: std::sync::OnceLock<Box<[Queue<K, V>]>>,
 }
 
+/// Publishes an event to a topic, and says whether that is still open.
+type Publish<K> = dyn Fn(&Event<K>) -> bool + Send + Sync;
+
 struct Subscribers<K> {
     list: Vec<Arc<Subscriber<K>>>,
+    topics: Vec<Arc<Publish<K>>>,
     clone_key: Option<fn(&K) -> K>,
 }
 
@@ -111,6 +117,7 @@ impl<K, V> Hub<K, V> {
             listener,
             subscribers: RwLock::new(Subscribers {
                 list: Vec::new(),
+                topics: Vec::new(),
                 clone_key: None,
             }),
             subscribed: AtomicBool::new(false),
@@ -149,6 +156,24 @@ impl<K, V> Hub<K, V> {
             lost,
             open,
         }
+    }
+
+    /// Has events published to a topic until that is closed.
+    pub(crate) fn publish_to(&self, topic: &Topic<Event<K>>)
+    where
+        K: Clone + Send + Sync + 'static,
+    {
+        let topic = topic.clone();
+        let publish = move |event: &Event<K>| {
+            if topic.subscriptions() > 0 {
+                topic.publish(event.clone());
+            }
+            !topic.is_closed()
+        };
+        let mut subscribers = self.subscribers.write();
+        subscribers.clone_key = Some(K::clone);
+        subscribers.topics.push(Arc::new(publish));
+        self.subscribed.store(true, Release);
     }
 
     /// How to copy a key for a subscription, if there is one.
@@ -245,7 +270,7 @@ impl<K, V> Hub<K, V> {
     }
 
     fn publish(&self, event: Event<K>) {
-        let mut closed = false;
+        let mut closed = self.publish_to_topics(&event);
         for (subscriber, key) in self.copies(&event.key) {
             if subscriber
                 .sender
@@ -264,6 +289,26 @@ impl<K, V> Hub<K, V> {
         }
     }
 
+    /// Says whether one of the topics was closed, which is then forgotten.
+    fn publish_to_topics(&self, event: &Event<K>) -> bool {
+        let topics = self.subscribers.read().topics.clone();
+        let is_closed = |publish: &Arc<Publish<K>>| {
+            // A key that cannot be copied is lost to this topic, not to others.
+            catch_unwind(AssertUnwindSafe(|| !publish(event))).unwrap_or(false)
+        };
+        let closed: Vec<_> = topics.into_iter().filter(is_closed).collect();
+        if closed.is_empty() {
+            return false;
+        }
+        let is_closed =
+            |publish: &mut Arc<Publish<K>>| closed.iter().any(|other| Arc::ptr_eq(publish, other));
+        let mut subscribers = self.subscribers.write();
+        // What is taken out is still held by `closed`, and dropped when the lock is released.
+        subscribers.topics.retain_mut(|publish| !is_closed(publish));
+        drop(subscribers);
+        true
+    }
+
     /// The subscriptions, each with a copy of a key for it. They are not locked any more: copying
     /// and waking readers may take its time.
     fn copies(&self, key: &K) -> Vec<(Arc<Subscriber<K>>, K)> {
@@ -280,14 +325,18 @@ impl<K, V> Hub<K, V> {
         subscribers
             .list
             .retain(|subscriber| subscriber.open.load(Acquire));
-        if subscribers.list.is_empty() {
+        if subscribers.list.is_empty() && subscribers.topics.is_empty() {
             self.subscribed.store(false, Release);
         }
     }
 
     /// Ends all subscriptions: their readers get what is waiting, then the end.
     pub(crate) fn close(&self) {
-        self.subscribers.write().list.clear();
+        let mut subscribers = self.subscribers.write();
+        subscribers.list.clear();
+        let topics = mem::take(&mut subscribers.topics);
+        drop(subscribers);
+        drop(topics);
     }
 }
 

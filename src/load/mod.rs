@@ -17,7 +17,7 @@ pub use loaded::Loaded;
 pub(crate) use loaded::What;
 pub use read_through::{ReadThrough, ReadThroughAsync};
 pub(crate) use verdict::{Known, Verdict};
-pub(crate) use waiting::{MayWait, Node, Running, Waiting};
+pub(crate) use waiting::{MayWait, Node, Running, Waiting, this_thread};
 
 use std::fmt;
 use std::pin::Pin;

@@ -86,7 +86,7 @@ thread_cell!(RUNNING: Vec<Arc<Node>> = Vec::new());
 thread_cell!(NUMBER: u64 = 0);
 
 /// A number for each thread, since a `ThreadId` fits into no atomic.
-fn this_thread() -> u64 {
+pub(crate) fn this_thread() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     NUMBER.with(|number| {
         if number.get() == 0 {

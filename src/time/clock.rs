@@ -145,6 +145,10 @@ impl Clock {
     }
 }
 
+/// A point in time that is further than this from a coarse reading is on the same side of a precise
+/// one.
+pub(crate) const NEAR: u64 = system::GUARD;
+
 /// The time as one operation sees it: a coarse reading taken at most once, and precise readings
 /// only where it is too coarse. Read when it is first asked, which is after the lock is taken, so
 /// no decision is older than that.

@@ -3,10 +3,12 @@
 mod clock;
 mod deadline;
 mod keeper;
+mod park;
 mod timer;
 
-pub(crate) use clock::Moment;
 pub use clock::{Clock, MockClock};
+pub(crate) use clock::{Moment, NEAR};
 pub(crate) use deadline::{Deadline, NEVER, after, left};
-pub(crate) use keeper::{Sweep, Swept, register};
+pub(crate) use keeper::{Aftermath, Sweep, Swept, register};
+pub(crate) use park::{Alarm, Parker, passing};
 pub(crate) use timer::{Timer, wake_all, wake_at};

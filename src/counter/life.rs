@@ -1,0 +1,201 @@
+//! The time for which a counter counts, where that is bounded.
+//!
+//! A life begins with the first count of a key and belongs to all stripes: when it is over, the key
+//! is at 0 in all of them at the same moment. Cells of the stripes point to it. A life is over when
+//! its time is up, or when somebody ends it to take its counts.
+//!
+//! No lock of a stripe is held together with one of these.
+
+use super::{Mutex, SHARDS, shard_of};
+use crate::Equivalent;
+use crate::reentrancy;
+use crate::time::{Clock, Deadline, after};
+use hashtable::HashTable;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+pub(super) struct Life {
+    hash: u64,
+    deadline: Deadline,
+    /// Set by who ends it, who takes the locks of the stripes after that: no stronger ordering is
+    /// needed than theirs.
+    ended: AtomicBool,
+}
+
+impl Life {
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+
+    pub(super) fn lives(&self, clock: &Clock) -> bool {
+        !self.is_ended() && !clock.has_passed(self.deadline)
+    }
+}
+
+pub(super) struct Lives<K> {
+    time: Duration,
+    parts: Box<[Mutex<Part<K>>]>,
+}
+
+/// The lives of keys of one part.
+struct Part<K> {
+    current: HashTable<(K, Arc<Life>)>,
+    /// In the order of their deadlines, which is that in which they began: all last as long.
+    queue: VecDeque<Arc<Life>>,
+    /// How many in the queue were ended.
+    ended: usize,
+}
+
+impl<K> Lives<K> {
+    pub(super) fn new(time: Duration) -> Self {
+        let part = || {
+            Mutex::new(Part {
+                current: HashTable::new(),
+                queue: VecDeque::new(),
+                ended: 0,
+            })
+        };
+        Self {
+            time,
+            parts: (0..SHARDS).map(|_| part()).collect(),
+        }
+    }
+
+    pub(super) fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// The life of a key now.
+    pub(super) fn current<Q: Equivalent<K> + ?Sized>(
+        &self,
+        clock: &Clock,
+        hash: u64,
+        key: &Q,
+    ) -> Option<Arc<Life>> {
+        let _inside = reentrancy::enter()?;
+        let part = self.parts[shard_of(hash)].lock();
+        let found = part.current.find(hash, |(own, _)| key.equivalent(own));
+        let life = found.map(|(_, life)| life);
+        life.filter(|life| life.lives(clock)).cloned()
+    }
+
+    /// The life of a key now, or one that begins; with what is to be dropped.
+    pub(super) fn begin<Q>(&self, clock: &Clock, hash: u64, key: &Q) -> (Arc<Life>, Option<K>)
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        if let Some(life) = self.current(clock, hash, key) {
+            return (life, None);
+        }
+        let own = key.to_owned();
+        let _inside = reentrancy::enter();
+        let mut part = self.parts[shard_of(hash)].lock();
+        let part = &mut *part;
+        let found = part.current.find_mut(hash, |(own, _)| key.equivalent(own));
+        if let Some((_, life)) = &found
+            && life.lives(clock)
+        {
+            return (Arc::clone(life), Some(own));
+        }
+        let life = Arc::new(Life {
+            hash,
+            deadline: after(clock.now(), self.time),
+            ended: AtomicBool::new(false),
+        });
+        part.queue.push_back(Arc::clone(&life));
+        match found {
+            // The one before has expired, and is still in the queue to be swept.
+            Some((_, before)) => {
+                *before = Arc::clone(&life);
+                (life, Some(own))
+            }
+            None => {
+                let entry = (own, Arc::clone(&life));
+                let hash_of = |(_, life): &(K, Arc<Life>)| life.hash;
+                part.current.insert_unique(hash, entry, hash_of);
+                (life, None)
+            }
+        }
+    }
+
+    /// Ends the life of a key, so that who asked may collect its counts.
+    pub(super) fn end<Q: Equivalent<K> + ?Sized>(
+        &self,
+        clock: &Clock,
+        hash: u64,
+        key: &Q,
+    ) -> Option<(K, Arc<Life>)> {
+        let _inside = reentrancy::enter()?;
+        let mut part = self.parts[shard_of(hash)].lock();
+        let found = part
+            .current
+            .find_entry(hash, |(own, life)| life.lives(clock) && key.equivalent(own));
+        let (entry, _) = found.ok()?.remove();
+        entry.1.ended.store(true, Relaxed);
+        part.forget_ended(1);
+        Some(entry)
+    }
+
+    /// Ends all lives of a part. Those whose time is up stay for the sweep to find their cells.
+    pub(super) fn end_all(&self, clock: &Clock, number: usize) -> Vec<(K, Arc<Life>)> {
+        let mut part = self.parts[number].lock();
+        let living = |(_, life): &mut (K, Arc<Life>)| life.lives(clock);
+        let ended: Vec<_> = part.current.extract_if(living).collect();
+        for (_, life) in &ended {
+            life.ended.store(true, Relaxed);
+        }
+        part.forget_ended(ended.len());
+        ended
+    }
+
+    /// Takes lives whose time is up out of the queue, at most so many, and their keys. Waits for no
+    /// lock.
+    pub(super) fn take_due(
+        &self,
+        clock: &Clock,
+        number: usize,
+        most: usize,
+        due: &mut Vec<Arc<Life>>,
+        keys: &mut Vec<K>,
+    ) {
+        let Some(mut part) = self.parts[number].try_lock() else {
+            return;
+        };
+        let most = due.len().saturating_add(most);
+        while due.len() < most
+            && let Some(life) = part.next_due(clock)
+        {
+            if life.is_ended() {
+                part.ended = part.ended.saturating_sub(1);
+                continue;
+            }
+            let own = |(_, other): &(K, Arc<Life>)| Arc::ptr_eq(other, &life);
+            if let Ok(entry) = part.current.find_entry(life.hash, own) {
+                keys.push(entry.remove().0.0);
+            }
+            due.push(life);
+        }
+    }
+}
+
+impl<K> Part<K> {
+    fn next_due(&mut self, clock: &Clock) -> Option<Arc<Life>> {
+        let is_due = self.queue.front().is_some_and(|life| !life.lives(clock));
+        if is_due { self.queue.pop_front() } else { None }
+    }
+
+    /// Keeps the queue from growing where counters are taken more often than their time is up.
+    fn forget_ended(&mut self, more: usize) {
+        self.ended += more;
+        if self.ended > 64 && self.ended > self.queue.len() / 2 {
+            self.queue.retain(|life| !life.is_ended());
+            self.ended = 0;
+        }
+    }
+}

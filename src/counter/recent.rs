@@ -1,0 +1,74 @@
+//! What was counted lately, in steps of a 60th of the longest window.
+
+use crate::time::Clock;
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Steps of the longest window.
+const STEPS: u64 = 60;
+
+pub(super) struct Windows {
+    longest: Duration,
+    /// In nanoseconds.
+    step: u64,
+}
+
+impl Windows {
+    /// `longest` is at least a nanosecond, and at most what fits a `u64` of them.
+    pub(super) fn new(longest: Duration) -> Self {
+        let nanoseconds = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            longest,
+            step: nanoseconds.div_ceil(STEPS),
+        }
+    }
+
+    pub(super) fn longest(&self) -> Duration {
+        self.longest
+    }
+
+    /// The step that runs now.
+    pub(super) fn now(&self, clock: &Clock) -> u64 {
+        clock.coarse() / self.step
+    }
+
+    /// The steps of the last `within`.
+    pub(super) fn range(&self, clock: &Clock, within: Duration) -> RangeInclusive<u64> {
+        let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
+        let steps = within.div_ceil(self.step).min(STEPS);
+        // The step that runs is one of them, and what others count meanwhile may be in later ones.
+        let first = (self.now(clock) + 1).saturating_sub(steps);
+        let is_empty = steps == 0;
+        RangeInclusive::new(if is_empty { u64::MAX } else { first }, u64::MAX)
+    }
+}
+
+/// The counts of the steps in which there was something to count.
+#[derive(Default)]
+pub(super) struct Recent(VecDeque<(u64, i64)>);
+
+impl Recent {
+    pub(super) fn add(&mut self, step: u64, by: i64) {
+        match self.0.back_mut() {
+            // Another thread may have read the clock a little later and been faster.
+            Some((last, count)) if *last >= step => *count = count.wrapping_add(by),
+            _ => {
+                while self
+                    .0
+                    .front()
+                    .is_some_and(|(first, _)| first + STEPS <= step)
+                {
+                    self.0.pop_front();
+                }
+                self.0.push_back((step, by));
+            }
+        }
+    }
+
+    pub(super) fn sum(&self, steps: &RangeInclusive<u64>) -> i64 {
+        let within = self.0.iter().rev();
+        let within = within.take_while(|(step, _)| steps.contains(step));
+        within.fold(0, |sum, (_, count)| sum.wrapping_add(*count))
+    }
+}

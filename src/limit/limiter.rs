@@ -1,0 +1,332 @@
+//! The limiter: the face that users see.
+
+use super::decision::{CostAboveLimit, Decision};
+use super::gcra::Gcra;
+use super::quota::{Algorithm, Quota};
+use super::window::{Rule, Window};
+use crate::builder::{BuildError, CacheBuilder};
+use crate::cache::Cache;
+use crate::equivalent::Equivalent;
+use crate::hash::DefaultHashBuilder;
+use crate::time::Clock;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+/// Counts by key and says whether a call is within its [`Quota`].
+///
+/// A `Limiter` is a handle: clone it into every thread and task. See the
+/// [module](crate::limit) for what is promised and what it costs.
+///
+/// # Calls from inside calls
+/// `Eq`, `Hash` and `Clone` of a key may run under a lock, as they do in a
+/// [`Cache`](crate::Cache): a haybox call from inside them panics with a sentence, as does a call of
+/// the limiter from inside a closure that a cache runs under its lock.
+///
+/// ```
+/// use haybox::limit::{Limiter, Quota};
+///
+/// let logins: Limiter<String> = Limiter::new(Quota::per_minute(5))?;
+/// for _ in 0..5 {
+///     assert!(logins.check("ada").is_allowed());
+/// }
+/// assert!(!logins.check("ada").is_allowed(), "somebody tries out passwords");
+/// assert!(logins.check("grace").is_allowed(), "others do not suffer from it");
+/// # Ok::<(), haybox::BuildError>(())
+/// ```
+pub struct Limiter<K, S = DefaultHashBuilder> {
+    cells: Cells<K, S>,
+    pub(super) clock: Clock,
+    quota: Quota,
+}
+
+/// What is kept of the keys, by the algorithm.
+enum Cells<K, S> {
+    Bucket(Gcra, Cache<K, (), S>),
+    Window(Rule, Cache<K, Window, S>),
+}
+
+impl<K, S: Clone> Clone for Limiter<K, S> {
+    fn clone(&self) -> Self {
+        let cells = match &self.cells {
+            Cells::Bucket(gcra, cells) => Cells::Bucket(*gcra, cells.clone()),
+            Cells::Window(rule, cells) => Cells::Window(*rule, cells.clone()),
+        };
+        Self {
+            cells,
+            clock: self.clock.clone(),
+            quota: self.quota,
+        }
+    }
+}
+
+/// Shows the quota and the number of keys, and no key.
+impl<K, S> fmt::Debug for Limiter<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limiter")
+            .field("quota", &self.quota)
+            .field("keys", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K> Limiter<K>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+{
+    /// A limiter on the system's clock.
+    ///
+    /// # Errors
+    /// [`BuildError`] if the quota is impossible: see [`LimiterBuilder::build`].
+    pub fn new(quota: Quota) -> Result<Self, BuildError> {
+        Self::builder(quota).build()
+    }
+
+    /// A builder with every option at its default.
+    pub fn builder(quota: Quota) -> LimiterBuilder {
+        LimiterBuilder {
+            quota,
+            clock: Clock::real(),
+            sweep_interval: Duration::from_secs(1),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+}
+
+impl<K, S> Limiter<K, S> {
+    /// The quota that the limiter was built with.
+    #[must_use]
+    pub fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// How many keys take up memory. Idle ones are among them until they are swept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.cells {
+            Cells::Bucket(_, cells) => cells.len(),
+            Cells::Window(_, cells) => cells.len(),
+        }
+    }
+
+    /// Whether no key takes up memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn at_once(&self) -> u32 {
+        match &self.cells {
+            Cells::Bucket(gcra, _) => gcra.burst(),
+            Cells::Window(rule, _) => rule.limit(),
+        }
+    }
+
+    /// How long until all is free again after everything was taken.
+    #[cfg(feature = "tower")]
+    pub(super) fn whole_after(&self) -> Duration {
+        match &self.cells {
+            Cells::Bucket(gcra, _) => gcra.whole_after(),
+            Cells::Window(..) => self.quota.period(),
+        }
+    }
+
+    pub(super) fn affordable(&self, cost: u32) -> Result<(), CostAboveLimit> {
+        let limit = self.at_once();
+        if cost > limit {
+            return Err(CostAboveLimit { cost, limit });
+        }
+        Ok(())
+    }
+}
+
+impl<K, S> Limiter<K, S>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+{
+    /// Takes 1 for a key, if that is within its quota. Never waits.
+    #[inline]
+    pub fn check<Q>(&self, key: &Q) -> Decision
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        self.take(key, 1)
+    }
+
+    /// Takes `cost` for a key, all of it or nothing. Never waits. A cost of zero takes nothing and
+    /// is always allowed.
+    ///
+    /// ```
+    /// use haybox::limit::{Limiter, Quota};
+    ///
+    /// // A megabyte a second for each client.
+    /// let bytes = Limiter::<u32>::new(Quota::per_second(1 << 20))?;
+    /// assert!(bytes.check_n(&7, 300_000)?.is_allowed());
+    /// assert!(bytes.check_n(&7, 2_000_000).is_err(), "more than there ever is");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`CostAboveLimit`] if so much is never free at once, whatever the time.
+    #[inline]
+    pub fn check_n<Q>(&self, key: &Q, cost: u32) -> Result<Decision, CostAboveLimit>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        self.affordable(cost)?;
+        Ok(self.take(key, cost))
+    }
+
+    /// What [`check`](Self::check) would answer, but that nothing is taken: what remains is still
+    /// all there. For a page that shows its visitor where he stands. O(calls of the last period)
+    /// for a sliding window.
+    pub fn peek<Q>(&self, key: &Q) -> Decision
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        match &self.cells {
+            Cells::Bucket(gcra, cells) => {
+                let peeked =
+                    cells.existing_slot(cells.slot_hash(key), key, |(), deadline, moment| {
+                        (deadline, gcra.preview(deadline, moment))
+                    });
+                peeked.unwrap_or_else(|| gcra.preview(0, &self.clock.moment()))
+            }
+            Cells::Window(rule, cells) => {
+                let hash = cells.slot_hash(key);
+                let peeked = cells.existing_slot(hash, key, |window, deadline, moment| {
+                    (deadline, rule.preview(window, 1, moment))
+                });
+                let none = Window::default();
+                peeked.unwrap_or_else(|| rule.preview(&none, 1, &self.clock.moment()))
+            }
+        }
+    }
+
+    /// Forgets what a key has taken: it may start anew at once. Says whether there was something.
+    pub fn reset<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        match &self.cells {
+            Cells::Bucket(_, cells) => cells.remove(key).is_some(),
+            Cells::Window(_, cells) => cells.remove(key).is_some(),
+        }
+    }
+
+    /// Takes a cost that is not above what is ever free.
+    #[inline]
+    pub(super) fn take<Q>(&self, key: &Q, cost: u32) -> Decision
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let decision = match &self.cells {
+            Cells::Bucket(gcra, cells) => {
+                cells.slot(cells.slot_hash(key), key, |(), deadline, moment| {
+                    gcra.decide(deadline, cost, moment)
+                })
+            }
+            Cells::Window(rule, cells) => {
+                cells.slot(cells.slot_hash(key), key, |window, _, moment| {
+                    rule.decide(window, cost, moment)
+                })
+            }
+        };
+        decision.unwrap_or_else(|| self.unreachable())
+    }
+
+    /// The answer to a call from a thread that unwinds while it holds a lock: no.
+    #[cold]
+    fn unreachable(&self) -> Decision {
+        Decision {
+            limit: self.at_once(),
+            remaining: 0,
+            retry_after: Some(self.quota.period()),
+            reset_after: self.quota.period(),
+        }
+    }
+}
+
+/// Builds a [`Limiter`]. From [`Limiter::builder`].
+///
+/// ```
+/// use haybox::MockClock;
+/// use haybox::limit::{Limiter, Quota};
+///
+/// let time = MockClock::new();
+/// let limiter: Limiter<u64> =
+///     Limiter::<u64>::builder(Quota::per_second(10)).clock(time.clock()).build()?;
+/// # Ok::<(), haybox::BuildError>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct LimiterBuilder<S = DefaultHashBuilder> {
+    quota: Quota,
+    clock: Clock,
+    sweep_interval: Duration,
+    hasher: S,
+}
+
+impl<S> LimiterBuilder<S> {
+    /// What the limiter reads the time from. Default: [`Clock::real`].
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// How often idle keys are looked for in the background. Default: 1 s. More than zero.
+    pub fn sweep_interval(self, interval: Duration) -> Self {
+        Self {
+            sweep_interval: interval,
+            ..self
+        }
+    }
+
+    /// The hasher of the keys. Default: [`DefaultHashBuilder`], seeded for each limiter.
+    ///
+    /// At most 65,534 keys may share one 64-bit hash; the next makes one of them start anew.
+    pub fn hasher<H>(self, hasher: H) -> LimiterBuilder<H> {
+        LimiterBuilder {
+            quota: self.quota,
+            clock: self.clock,
+            sweep_interval: self.sweep_interval,
+            hasher,
+        }
+    }
+
+    /// Builds the limiter.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the first setting that is impossible: a limit, period, burst or sweep
+    /// interval of zero, a burst for a sliding window, more than one token for each nanosecond, or
+    /// more time than the clock holds (292 years).
+    pub fn build<K>(self) -> Result<Limiter<K, S>, BuildError>
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        S: BuildHasher + Clone,
+    {
+        let cells = match self.quota.algorithm()? {
+            Algorithm::Bucket(gcra) => Cells::Bucket(gcra, self.cells(Cache::builder())?),
+            Algorithm::Window(rule) => Cells::Window(rule, self.cells(Cache::builder())?),
+        };
+        Ok(Limiter {
+            cells,
+            clock: self.clock,
+            quota: self.quota,
+        })
+    }
+
+    fn cells<K, V>(&self, builder: CacheBuilder<K, V>) -> Result<Cache<K, V, S>, BuildError>
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        S: BuildHasher + Clone,
+    {
+        builder
+            .stats(false)
+            .clock(self.clock.clone())
+            .sweep_interval(self.sweep_interval)
+            .hasher(self.hasher.clone())
+            .build()
+    }
+}

@@ -1,0 +1,58 @@
+//! Rate limits by key: how often somebody may do something.
+//!
+//! ```
+//! use haybox::limit::{Limiter, Quota};
+//!
+//! // Ten requests a second for each address, and up to thirty at once after a rest.
+//! let limiter = Limiter::<String>::new(Quota::per_second(10).burst(30))?;
+//! let decision = limiter.check("203.0.113.7");
+//! if decision.is_allowed() {
+//!     // Serve it.
+//! } else {
+//!     // Say when it is worth trying again: `decision.retry_after()`.
+//! }
+//! # assert!(decision.is_allowed());
+//! # Ok::<(), haybox::BuildError>(())
+//! ```
+//!
+//! # Two ways to count
+//!
+//! | | [`Quota::new`], [`per_second`](Quota::per_second) … | [`Quota::sliding_window`] |
+//! | --- | --- | --- |
+//! | algorithm | GCRA, which is a token bucket without a token: the *virtual scheduling algorithm* of ITU-T I.371, annex A | a log of what was allowed |
+//! | promise | In any span of time `t` at most `burst + t × limit / period`: a steady rate, and a burst after a rest. | In any span of length `period` at most `limit`, exactly. |
+//! | so in one `period` | at most `burst + limit` | at most `limit` |
+//! | memory for a key in use | the key and about 24 bytes | the key, about 70 bytes, and 16 for each call of the last `period`, rounded up to a power of two |
+//! | time for a call | O(1) | O(1) amortised; O(cost) when refused |
+//!
+//! Take the first unless a contract says "at most N in any minute".
+//!
+//! # Keys
+//! A key needs no declaration and no clean-up: it is there with its first call, and its memory is
+//! released in the background within 10 s and a sweep interval (1 s) after a full quota is free
+//! again, without a call of anybody. There may be millions. An attacker who can invent keys
+//! (addresses, user names before they are checked) can fill the memory until then, so limit what
+//! he cannot invent first.
+//!
+//! # Time and threads
+//! Time is that of the crate's [`Clock`](crate::Clock): steps of the wall clock change nothing, and
+//! time that the machine is suspended counts as time passed. Every call is one atomic step under
+//! the lock of one small set of keys, whose decision reads the clock after the lock was taken: at
+//! no moment do concurrent callers get more than the quota. A [`Limiter`] is a handle; clone it
+//! into every thread and task. What it has counted ends with the last handle.
+
+mod decision;
+mod gcra;
+mod limiter;
+mod quota;
+#[cfg(feature = "tower")]
+mod tower;
+mod wait;
+mod window;
+
+pub use decision::{CostAboveLimit, Decision};
+pub use limiter::{Limiter, LimiterBuilder};
+pub use quota::Quota;
+#[cfg(feature = "tower")]
+pub use tower::{RateLimit, RateLimitLayer, RateLimited};
+pub use wait::{Wait, WaitError};

@@ -1,0 +1,130 @@
+//! The exact sliding window: a log of what was taken and when.
+//!
+//! A call at `t` counts in every span `(t - period, t]` that holds it, and is forgotten exactly at
+//! `t + period`. What was taken at the same nanosecond is one entry of the log.
+
+use super::decision::Decision;
+use super::gcra::GRACE;
+use crate::time::{Deadline, Moment};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    limit: u32,
+    /// In nanoseconds.
+    period: u64,
+}
+
+/// What a key has taken within the last period.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    log: VecDeque<Taken>,
+    /// The sum of the log.
+    used: u32,
+}
+
+#[derive(Debug)]
+struct Taken {
+    at: u64,
+    cost: u32,
+}
+
+impl Rule {
+    pub(super) fn new(limit: u32, period: u64) -> Self {
+        Self { limit, period }
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// Decides on a call; the deadline of the key's slot from now on.
+    pub(super) fn decide(
+        &self,
+        window: &mut Window,
+        cost: u32,
+        moment: &Moment<'_>,
+    ) -> (Deadline, Decision) {
+        let now = moment.clock().now();
+        window.forget_until(now.saturating_sub(self.period));
+        let decision = match window.free_from(cost, self.limit) {
+            None => {
+                window.take(now, cost);
+                self.decision(window, now, None)
+            }
+            Some(taken_at) => self.decision(window, now, Some(taken_at)),
+        };
+        let last = window
+            .log
+            .back()
+            .map_or(now, |last| last.at.saturating_add(self.period));
+        (last.saturating_add(GRACE), decision)
+    }
+
+    /// What a call would be answered, without making it.
+    pub(super) fn preview(&self, window: &Window, cost: u32, moment: &Moment<'_>) -> Decision {
+        let now = moment.clock().now();
+        let from = now.saturating_sub(self.period);
+        let rest = window.log.iter().filter(|taken| taken.at > from);
+        let rest = Window {
+            used: rest.clone().map(|taken| taken.cost).sum(),
+            log: rest
+                .map(|taken| Taken {
+                    at: taken.at,
+                    cost: taken.cost,
+                })
+                .collect(),
+        };
+        self.decision(&rest, now, rest.free_from(cost, self.limit))
+    }
+
+    /// An answer. A call that is refused has to wait for what was `taken_at` to be forgotten.
+    fn decision(&self, window: &Window, now: u64, taken_at: Option<u64>) -> Decision {
+        let until =
+            |at: u64| Duration::from_nanos(at.saturating_add(self.period).saturating_sub(now));
+        Decision {
+            limit: self.limit,
+            remaining: self.limit - window.used,
+            retry_after: taken_at.map(until),
+            reset_after: window
+                .log
+                .back()
+                .map_or(Duration::ZERO, |last| until(last.at)),
+        }
+    }
+}
+
+impl Window {
+    fn take(&mut self, at: u64, cost: u32) {
+        self.used += cost;
+        match self.log.back_mut() {
+            Some(last) if last.at == at => last.cost += cost,
+            _ if cost > 0 => self.log.push_back(Taken { at, cost }),
+            _ => {}
+        }
+    }
+
+    fn forget_until(&mut self, end: u64) {
+        while let Some(first) = self.log.front()
+            && first.at <= end
+        {
+            self.used -= first.cost;
+            self.log.pop_front();
+        }
+    }
+
+    /// When the last of what is in the way of a call was taken; `None` if nothing is.
+    fn free_from(&self, cost: u32, limit: u32) -> Option<u64> {
+        let free = limit - self.used;
+        let mut in_the_way = cost.checked_sub(free).filter(|more| *more > 0)?;
+        for taken in &self.log {
+            if taken.cost >= in_the_way {
+                return Some(taken.at);
+            }
+            in_the_way -= taken.cost;
+        }
+        // The cost alone is not above the limit: see the caller.
+        None
+    }
+}

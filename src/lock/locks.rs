@@ -1,0 +1,528 @@
+//! The locks: the face that users see.
+
+use super::error::LockError;
+use super::lease::Lease;
+use super::shared::{Registry, Shared};
+use super::slot::{Ask, Asked, Grant};
+use super::waiter::{Acquire, Call, Target};
+use crate::builder::{BuildError, LONGEST};
+use crate::cache::Cache;
+use crate::equivalent::Equivalent;
+use crate::hash::{DefaultHashBuilder, KeyHash};
+use crate::load::this_thread;
+use crate::time::{Clock, Deadline, NEVER, after};
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Leases by key. See the [module](crate::lock) for what they promise.
+///
+/// A `Locks` is a handle: clone it into every thread and task. When the last one is dropped, or one
+/// is [closed](Self::close), who waits gets [`LockError::Closed`]; leases stay valid.
+///
+/// # Calls from inside calls
+/// `Eq`, `Hash` and `Clone` of a key may run under a lock, as they do in a
+/// [`Cache`](crate::Cache): a haybox call from inside them panics with a sentence, as does a call
+/// from inside a closure that a cache runs under its lock.
+///
+/// ```
+/// use haybox::lock::{LockError, Locks};
+/// use std::time::Duration;
+///
+/// let locks = Locks::<u64>::new(Duration::from_secs(10))?;
+/// // Two requests of one customer at the same moment, and only one of them pays.
+/// let paid = locks.with_lock(&42, |lease| charge(42, lease.token()))?;
+/// assert_eq!(paid, "paid");
+/// # fn charge(_: u64, _: u64) -> &'static str { "paid" }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Locks<K, S = DefaultHashBuilder>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+{
+    shared: Arc<Shared<K, S>>,
+    lease_time: Duration,
+    /// The permits that a lease takes.
+    taking: u32,
+}
+
+impl<K, S> Clone for Locks<K, S>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+{
+    fn clone(&self) -> Self {
+        self.shared.add_handle();
+        Self {
+            shared: Arc::clone(&self.shared),
+            ..*self
+        }
+    }
+}
+
+impl<K, S> Drop for Locks<K, S>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+{
+    fn drop(&mut self) {
+        // While a panic goes through a closure under a lock nobody can be told; who waits then ends
+        // with its time-out.
+        if self.shared.drop_handle() && !crate::reentrancy::is_inside() {
+            self.shared.close();
+        }
+    }
+}
+
+/// Shows the settings, and no key.
+impl<K, S> fmt::Debug for Locks<K, S>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locks")
+            .field("lease_time", &self.lease_time)
+            .field("permits", &self.shared.permits)
+            .field("is_closed", &self.shared.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K> Locks<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// Locks with one permit, whose leases last for `lease_time` unless they are renewed.
+    ///
+    /// # Errors
+    /// [`BuildError`] if the lease time is zero or more than 292 years.
+    pub fn new(lease_time: Duration) -> Result<Self, BuildError> {
+        Self::builder(lease_time).build()
+    }
+
+    /// A builder with every option at its default.
+    pub fn builder(lease_time: Duration) -> LocksBuilder {
+        LocksBuilder {
+            lease_time,
+            permits: 1,
+            watchdog: None,
+            first_token: 1,
+            clock: Clock::real(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+}
+
+impl<K, S> Locks<K, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    // ---- acquiring ----
+
+    /// Takes the lease of a key if it is free and nobody waits for it. Never waits.
+    ///
+    /// # Errors
+    /// [`LockError::Busy`], [`Reentrant`](LockError::Reentrant) or [`Closed`](LockError::Closed).
+    pub fn try_acquire<Q>(&self, key: &Q) -> Result<Lease<K>, LockError>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let target = self.target(key);
+        let grant = self.ask(&target)?;
+        Ok(Lease::new(target, grant))
+    }
+
+    /// Takes the lease of a key, and blocks the thread until it is free. What it waits for ends
+    /// with the leases before it.
+    ///
+    /// # Errors
+    /// [`LockError::Reentrant`] or [`Closed`](LockError::Closed).
+    pub fn acquire<Q>(&self, key: &Q) -> Result<Lease<K>, LockError>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        self.acquire_until(key, || NEVER)
+    }
+
+    /// Takes the lease of a key, and blocks the thread for at most `timeout` until it is free.
+    ///
+    /// ```
+    /// use haybox::lock::{LockError, Locks};
+    /// use std::{thread, time::Duration};
+    ///
+    /// let locks = Locks::<&str>::new(Duration::from_secs(60))?;
+    /// let held = locks.acquire(&"door")?;
+    /// let other = locks.clone();
+    /// let waited = thread::spawn(move || other.acquire_timeout(&"door", Duration::from_millis(1)));
+    /// assert_eq!(waited.join().unwrap().unwrap_err(), LockError::TimedOut);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`], [`Reentrant`](LockError::Reentrant) or
+    /// [`Closed`](LockError::Closed).
+    pub fn acquire_timeout<Q>(&self, key: &Q, timeout: Duration) -> Result<Lease<K>, LockError>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        self.acquire_until(key, || after(self.shared.clock.now(), timeout))
+    }
+
+    /// Takes the lease of a key when it is free, without blocking the thread.
+    ///
+    /// ```
+    /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # executor.block_on(async {
+    /// use haybox::lock::Locks;
+    /// use std::time::Duration;
+    ///
+    /// let locks = Locks::<String>::new(Duration::from_secs(60))?;
+    /// let lease = locks.acquire_async("door").await?;
+    /// drop(lease);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`LockError::Closed`].
+    pub fn acquire_async<Q>(&self, key: &Q) -> Acquire<K>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        Acquire::new(Call::new(self.target(key), self.terms(0)), None)
+    }
+
+    /// Takes the lease of a key when it is free, without blocking the thread. The time-out counts
+    /// from the first poll.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`] or [`Closed`](LockError::Closed).
+    pub fn acquire_timeout_async<Q>(&self, key: &Q, timeout: Duration) -> Acquire<K>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        Acquire::new(Call::new(self.target(key), self.terms(0)), Some(timeout))
+    }
+
+    /// Runs a function while holding the lease of a key, waiting for it as [`acquire`](Self::acquire)
+    /// does. It is released however the function ends.
+    ///
+    /// # Errors
+    /// As `acquire`; the function has then not run. [`LockError::Lost`] if the lease ended before
+    /// the function did: what it returned is then dropped.
+    pub fn with_lock<Q, R>(&self, key: &Q, f: impl FnOnce(&Lease<K>) -> R) -> Result<R, LockError>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let lease = self.acquire(key)?;
+        let result = f(&lease);
+        lease.release()?;
+        Ok(result)
+    }
+
+    // ---- other handles ----
+
+    /// A handle to the same locks whose leases last for another time.
+    ///
+    /// # Errors
+    /// [`BuildError`] if that is zero or more than 292 years.
+    pub fn with_lease_time(&self, lease_time: Duration) -> Result<Self, BuildError> {
+        check_lease_time(lease_time, self.shared.watchdog)?;
+        let mut other = self.clone();
+        other.lease_time = lease_time;
+        Ok(other)
+    }
+
+    /// A handle to the same locks whose leases take so many permits each. They are granted together
+    /// or not at all, and in turn: who waits for many is not overtaken by those who need few.
+    ///
+    /// # Errors
+    /// [`BuildError`] if that is zero or more than there are.
+    pub fn taking(&self, permits: u32) -> Result<Self, BuildError> {
+        let problem = match permits {
+            0 => "must be at least 1",
+            _ if permits > self.shared.permits => "must be at most the permits that there are",
+            _ => {
+                let mut other = self.clone();
+                other.taking = permits;
+                return Ok(other);
+            }
+        };
+        Err(BuildError::new("taking", problem))
+    }
+
+    // ---- looking ----
+
+    /// How many permits of a key nobody holds at this moment.
+    #[must_use]
+    pub fn available<Q>(&self, key: &Q) -> u32
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let permits = self.shared.permits;
+        let hash = self.shared.slots.slot_hash(key);
+        let free = self
+            .shared
+            .slots
+            .existing_slot(hash, key, |slot, forget_at, moment| {
+                (forget_at, slot.free_at(permits, moment.clock().now()))
+            });
+        free.unwrap_or(permits)
+    }
+
+    /// How many callers wait for a key at this moment.
+    #[must_use]
+    pub fn waiters<Q>(&self, key: &Q) -> usize
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let hash = self.shared.slots.slot_hash(key);
+        let waiters = self
+            .shared
+            .slots
+            .existing_slot(hash, key, |slot, forget_at, _| (forget_at, slot.waiters()));
+        waiters.unwrap_or(0)
+    }
+
+    /// How many keys take up memory. Free ones are among them until they are swept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.slots.len()
+    }
+
+    /// Whether no key takes up memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Grants no more leases, and wakes all who wait with [`LockError::Closed`]. The leases that
+    /// there are stay valid. O(keys). Closing twice does nothing more.
+    ///
+    /// ```
+    /// use haybox::lock::{LockError, Locks};
+    /// use std::time::Duration;
+    ///
+    /// let locks = Locks::<u32>::new(Duration::from_secs(60))?;
+    /// let lease = locks.try_acquire(&1)?;
+    /// locks.close();
+    /// assert_eq!(locks.try_acquire(&2).unwrap_err(), LockError::Closed);
+    /// lease.release()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    // ---- parts ----
+
+    fn target<Q>(&self, key: &Q) -> Target<K>
+    where
+        Q: Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        let hash: KeyHash = self.shared.slots.slot_hash(key);
+        let registry: Arc<dyn Registry<K>> = Arc::clone(&self.shared) as _;
+        Target {
+            registry,
+            hash,
+            key: key.to_owned(),
+        }
+    }
+
+    fn terms(&self, thread: u64) -> Ask {
+        Ask {
+            permits: self.taking,
+            thread,
+            lease_time: self.lease_time,
+        }
+    }
+
+    fn ask(&self, target: &Target<K>) -> Result<Grant, LockError> {
+        let ask = self.terms(this_thread());
+        let mut asked = Asked::Busy;
+        let is_open = self
+            .shared
+            .change(target.hash, &target.key, &mut |slot, terms| {
+                let (answer, after) = slot.ask(ask, terms);
+                asked = answer;
+                after
+            });
+        match asked {
+            _ if !is_open => Err(LockError::Closed),
+            Asked::Granted(grant) => Ok(grant),
+            Asked::Reentrant => Err(LockError::Reentrant),
+            Asked::Busy => Err(LockError::Busy),
+        }
+    }
+
+    fn acquire_until<Q>(
+        &self,
+        key: &Q,
+        until: impl FnOnce() -> Deadline,
+    ) -> Result<Lease<K>, LockError>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let target = self.target(key);
+        match self.ask(&target) {
+            Ok(grant) => Ok(Lease::new(target, grant)),
+            Err(LockError::Busy) => Call::new(target, self.terms(this_thread())).wait(until()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Builds [`Locks`]. From [`Locks::builder`].
+///
+/// | option | default |
+/// | --- | --- |
+/// | [`permits`](Self::permits) | 1 |
+/// | [`watchdog`](Self::watchdog) | none: leases are renewed by hand |
+/// | [`first_token`](Self::first_token) | 1 |
+/// | [`clock`](Self::clock) | the system's |
+/// | [`hasher`](Self::hasher) | `ahash`, seeded for each |
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct LocksBuilder<S = DefaultHashBuilder> {
+    lease_time: Duration,
+    permits: u32,
+    watchdog: Option<Duration>,
+    first_token: u64,
+    clock: Clock,
+    hasher: S,
+}
+
+impl<S> LocksBuilder<S> {
+    /// How many permits each key has. Default: 1, a lock. At least 1.
+    pub fn permits(self, permits: u32) -> Self {
+        Self { permits, ..self }
+    }
+
+    /// Has each lease renewed in the background while its [`Lease`] lives, until it is `at_most`
+    /// old. Default: not at all.
+    ///
+    /// So the lease time can be short, and those who wait are soon served when the holder loses
+    /// its lease or leaks it, though the work may take long. What hangs holds others up for
+    /// `at_most`. A lease time of at least 1 ms is needed. A holder that is paused together with
+    /// the whole process or machine loses its lease all the same: nobody is there to renew it.
+    ///
+    /// ```
+    /// use haybox::MockClock;
+    /// use haybox::lock::Locks;
+    /// use std::time::Duration;
+    ///
+    /// let (time, second) = (MockClock::new(), Duration::from_secs(1));
+    /// let locks = Locks::<&str>::builder(3 * second)
+    ///     .watchdog(60 * second)
+    ///     .clock(time.clock())
+    ///     .build()?;
+    /// let lease = locks.try_acquire(&"backup")?;
+    /// for _ in 0..59 {
+    ///     time.advance(second);
+    /// }
+    /// assert!(lease.is_held());
+    /// time.advance(second);
+    /// assert!(!lease.is_held());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn watchdog(self, at_most: Duration) -> Self {
+        Self {
+            watchdog: Some(at_most),
+            ..self
+        }
+    }
+
+    /// The token of the first lease. Default: 1. For what outlives the process: one more than the
+    /// greatest that it has seen.
+    pub fn first_token(self, token: u64) -> Self {
+        Self {
+            first_token: token,
+            ..self
+        }
+    }
+
+    /// What the locks read the time from. Default: [`Clock::real`].
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The hasher of the keys. Default: [`DefaultHashBuilder`], seeded for each.
+    ///
+    /// At most 65,534 keys in use may share one 64-bit hash; the next makes one of them free.
+    pub fn hasher<H>(self, hasher: H) -> LocksBuilder<H> {
+        LocksBuilder {
+            lease_time: self.lease_time,
+            permits: self.permits,
+            watchdog: self.watchdog,
+            first_token: self.first_token,
+            clock: self.clock,
+            hasher,
+        }
+    }
+
+    /// Builds the locks.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the first setting that is impossible: a lease time of zero, of less
+    /// than 1 ms with a watchdog, or of more than 292 years; no permits; a watchdog that ends
+    /// before a lease would; a first token that leaves none to come.
+    pub fn build<K>(self) -> Result<Locks<K, S>, BuildError>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        S: BuildHasher + Clone + Send + Sync + 'static,
+    {
+        check_lease_time(self.lease_time, self.watchdog)?;
+        if self.permits == 0 {
+            return Err(BuildError::new("permits", "must be at least 1"));
+        }
+        if self.first_token > u64::MAX / 2 {
+            let problem = "must be at most half of u64::MAX, so that there are more to come";
+            return Err(BuildError::new("first_token", problem));
+        }
+        let slots = Cache::builder()
+            .stats(false)
+            .clock(self.clock.clone())
+            .hasher(self.hasher)
+            .build()?;
+        Ok(Locks {
+            shared: Shared::new(
+                slots,
+                self.clock,
+                self.permits,
+                self.watchdog,
+                self.first_token,
+            ),
+            lease_time: self.lease_time,
+            taking: 1,
+        })
+    }
+}
+
+fn check_lease_time(lease_time: Duration, watchdog: Option<Duration>) -> Result<(), BuildError> {
+    let checks = [
+        (lease_time.is_zero(), "lease_time", "must be more than zero"),
+        (
+            lease_time > LONGEST,
+            "lease_time",
+            "must be at most 292 years, which is what the clock can count to",
+        ),
+        (
+            watchdog.is_some() && lease_time < Duration::from_millis(1),
+            "lease_time",
+            "must be at least 1 ms for a watchdog to renew it",
+        ),
+        (
+            watchdog.is_some_and(|at_most| at_most < lease_time),
+            "watchdog",
+            "must be at least the lease time",
+        ),
+    ];
+    match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
+        Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
+        None => Ok(()),
+    }
+}

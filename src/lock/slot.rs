@@ -1,0 +1,312 @@
+//! What is known of a key: who holds it and who waits, as a machine without clocks and threads.
+//!
+//! All of it happens under the lock of the key's set. What is to be done after that (waking,
+//! setting and dropping timers) is handed out as [`After`].
+
+use super::error::LockError;
+use super::waiter::Waiter;
+use crate::time::{Clock, Deadline, NEVER, Timer, after, wake_all};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+/// How long the slot of a free key stays, so that one that is locked again and again is not made
+/// anew each time.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Below this a lease time is counted from a precise reading of the clock.
+const SHORT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// At most as many as there are permits, in the order of their tokens.
+    holders: Vec<Holder>,
+    queue: Option<Box<Queue>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    grant: Grant,
+    permits: u32,
+    /// The thread that asked for it, 0 for a task.
+    thread: u64,
+    /// How long a renewal holds.
+    lease_time: Duration,
+}
+
+/// A lease as it was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    pub(super) token: u64,
+    pub(super) deadline: Deadline,
+}
+
+/// What somebody asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) permits: u32,
+    pub(super) thread: u64,
+    pub(super) lease_time: Duration,
+}
+
+/// Those who wait, the first to be served in front. Never empty.
+#[derive(Debug)]
+struct Queue {
+    waiters: VecDeque<Arc<Waiter>>,
+    /// When the timer is or will be set to go off.
+    watched: Deadline,
+    timer: Option<Timer>,
+}
+
+/// What a key is asked about, beside its slot.
+pub(super) struct Terms<'t> {
+    pub(super) permits: u32,
+    /// A reading that may lag by a tick of the kernel where no lease is about to end.
+    pub(super) now: u64,
+    pub(super) clock: &'t Clock,
+    pub(super) next_token: &'t dyn Fn() -> u64,
+}
+
+impl Terms<'_> {
+    /// The end of a lease that begins now. A long one may end a tick of the kernel early.
+    fn in_time(&self, lease_time: Duration) -> Deadline {
+        if lease_time < SHORT {
+            after(self.clock.now(), lease_time)
+        } else {
+            after(self.now, lease_time)
+        }
+    }
+}
+
+/// What is left to do once the set is unlocked.
+#[derive(Debug, Default)]
+#[must_use = "waiters have to be woken"]
+pub(super) struct After {
+    wakers: Vec<Waker>,
+    unused: Option<Timer>,
+    /// A timer is needed that goes off then.
+    pub(super) watch: Option<Deadline>,
+}
+
+impl After {
+    pub(super) fn wake(self) {
+        wake_all(self.wakers);
+    }
+}
+
+/// What came of asking.
+pub(super) enum Asked {
+    Granted(Grant),
+    Reentrant,
+    /// There are others.
+    Busy,
+}
+
+impl Slot {
+    /// Grants what is asked for if it is free and nobody waits.
+    pub(super) fn ask(&mut self, ask: Ask, terms: &Terms<'_>) -> (Asked, After) {
+        let after = self.settle(terms);
+        if self.queue.is_none() && ask.permits <= self.free(terms.permits) {
+            return (Asked::Granted(self.grant(ask, terms)), after);
+        }
+        let is_own = |holder: &Holder| ask.thread != 0 && holder.thread == ask.thread;
+        if self.holders.iter().any(is_own) {
+            return (Asked::Reentrant, after);
+        }
+        (Asked::Busy, after)
+    }
+
+    /// Puts somebody at the end of the queue.
+    pub(super) fn enqueue(&mut self, waiter: Arc<Waiter>, after: &mut After) {
+        let queue = self.queue.get_or_insert_with(|| {
+            Box::new(Queue {
+                waiters: VecDeque::new(),
+                watched: NEVER,
+                timer: None,
+            })
+        });
+        queue.waiters.push_back(waiter);
+        self.watch(after);
+    }
+
+    /// Takes somebody out of the queue who waits no longer; whether it was still there.
+    pub(super) fn leave(&mut self, waiter: &Arc<Waiter>, terms: &Terms<'_>) -> (bool, After) {
+        let place = self.queue.as_ref().and_then(|queue| {
+            let mut waiters = queue.waiters.iter();
+            waiters.position(|other| Arc::ptr_eq(other, waiter))
+        });
+        if let (Some(place), Some(queue)) = (place, &mut self.queue) {
+            queue.waiters.remove(place);
+        }
+        (place.is_some(), self.settle(terms))
+    }
+
+    /// Ends a lease; whether it still counted.
+    pub(super) fn release(&mut self, token: u64, terms: &Terms<'_>) -> (bool, After) {
+        let place = self.place(token, terms.now);
+        if let Some(place) = place {
+            self.holders.remove(place);
+        }
+        (place.is_some(), self.settle(terms))
+    }
+
+    /// Has a lease last for its lease time from now on, but not beyond `at_most`; until when that
+    /// is, if it still counted. A renewal never shortens a lease.
+    pub(super) fn renew(
+        &mut self,
+        token: u64,
+        at_most: Deadline,
+        terms: &Terms<'_>,
+    ) -> (Option<Deadline>, After) {
+        let renewed = self.place(token, terms.now).map(|place| {
+            let Holder {
+                grant, lease_time, ..
+            } = &mut self.holders[place];
+            let wanted = terms.in_time(*lease_time).min(at_most);
+            grant.deadline = grant.deadline.max(wanted);
+            grant.deadline
+        });
+        (renewed, self.settle(terms))
+    }
+
+    /// From now on a lease counts for no thread.
+    pub(super) fn unbind(&mut self, token: u64) {
+        let mut holders = self.holders.iter_mut();
+        if let Some(holder) = holders.find(|holder| holder.grant.token == token) {
+            holder.thread = 0;
+        }
+    }
+
+    /// When a lease ends, if it still counts.
+    pub(super) fn deadline_of(&self, token: u64, now: u64) -> Option<Deadline> {
+        let place = self.place(token, now)?;
+        Some(self.holders[place].grant.deadline)
+    }
+
+    /// The permits that nobody holds at a moment.
+    pub(super) fn free_at(&self, permits: u32, now: u64) -> u32 {
+        let held = self.holders.iter().filter(|holder| holder.counts(now));
+        permits - held.map(|holder| holder.permits).sum::<u32>()
+    }
+
+    pub(super) fn waiters(&self) -> usize {
+        let queue = self.queue.as_ref();
+        queue.map_or(0, |queue| queue.waiters.len())
+    }
+
+    /// Ends what has expired and serves those who wait, in their order.
+    pub(super) fn settle(&mut self, terms: &Terms<'_>) -> After {
+        let mut after = After::default();
+        self.holders.retain(|holder| holder.counts(terms.now));
+        while let Some(first) = self.queue.as_ref().and_then(|queue| queue.waiters.front())
+            && first.ask().permits <= self.free(terms.permits)
+        {
+            let waiter = Arc::clone(first);
+            let grant = self.grant(waiter.ask(), terms);
+            after.wakers.extend(waiter.serve(Ok(grant)));
+            if let Some(queue) = &mut self.queue {
+                queue.waiters.pop_front();
+            }
+        }
+        self.watch(&mut after);
+        after
+    }
+
+    /// Sends all who wait away, since there will be no more leases.
+    pub(super) fn close(&mut self) -> Option<After> {
+        let queue = self.queue.take()?;
+        let closed = queue.waiters.iter();
+        let wakers = closed.filter_map(|waiter| waiter.serve(Err(LockError::Closed)));
+        Some(After {
+            wakers: wakers.collect(),
+            unused: queue.timer,
+            watch: None,
+        })
+    }
+
+    /// Whether a lease ends within `reach` of a coarse reading, which does not tell then whether it
+    /// has ended.
+    pub(super) fn is_near(&self, coarse: u64, reach: u64) -> bool {
+        let mut ends = self.holders.iter().map(|holder| holder.grant.deadline);
+        ends.any(|end| end.abs_diff(coarse) < reach)
+    }
+
+    /// When the slot can be forgotten, given a coarse reading of the clock. With somebody waiting
+    /// that is never: the timer sees to it.
+    pub(super) fn forget_at(&self, coarse: u64) -> Deadline {
+        if self.queue.is_some() {
+            return NEVER;
+        }
+        let last = self.holders.iter().map(|holder| holder.grant.deadline);
+        last.max().unwrap_or(coarse).max(after(coarse, GRACE))
+    }
+
+    /// Keeps a timer that was asked for, unless it is not wanted any more.
+    pub(super) fn keep_timer(&mut self, timer: Timer, deadline: Deadline) -> Option<Timer> {
+        match &mut self.queue {
+            Some(queue) if queue.watched == deadline => queue.timer.replace(timer),
+            _ => Some(timer),
+        }
+    }
+
+    /// The timer has gone off, so the next one has to be set.
+    pub(super) fn timer_went_off(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.watched = NEVER;
+        }
+    }
+
+    // ---- parts ----
+
+    fn free(&self, permits: u32) -> u32 {
+        permits
+            - self
+                .holders
+                .iter()
+                .map(|holder| holder.permits)
+                .sum::<u32>()
+    }
+
+    fn grant(&mut self, ask: Ask, terms: &Terms<'_>) -> Grant {
+        let grant = Grant {
+            token: (terms.next_token)(),
+            deadline: terms.in_time(ask.lease_time),
+        };
+        self.holders.push(Holder {
+            grant,
+            permits: ask.permits,
+            thread: ask.thread,
+            lease_time: ask.lease_time,
+        });
+        grant
+    }
+
+    fn place(&self, token: u64, now: u64) -> Option<usize> {
+        let mut holders = self.holders.iter();
+        holders.position(|holder| holder.grant.token == token && holder.counts(now))
+    }
+
+    /// Has the end of the next lease watched while somebody waits for it. A timer that goes off too
+    /// early does no harm and is set again, so it stays unless an earlier one is needed.
+    fn watch(&mut self, after: &mut After) {
+        let Some(queue) = &mut self.queue else { return };
+        if queue.waiters.is_empty() {
+            after.unused = queue.timer.take();
+            self.queue = None;
+            return;
+        }
+        let ends = self.holders.iter().map(|holder| holder.grant.deadline);
+        let first = ends.min().unwrap_or(NEVER);
+        if first < queue.watched {
+            queue.watched = first;
+            after.watch = Some(first);
+        }
+    }
+}
+
+impl Holder {
+    fn counts(&self, now: u64) -> bool {
+        self.grant.deadline > now
+    }
+}

@@ -1,0 +1,253 @@
+//! One who waits for a lease, thread or task.
+
+use super::error::LockError;
+use super::lease::Lease;
+use super::shared::Registry;
+use super::slot::{Ask, Asked, Grant};
+use crate::hash::KeyHash;
+use crate::sync::Mutex;
+use crate::time::{Alarm, Deadline, NEVER, Parker, after};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// A place in the queue of a key.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    ask: Ask,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    served: Option<Served>,
+    waker: Option<Waker>,
+}
+
+type Served = Result<Grant, LockError>;
+
+impl Waiter {
+    fn new(ask: Ask) -> Arc<Self> {
+        Arc::new(Self {
+            ask,
+            state: Mutex::default(),
+        })
+    }
+
+    pub(super) fn ask(&self) -> Ask {
+        self.ask
+    }
+
+    /// Ends the wait; what has to be woken for it.
+    pub(super) fn serve(&self, served: Served) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.served = Some(served);
+        state.waker.take()
+    }
+
+    /// Takes what the wait came to, if it is over; otherwise `waker` is woken when it is.
+    fn look(&self, waker: &Waker) -> Option<Served> {
+        let mut state = self.state.lock();
+        if let Some(served) = state.served.take() {
+            return Some(served);
+        }
+        let is_set = state.waker.as_ref().is_some_and(|old| old.will_wake(waker));
+        let replaced = (!is_set).then(|| state.waker.replace(waker.clone()));
+        drop(state);
+        drop(replaced);
+        None
+    }
+
+    fn take(&self) -> Option<Served> {
+        self.state.lock().served.take()
+    }
+}
+
+/// A call that acquires a lease, as a future. From [`Locks::acquire_async`] and
+/// [`Locks::acquire_timeout_async`].
+///
+/// It joins the queue of its key when it is first polled, runs on any executor, and borrows nothing:
+/// if all handles of the locks are dropped, it ends with [`LockError::Closed`]. Dropping it leaves
+/// the queue, and gives back what may have been granted meanwhile.
+///
+/// # Panics
+/// If it is polled after it was ready.
+///
+/// [`Locks::acquire_async`]: super::Locks::acquire_async
+/// [`Locks::acquire_timeout_async`]: super::Locks::acquire_timeout_async
+#[must_use = "futures do nothing unless polled"]
+pub struct Acquire<K> {
+    call: Call<K>,
+    timeout: Option<Duration>,
+    until: Deadline,
+    alarm: Alarm,
+}
+
+impl<K> Acquire<K> {
+    pub(super) fn new(call: Call<K>, timeout: Option<Duration>) -> Self {
+        Self {
+            call,
+            timeout,
+            until: NEVER,
+            alarm: Alarm::default(),
+        }
+    }
+}
+
+// Nothing in it is pinned.
+impl<K> Unpin for Acquire<K> {}
+
+impl<K> fmt::Debug for Acquire<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire")
+            .field("is_waiting", &self.call.waiter.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K> Future for Acquire<K>
+where
+    K: Clone + Send + Sync + 'static,
+{
+    type Output = Result<Lease<K>, LockError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let waker = context.waker();
+        if let Some(timeout) = this.timeout.take() {
+            this.until = after(this.call.registry().clock().now(), timeout);
+        }
+        if let Some(result) = this.call.attempt(waker, this.until) {
+            return Poll::Ready(result);
+        }
+        let clock = this.call.registry().clock().clone();
+        this.alarm.set(&clock, this.until, waker);
+        Poll::Pending
+    }
+}
+
+/// A call that acquires a lease.
+pub(super) struct Call<K> {
+    /// None once the call has ended.
+    target: Option<Target<K>>,
+    ask: Ask,
+    waiter: Option<Arc<Waiter>>,
+}
+
+/// What a call is about.
+pub(super) struct Target<K> {
+    pub(super) registry: Arc<dyn Registry<K>>,
+    pub(super) hash: KeyHash,
+    pub(super) key: K,
+}
+
+impl<K> Call<K> {
+    pub(super) fn new(target: Target<K>, ask: Ask) -> Self {
+        Self {
+            target: Some(target),
+            ask,
+            waiter: None,
+        }
+    }
+
+    fn registry(&self) -> &Arc<dyn Registry<K>> {
+        let target = self.target.as_ref();
+        &target
+            .expect("an `Acquire` was polled after it was ready")
+            .registry
+    }
+
+    /// Goes on as far as it can: joins the queue, leaves it when it was served or is too late. `None`
+    /// while it waits, and then `waker` is woken when it was served.
+    fn attempt(&mut self, waker: &Waker, until: Deadline) -> Option<Result<Lease<K>, LockError>>
+    where
+        K: Clone + Send + Sync + 'static,
+    {
+        let clock = self.registry().clock().clone();
+        let served = match &self.waiter {
+            None => self.join(),
+            Some(_) => None,
+        };
+        let served = served.or_else(|| self.waiter.as_ref()?.look(waker));
+        let served = served.or_else(|| clock.has_passed(until).then(|| self.leave())?);
+        let served = served?;
+        self.waiter = None;
+        let target = self.target.take()?;
+        Some(served.map(|grant| Lease::new(target, grant)))
+    }
+
+    /// Asks for the lease and joins the queue if it is not free. The answer, if there is one.
+    fn join(&mut self) -> Option<Served> {
+        let target = self.target.as_ref()?;
+        let (mut answer, mut joined, ask) = (None, None, self.ask);
+        let is_open = target
+            .registry
+            .change(target.hash, &target.key, &mut |slot, terms| {
+                let (asked, mut after) = slot.ask(ask, terms);
+                match asked {
+                    Asked::Granted(grant) => answer = Some(Ok(grant)),
+                    Asked::Reentrant => answer = Some(Err(LockError::Reentrant)),
+                    Asked::Busy => {
+                        let waiter = Waiter::new(ask);
+                        slot.enqueue(Arc::clone(&waiter), &mut after);
+                        joined = Some(waiter);
+                    }
+                }
+                after
+            });
+        self.waiter = joined;
+        if is_open {
+            answer
+        } else {
+            Some(Err(LockError::Closed))
+        }
+    }
+
+    /// Leaves the queue; what the wait came to, if it was served before.
+    fn leave(&self) -> Option<Served> {
+        let (target, waiter) = (self.target.as_ref()?, self.waiter.as_ref()?);
+        let mut waited = false;
+        target
+            .registry
+            .existing(target.hash, &target.key, &mut |slot, terms| {
+                let (was_there, after) = slot.leave(waiter, terms);
+                waited = was_there;
+                after
+            });
+        if waited {
+            return Some(Err(LockError::TimedOut));
+        }
+        waiter.take()
+    }
+
+    /// Blocks the thread until the call has ended.
+    pub(super) fn wait(mut self, until: Deadline) -> Result<Lease<K>, LockError>
+    where
+        K: Clone + Send + Sync + 'static,
+    {
+        let clock = self.registry().clock().clone();
+        let parker = Arc::new(Parker::default());
+        let waker = Waker::from(Arc::clone(&parker));
+        loop {
+            if let Some(result) = self.attempt(&waker, until) {
+                return result;
+            }
+            parker.park(&clock, until);
+        }
+    }
+}
+
+impl<K> Drop for Call<K> {
+    fn drop(&mut self) {
+        let (Some(Ok(grant)), Some(target)) = (self.leave(), &self.target) else {
+            return;
+        };
+        target
+            .registry
+            .existing(target.hash, &target.key, &mut |slot, terms| {
+                slot.release(grant.token, terms).1
+            });
+    }
+}

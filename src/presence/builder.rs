@@ -1,0 +1,121 @@
+//! The options of presence, and the one place where they are checked.
+
+use super::room::Rooms;
+use super::{Handle, PARTS, Presence, State, Times};
+use crate::pubsub::TopicState;
+use crate::sync::Mutex;
+use crate::time::{Clock, Sweep, register};
+use crate::{BuildError, DefaultHashBuilder};
+use std::fmt;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Builds a [`Presence`]. From [`Presence::builder`].
+///
+/// | option | default |
+/// | --- | --- |
+/// | [`timeout`](Self::timeout) | 30 s |
+/// | [`idle_after`](Self::idle_after) | nobody is idle |
+/// | [`sweep_interval`](Self::sweep_interval) | 1 s |
+/// | [`clock`](Self::clock) | the system's |
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct PresenceBuilder<R, M> {
+    timeout: Duration,
+    idle_after: Option<Duration>,
+    sweep_interval: Duration,
+    clock: Clock,
+    names: PhantomData<fn(R, M)>,
+}
+
+impl<R, M> fmt::Debug for PresenceBuilder<R, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PresenceBuilder")
+            .field("timeout", &self.timeout)
+            .field("idle_after", &self.idle_after)
+            .field("sweep_interval", &self.sweep_interval)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R, M> PresenceBuilder<R, M>
+where
+    R: Hash + Eq + Send + Sync + 'static,
+    M: Hash + Eq + Send + Sync + 'static,
+{
+    pub(super) fn new() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            idle_after: None,
+            sweep_interval: Duration::from_secs(1),
+            clock: Clock::real(),
+            names: PhantomData,
+        }
+    }
+
+    /// How long after its last heartbeat a member is gone, more than 0. Default: 30 s. Two or three
+    /// times the time between two heartbeats lets one of them be lost.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long after it last did something ([`Presence::active`], or joining) a member is idle,
+    /// more than 0. Default: nobody is idle.
+    pub fn idle_after(mut self, idle_after: Duration) -> Self {
+        self.idle_after = Some(idle_after);
+        self
+    }
+
+    /// The longest that a departure or idleness stays unannounced where nobody calls, more than 0.
+    /// Default: 1 s.
+    pub fn sweep_interval(mut self, sweep_interval: Duration) -> Self {
+        self.sweep_interval = sweep_interval;
+        self
+    }
+
+    /// The clock to go by. Default: the system's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The presence, with nobody in it.
+    ///
+    /// # Errors
+    /// If a time is 0.
+    pub fn build(self) -> Result<Presence<R, M>, BuildError> {
+        let times = [
+            ("timeout", Some(self.timeout)),
+            ("idle_after", self.idle_after),
+            ("sweep_interval", Some(self.sweep_interval)),
+        ];
+        for (setting, time) in times {
+            if time.is_some_and(|time| time.is_zero()) {
+                return Err(BuildError::new(setting, "a time of 0 is no time"));
+            }
+        }
+        let times = Times {
+            timeout: self.timeout,
+            idle_after: self.idle_after,
+        };
+        let hasher = DefaultHashBuilder::default();
+        let state = Arc::new_cyclic(|own| State {
+            own: Weak::clone(own),
+            hasher: hasher.clone(),
+            sweep_interval: self.sweep_interval,
+            times,
+            parts: (0..PARTS)
+                .map(|_| Mutex::new(Rooms::new(times, &hasher)))
+                .collect(),
+            events: TopicState::alone("presence", self.clock.clone()),
+            clock: self.clock,
+        });
+        let sweep: Weak<State<R, M>> = Arc::downgrade(&state);
+        let sweep: Weak<dyn Sweep> = sweep;
+        register(&state.clock, sweep, self.sweep_interval);
+        Ok(Presence(Arc::new(Handle(state))))
+    }
+}

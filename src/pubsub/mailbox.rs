@@ -1,0 +1,322 @@
+//! The queue of one subscription: where publishers put messages and the subscriber takes them out.
+//!
+//! One lock for each, and nothing of the user's runs under it: messages are copied before and
+//! dropped after, wakers likewise. It is a leaf: who holds it takes no other lock.
+
+use super::Slow;
+use crate::sync::Mutex;
+use crate::time::wake_all;
+use crate::wait::Waiters;
+use crossbeam_channel::{Receiver, Sender};
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+pub(super) struct Mailbox<M> {
+    capacity: usize,
+    slow: Slow,
+    state: Mutex<State<M>>,
+}
+
+struct State<M> {
+    messages: VecDeque<M>,
+    /// Lost since the subscription began, and how many of those the subscriber asked for.
+    lost: u64,
+    lost_told: u64,
+    end: Option<End>,
+    readers: Waiters,
+    writers: Waiters,
+    bell: Option<Bell>,
+}
+
+/// What crossbeam's `select!` waits for: a channel that has something in it while messages wait.
+struct Bell {
+    ring: Sender<()>,
+    receiver: Receiver<()>,
+}
+
+/// Why nothing comes into a mailbox any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Closed,
+    TooSlow,
+}
+
+/// What became of a message that was offered to a mailbox.
+pub(super) enum Offer<M> {
+    Taken,
+    /// Another message, the oldest, was given up for it.
+    TakenFor(M),
+    Lost(M),
+    /// There is no room now, and the publisher is to wait for some.
+    Full(M, Duration),
+    Closed(M),
+}
+
+impl<M> fmt::Debug for Mailbox<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        let mut shown = f.debug_struct("Mailbox");
+        shown
+            .field("waiting", &state.messages.len())
+            .field("capacity", &self.capacity)
+            .field("slow", &self.slow)
+            .field("lost", &state.lost)
+            .field("end", &state.end)
+            .finish()
+    }
+}
+
+impl<M> State<M> {
+    fn put(&mut self, message: M) -> Vec<Waker> {
+        self.messages.push_back(message);
+        self.ring();
+        self.readers.take()
+    }
+
+    /// The bell holds one ring. Ringing wakes threads and runs no code of the user's.
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            let _ = bell.ring.try_send(());
+        }
+    }
+
+    /// Lets nothing in any more; who is to be woken.
+    fn end(&mut self, end: End) -> Vec<Waker> {
+        self.end.get_or_insert(end);
+        // Without its sender the bell is heard for ever.
+        self.bell = None;
+        let mut woken = self.readers.take();
+        woken.append(&mut self.writers.take());
+        woken
+    }
+}
+
+impl<M> Mailbox<M> {
+    pub(super) fn new(capacity: usize, slow: Slow) -> Self {
+        Self {
+            capacity,
+            slow,
+            state: Mutex::new(State {
+                messages: VecDeque::new(),
+                lost: 0,
+                lost_told: 0,
+                end: None,
+                readers: Waiters::default(),
+                writers: Waiters::default(),
+                bell: None,
+            }),
+        }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.state.lock().end.is_some()
+    }
+
+    // ---- the publishers' side ----
+
+    /// Offers a message without waiting. Who is to be woken is added to `woken`.
+    #[inline]
+    pub(super) fn offer(&self, message: M, woken: &mut Vec<Waker>) -> Offer<M> {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return Offer::Closed(message);
+        }
+        if state.messages.len() < self.capacity {
+            add(woken, state.put(message));
+            return Offer::Taken;
+        }
+        match self.slow {
+            Slow::DropOldest => {
+                state.lost += 1;
+                let oldest = state.messages.pop_front();
+                add(woken, state.put(message));
+                oldest.map_or(Offer::Taken, Offer::TakenFor)
+            }
+            Slow::DropNewest => {
+                state.lost += 1;
+                Offer::Lost(message)
+            }
+            Slow::Block(longest) => Offer::Full(message, longest),
+            Slow::Disconnect => {
+                state.lost += 1;
+                add(woken, state.end(End::TooSlow));
+                Offer::Closed(message)
+            }
+        }
+    }
+
+    /// Puts a message in when there is room; says whether it could. Leaves it where it is when the
+    /// mailbox is closed.
+    pub(super) fn poll_put(
+        &self,
+        place: &mut Option<usize>,
+        message: &mut Option<M>,
+        waker: &Waker,
+    ) -> Poll<bool> {
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return Poll::Ready(false);
+        }
+        if state.messages.len() < self.capacity {
+            let woken = message.take().map(|message| state.put(message));
+            drop(state);
+            wake_all(woken.into_iter().flatten());
+            return Poll::Ready(true);
+        }
+        let before = state.writers.put(place, waker);
+        drop(state);
+        drop(before);
+        Poll::Pending
+    }
+
+    /// A publisher stops waiting for room, and has lost its message if it still has it.
+    pub(super) fn stop_writing(&self, place: Option<usize>, has_lost: bool) {
+        let mut state = self.state.lock();
+        state.lost += u64::from(has_lost && state.end.is_none());
+        let waker = place.and_then(|place| state.writers.leave(place));
+        drop(state);
+        drop(waker);
+    }
+
+    /// Ends it for the publishers: the subscriber gets what is waiting, and then the end.
+    pub(super) fn close(&self) {
+        let woken = self.state.lock().end(End::Closed);
+        wake_all(woken);
+    }
+
+    // ---- the subscriber's side ----
+
+    /// The next message, `None` if there is none now; or why there will be none.
+    #[inline]
+    pub(super) fn take(&self) -> Result<Option<M>, End> {
+        let mut state = self.state.lock();
+        let Some(message) = state.messages.pop_front() else {
+            return state.end.map_or(Ok(None), Err);
+        };
+        if state.bell.is_some() && !state.messages.is_empty() {
+            state.ring();
+        }
+        let woken = state.writers.take();
+        drop(state);
+        wake_all(woken);
+        Ok(Some(message))
+    }
+
+    /// Moves at most `most` messages to `into`; how many.
+    pub(super) fn take_many(&self, into: &mut Vec<M>, most: usize) -> Result<usize, End> {
+        // Room is made before the lock is taken, so that the allocator does not run under it.
+        let room = into.capacity() - into.len();
+        if room < most {
+            into.reserve(most.min(self.len()));
+        }
+        let room = into.capacity() - into.len();
+        let mut state = self.state.lock();
+        let count = most.min(room).min(state.messages.len());
+        if count == 0 {
+            return match state.end {
+                Some(end) if state.messages.is_empty() => Err(end),
+                _ => Ok(0),
+            };
+        }
+        into.extend(state.messages.drain(..count));
+        if state.bell.is_some() && !state.messages.is_empty() {
+            state.ring();
+        }
+        let woken = state.writers.take();
+        drop(state);
+        wake_all(woken);
+        Ok(count)
+    }
+
+    /// As [`take`](Self::take), and has `waker` woken when there is something.
+    pub(super) fn poll_take(
+        &self,
+        place: &mut Option<usize>,
+        waker: &Waker,
+    ) -> Poll<Result<M, End>> {
+        if let Some(taken) = self.take().transpose() {
+            return Poll::Ready(taken);
+        }
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        let is_worth_a_look = !state.messages.is_empty() || state.end.is_some();
+        let before = state.readers.put(place, waker);
+        drop(state);
+        drop(before);
+        // What came between the two looks is found by a third: it woke nobody.
+        if is_worth_a_look && let Some(taken) = self.take().transpose() {
+            return Poll::Ready(taken);
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn stop_reading(&self, place: usize) {
+        let mut state = self.state.lock();
+        let waker = state.readers.leave(place);
+        drop(state);
+        drop(waker);
+    }
+
+    /// The subscriber goes: what waits is dropped, and publishers stop waiting.
+    pub(super) fn abandon(&self) {
+        let mut state = self.state.lock();
+        let woken = state.end(End::Closed);
+        let messages = mem::take(&mut state.messages);
+        drop(state);
+        wake_all(woken);
+        drop(messages);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().messages.len()
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.state.lock().lost
+    }
+
+    /// What was lost since it was last asked for.
+    pub(super) fn take_lost(&self) -> u64 {
+        let mut state = self.state.lock();
+        let lost = state.lost;
+        lost - mem::replace(&mut state.lost_told, lost)
+    }
+
+    pub(super) fn bell(&self) -> Receiver<()> {
+        let (ring, receiver) = crossbeam_channel::bounded(1);
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return receiver;
+        }
+        if let Some(bell) = &state.bell {
+            return bell.receiver.clone();
+        }
+        let bell = Bell {
+            ring,
+            receiver: receiver.clone(),
+        };
+        state.bell = Some(bell);
+        if !state.messages.is_empty() {
+            state.ring();
+        }
+        receiver
+    }
+}
+
+/// Mostly there is nobody to wake, or the readers of one mailbox.
+#[inline]
+fn add(woken: &mut Vec<Waker>, mut more: Vec<Waker>) {
+    if woken.is_empty() {
+        *woken = more;
+    } else {
+        woken.append(&mut more);
+    }
+}

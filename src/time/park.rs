@@ -1,0 +1,80 @@
+//! Waiting for a point in time, or to be woken before: threads and tasks alike.
+
+use super::{Clock, Deadline, Timer, left, wake_at};
+use crate::sync::{Condvar, Mutex, wait_until};
+use std::future::poll_fn;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+/// Lets a thread wait as a task does.
+#[derive(Debug, Default)]
+pub(crate) struct Parker {
+    is_woken: Mutex<bool>,
+    woken: Condvar,
+}
+
+impl Parker {
+    /// Blocks the thread until it is woken or `until` has passed. May return early.
+    pub(crate) fn park(self: &Arc<Self>, clock: &Clock, until: Deadline) {
+        // Real time needs no timer, since the thread can wake by itself.
+        let _timer = clock
+            .is_mock()
+            .then(|| wake_at(clock, until, Waker::from(Arc::clone(self))));
+        let longest = Duration::from_secs(86_400);
+        let rest = left(until, clock.now()).filter(|_| !clock.is_mock());
+        let wake = Instant::now() + rest.map_or(longest, |rest| rest.min(longest));
+        let mut is_woken = self.is_woken.lock();
+        while !mem::take(&mut *is_woken) {
+            let timed_out;
+            (is_woken, timed_out) = wait_until(&self.woken, is_woken, wake);
+            if timed_out {
+                return;
+            }
+        }
+    }
+
+    /// Blocks the thread until a point in time.
+    pub(crate) fn park_until(clock: &Clock, until: Deadline) {
+        let parker = Arc::new(Self::default());
+        while !clock.has_passed(until) {
+            parker.park(clock, until);
+        }
+    }
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        *self.is_woken.lock() = true;
+        self.woken.notify_all();
+    }
+}
+
+/// Ready when a point in time has come.
+pub(crate) async fn passing(clock: &Clock, until: Deadline) {
+    let mut timer = Alarm::default();
+    poll_fn(|context| {
+        if clock.has_passed(until) {
+            return Poll::Ready(());
+        }
+        timer.set(clock, until, context.waker());
+        Poll::Pending
+    })
+    .await;
+}
+
+/// The timer of a task, which follows it from waker to waker.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm(Option<(Waker, Timer)>);
+
+impl Alarm {
+    /// Has `waker` woken at `until`, unless it was set for it before.
+    pub(crate) fn set(&mut self, clock: &Clock, until: Deadline, waker: &Waker) {
+        let is_set = self.0.as_ref().is_some_and(|(set, _)| set.will_wake(waker));
+        if !is_set {
+            let timer = wake_at(clock, until, waker.clone());
+            self.0 = Some((waker.clone(), timer));
+        }
+    }
+}

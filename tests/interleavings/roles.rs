@@ -1,0 +1,273 @@
+//! Locks and limits.
+
+use super::*;
+use haybox::limit::{Limiter, Quota};
+use haybox::lock::{Lease, LockError, Locks, LocksBuilder};
+use std::sync::atomic::AtomicU64;
+
+type FixedLocks = Locks<u32, Fixed>;
+
+const KEY: u32 = 1;
+
+fn locks(time: &MockClock, set: impl FnOnce(LocksBuilder) -> LocksBuilder) -> FixedLocks {
+    let builder = set(Locks::<u32>::builder(seconds(2))).clock(time.clock());
+    let built = builder.hasher(Fixed::default()).build();
+    built.expect("the settings are possible")
+}
+
+fn plain(time: &MockClock) -> FixedLocks {
+    locks(time, |builder| builder)
+}
+
+/// Acquires as a thread or as a task.
+fn acquire(locks: &FixedLocks) -> Result<Lease<u32>, LockError> {
+    match choice(4) {
+        0 => locks.acquire(&KEY),
+        1 => locks.acquire_timeout(&KEY, seconds(1000)),
+        2 => block_on(locks.acquire_async(&KEY)),
+        _ => block_on(locks.acquire_timeout_async(&KEY, seconds(1000))),
+    }
+}
+
+/// Joins the queue and leaves it again, perhaps after it was served.
+fn give_up(locks: &FixedLocks) {
+    let mut call = pin!(locks.acquire_async(&KEY));
+    for _ in 0..choice(3) {
+        let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if polled.is_ready() {
+            return;
+        }
+        yield_now();
+    }
+}
+
+/// Moves the time on until so many threads are done.
+fn pass_time(time: &MockClock, done: &AtomicU32, threads: u32) {
+    while done.load(SeqCst) < threads {
+        time.advance(seconds(1));
+        yield_now();
+    }
+}
+
+/// The greatest token that anybody has been given.
+#[derive(Default)]
+struct Newest(AtomicU64);
+
+impl Newest {
+    /// Runs a check of a lease that says whether it counts. If it does, then nobody had been given
+    /// a newer one before.
+    fn check(&self, token: u64, counts: impl FnOnce() -> bool) -> bool {
+        self.0.fetch_max(token, SeqCst);
+        let newest = self.0.load(SeqCst);
+        yield_now();
+        let counts = counts();
+        assert!(
+            !counts || newest <= token,
+            "{token} counts, and so did {newest}"
+        );
+        counts
+    }
+}
+
+/// What a holder may do with a lease.
+fn hold(lease: Lease<u32>, newest: &Newest) {
+    let token = lease.token();
+    for _ in 0..2 {
+        if choice(2) == 0 {
+            newest.check(token, || lease.is_held());
+        } else {
+            newest.check(token, || lease.renew().is_ok());
+        }
+    }
+    match choice(3) {
+        0 => ignore(newest.check(token, || lease.release().is_ok())),
+        1 => drop(lease),
+        _ => mem::forget(lease.unbind()),
+    }
+}
+
+#[test]
+fn never_two_leases_of_a_key_count() {
+    check("expiry, renewal and release", || {
+        let (time, done, newest) = (MockClock::new(), AtomicU32::new(0), Newest::default());
+        let locks = plain(&time);
+        scope(|threads| {
+            for _ in 0..3 {
+                threads.spawn(|| {
+                    for _ in 0..2 {
+                        match choice(4) {
+                            0 => give_up(&locks),
+                            1 => {
+                                if let Ok(lease) = locks.try_acquire(&KEY) {
+                                    hold(lease, &newest);
+                                }
+                            }
+                            _ => match acquire(&locks) {
+                                Ok(lease) => hold(lease, &newest),
+                                Err(error) => panic!("{error}"),
+                            },
+                        }
+                    }
+                    done.fetch_add(1, SeqCst);
+                });
+            }
+            threads.spawn(|| pass_time(&time, &done, 3));
+        });
+        assert_eq!(locks.waiters(&KEY), 0);
+        time.advance(seconds(2));
+        assert_eq!(locks.available(&KEY), 1);
+        assert_eq!(time.timers(), 0);
+    });
+}
+
+#[test]
+fn a_lease_is_handed_on_to_everybody_without_the_help_of_time() {
+    check("handing on", || {
+        let (time, permits) = (MockClock::new(), 1 + choice(2));
+        let locks = locks(&time, |builder| builder.permits(permits));
+        let inside = AtomicU32::new(0);
+        scope(|threads| {
+            for _ in 0..3 {
+                threads.spawn(|| {
+                    for _ in 0..2 {
+                        if choice(4) == 0 {
+                            give_up(&locks);
+                            continue;
+                        }
+                        let taking = 1 + choice(permits);
+                        let handle = locks.taking(taking).expect("there are as many");
+                        let lease = acquire(&handle).expect("nobody closes them");
+                        let others = inside.fetch_add(taking, SeqCst);
+                        assert!(others + taking <= permits);
+                        yield_now();
+                        inside.fetch_sub(taking, SeqCst);
+                        assert!(lease.release().is_ok());
+                    }
+                });
+            }
+        });
+        assert_eq!((locks.waiters(&KEY), locks.available(&KEY)), (0, permits));
+        assert_eq!(time.timers(), 0);
+    });
+}
+
+#[test]
+fn a_watchdog_renews_its_own_lease_and_no_other() {
+    check("watchdogs", || {
+        let (time, done, newest) = (MockClock::new(), AtomicU32::new(0), Newest::default());
+        let locks = locks(&time, |builder| builder.watchdog(seconds(4)));
+        scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    for _ in 0..2 {
+                        hold(acquire(&locks).expect("nobody closes them"), &newest);
+                    }
+                    done.fetch_add(1, SeqCst);
+                });
+            }
+            threads.spawn(|| pass_time(&time, &done, 2));
+        });
+        for _ in 0..8 {
+            time.advance(seconds(1));
+        }
+        assert_eq!((locks.available(&KEY), time.timers()), (1, 0));
+    });
+}
+
+#[test]
+fn nobody_waits_for_locks_that_are_closed() {
+    check("the end of locks", || {
+        let time = MockClock::new();
+        let locks = plain(&time);
+        let held = locks.try_acquire(&KEY).expect("nobody holds it");
+        let (closing, future) = (locks.clone(), locks.acquire_async(&KEY));
+        scope(|threads| {
+            threads.spawn(move || {
+                if let Err(error) = block_on(future) {
+                    assert_eq!(error, LockError::Closed);
+                }
+            });
+            threads.spawn(move || {
+                if let Err(error) = acquire(&locks) {
+                    assert_eq!(error, LockError::Closed);
+                }
+                drop(locks);
+            });
+            threads.spawn(move || {
+                if choice(2) == 0 {
+                    closing.close();
+                    drop(held);
+                } else {
+                    drop(held);
+                    drop(closing);
+                }
+            });
+        });
+        assert_eq!(time.timers(), 0);
+    });
+}
+
+// ---- limits ----
+
+/// A call that was allowed at some moment between two readings of the time, in seconds.
+struct Allowed {
+    from: u64,
+    to: u64,
+}
+
+#[test]
+fn no_interleaving_gets_more_than_the_quota() {
+    check("limits", || {
+        let time = MockClock::new();
+        let is_window = choice(2) == 0;
+        let quota = if is_window {
+            Quota::sliding_window(2, seconds(3))
+        } else {
+            Quota::new(1, seconds(2)).burst(2)
+        };
+        let builder = Limiter::<u32>::builder(quota).clock(time.clock());
+        let builder = builder.hasher(Fixed::default()).sweep_interval(seconds(1));
+        let limiter: Limiter<u32, Fixed> = builder.build().expect("the quota is possible");
+        // How far the time has come at least, and how far at most.
+        let (passed, passing) = (AtomicU64::new(0), AtomicU64::new(0));
+        let log = Mutex::new(Vec::new());
+        scope(|threads| {
+            for _ in 0..3 {
+                threads.spawn(|| {
+                    for _ in 0..3 {
+                        let from = passed.load(SeqCst);
+                        let is_allowed = limiter.check(&KEY).is_allowed();
+                        let to = passing.load(SeqCst);
+                        if is_allowed {
+                            known(&log).push(Allowed { from, to });
+                        }
+                        yield_now();
+                    }
+                });
+            }
+            threads.spawn(|| {
+                for _ in 0..3 {
+                    let step = if choice(8) == 0 { 20 } else { 1 };
+                    passing.fetch_add(step, SeqCst);
+                    time.advance(seconds(step));
+                    passed.fetch_add(step, SeqCst);
+                    yield_now();
+                }
+            });
+        });
+        let log = known(&log);
+        for (from, to) in log
+            .iter()
+            .flat_map(|first| log.iter().map(|last| (first.from, last.to)))
+        {
+            let within = |call: &&Allowed| from <= call.from && call.to <= to;
+            let number = log.iter().filter(within).count() as u64;
+            let span = to.saturating_sub(from);
+            let most = match is_window {
+                true => 2 * (span / 3 + 1),
+                false => 2 + span / 2,
+            };
+            assert!(number <= most, "{number} within {span} s");
+        }
+    });
+}

@@ -1,0 +1,414 @@
+//! Interleavings of publishers, subscribers and members, on shuttle's locks and atomics.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg shuttle" cargo test --release --test interleavings_bus
+//! ```
+//!
+//! `HAYBOX_SHUTTLE_ITERATIONS` says how many schedules each scenario is given. A failure prints the
+//! seed, or the schedule, that brings it back.
+#![cfg(shuttle)]
+
+use haybox::MockClock;
+use haybox::presence::{Change, Presence};
+use haybox::pubsub::{
+    Bus, Matched, NoMessage, Pattern, Slow, SubscribeOptions, Subscription, Topic,
+};
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::thread::{scope, yield_now};
+use std::collections::HashMap;
+use std::future::Future;
+use std::io::Write as _;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+// ---- running a scenario ----
+
+/// Runs a scenario under two kinds of schedules, a half of each: chosen at random, and of few
+/// preemptions.
+fn check(name: &str, scenario: fn()) {
+    let share = iterations().div_ceil(2);
+    let schedules =
+        run(RandomScheduler::new(share), scenario) + run(PctScheduler::new(3, share), scenario);
+    // Written past the capture of the test harness, so that a run says what it covered.
+    let line = format!("interleavings: {name} {schedules} schedules\n");
+    std::io::stdout()
+        .write_all(line.as_bytes())
+        .expect("the standard output is open");
+}
+
+fn run(scheduler: impl Scheduler + 'static, scenario: fn()) -> usize {
+    let mut config = shuttle::Config::new();
+    config.silence_warnings = true;
+    config.stack_size = 1 << 18;
+    config.max_steps = shuttle::MaxSteps::FailAfter(200_000);
+    shuttle::Runner::new(scheduler, config).run(scenario)
+}
+
+fn iterations() -> usize {
+    match std::env::var("HAYBOX_SHUTTLE_ITERATIONS") {
+        Ok(iterations) => iterations.parse().expect("a number of iterations"),
+        Err(_) => 10_000,
+    }
+}
+
+fn choice(choices: u32) -> u32 {
+    thread_rng().gen_range(0..choices)
+}
+
+// ---- publishing, subscribing, dropping ----
+
+/// The number of a publisher, and of its message.
+type Message = (u32, u32);
+
+const MESSAGES: u32 = 3;
+
+fn bus() -> (Bus, Topic<Message>, MockClock) {
+    let time = MockClock::new();
+    let bus = Bus::with_clock(time.clock());
+    let topic = bus.topic("room.1").expect("it is new");
+    (bus, topic, time)
+}
+
+fn options(capacity: usize, slow: Slow) -> SubscribeOptions {
+    SubscribeOptions::new().capacity(capacity).on_slow(slow)
+}
+
+fn any_slow() -> Slow {
+    match choice(4) {
+        0 => Slow::DropOldest,
+        1 => Slow::DropNewest,
+        2 => Slow::Block(Duration::MAX),
+        _ => Slow::Disconnect,
+    }
+}
+
+fn publish(topic: &Topic<Message>, publisher: u32) -> usize {
+    let numbers = 0..MESSAGES;
+    numbers
+        .map(|number| topic.publish((publisher, number)))
+        .sum()
+}
+
+/// What came, which is each publisher's messages in order and none twice; and how it ended.
+fn read(subscription: &Subscription<Message>) -> (Vec<Message>, NoMessage) {
+    let mut last = HashMap::new();
+    let mut all = Vec::new();
+    loop {
+        match subscription.recv() {
+            Ok((publisher, number)) => {
+                let before = last.insert(publisher, number);
+                assert!(before < Some(number), "{number} after {before:?}");
+                all.push((publisher, number));
+            }
+            Err(end) => return (all, end),
+        }
+    }
+}
+
+#[test]
+fn what_is_published_is_received_or_counted_as_lost() {
+    check("publish and receive", || {
+        let (bus, topic, time) = bus();
+        let slow = any_slow();
+        let subscription = topic
+            .subscribe_with(options(1 + choice(2) as usize, slow))
+            .expect("there is room");
+        let (sent, (received, end)) = scope(|threads| {
+            let publishers = [0, 1].map(|publisher| {
+                let topic = &topic;
+                threads.spawn(move || publish(topic, publisher))
+            });
+            let reader = threads.spawn(|| read(&subscription));
+            let sent: usize = publishers
+                .into_iter()
+                .map(|publisher| publisher.join().expect("it does not panic"))
+                .sum();
+            drop(bus);
+            (sent, reader.join().expect("it does not panic"))
+        });
+        let (received, lost) = (received.len(), subscription.lost() as usize);
+        let all = 2 * MESSAGES as usize;
+        match slow {
+            Slow::Block(_) => assert_eq!((sent, received, lost), (all, all, 0)),
+            Slow::DropNewest => assert_eq!((sent, received + lost), (received, all)),
+            Slow::DropOldest => assert_eq!((sent, received + lost), (all, all)),
+            _ => {
+                assert_eq!(sent, received);
+                assert_eq!(end == NoMessage::TooSlow, lost == 1);
+                assert!(received == all || lost == 1);
+            }
+        }
+        assert_eq!(time.timers(), 0);
+    });
+}
+
+#[test]
+fn who_goes_away_holds_nobody_up() {
+    check("subscribe, drop and close", || {
+        let (bus, topic, _time) = bus();
+        let pattern = Pattern::new("room.*").expect("it is a pattern");
+        scope(|threads| {
+            let waits = topic
+                .subscribe_with(options(1, Slow::Block(Duration::MAX)))
+                .expect("there is room");
+            let matching = bus.subscribe_matching::<Message>(&pattern);
+            threads.spawn(|| publish(&topic, 0));
+            // Reads some, or nothing, and goes.
+            threads.spawn(move || {
+                for _ in 0..choice(3) {
+                    assert!(waits.recv().is_ok());
+                }
+            });
+            threads.spawn(|| {
+                let other = bus.topic::<Message>("room.2").expect("one type");
+                let late = topic.subscribe();
+                other.publish((1, 0));
+                drop(other);
+                late.try_iter().count()
+            });
+            threads.spawn(move || {
+                let heard = |heard: &Matched<Message>| heard.message.0 == 0;
+                assert!(
+                    matching
+                        .iter()
+                        .filter(heard)
+                        .take(MESSAGES as usize)
+                        .count()
+                        <= 3
+                );
+            });
+        });
+        assert_eq!(topic.subscriptions(), 0);
+        drop(topic);
+        assert!(bus.topics().is_empty());
+    });
+}
+
+#[test]
+fn closing_wakes_everybody() {
+    check("close while others wait", || {
+        let (bus, topic, time) = bus();
+        let full = topic
+            .subscribe_with(options(1, Slow::Block(Duration::MAX)))
+            .expect("there is room");
+        let empty = topic.subscribe();
+        topic.publish((0, 0));
+        assert_eq!(empty.try_recv(), Ok((0, 0)));
+        scope(|threads| {
+            let publisher = threads.spawn(|| topic.publish((0, 1)));
+            let reader = threads.spawn(|| read(&empty));
+            let other = threads.spawn(|| read(&empty));
+            if choice(2) == 0 {
+                bus.close();
+            } else {
+                drop(bus);
+            }
+            assert!(publisher.join().expect("it does not panic") <= 1);
+            let read = reader.join().expect("it does not panic");
+            let other = other.join().expect("it does not panic");
+            assert!(read.0.len() + other.0.len() <= 1);
+            assert_eq!((read.1, other.1), (NoMessage::Closed, NoMessage::Closed));
+        });
+        assert_eq!(read(&full), (vec![(0, 0)], NoMessage::Closed));
+        assert_eq!(time.timers(), 0);
+    });
+}
+
+#[test]
+fn a_topic_is_made_once_and_forgotten_once() {
+    check("topics come and go", || {
+        let bus = Bus::with_clock(MockClock::new().clock());
+        let pattern = Pattern::new("*").expect("it is a pattern");
+        let all = bus.subscribe_matching::<Message>(&pattern);
+        scope(|threads| {
+            for publisher in 0..3 {
+                let bus = &bus;
+                threads.spawn(move || {
+                    for number in 0..2 {
+                        let topic = bus.topic::<Message>("a").expect("one type");
+                        let own = topic.subscribe();
+                        assert!(topic.publish((publisher, number)) >= 2);
+                        assert!(own.try_iter().any(|message| message == (publisher, number)));
+                    }
+                });
+            }
+        });
+        assert_eq!(all.try_iter().count(), 6);
+        assert!(bus.topics().is_empty());
+    });
+}
+
+// ---- tasks ----
+
+struct Wakes(shuttle::sync::Mutex<bool>, shuttle::sync::Condvar);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        *self.0.lock().expect("nobody panics") = true;
+        self.1.notify_all();
+    }
+}
+
+/// The least of all executors: it sleeps until it is woken, so a wake-up that is lost is a deadlock
+/// that shuttle reports.
+fn run_task<R>(task: impl Future<Output = R>) -> R {
+    let wakes = Arc::new(Wakes(
+        shuttle::sync::Mutex::new(false),
+        shuttle::sync::Condvar::new(),
+    ));
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut task = pin!(task);
+    loop {
+        if let Poll::Ready(done) = task.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return done;
+        }
+        let mut is_woken = wakes.0.lock().expect("nobody panics");
+        while !std::mem::take(&mut *is_woken) {
+            is_woken = wakes.1.wait(is_woken).expect("nobody panics");
+        }
+    }
+}
+
+#[test]
+fn no_wake_up_of_a_task_is_lost() {
+    check("tasks beside threads", || {
+        let (bus, topic, _time) = bus();
+        let subscription = topic
+            .subscribe_with(options(1, Slow::Block(Duration::MAX)))
+            .expect("there is room");
+        let received = scope(|threads| {
+            let task = threads.spawn(|| {
+                run_task(async {
+                    let mut count = 0;
+                    while subscription.recv_async().await.is_ok() {
+                        count += 1;
+                    }
+                    count
+                })
+            });
+            let other = threads.spawn(|| {
+                // One that polls once and goes: others must be woken all the same.
+                let mut once = pin!(subscription.recv_async());
+                let polled = once.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                usize::from(matches!(polled, Poll::Ready(Ok(_))))
+            });
+            let publishers = [
+                threads.spawn(|| {
+                    run_task(async {
+                        topic.publish_async((0, 0)).await + topic.publish_async((0, 1)).await
+                    })
+                }),
+                threads.spawn(|| topic.publish((1, 0)) + topic.publish((1, 1))),
+            ];
+            for publisher in publishers {
+                assert_eq!(publisher.join().expect("it does not panic"), 2);
+            }
+            drop(bus);
+            task.join().expect("it ends") + other.join().expect("it ends")
+        });
+        assert_eq!((received, subscription.lost()), (4, 0));
+    });
+}
+
+#[test]
+fn a_time_out_and_room_at_the_same_time_are_one_of_both() {
+    check("time-outs", || {
+        let (_bus, topic, time) = bus();
+        let second = Duration::from_secs(1);
+        let subscription = topic
+            .subscribe_with(options(1, Slow::Block(second)))
+            .expect("there is room");
+        topic.publish((0, 0));
+        let (sent, first) = scope(|threads| {
+            let publisher = threads.spawn(|| topic.publish((0, 1)));
+            let reader = threads.spawn(|| subscription.try_recv());
+            threads.spawn(|| {
+                // The time may pass before the publisher has begun to wait.
+                while !publisher_waits_or_is_done(&time, &subscription) {
+                    yield_now();
+                }
+                time.advance(second);
+            });
+            let sent = publisher.join().expect("it does not panic");
+            (sent, reader.join().expect("it does not panic"))
+        });
+        assert_eq!(first, Ok((0, 0)));
+        let second = subscription.try_recv();
+        assert_eq!(second.is_ok(), sent == 1);
+        assert_eq!(subscription.lost(), 1 - sent as u64);
+        assert_eq!(time.timers(), 0);
+    });
+}
+
+fn publisher_waits_or_is_done(time: &MockClock, subscription: &Subscription<Message>) -> bool {
+    // Either the time-out runs, or the second message is in, since the first was read.
+    time.timers() > 0 || subscription.is_empty() || subscription.lost() > 0 || choice(8) == 0
+}
+
+// ---- presence ----
+
+#[test]
+fn members_join_and_leave_in_turn() {
+    check("transitions of presence", || {
+        let (time, second) = (MockClock::new(), Duration::from_secs(1));
+        let online = Presence::<u32, u32>::builder()
+            .timeout(second * 2)
+            .idle_after(second)
+            .sweep_interval(second)
+            .clock(time.clock())
+            .build()
+            .expect("the settings are possible");
+        let events = online.events();
+        let joined = scope(|threads| {
+            let calls = [0, 1].map(|_| {
+                let online = &online;
+                threads.spawn(move || {
+                    let (mut joined, mut left) = (0, 0);
+                    for _ in 0..3 {
+                        match choice(4) {
+                            0 => left += u32::from(online.leave(&1, &1)),
+                            1 => joined += u32::from(online.active(&1, &1)),
+                            2 => drop(online.members(&1)),
+                            _ => joined += u32::from(online.heartbeat(&1, &1)),
+                        }
+                    }
+                    (joined, left)
+                })
+            });
+            threads.spawn(|| (0..3).for_each(|_| time.advance(second)));
+            calls.map(|calls| calls.join().expect("it does not panic"))
+        });
+        time.advance(second * 3);
+        let changes: Vec<Change> = events.try_iter().map(|event| event.change).collect();
+        check_story(&changes);
+        let count = |change| changes.iter().filter(|other| **other == change).count() as u32;
+        assert_eq!(count(Change::Joined), joined[0].0 + joined[1].0);
+        assert_eq!(count(Change::Left), joined[0].1 + joined[1].1);
+    });
+}
+
+/// Joined and gone in turn, idle and active in turn in between, and gone at the end.
+fn check_story(changes: &[Change]) {
+    let (mut is_there, mut is_idle) = (false, false);
+    for change in changes {
+        let (was_there, was_idle) = (is_there, is_idle);
+        match change {
+            Change::Joined => (is_there, is_idle) = (true, false),
+            Change::Left | Change::TimedOut => is_there = false,
+            Change::Idle => is_idle = true,
+            Change::Active => is_idle = false,
+            other => panic!("{other:?} is new"),
+        }
+        let is_change = match change {
+            Change::Joined => !was_there,
+            Change::Idle => was_there && !was_idle,
+            Change::Active => was_there && was_idle,
+            _ => was_there,
+        };
+        assert!(is_change, "{change:?} in {changes:?}");
+    }
+    assert!(!is_there, "nobody stays: {changes:?}");
+}

@@ -1,0 +1,326 @@
+//! Counters by key.
+
+use crate::common::{HOUR, INSIDE, SECOND, cases, panic_of};
+use haybox::counter::{Counters, CountersBuilder};
+use haybox::{Cache, MockClock};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+fn timed<K>(set: impl FnOnce(CountersBuilder<K>) -> CountersBuilder<K>) -> (Counters<K>, MockClock)
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+{
+    let time = MockClock::new();
+    let counters = set(Counters::builder().clock(time.clock())).build();
+    (counters.unwrap(), time)
+}
+
+/// Runs on a thread of its own, which counts in a stripe of its own.
+fn elsewhere<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    thread::scope(|threads| threads.spawn(f).join().unwrap())
+}
+
+#[test]
+fn times_of_nothing_are_refused() {
+    let zero = Duration::ZERO;
+    let builder = Counters::<u32>::builder;
+    for (wrong, setting) in [
+        (builder().time_to_live(zero), "time_to_live"),
+        (builder().window(zero), "window"),
+        (builder().sweep_interval(zero), "sweep_interval"),
+    ] {
+        assert_eq!(wrong.build().unwrap_err().setting(), setting);
+    }
+    let longest = builder().time_to_live(Duration::MAX).window(Duration::MAX);
+    let counters = longest.build().unwrap();
+    counters.incr(&1);
+    assert_eq!(
+        (counters.get(&1), counters.recent(&1, Duration::MAX)),
+        (1, 1)
+    );
+}
+
+#[test]
+fn counts_of_all_threads_are_one() {
+    let counters = Counters::<String>::new();
+    counters.add("bread", 5);
+    elsewhere(|| counters.decr("bread"));
+    elsewhere(|| counters.add("soup", -3));
+    assert_eq!(
+        (
+            counters.get("bread"),
+            counters.get("soup"),
+            counters.get("x")
+        ),
+        (4, -3, 0)
+    );
+    assert_eq!(counters.take("bread"), 4);
+    assert_eq!((counters.get("bread"), counters.take("bread")), (0, 0));
+    counters.incr("bread");
+    let mut all = counters.take_all();
+    all.sort();
+    assert_eq!(all, [("bread".to_owned(), 1), ("soup".to_owned(), -3)]);
+    assert!(counters.top(3).is_empty());
+}
+
+#[test]
+fn counts_wrap_around() {
+    let counters = Counters::new();
+    counters.add(&1, i64::MAX);
+    elsewhere(|| counters.incr(&1));
+    assert_eq!(counters.get(&1), i64::MIN);
+    counters.decr(&1);
+    assert_eq!(counters.take(&1), i64::MAX);
+}
+
+#[test]
+fn the_first_of_all_are_exact() {
+    let counters = Counters::new();
+    for key in 0..500u32 {
+        counters.add(&key, i64::from(key % 250));
+        elsewhere(|| counters.add(&key, i64::from(key)));
+    }
+    let mut expected: Vec<_> = (0..500)
+        .map(|key| (key, i64::from(key + key % 250)))
+        .collect();
+    expected.sort_by_key(|(_, count)| -count);
+    let top = counters.top(20);
+    let counts = |ranked: &[(u32, i64)]| ranked.iter().map(|(_, count)| *count).collect::<Vec<_>>();
+    assert_eq!(counts(&top), counts(&expected[..20]));
+    assert!(top.iter().all(|(key, count)| counters.get(key) == *count));
+    assert_eq!(counters.top(0), []);
+    assert_eq!(counters.top(usize::MAX).len(), 500);
+}
+
+#[test]
+fn a_counter_starts_anew_when_its_time_is_up_in_all_threads_at_once() {
+    let (counters, time) = timed(|builder| builder.time_to_live(SECOND * 10));
+    counters.add(&1, 5);
+    time.advance(SECOND * 6);
+    elsewhere(|| counters.add(&1, 3));
+    time.advance(SECOND * 4 - Duration::from_nanos(1));
+    assert_eq!(counters.get(&1), 8);
+    assert_eq!(counters.top(1), [(1, 8)]);
+    time.advance(Duration::from_nanos(1));
+    assert_eq!((counters.get(&1), counters.take(&1)), (0, 0));
+    assert!(counters.top(1).is_empty() && counters.take_all().is_empty());
+    elsewhere(|| counters.incr(&1));
+    assert_eq!(counters.get(&1), 1);
+    time.set_system_time(time.clock().system_time() + HOUR);
+    assert_eq!(counters.get(&1), 1, "a step of the wall clock is no time");
+}
+
+#[test]
+fn what_is_over_is_released_without_any_call() {
+    let (counters, time) = timed(|builder| builder.time_to_live(SECOND).sweep_interval(SECOND));
+    let key = Arc::new(());
+    counters.incr(&key);
+    elsewhere(|| counters.incr(&key));
+    assert!(Arc::strong_count(&key) > 2);
+    time.advance(SECOND);
+    assert_eq!(Arc::strong_count(&key), 1);
+    counters.incr(&key);
+    counters.take(&key);
+    assert_eq!(Arc::strong_count(&key), 1);
+    for _ in 0..1_000 {
+        counters.incr(&key);
+        assert_eq!(counters.take(&key), 1);
+    }
+    counters.incr(&key);
+    assert_eq!(counters.sweep(), 0);
+    drop(counters);
+    assert_eq!(Arc::strong_count(&key), 1);
+}
+
+#[test]
+fn no_count_is_lost_or_taken_twice() {
+    for time_to_live in [None, Some(HOUR)] {
+        let (counters, _time) = timed(|builder| match time_to_live {
+            None => builder,
+            Some(time) => builder.time_to_live(time).window(HOUR),
+        });
+        let (taken, is_over) = (AtomicI64::new(0), AtomicBool::new(false));
+        let take = |all: bool| {
+            let sum = if all {
+                counters.take_all().iter().map(|(_, count)| count).sum()
+            } else {
+                counters.take(&0) + counters.take(&1)
+            };
+            taken.fetch_add(sum, SeqCst);
+        };
+        thread::scope(|threads| {
+            let writers: Vec<_> = (0..4)
+                .map(|_| {
+                    threads.spawn(|| {
+                        for number in 0..20_000u32 {
+                            counters.incr(&(number % 2));
+                        }
+                    })
+                })
+                .collect();
+            for all in [false, false, true] {
+                let (is_over, take) = (&is_over, &take);
+                threads.spawn(move || {
+                    while !is_over.load(SeqCst) {
+                        take(all);
+                        thread::yield_now();
+                    }
+                });
+            }
+            for writer in writers {
+                writer.join().unwrap();
+            }
+            is_over.store(true, SeqCst);
+        });
+        take(true);
+        assert_eq!(taken.load(SeqCst), 80_000);
+        assert!(counters.top(1).is_empty());
+    }
+}
+
+#[test]
+fn calls_from_inside_are_refused() {
+    struct Counts(u32, Counters<u32>);
+    impl PartialEq for Counts {
+        fn eq(&self, other: &Self) -> bool {
+            self.1.incr(&1);
+            self.0 == other.0
+        }
+    }
+    impl Eq for Counts {}
+    impl std::hash::Hash for Counts {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            state.write_u32(self.0);
+        }
+    }
+    impl Clone for Counts {
+        fn clone(&self) -> Self {
+            Self(self.0, self.1.clone())
+        }
+    }
+    let inner = Counters::new();
+    let counters = Counters::new();
+    let key = Counts(1, inner.clone());
+    counters.incr(&key);
+    assert!(panic_of(|| counters.incr(&key)).starts_with(INSIDE));
+    assert_eq!(inner.get(&1), 0);
+    let cache = Cache::new(1);
+    cache.insert(1, 1);
+    assert!(panic_of(|| cache.update(&1, |_| inner.incr(&1))).starts_with(INSIDE));
+    assert_eq!(inner.get(&1), 0);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add(u8, i64, bool),
+    Get(u8),
+    Recent(u8, u64),
+    Take(u8),
+    TakeAll,
+    Top(usize),
+    Advance(u64),
+    Sweep,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = 0..4u8;
+    prop_oneof![
+        6 => (key.clone(), -3..9i64, any::<bool>()).prop_map(|(key, by, here)| Op::Add(key, by, here)),
+        3 => key.clone().prop_map(Op::Get),
+        3 => (key.clone(), 0..80u64).prop_map(|(key, within)| Op::Recent(key, within)),
+        1 => key.prop_map(Op::Take),
+        1 => Just(Op::TakeAll),
+        2 => (0..5usize).prop_map(Op::Top),
+        4 => (1..40u64).prop_map(Op::Advance),
+        1 => Just(Op::Sweep),
+    ]
+}
+
+/// What was counted of a key, and when, in seconds.
+#[derive(Default)]
+struct Modelled {
+    began: u64,
+    counts: Vec<(u64, i64)>,
+}
+
+/// Both in seconds. The window is 60 steps of one.
+const LIFE: u64 = 90;
+const WINDOW: u64 = 60;
+
+fn count(modelled: &Modelled) -> i64 {
+    modelled.counts.iter().map(|(_, by)| by).sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases(60, 3_000)))]
+
+    #[test]
+    fn any_calls_do_what_the_model_does(
+        ops in prop::collection::vec(op(), 1..50),
+        expires in any::<bool>(),
+    ) {
+        let (counters, time) = timed(|builder| {
+            let builder = builder.window(SECOND * WINDOW as u32).sweep_interval(HOUR);
+            if expires { builder.time_to_live(SECOND * LIFE as u32) } else { builder }
+        });
+        let (mut model, mut now) = (BTreeMap::<u8, Modelled>::new(), 0);
+        for op in ops {
+            if expires {
+                model.retain(|_, modelled| now < modelled.began + LIFE);
+            }
+            match op {
+                Op::Add(key, by, true) => counters.add(&key, by),
+                Op::Add(key, by, false) => elsewhere(|| counters.add(&key, by)),
+                Op::Get(key) => {
+                    assert_eq!(counters.get(&key), model.get(&key).map_or(0, count));
+                }
+                Op::Recent(key, within) => {
+                    // The mock clock starts on a whole second, and so does every step.
+                    let first = (now + 1).saturating_sub(within.min(WINDOW));
+                    let expected: i64 = model.get(&key).map_or(0, |modelled| {
+                        let within = modelled.counts.iter().filter(|(at, _)| *at >= first);
+                        within.map(|(_, by)| by).sum()
+                    });
+                    let expected = if within == 0 { 0 } else { expected };
+                    let within = SECOND * within as u32;
+                    assert_eq!(counters.recent(&key, within), expected);
+                    let seconds = within.as_secs_f64().min(WINDOW as f64);
+                    let rate = if seconds == 0.0 { 0.0 } else { expected as f64 / seconds };
+                    assert_eq!(counters.rate(&key, within), rate);
+                }
+                Op::Take(key) => {
+                    let expected = model.remove(&key).as_ref().map_or(0, count);
+                    assert_eq!(counters.take(&key), expected);
+                }
+                Op::TakeAll => {
+                    let mut all = counters.take_all();
+                    all.sort();
+                    let expected = model.iter().map(|(key, modelled)| (*key, count(modelled)));
+                    assert!(all.into_iter().eq(expected));
+                    model.clear();
+                }
+                Op::Top(n) => {
+                    let mut expected: Vec<_> = model.values().map(count).collect();
+                    expected.sort_by_key(|count| -count);
+                    expected.truncate(n);
+                    let top = counters.top(n);
+                    assert!(top.iter().map(|(_, count)| *count).eq(expected));
+                    assert!(top.iter().all(|(key, count)| counters.get(key) == *count));
+                }
+                Op::Advance(seconds) => {
+                    now += seconds;
+                    time.advance(SECOND * seconds as u32);
+                }
+                Op::Sweep => _ = counters.sweep(),
+            }
+            if let Op::Add(key, by, _) = op {
+                let began = Modelled { began: now, counts: Vec::new() };
+                model.entry(key).or_insert(began).counts.push((now, by));
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Waiting for a lease, by threads and tasks in one queue.
+
+use super::{LEASE, TICK, on_mock, plain};
+use crate::common::SECOND;
+use crate::loading::{Wakes, poll, poll_once};
+use haybox::lock::{Acquire, Lease, LockError, Locks};
+use std::pin::Pin;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+fn pending(locks: &Locks<u32>) -> Acquire<u32> {
+    let mut acquire = locks.acquire_async(&1);
+    assert!(poll_once(Pin::new(&mut acquire)).is_pending());
+    acquire
+}
+
+#[track_caller]
+fn ready(mut acquire: Acquire<u32>) -> Result<Lease<u32>, LockError> {
+    match poll_once(Pin::new(&mut acquire)) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("it should be its turn"),
+    }
+}
+
+fn until_waiting(locks: &Locks<u32>, waiters: usize) {
+    while locks.waiters(&1) < waiters {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn threads_and_tasks_are_served_in_the_order_in_which_they_came() {
+    let (locks, _time) = plain();
+    let held = locks.try_acquire(&1).unwrap().unbind();
+    let (tell, told) = mpsc::channel();
+    thread::scope(|scope| {
+        let mut tasks = Vec::new();
+        for place in 0..6 {
+            if place % 2 == 0 {
+                tasks.push(pending(&locks));
+            } else {
+                let (locks, tell) = (&locks, tell.clone());
+                scope.spawn(move || tell.send((place, locks.acquire(&1).unwrap())));
+            }
+            until_waiting(&locks, place + 1);
+        }
+        let mut lease = held;
+        for (turn, task) in tasks.into_iter().enumerate() {
+            drop(lease);
+            let of_task = ready(task).unwrap();
+            assert_eq!(locks.waiters(&1), 5 - 2 * turn);
+            drop(of_task);
+            let (place, of_thread) = told.recv().unwrap();
+            assert_eq!(place, 2 * turn + 1);
+            lease = of_thread;
+        }
+    });
+    assert_eq!(locks.waiters(&1), 0);
+}
+
+#[test]
+fn who_comes_later_does_not_overtake_who_waits() {
+    let (locks, _time) = plain();
+    let held = locks.try_acquire(&1).unwrap().unbind();
+    let waits = pending(&locks);
+    drop(held);
+    assert_eq!(locks.try_acquire(&1).unwrap_err(), LockError::Busy);
+    drop(ready(waits).unwrap());
+    assert!(locks.try_acquire(&1).is_ok());
+}
+
+#[test]
+fn an_expired_lease_is_handed_on_though_nobody_calls() {
+    let (locks, time) = plain();
+    let stale = locks.try_acquire(&1).unwrap();
+    let mut waits = [(); 3].map(|()| locks.acquire_async(&1));
+    let (wakes, wakers): (Vec<_>, Vec<_>) = waits.iter().map(|_| Wakes::new()).unzip();
+    for (acquire, waker) in waits.iter_mut().zip(&wakers) {
+        assert!(poll(Pin::new(acquire), waker).is_pending());
+    }
+    let counts = || wakes.iter().map(|wakes| wakes.count()).collect::<Vec<_>>();
+    time.advance(LEASE - TICK);
+    assert_eq!(counts(), [0, 0, 0]);
+    for turn in 0..3 {
+        time.advance(if turn == 0 { TICK } else { LEASE });
+        let expected: Vec<_> = (0..3).map(|place| usize::from(place <= turn)).collect();
+        assert_eq!(counts(), expected, "one after the other");
+    }
+    let [first, second, third] = waits.map(|acquire| ready(acquire).unwrap());
+    assert!(stale.token() < first.token() && first.token() < second.token());
+    assert!(!first.is_held() && !second.is_held() && third.is_held());
+    drop((first, second, third));
+    assert_eq!(time.timers(), 0);
+}
+
+#[test]
+fn a_renewed_lease_is_not_handed_on_early() {
+    let (locks, time) = plain();
+    let held = locks.try_acquire(&1).unwrap();
+    let mut waits = pending(&locks);
+    for _ in 0..5 {
+        time.advance(LEASE - TICK);
+        held.renew().unwrap();
+        assert!(poll_once(Pin::new(&mut waits)).is_pending());
+    }
+    time.advance(LEASE - TICK);
+    assert!(poll_once(Pin::new(&mut waits)).is_pending());
+    time.advance(TICK);
+    assert!(ready(waits).unwrap().is_held());
+}
+
+#[test]
+fn a_sooner_end_is_watched_when_it_comes_up() {
+    let (locks, time) = plain();
+    let long = locks.with_lease_time(10 * LEASE).unwrap();
+    let held = long.try_acquire(&1).unwrap();
+    let (second, third) = (pending(&locks), pending(&locks));
+    drop(held);
+    let second = ready(second).unwrap();
+    time.advance(LEASE);
+    assert!(!second.is_held());
+    assert!(ready(third).unwrap().is_held());
+}
+
+#[test]
+fn a_thread_is_woken_by_the_expiry() {
+    let (locks, time) = plain();
+    let stale = locks.try_acquire(&1).unwrap();
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| locks.acquire(&1).map(|lease| lease.token()));
+        until_waiting(&locks, 1);
+        time.advance(LEASE);
+        assert!(waits.join().unwrap().unwrap() > stale.token());
+    });
+}
+
+#[test]
+fn the_timer_of_the_real_clock_hands_on_what_has_expired() {
+    let locks = Locks::<u32>::new(Duration::from_millis(20)).unwrap();
+    std::mem::forget(locks.try_acquire(&1).unwrap().unbind());
+    assert!(locks.acquire(&1).is_ok());
+    std::mem::forget(locks.acquire(&1).unwrap().unbind());
+    assert!(crate::loading::block_on(locks.acquire_async(&1)).is_ok());
+}
+
+#[test]
+fn a_wait_ends_with_its_time_out() {
+    let (locks, time) = plain();
+    let _held = locks.try_acquire(&1).unwrap();
+    let mut task = locks.acquire_timeout_async(&1, SECOND);
+    let (wakes, waker) = Wakes::new();
+    assert!(poll(Pin::new(&mut task), &waker).is_pending());
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| locks.acquire_timeout(&1, SECOND).unwrap_err());
+        until_waiting(&locks, 2);
+        // One of the task, one of the thread, one for the end of the lease.
+        while time.timers() < 3 {
+            thread::yield_now();
+        }
+        time.advance(SECOND);
+        assert_eq!(waits.join().unwrap(), LockError::TimedOut);
+    });
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(ready(task).unwrap_err(), LockError::TimedOut);
+    assert_eq!((locks.waiters(&1), time.timers()), (0, 0));
+}
+
+#[test]
+fn a_task_that_is_dropped_leaves_the_queue() {
+    let (locks, time) = plain();
+    let held = locks.try_acquire(&1).unwrap();
+    let (first, second) = (pending(&locks), pending(&locks));
+    drop(first);
+    assert_eq!(locks.waiters(&1), 1);
+    drop(held);
+    drop(ready(second).unwrap());
+    assert_eq!(time.timers(), 0);
+}
+
+#[test]
+fn what_was_granted_to_a_task_that_is_dropped_goes_to_the_next() {
+    let (locks, _time) = plain();
+    let held = locks.try_acquire(&1).unwrap();
+    let (first, second) = (pending(&locks), pending(&locks));
+    drop(held);
+    drop(first);
+    drop(ready(second).unwrap());
+    assert_eq!(locks.available(&1), 1);
+}
+
+#[test]
+fn who_waits_for_many_permits_is_not_overtaken_and_does_not_block_for_ever() {
+    let (locks, _time) = on_mock(|builder| builder.permits(3));
+    let [first, second] = [(); 2].map(|()| locks.try_acquire(&1).unwrap().unbind());
+    let all = pending(&locks.taking(3).unwrap());
+    let one = pending(&locks);
+    drop(first);
+    assert_eq!(locks.available(&1), 2);
+    drop(all);
+    let one = ready(one).unwrap();
+    assert_eq!(locks.available(&1), 1);
+    drop((one, second));
+    assert_eq!(locks.available(&1), 3);
+}
+
+#[test]
+fn closing_wakes_who_waits_and_leaves_the_leases() {
+    let (locks, time) = plain();
+    let held = locks.try_acquire(&1).unwrap();
+    let task = pending(&locks);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| locks.acquire(&1).unwrap_err());
+        until_waiting(&locks, 2);
+        locks.close();
+        assert_eq!(waits.join().unwrap(), LockError::Closed);
+    });
+    assert_eq!(ready(task).unwrap_err(), LockError::Closed);
+    assert_eq!(locks.acquire(&1).unwrap_err(), LockError::Closed);
+    assert_eq!(locks.try_acquire(&2).unwrap_err(), LockError::Closed);
+    held.renew().unwrap();
+    held.release().unwrap();
+    locks.close();
+    assert_eq!(time.timers(), 0);
+}
+
+#[test]
+fn dropping_the_last_handle_wakes_who_waits() {
+    let (locks, time) = plain();
+    let held = locks.try_acquire(&1).unwrap();
+    let (task, other) = (pending(&locks), locks.clone());
+    drop(locks);
+    assert_eq!(other.waiters(&1), 1, "there is another handle");
+    drop(other);
+    assert_eq!(ready(task).unwrap_err(), LockError::Closed);
+    held.release().unwrap();
+    assert_eq!(time.timers(), 0);
+}
+
+#[test]
+fn a_call_that_is_never_polled_does_nothing() {
+    let (locks, _time) = plain();
+    drop(locks.acquire_async(&1));
+    assert!(locks.is_empty());
+}
+
+#[test]
+fn leases_and_calls_may_go_to_other_threads() {
+    fn is_send(_: &(impl Send + 'static)) {}
+    let locks = Locks::<String>::new(LEASE).unwrap();
+    is_send(&locks.acquire_async("a"));
+    is_send(&locks.try_acquire("a").unwrap());
+}

@@ -1,0 +1,389 @@
+//! Who is there.
+
+use crate::common::{HOUR, INSIDE, PATIENCE, SECOND, cases, panic_of};
+use Change::{Active, Idle, Joined, Left, TimedOut};
+use haybox::presence::{Change, Presence, PresenceBuilder, PresenceEvent, Status};
+use haybox::pubsub::{NoMessage, Slow, SubscribeOptions, Subscription};
+use haybox::{Cache, MockClock};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+type Online = Presence<u8, u8>;
+
+fn timed(
+    set: impl FnOnce(PresenceBuilder<u8, u8>) -> PresenceBuilder<u8, u8>,
+) -> (Online, MockClock) {
+    let time = MockClock::new();
+    let builder = Presence::builder().clock(time.clock()).timeout(SECOND * 30);
+    (set(builder).build().unwrap(), time)
+}
+
+type Told = (u8, u8, Change);
+
+fn told(events: &Subscription<PresenceEvent<u8, u8>>) -> Vec<Told> {
+    let events = events.try_iter();
+    events
+        .map(|event| (*event.room, *event.member, event.change))
+        .collect()
+}
+
+#[test]
+fn times_of_nothing_are_refused_and_so_is_waiting() {
+    let zero = Duration::ZERO;
+    let builder = Presence::<u8, u8>::builder;
+    for (wrong, setting) in [
+        (builder().timeout(zero), "timeout"),
+        (builder().idle_after(zero), "idle_after"),
+        (builder().sweep_interval(zero), "sweep_interval"),
+    ] {
+        assert_eq!(wrong.build().unwrap_err().setting(), setting);
+    }
+    let online = builder().timeout(Duration::MAX).build().unwrap();
+    assert!(online.heartbeat(&1, &1));
+    let options = SubscribeOptions::new();
+    assert!(
+        online
+            .events_with(options.on_slow(Slow::Block(SECOND)))
+            .is_err()
+    );
+    assert!(online.events_with(options.capacity(0)).is_err());
+}
+
+#[test]
+fn a_member_that_falls_silent_is_announced_though_nobody_calls() {
+    let (online, time) = timed(|builder| builder.sweep_interval(SECOND));
+    let events = online.events();
+    assert!(online.heartbeat(&1, &7));
+    time.advance(SECOND * 29);
+    assert!(!online.heartbeat(&1, &7));
+    time.advance(SECOND * 30 - Duration::from_nanos(1));
+    assert_eq!(told(&events), [(1, 7, Joined)]);
+    // The sweep has just been; the next one is an interval away.
+    time.advance(SECOND);
+    assert_eq!(told(&events), [(1, 7, TimedOut)]);
+    assert!(online.rooms().is_empty());
+}
+
+#[test]
+fn the_keeper_announces_it_on_the_real_clock() {
+    let short = Duration::from_millis(5);
+    let online = Presence::<String, String>::builder()
+        .timeout(short)
+        .sweep_interval(short);
+    let online = online.build().unwrap();
+    let events = online.events();
+    online.heartbeat("room", "one");
+    for expected in [Joined, TimedOut] {
+        let event = events.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((&**event.member, event.change), ("one", expected));
+    }
+}
+
+#[test]
+fn nobody_sees_who_is_overdue_and_all_are_told_before_he_returns() {
+    let (online, time) = timed(|builder| builder.sweep_interval(HOUR));
+    let events = online.events();
+    online.heartbeat(&1, &7);
+    online.heartbeat(&1, &8);
+    time.advance(SECOND * 20);
+    online.heartbeat(&1, &8);
+    time.advance(SECOND * 10);
+    assert_eq!((online.count(&1), online.members(&1)), (1, vec![8]));
+    assert!(!online.is_online(&1, &7) && !online.leave(&1, &7));
+    assert!(online.heartbeat(&1, &7));
+    let expected = [
+        (1, 7, Joined),
+        (1, 8, Joined),
+        (1, 7, TimedOut),
+        (1, 7, Joined),
+    ];
+    assert_eq!(told(&events), expected);
+}
+
+#[test]
+fn idle_is_not_gone() {
+    let (online, time) = timed(|builder| builder.idle_after(SECOND * 10));
+    let events = online.events();
+    online.heartbeat(&1, &7);
+    time.advance(SECOND * 9);
+    assert!(!online.active(&1, &7));
+    time.advance(SECOND * 9);
+    online.heartbeat(&1, &7);
+    assert_eq!(online.status(&1, &7), Some(Status::Active));
+    time.advance(SECOND);
+    assert_eq!(online.status(&1, &7), Some(Status::Idle));
+    assert_eq!(online.count(&1), 1);
+    assert!(!online.heartbeat(&1, &7));
+    assert_eq!(online.status(&1, &7), Some(Status::Idle));
+    online.active(&1, &7);
+    time.advance(SECOND * 10);
+    time.advance(SECOND * 20);
+    time.set_system_time(time.clock().system_time() + HOUR);
+    let expected = [Joined, Idle, Active, Idle, TimedOut].map(|change| (1, 7, change));
+    assert_eq!(told(&events), expected);
+}
+
+#[test]
+fn what_came_at_different_times_is_told_in_that_order() {
+    let (online, time) = timed(|builder| builder.idle_after(SECOND * 5).sweep_interval(HOUR));
+    let events = online.events();
+    online.heartbeat(&1, &1);
+    time.advance(SECOND);
+    online.heartbeat(&1, &2);
+    time.advance(HOUR * 2);
+    let changes = [
+        (1, Joined),
+        (2, Joined),
+        (1, Idle),
+        (2, Idle),
+        (1, TimedOut),
+        (2, TimedOut),
+    ];
+    assert_eq!(
+        told(&events),
+        changes.map(|(member, change)| (1, member, change))
+    );
+}
+
+#[test]
+fn rooms_are_apart_and_leave_nothing_behind() {
+    let (online, time) = timed(|builder| builder);
+    for room in 0..100 {
+        online.heartbeat(&room, &1);
+        online.heartbeat(&room, &room);
+    }
+    assert_eq!(online.rooms().len(), 100);
+    assert!(online.leave(&3, &1) && !online.leave(&3, &1));
+    assert_eq!(
+        (online.count(&3), online.count(&1), online.count(&200)),
+        (1, 1, 0)
+    );
+    assert!(online.leave(&3, &3));
+    assert_eq!(online.rooms().len(), 99);
+    time.advance(HOUR);
+    assert!(online.rooms().is_empty());
+
+    let time = MockClock::new();
+    let online = Presence::builder().clock(time.clock()).build().unwrap();
+    let member = Arc::new(1);
+    for _ in 0..1_000 {
+        online.heartbeat("room", &member);
+        online.leave("room", &member);
+    }
+    // A member that has left is remembered for a while, but not as often as it came.
+    assert!(Arc::strong_count(&member) < 200);
+    online.heartbeat("room", &member);
+    time.advance(HOUR);
+    assert_eq!(Arc::strong_count(&member), 1);
+}
+
+#[test]
+fn subscriptions_end_with_the_last_handle() {
+    let (online, _time) = timed(|builder| builder);
+    let events = online.events();
+    let other = online.clone();
+    thread::scope(|threads| {
+        let waiting = threads.spawn(|| {
+            let mut changes = Vec::new();
+            while let Ok(event) = events.recv() {
+                changes.push(event.change);
+            }
+            changes
+        });
+        drop(online);
+        other.heartbeat(&1, &1);
+        drop(other);
+        assert_eq!(waiting.join().unwrap(), [Joined]);
+    });
+    assert_eq!(events.recv(), Err(NoMessage::Closed));
+}
+
+#[test]
+fn calls_from_inside_are_refused() {
+    let (online, _time) = timed(|builder| builder);
+    let cache = Cache::new(1);
+    cache.insert(1, 1);
+    assert!(panic_of(|| cache.update(&1, |_| online.heartbeat(&1, &1))).starts_with(INSIDE));
+    assert_eq!(online.count(&1), 0);
+}
+
+#[test]
+fn transitions_of_each_member_alternate_among_threads() {
+    let (online, time) = timed(|builder| builder.sweep_interval(SECOND));
+    let options = SubscribeOptions::new().capacity(1 << 20);
+    let events = online.events_with(options).unwrap();
+    thread::scope(|threads| {
+        for seed in 0..4u8 {
+            let (online, time) = (&online, &time);
+            threads.spawn(move || {
+                for step in 0..2_000u32 {
+                    let member = (step as u8).wrapping_mul(7).wrapping_add(seed) % 3;
+                    match step % 5 {
+                        0 => _ = online.leave(&(seed % 2), &member),
+                        1 if seed == 0 => time.advance(SECOND * 11),
+                        _ => _ = online.heartbeat(&(seed % 2), &member),
+                    }
+                }
+            });
+        }
+    });
+    time.advance(HOUR);
+    let mut there = HashMap::new();
+    for (room, member, change) in told(&events) {
+        let before = there
+            .insert((room, member), change == Joined)
+            .unwrap_or(false);
+        assert_ne!(before, change == Joined, "{change:?} of {member} in {room}");
+    }
+    assert!(there.values().all(|is_there| !is_there));
+    assert_eq!(events.lost(), 0);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Heartbeat(u8, u8),
+    Active(u8, u8),
+    Leave(u8, u8),
+    Look(u8, u8),
+    Advance(u64),
+    Sweep,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let at = (0..2u8, 0..3u8);
+    prop_oneof![
+        6 => at.clone().prop_map(|(room, member)| Op::Heartbeat(room, member)),
+        3 => at.clone().prop_map(|(room, member)| Op::Active(room, member)),
+        2 => at.clone().prop_map(|(room, member)| Op::Leave(room, member)),
+        3 => at.prop_map(|(room, member)| Op::Look(room, member)),
+        6 => (1..25u64).prop_map(Op::Advance),
+        1 => Just(Op::Sweep),
+    ]
+}
+
+/// When a member was last heard of, when it last acted, and whether it is idle. In seconds.
+#[derive(Clone, Copy)]
+struct Member {
+    heard: u64,
+    acted: u64,
+    is_idle: bool,
+}
+
+/// The sequential model, which looks at every member for every second.
+#[derive(Default)]
+struct Model {
+    members: BTreeMap<(u8, u8), Member>,
+    told: Vec<Told>,
+}
+
+impl Model {
+    fn pass(&mut self, now: u64, idle_after: u64) {
+        let mut gone = Vec::new();
+        for (at, member) in &mut self.members {
+            if now >= member.heard + 30 {
+                gone.push(*at);
+                self.told.push((at.0, at.1, TimedOut));
+            } else if !member.is_idle && now >= member.acted + idle_after {
+                member.is_idle = true;
+                self.told.push((at.0, at.1, Idle));
+            }
+        }
+        self.members.retain(|at, _| !gone.contains(at));
+    }
+
+    fn sign(&mut self, at: (u8, u8), now: u64, acts: bool) -> bool {
+        let Some(member) = self.members.get_mut(&at) else {
+            let (heard, acted, is_idle) = (now, now, false);
+            self.members.insert(
+                at,
+                Member {
+                    heard,
+                    acted,
+                    is_idle,
+                },
+            );
+            self.told.push((at.0, at.1, Joined));
+            return true;
+        };
+        member.heard = now;
+        if acts {
+            member.acted = now;
+            if std::mem::take(&mut member.is_idle) {
+                self.told.push((at.0, at.1, Active));
+            }
+        }
+        false
+    }
+}
+
+/// The story of each member: the rooms of a lock are told of before those of another.
+fn by_member(told: &[Told]) -> BTreeMap<(u8, u8), Vec<Change>> {
+    let mut stories = BTreeMap::<_, Vec<_>>::new();
+    for (room, member, change) in told {
+        stories.entry((*room, *member)).or_default().push(*change);
+    }
+    stories
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases(200, 10_000)))]
+
+    #[test]
+    fn any_calls_do_what_the_model_does(
+        ops in prop::collection::vec(op(), 1..60),
+        idle_after in prop_oneof![Just(10u64), Just(30), Just(45)],
+        sweep in prop_oneof![Just(SECOND), Just(HOUR)],
+    ) {
+        let (online, time) = timed(|builder| {
+            builder.idle_after(SECOND * idle_after as u32).sweep_interval(sweep)
+        });
+        let options = SubscribeOptions::new().capacity(10_000);
+        let events = online.events_with(options).unwrap();
+        let (mut model, mut now) = (Model::default(), 0);
+        for op in ops {
+            match op {
+                Op::Heartbeat(room, member) => {
+                    let joined = online.heartbeat(&room, &member);
+                    assert_eq!(joined, model.sign((room, member), now, false));
+                }
+                Op::Active(room, member) => {
+                    let joined = online.active(&room, &member);
+                    assert_eq!(joined, model.sign((room, member), now, true));
+                }
+                Op::Leave(room, member) => {
+                    let left = model.members.remove(&(room, member)).is_some();
+                    if left {
+                        model.told.push((room, member, Left));
+                    }
+                    assert_eq!(online.leave(&room, &member), left);
+                }
+                Op::Look(room, member) => {
+                    let expected = model.members.get(&(room, member));
+                    let status = expected.map(|member| match member.is_idle {
+                        true => Status::Idle,
+                        false => Status::Active,
+                    });
+                    assert_eq!(online.status(&room, &member), status);
+                    let mut members = online.members(&room);
+                    members.sort();
+                    let expected = model.members.keys().filter(|at| at.0 == room);
+                    assert!(members.iter().eq(expected.map(|at| &at.1)));
+                    assert_eq!(online.count(&room), members.len());
+                }
+                Op::Advance(seconds) => {
+                    for _ in 0..seconds {
+                        now += 1;
+                        model.pass(now, idle_after);
+                    }
+                    time.advance(SECOND * seconds as u32);
+                }
+                Op::Sweep => online.sweep(),
+            }
+        }
+        online.sweep();
+        assert_eq!(by_member(&told(&events)), by_member(&model.told));
+    }
+}

@@ -1,0 +1,187 @@
+//! Subscribers and publishers that are tasks, polled by hand or by a runtime.
+
+use super::{numbers, options, until_waiting};
+use crate::common::SECOND;
+use haybox::pubsub::{Bus, NoMessage, Slow};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+fn waker() -> (Waker, Arc<Woken>) {
+    let woken = Arc::new(Woken::default());
+    (Waker::from(Arc::clone(&woken)), woken)
+}
+
+#[test]
+fn a_task_is_woken_once_for_what_comes() {
+    let (bus, topic, _time) = numbers();
+    let mut subscription = topic.subscribe();
+    let (waker, woken) = waker();
+    let mut context = Context::from_waker(&waker);
+    assert!(subscription.poll_recv(&mut context).is_pending());
+    topic.publish(1);
+    topic.publish(2);
+    assert_eq!(woken.0.load(SeqCst), 1);
+    assert_eq!(subscription.poll_recv(&mut context), Poll::Ready(Some(1)));
+    assert_eq!(subscription.poll_recv(&mut context), Poll::Ready(Some(2)));
+    assert!(subscription.poll_recv(&mut context).is_pending());
+    drop(bus);
+    assert_eq!(woken.0.load(SeqCst), 2);
+    assert_eq!(subscription.poll_recv(&mut context), Poll::Ready(None));
+    drop(subscription);
+    assert_eq!(Arc::strong_count(&woken), 2, "no waker is left behind");
+}
+
+#[test]
+fn a_future_that_is_dropped_loses_nothing() {
+    let (_bus, topic, _time) = numbers();
+    let subscription = topic.subscribe();
+    let (waker, woken) = waker();
+    let mut context = Context::from_waker(&waker);
+    {
+        let mut receive = pin!(subscription.recv_async());
+        assert!(receive.as_mut().poll(&mut context).is_pending());
+        topic.publish(1);
+    }
+    assert_eq!(woken.0.load(SeqCst), 1);
+    assert_eq!(subscription.try_recv(), Ok(1));
+    {
+        let mut receive = pin!(subscription.recv_async());
+        assert!(receive.as_mut().poll(&mut context).is_pending());
+    }
+    topic.publish(2);
+    assert_eq!(woken.0.load(SeqCst), 1, "who has gone is not woken");
+    assert_eq!(Arc::strong_count(&woken), 2);
+}
+
+#[test]
+fn a_subscriber_may_publish_from_inside_its_waker() {
+    struct Answers(Bus);
+    impl Wake for Answers {
+        fn wake(self: Arc<Self>) {
+            assert_eq!(self.0.topic("numbers").unwrap().publish(2u32), 1);
+        }
+    }
+    let bus = Bus::new();
+    let topic = bus.topic::<u32>("numbers").unwrap();
+    let mut subscription = topic.subscribe();
+    let waker = Waker::from(Arc::new(Answers(bus.clone())));
+    assert!(
+        subscription
+            .poll_recv(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    assert_eq!(topic.publish(1), 1);
+    assert_eq!(subscription.try_iter().collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn a_task_that_publishes_waits_without_its_thread() {
+    let (_bus, topic, time) = numbers();
+    let slow = topic
+        .subscribe_with(options(1, Slow::Block(SECOND)))
+        .unwrap();
+    topic.publish(1);
+    let (waker, woken) = waker();
+    let mut context = Context::from_waker(&waker);
+    {
+        let mut publish = pin!(topic.publish_async(2));
+        assert!(publish.as_mut().poll(&mut context).is_pending());
+        assert_eq!(slow.try_recv(), Ok(1));
+        assert_eq!(woken.0.load(SeqCst), 1);
+        assert_eq!(publish.as_mut().poll(&mut context), Poll::Ready(1));
+    }
+    {
+        let mut publish = pin!(topic.publish_async(3));
+        assert!(publish.as_mut().poll(&mut context).is_pending());
+        time.advance(SECOND);
+        assert_eq!(woken.0.load(SeqCst), 2);
+        assert_eq!(publish.as_mut().poll(&mut context), Poll::Ready(0));
+    }
+    {
+        let mut publish = pin!(topic.publish_async(4));
+        assert!(publish.as_mut().poll(&mut context).is_pending());
+    }
+    assert_eq!((slow.lost(), slow.try_recv(), time.timers()), (2, Ok(2), 0));
+    assert_eq!(Arc::strong_count(&woken), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_of_a_runtime_hear_everything_in_order() {
+    let bus = Bus::new();
+    let topic = bus.topic::<u32>("numbers").unwrap();
+    let options = options(8, Slow::Block(std::time::Duration::MAX));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let subscription = topic.subscribe_with(options).unwrap();
+            tokio::spawn(async move {
+                let mut heard = Vec::new();
+                while let Ok(number) = subscription.recv_async().await {
+                    heard.push(number);
+                }
+                assert_eq!(subscription.recv_async().await, Err(NoMessage::Closed));
+                heard
+            })
+        })
+        .collect();
+    for number in 0..500 {
+        assert_eq!(topic.publish_async(number).await, 3);
+    }
+    drop(bus);
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), (0..500).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_thread_and_a_task_share_a_subscription() {
+    let (_bus, topic, time) = numbers();
+    let subscription = topic.subscribe();
+    let (waker, woken) = waker();
+    let mut context = Context::from_waker(&waker);
+    let mut receive = pin!(subscription.recv_async());
+    assert!(receive.as_mut().poll(&mut context).is_pending());
+    std::thread::scope(|threads| {
+        let waiting = threads.spawn(|| subscription.recv_timeout(SECOND));
+        until_waiting(&time, 1);
+        topic.publish(1);
+        topic.publish(2);
+        let thread = waiting.join().unwrap().unwrap();
+        assert_eq!(woken.0.load(SeqCst), 1);
+        let Poll::Ready(Ok(task)) = receive.as_mut().poll(&mut context) else {
+            panic!("there are two messages for two readers");
+        };
+        assert_eq!(thread + task, 3);
+    });
+}
+
+#[cfg(feature = "stream")]
+#[test]
+fn a_subscription_is_a_stream() {
+    use futures_core::Stream;
+    let (bus, topic, _time) = numbers();
+    let mut subscription = pin!(topic.subscribe());
+    let mut context = Context::from_waker(Waker::noop());
+    topic.publish(1);
+    assert_eq!(
+        subscription.as_mut().poll_next(&mut context),
+        Poll::Ready(Some(1))
+    );
+    assert!(subscription.as_mut().poll_next(&mut context).is_pending());
+    drop(bus);
+    assert_eq!(
+        subscription.as_mut().poll_next(&mut context),
+        Poll::Ready(None)
+    );
+}
