@@ -59,6 +59,14 @@ const HOT_PATHS: &[HotPath] = &[
         run: |n| inserts(&timed(KEYS), n, |i| i + (1 << 40)),
     },
     HotPath {
+        name: "insert, evicting, small cache",
+        run: |n| inserts(&small(500), n, |i| i + (1 << 40)),
+    },
+    HotPath {
+        name: "insert, evicting, tiny cache",
+        run: |n| inserts(&small(30), n, |i| i + (1 << 40)),
+    },
+    HotPath {
         name: "insert, growing",
         run: |n| inserts(&growing(), n, |i| i + (1 << 40)),
     },
@@ -108,6 +116,13 @@ fn timed(max_entries: u64) -> Cache<u64, u64> {
         cache.insert_many((1 << 30..(1 << 30) + 2 * KEYS).map(|key| (key, key)));
     }
     cache
+}
+
+/// A cache so small that the eviction policy watches much of it.
+fn small(max_entries: usize) -> Cache<u64, u64> {
+    let builder = Cache::builder().max_entries(max_entries);
+    let cache = builder.time_to_live(Duration::from_secs(36_000)).build();
+    filled(cache.expect("a bound and a TTL are a cache"))
 }
 
 fn growing() -> Cache<u64, u64> {
@@ -188,7 +203,7 @@ fn compare(save: bool) -> Result<bool, Box<dyn Error>> {
         let grown = judged && change.is_some_and(|change| change > TOLERANCE);
         has_held &= !grown;
         println!(
-            "{:<26} {count:6.0} instructions{}{}",
+            "{:<30} {count:6.0} instructions{}{}",
             path.name,
             change.map_or(String::new(), |change| format!(
                 "  {:+.1} %",

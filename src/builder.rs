@@ -2,7 +2,7 @@
 
 use crate::Cache;
 use crate::engine::{BYTES_PER_LABEL, Budget, Engine, Policy, start_sweeping};
-use crate::entry::{Expiry, OnFull};
+use crate::entry::{EvictionPolicy, Expiry, OnFull};
 use crate::event::{Hub, Listener, RemovalCause};
 use crate::hash::DefaultHashBuilder;
 use crate::labels;
@@ -19,6 +19,7 @@ use std::time::Duration;
 /// | --- | --- |
 /// | [`max_entries`](Self::max_entries), [`max_weight`](Self::max_weight), [`max_memory`](Self::max_memory) | no bound |
 /// | [`on_full`](Self::on_full) | evict |
+/// | [`eviction_policy`](Self::eviction_policy) | adaptive |
 /// | [`time_to_live`](Self::time_to_live), [`time_to_idle`](Self::time_to_idle), [`expiry`](Self::expiry) | entries live until they are removed or evicted |
 /// | [`ttl_jitter`](Self::ttl_jitter) | none |
 /// | [`sweep_interval`](Self::sweep_interval) | 1 s |
@@ -95,6 +96,7 @@ impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
             .field("time_to_live", &self.policy.time_to_live)
             .field("time_to_idle", &self.policy.time_to_idle)
             .field("on_full", &self.policy.on_full)
+            .field("eviction_policy", &self.policy.eviction)
             .field("sweep_interval", &self.policy.sweep_interval)
             .finish_non_exhaustive()
     }
@@ -126,6 +128,8 @@ where
                 error_ttl: None,
                 freshness: None,
                 spawner: None,
+                reads_change_sets: false,
+                eviction: EvictionPolicy::Adaptive,
                 start_sweeping,
             },
             clock: Clock::real(),
@@ -210,6 +214,12 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// What a full cache does with a new entry. Default: [`OnFull::Evict`].
     pub fn on_full(mut self, on_full: OnFull) -> Self {
         self.policy.on_full = on_full;
+        self
+    }
+
+    /// Which entry goes when a full cache takes a new one. Default: [`EvictionPolicy::Adaptive`].
+    pub fn eviction_policy(mut self, policy: EvictionPolicy) -> Self {
+        self.policy.eviction = policy;
         self
     }
 
@@ -529,6 +539,8 @@ where
         );
         let mut policy = self.policy;
         policy.reads_move_deadlines = policy.time_to_idle.is_some() || policy.expiry.is_some();
+        policy.reads_change_sets =
+            policy.reads_move_deadlines || policy.eviction == EvictionPolicy::Lru;
         policy.is_plain = budget.counts_entries_only() && policy.asks_nothing();
         let counters = self.stats.then(Counters::new);
         let hub = Hub::new(self.listener);

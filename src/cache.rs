@@ -101,7 +101,7 @@ impl<K, V, S> Drop for Cache<K, V, S> {
     }
 }
 
-/// Shows how full the cache is, and none of what is in it.
+/// Shows how full the cache is, how a bounded one evicts, and none of what is in it.
 impl<K, V, S> fmt::Debug for Cache<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Cache");
@@ -109,9 +109,16 @@ impl<K, V, S> fmt::Debug for Cache<K, V, S> {
         if let Some(max_entries) = self.max_entries() {
             shown.field("max_entries", &max_entries);
         }
-        shown
-            .field("weight", &self.weight())
-            .finish_non_exhaustive()
+        shown.field("weight", &self.weight());
+        if self.engine.budget().is_bounded() {
+            match self.engine.eviction() {
+                (policy, None) => shown.field("eviction_policy", &policy),
+                (policy, Some(now)) => {
+                    shown.field("eviction_policy", &format_args!("{policy:?} ({now})"))
+                }
+            };
+        }
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -197,7 +204,7 @@ where
         V: Clone,
     {
         self.engine
-            .look(self.hash(key), key, |found| found.entry().value.clone())
+            .look(self.hash(key), key, |entry| entry.value.clone())
     }
 
     /// Whether the key has a live value. Leaves no trace.
@@ -218,15 +225,19 @@ where
         self.engine.access(self.hash(key), key, |_| ()).is_some()
     }
 
-    /// How often the entry was accessed since it was last passed over for eviction, from 0 to 3:
-    /// what the eviction policy knows of it. `None` if it is not there.
+    /// How often the entry was accessed of late, from 0 to 3: what the eviction policy knows of it.
+    /// `None` if it is not there.
+    ///
+    /// Each time that the entry could have been evicted and is passed over, its number goes down.
+    /// Under [`EvictionPolicy::Lru`](crate::EvictionPolicy::Lru), which goes by the order of
+    /// accesses alone, it only goes up.
     #[must_use]
     pub fn frequency<Q>(&self, key: &Q) -> Option<u8>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         self.engine
-            .look(self.hash(key), key, |found| found.entry().frequency())
+            .look(self.hash(key), key, |entry| entry.frequency())
     }
 
     // ---- writing ----

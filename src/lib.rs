@@ -30,7 +30,9 @@ mod wait;
 pub use builder::{BuildError, CacheBuilder};
 pub use cache::{Cache, Fence, Iter, Keys, Values};
 pub use engine::Transaction;
-pub use entry::{ExpireIf, Expiry, Insert, InsertOptions, OnFull, Op, Outcome, Refused, Ttl};
+pub use entry::{
+    EvictionPolicy, ExpireIf, Expiry, Insert, InsertOptions, OnFull, Op, Outcome, Refused, Ttl,
+};
 pub use equivalent::Equivalent;
 pub use event::{Event, EventKind, Events, NoEvent, RemovalCause};
 pub use hash::{DefaultHashBuilder, DefaultHasher};

@@ -166,6 +166,11 @@ impl Budget {
                 .is_none_or(|gauge| bytes.is_some_and(|bytes| bytes <= gauge.max()))
     }
 
+    /// Whether there is any bound.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.is_weighed || self.entries.max() != u64::MAX
+    }
+
     /// Whether the number of entries is all that is bounded.
     pub(crate) fn counts_entries_only(&self) -> bool {
         !self.is_weighed

@@ -176,11 +176,10 @@ where
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let found = self.access(hash, key, |found| {
+        let found = self.access_and_change(hash, key, |set, way| {
             // While it is loaded everybody gets the old value.
-            let is_due = self.is_due(found.ways, found.way, hash, terms)
-                && found.ways.load_of(hash, key).is_none();
-            (!is_due).then(|| found.entry().value.clone())
+            let is_due = self.is_due(set, way, hash, terms) && set.load_of(hash, key).is_none();
+            (!is_due).then(|| set.entry(way).value.clone())
         });
         self.count(if found.is_some() {
             Count::Hits
@@ -349,7 +348,7 @@ where
         {
             match self.see(&set, way, hash, call) {
                 Seen::Fresh => {
-                    set.entry(way).count_read();
+                    set.note_access(way);
                     work.outbox.discard_key(owned);
                     return Role::Hit(set.entry(way).value.clone());
                 }

@@ -29,6 +29,7 @@ pub(crate) use policy::Policy;
 pub(crate) use slot::Change;
 pub use transaction::Transaction;
 
+use crate::entry::EvictionPolicy;
 use crate::event::{Hub, Outbox};
 use crate::hash::KeyHash;
 use crate::labels::Register;
@@ -78,7 +79,7 @@ where
         hub: Hub<K, V>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
-            table: Table::new(expected_entries),
+            table: Table::new(expected_entries, policy.eviction),
             budget,
             policy,
             clock,
@@ -163,6 +164,11 @@ impl<K, V> Engine<K, V> {
                 .used()
                 .saturating_mul(self.budget.overhead),
         }
+    }
+
+    /// The eviction policy and, where it adapts, what it does now.
+    pub(crate) fn eviction(&self) -> (EvictionPolicy, Option<&'static str>) {
+        self.table.eviction()
     }
 
     pub(crate) fn weight(&self) -> u64 {

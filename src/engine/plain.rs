@@ -59,6 +59,7 @@ where
             return Plain::Unchanged(key, value);
         }
         entry.count_read();
+        set.keep_order(way);
         set.move_deadline(way, deadline);
         let old = mem::replace(&mut set.entry_mut(way).value, value);
         self.count(Count::Updates);

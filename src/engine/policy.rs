@@ -1,7 +1,7 @@
 //! What the builder settled: how long entries live, what they weigh, what a full cache does.
 
 use super::Engine;
-use crate::entry::{Expiry, Life, OnFull};
+use crate::entry::{EvictionPolicy, Expiry, Life, OnFull};
 use crate::load::{Age, Freshness, Spawner};
 use crate::random;
 use crate::table::Ends;
@@ -35,6 +35,10 @@ pub(crate) struct Policy<K, V> {
     pub(crate) freshness: Option<Freshness>,
     /// Spawns loads of tasks.
     pub(crate) spawner: Option<Spawner>,
+    /// Whether a read does more to a set than to count: it moves a deadline, or an entry in its
+    /// queue.
+    pub(crate) reads_change_sets: bool,
+    pub(crate) eviction: EvictionPolicy,
     /// Registers the cache with its keeper.
     pub(crate) start_sweeping: fn(&Engine<K, V>),
 }

@@ -6,7 +6,7 @@ use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::table::Found;
+use crate::table::{Entry, Locked, Ways};
 use crate::time::{Deadline, NEVER, left};
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ impl<K, V> Engine<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let result = self.access(hash, key, |found| f(&found.entry().value));
+        let result = self.access(hash, key, |entry| f(&entry.value));
         self.count(if result.is_some() {
             Count::Hits
         } else {
@@ -33,22 +33,43 @@ impl<K, V> Engine<K, V> {
         &self,
         hash: KeyHash,
         key: &Q,
-        f: impl FnOnce(Found<'_, K, V>) -> R,
+        f: impl FnOnce(&Entry<K, V>) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let result = self.look(hash, key, |found| {
-            found.entry().count_read();
-            if self.policy.reads_move_deadlines {
-                self.restart_idle_time(found);
-            }
-            f(found)
-        });
-        if self.policy.reads_move_deadlines {
-            self.have_swept();
+        if self.policy.reads_change_sets {
+            return self.access_and_change(hash, key, |set, way| f(set.entry(way)));
         }
-        result
+        self.look(hash, key, |entry| {
+            entry.count_read();
+            f(entry)
+        })
+    }
+
+    /// As [`access`](Self::access), where reads move deadlines or the order of entries.
+    #[inline(never)]
+    pub(super) fn access_and_change<Q, R>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        f: impl FnOnce(&Ways<K, V>, usize) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let inside = reentrancy::enter()?;
+        let mut set = self.table.lock_if_used(&inside, hash)?;
+        let way = set.find(hash, key)?;
+        if !self.is_there(&set, way, set.entry(way)) {
+            return None;
+        }
+        set.note_access(way);
+        self.restart_idle_time(&set, way);
+        let result = f(&set, way);
+        drop((set, inside));
+        self.have_swept();
+        Some(result)
     }
 
     /// Runs `f` on a live entry without leaving a trace.
@@ -57,15 +78,14 @@ impl<K, V> Engine<K, V> {
         &self,
         hash: KeyHash,
         key: &Q,
-        f: impl FnOnce(Found<'_, K, V>) -> R,
+        f: impl FnOnce(&Entry<K, V>) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let inside = reentrancy::enter()?;
-        let live = |found: Found<'_, K, V>| {
-            self.is_there(found.ways, found.way, found.entry())
-                .then(|| f(found))
+        let live = |ways: &Ways<K, V>, way: usize, entry: &Entry<K, V>| {
+            self.is_there(ways, way, entry).then(|| f(entry))
         };
         self.table.find(&inside, hash, key, live).flatten()
     }
@@ -76,19 +96,20 @@ impl<K, V> Engine<K, V> {
         deadline == NEVER || !self.clock.has_passed(deadline)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn restart_idle_time(&self, found: Found<'_, K, V>) {
-        let entry = found.entry();
-        let hard = found.ways.hard_deadline(found.way);
+    fn restart_idle_time(&self, set: &Locked<'_, K, V>, way: usize) {
+        if !self.policy.reads_move_deadlines {
+            return;
+        }
+        let entry = set.entry(way);
+        let hard = set.hard_deadline(way);
         let new = self
             .policy
             .on_read(&self.clock.moment(), (&entry.key, &entry.value), hard);
         if let Some(ends) = new.ends {
-            found.ways.move_ends(found.way, ends);
+            set.move_ends(way, ends);
         }
         if new.effective != entry.deadline() {
-            found.move_deadline(new.effective);
+            set.move_deadline(way, new.effective);
         }
     }
 
@@ -96,7 +117,7 @@ impl<K, V> Engine<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let deadline = self.look(hash, key, |found| found.entry().deadline())?;
+        let deadline = self.look(hash, key, |entry| entry.deadline())?;
         Some(left(deadline, self.clock.now()).map_or(Ttl::Never, Ttl::Left))
     }
 
@@ -104,7 +125,7 @@ impl<K, V> Engine<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let deadline = self.look(hash, key, |found| found.entry().deadline())?;
+        let deadline = self.look(hash, key, |entry| entry.deadline())?;
         Some(self.clock.system_time_of(deadline))
     }
 }

@@ -229,7 +229,11 @@ impl<K, V> Engine<K, V> {
         cause: RemovalCause,
         work: &mut Work<'_, K, V>,
     ) {
-        let item = set.take(way);
+        let item = match cause {
+            // Shadows evict for themselves.
+            RemovalCause::Capacity => set.take(way),
+            _ => set.remove(way),
+        };
         work.held.add(self.budget.cost(item.weight));
         work.outbox
             .removed(item.fingerprint, item.key, item.value, cause);

@@ -375,6 +375,7 @@ where
         if entry.is_labelled() || work.given.is_some() {
             self.label(set, way, work);
         }
+        set.keep_order(way);
         work.outbox.discard_key(pending.key);
         old
     }
@@ -399,7 +400,7 @@ where
                 work.outbox
                     .updated(fingerprint, &pending.key, Some(&set.entry(way).value));
                 work.outbox.count(Count::Updates);
-                let item = set.take(way);
+                let item = set.remove(way);
                 work.held.add(self.budget.cost(item.weight));
                 work.outbox.discard_key(item.key);
                 Stored::Replaced(item.value)
@@ -460,6 +461,7 @@ where
         hash: KeyHash,
         work: &mut Work<'_, K, V>,
     ) {
+        set.keep_order(way);
         let entry = set.entry(way);
         entry.count_read();
         work.outbox.count(Count::Updates);
@@ -584,7 +586,7 @@ where
         let entry = set.entry(way);
         work.outbox
             .handed_out(hash.fingerprint(), &entry.key, &entry.value);
-        let item = set.take(way);
+        let item = set.remove(way);
         work.held.add(self.budget.cost(item.weight));
         (item.key, item.value)
     }

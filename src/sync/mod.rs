@@ -12,7 +12,7 @@ pub(crate) use self::spin::{SpinGuard, SpinLock};
 pub(crate) use parking_lot::{Condvar, Mutex, RwLock};
 #[cfg(not(shuttle))]
 pub(crate) use std::{
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize},
     thread::yield_now,
 };
 
@@ -20,7 +20,7 @@ pub(crate) use std::{
 pub(crate) use self::checked::{Condvar, Mutex, RwLock, SpinGuard, SpinLock, wait_until};
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize},
     thread::yield_now,
 };
 

@@ -6,16 +6,22 @@
 //! enters the main queue at once. The main queue is a FIFO with second chances: an entry at its
 //! end that was read goes round again, with its frequency one lower.
 //!
-//! Where this differs: the small queue has a fifth of the entries and not a tenth, and what leaves
-//! the main queue is remembered too (over six real traces each at four sizes, 0.3 points of hit
-//! ratio more than with the paper's choices, which suit larger queues); the queues belong to a set
-//! of a few dozen entries and not to the cache
+//! Where this differs: how large the small queue is and how many ghosts there are is a [`Setting`]
+//! of the cache (which one, `duel.rs` decides); the main queue fills first, so that a loop a little
+//! larger than the cache still finds most of itself (while main is under its share, what
+//! overflows the small queue moves on without having been read); what leaves the main queue is
+//! remembered too; the queues belong to a set of a few dozen entries and not to the cache
 //! (Adas, Einziger, Friedman, "Limited Associativity Makes Concurrent Software Caches a Breeze",
 //! 2021, shows how little that costs), the queues are linked through the entries by way numbers,
 //! and a ghost is 16 bits of the hash, so one look-up in a thousand or so finds a ghost by mistake.
 //!
+//! The algorithm ([`Queues::choose`]) is written once. It runs on the entries of a set, and in the
+//! sets that are sampled on the copies of their queues that try the other settings (`shadow.rs`).
+//!
 //! Every operation is O(1) but for the second chances: at most four rounds through the set, and on
 //! average less than one step for each read since the last eviction.
+//!
+//! LRU is the small queue alone, in which an access moves an entry to the young end.
 
 use super::set::{Entry, Ways};
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,24 +29,130 @@ use std::sync::atomic::Ordering::Relaxed;
 /// No way.
 pub(super) const NIL: u16 = u16::MAX;
 
-/// The share of a set that is on probation.
-const PROBATION: usize = 5;
-
 /// Reads are counted up to this.
-const MAX_FREQUENCY: u8 = 3;
+pub(super) const MAX_FREQUENCY: u8 = 3;
+
+/// Reads with which an entry moves from the small queue to the main one.
+const PROMOTED: u8 = 2;
+
+/// Set in `frequency` by a read. Only the sets that are sampled clear it.
+pub(super) const READ: u8 = 0x40;
 
 /// Set in `frequency` while an entry must not be evicted.
 const PINNED: u8 = 0x80;
 
 /// Set in `frequency` while the set knows labels of the entry: what reads it anyway need not look
 /// elsewhere to learn that there are none.
-const LABELLED: u8 = 0x40;
+const LABELLED: u8 = 0x20;
 
 /// A queue of a set. As an enum it leaves a free slot no larger than an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queue {
     Small,
     Main,
+}
+
+/// How a set divides its entries and how much it remembers, in 256ths of its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Setting {
+    small: u16,
+    ghosts: u16,
+}
+
+impl Setting {
+    /// A fifth on probation. Over six real traces each at four sizes, 0.3 points of hit ratio more
+    /// than with the paper's tenth, which suits larger queues.
+    pub(super) const BALANCED: Self = Self::new(51, 256);
+
+    /// Only the last entry is on probation: what is in stays in while it is read. Ghosts are few,
+    /// or a loop would evict what it has just brought in.
+    pub(super) const FREQUENT: Self = Self::new(0, 64);
+
+    /// A short probation, for scans and reads that follow a first one at once.
+    pub(super) const STEADY: Self = Self::new(13, 256);
+
+    /// Most of the set is on probation, which makes it nearly a FIFO.
+    pub(super) const RECENT: Self = Self::new(192, 256);
+
+    const fn new(small: u16, ghosts: u16) -> Self {
+        Self { small, ghosts }
+    }
+
+    /// The length of the small queue: its share, rounded, and at least 1.
+    #[inline(always)]
+    fn probation(self, entries: usize) -> usize {
+        ((entries * usize::from(self.small) + 128) / 256).max(1)
+    }
+
+    /// How many ghosts are kept.
+    #[inline(always)]
+    pub(super) fn span(self, entries: usize) -> usize {
+        (entries * usize::from(self.ghosts) / 256).clamp(1, GHOSTS)
+    }
+}
+
+/// The two queues of a set, and the algorithm on them.
+pub(super) trait Queues {
+    fn len_of(&self, queue: Queue) -> usize;
+
+    fn oldest(&self, queue: Queue) -> Option<usize>;
+
+    /// Reads of an entry, `None` while it must not be evicted.
+    fn reads(&self, place: usize) -> Option<u8>;
+
+    /// Moves the oldest entry of a queue to the young end of a queue, with `reads` left to it.
+    fn advance(&mut self, from: Queue, to: Queue, reads: u8);
+
+    fn remember(&mut self, place: usize, span: usize);
+
+    /// When a queue holds nothing but pinned entries, an entry of the other.
+    fn pass_over_pinned(&self, queue: Queue) -> Option<usize>;
+
+    /// Chooses the entry that has to go, `None` when there is none or all are pinned, and leaves
+    /// a ghost of it.
+    #[inline(always)]
+    fn choose(&mut self, setting: Setting) -> Option<usize> {
+        let entries = self.len_of(Queue::Small) + self.len_of(Queue::Main);
+        let probation = setting.probation(entries);
+        while self.len_of(Queue::Small) > probation {
+            let reads = self.oldest(Queue::Small).and_then(|way| self.reads(way));
+            let left = reads.unwrap_or(0).saturating_sub(PROMOTED - 1).min(1);
+            self.advance(Queue::Small, Queue::Main, left);
+        }
+        // Each step promotes an entry, takes one from a count of at most three, or passes over a
+        // pinned one; past this many, everything left is pinned.
+        for _ in 0..6 * entries + 1 {
+            let queue = self.queue_to_shorten(probation);
+            let oldest = self.oldest(queue)?;
+            let Some(reads) = self.reads(oldest) else {
+                self.advance(queue, queue, 0);
+                match self.pass_over_pinned(queue) {
+                    None => continue,
+                    other => return other,
+                }
+            };
+            let (needed, left) = match queue {
+                Queue::Small => (PROMOTED, 0),
+                Queue::Main => (1, reads.saturating_sub(1)),
+            };
+            if reads < needed {
+                self.remember(oldest, setting.span(entries));
+                return Some(oldest);
+            }
+            self.advance(queue, Queue::Main, left);
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn queue_to_shorten(&self, probation: usize) -> Queue {
+        let small = self.len_of(Queue::Small);
+        if small > 0 && (small >= probation || self.len_of(Queue::Main) == 0) {
+            Queue::Small
+        } else {
+            Queue::Main
+        }
+    }
 }
 
 /// A queue linked through the entries: `head` is the oldest.
@@ -61,7 +173,7 @@ impl Default for Fifo {
     }
 }
 
-/// Fingerprints of the last keys that were evicted, as many as the set has entries.
+/// Fingerprints of the last keys that were evicted, as many as the setting says.
 #[derive(Clone, Debug)]
 pub(super) struct Ghosts {
     ring: [u16; GHOSTS],
@@ -69,39 +181,84 @@ pub(super) struct Ghosts {
 }
 
 /// The most ghosts of one set.
-const GHOSTS: usize = 40;
+pub(super) const GHOSTS: usize = 40;
+
+impl Default for Ghosts {
+    fn default() -> Self {
+        Self {
+            ring: [0; GHOSTS],
+            next: 0,
+        }
+    }
+}
 
 impl Ghosts {
-    fn remember(&mut self, fingerprint: u16, span: usize) {
-        let span = span.clamp(1, GHOSTS);
-        let next = usize::from(self.next) % span;
+    #[inline]
+    pub(super) fn remember(&mut self, fingerprint: u16, span: usize) {
+        let mut next = usize::from(self.next);
+        if next >= span {
+            next = 0;
+            // What was remembered under a longer span has had its time.
+            self.ring[span..].fill(0);
+        }
         self.ring[next] = fingerprint;
         self.next = (next + 1) as u8;
     }
 
-    fn forget(&mut self, fingerprint: u16) -> bool {
-        // Looks at all of them, so that it compiles to a few vector instructions.
-        if !self
-            .ring
-            .iter()
-            .fold(false, |found, ghost| found | (*ghost == fingerprint))
-        {
-            return false;
-        }
+    #[inline]
+    pub(super) fn forget(&mut self, fingerprint: u16) -> bool {
+        is_among(&self.ring, fingerprint) && self.take_out(fingerprint)
+    }
+
+    #[inline(never)]
+    fn take_out(&mut self, fingerprint: u16) -> bool {
         let found = self.ring.iter_mut().find(|ghost| **ghost == fingerprint);
         found.map(|ghost| *ghost = 0).is_some()
     }
+
+    /// The same with every fingerprint changed.
+    pub(super) fn map(&self, f: impl Fn(u16) -> u16) -> Self {
+        Self {
+            ring: self.ring.map(f),
+            next: self.next,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.ring.iter().filter(|ghost| **ghost != 0).count()
+    }
+}
+
+/// Whether a number is among others. Looks at all of them, which compiles to a few vector
+/// instructions.
+#[inline(always)]
+fn is_among(numbers: &[u16; GHOSTS], number: u16) -> bool {
+    let found = numbers.iter().fold(0, |found, other| {
+        found | if *other == number { u16::MAX } else { 0 }
+    });
+    found != 0
 }
 
 impl<K, V> Entry<K, V> {
-    /// Counts a read. Writes only while the count still changes, so that a hot entry stays in the
+    /// Counts a read. Writes only while something still changes, so that a hot entry stays in the
     /// shared state of every processor's cache.
     #[inline]
     pub(crate) fn count_read(&self) {
         let frequency = self.frequency.load(Relaxed);
-        if frequency & MAX_FREQUENCY < MAX_FREQUENCY {
-            self.frequency.store(frequency + 1, Relaxed);
+        if frequency & (READ | MAX_FREQUENCY) != READ | MAX_FREQUENCY {
+            let more = u8::from(frequency & MAX_FREQUENCY != MAX_FREQUENCY);
+            self.frequency.store((frequency | READ) + more, Relaxed);
         }
+    }
+
+    /// Takes away the mark of a read; whether it was there.
+    #[inline]
+    pub(super) fn take_read_mark(&mut self) -> bool {
+        let frequency = self.frequency.get_mut();
+        let is_marked = *frequency & READ != 0;
+        *frequency &= !READ;
+        is_marked
     }
 
     /// Keeps the entry from being evicted while room is made for it.
@@ -128,69 +285,52 @@ impl<K, V> Entry<K, V> {
         *self.frequency.get_mut() = flags | if labelled { LABELLED } else { 0 };
     }
 
-    fn set_frequency(&mut self, frequency: u8) {
-        let flags = *self.frequency.get_mut() & !MAX_FREQUENCY;
-        *self.frequency.get_mut() = flags | frequency;
-    }
-
     /// How often the entry was read of late, 0 to 3.
     pub(crate) fn frequency(&self) -> u8 {
         self.frequency.load(Relaxed) & MAX_FREQUENCY
     }
 }
 
-impl<K, V> Ways<K, V> {
-    /// The queue that a new key enters.
-    pub(super) fn admission(&mut self, fingerprint: u16) -> Queue {
-        let known = self
-            .ghosts
-            .as_mut()
-            .is_some_and(|ghosts| ghosts.forget(fingerprint));
-        if known { Queue::Main } else { Queue::Small }
+impl<K, V> Queues for Ways<K, V> {
+    #[inline(always)]
+    fn len_of(&self, queue: Queue) -> usize {
+        usize::from(self.fifo(queue).len)
     }
 
-    /// Chooses the entry that has to go, `None` when there is none or all are pinned, and leaves
-    /// a ghost of it where the policy wants one.
-    pub(crate) fn victim(&mut self) -> Option<usize> {
-        // Each step promotes an entry, takes one from a count of at most three, or passes over a
-        // pinned one; past this many, everything left is pinned.
-        let most = 6 * self.len() + 1;
-        (0..most).find_map(|_| self.consider())
+    #[inline(always)]
+    fn oldest(&self, queue: Queue) -> Option<usize> {
+        let head = self.fifo(queue).head;
+        (head != NIL).then_some(usize::from(head))
     }
 
-    /// One step: the oldest entry of the queue that is over its share leaves, or moves on.
-    fn consider(&mut self) -> Option<usize> {
-        let queue = self.queue_to_shorten();
-        let way = self.oldest(queue)?;
-        let entry = self.entry(way);
-        if entry.is_pinned() {
-            self.move_to(queue, way);
-            return self.pass_over_pinned(queue);
-        }
-        match (queue, entry.frequency()) {
-            (Queue::Small, 0 | 1) => {
-                self.remember(way);
-                Some(way)
-            }
-            (Queue::Small, _) => {
-                self.entry_mut(way).set_frequency(0);
-                self.move_to(Queue::Main, way);
-                None
-            }
-            (Queue::Main, 0) => {
-                self.remember(way);
-                Some(way)
-            }
-            (Queue::Main, reads) => {
-                self.entry_mut(way).set_frequency(reads - 1);
-                self.move_to(Queue::Main, way);
-                None
-            }
+    #[inline(always)]
+    fn reads(&self, way: usize) -> Option<u8> {
+        let frequency = self.entry(way).frequency.load(Relaxed);
+        (frequency & PINNED == 0).then_some(frequency & MAX_FREQUENCY)
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, from: Queue, to: Queue, reads: u8) {
+        let Some(way) = self.oldest(from) else { return };
+        let entry = self.entry_mut(way);
+        let frequency = entry.frequency.get_mut();
+        *frequency = *frequency & !MAX_FREQUENCY | reads;
+        let next = entry.next;
+        self.drop_head(from, next);
+        self.push(to, way);
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, way: usize, span: usize) {
+        let fingerprint = self.entry(way).fingerprint;
+        match &mut self.ghosts {
+            Some(ghosts) => ghosts.remember(fingerprint, span),
+            None => self.remember_first(fingerprint, span),
         }
     }
 
-    /// When a queue holds nothing but pinned entries, the other one has to give.
-    fn pass_over_pinned(&mut self, queue: Queue) -> Option<usize> {
+    #[cold]
+    fn pass_over_pinned(&self, queue: Queue) -> Option<usize> {
         let other = if queue == Queue::Small {
             Queue::Main
         } else {
@@ -204,49 +344,91 @@ impl<K, V> Ways<K, V> {
             None
         }
     }
+}
 
-    fn queue_to_shorten(&self) -> Queue {
-        let probation = (self.len() / PROBATION).max(1);
-        let small = usize::from(self.small.len);
-        if small > 0 && (small >= probation || self.main.len == 0) {
-            Queue::Small
-        } else {
-            Queue::Main
-        }
+impl<K, V> Ways<K, V> {
+    /// The queue that a new key enters.
+    #[inline(always)]
+    pub(super) fn admission(&mut self, fingerprint: u16) -> Queue {
+        let known = self
+            .ghosts
+            .as_mut()
+            .is_some_and(|ghosts| ghosts.forget(fingerprint));
+        if known { Queue::Main } else { Queue::Small }
     }
 
-    fn remember(&mut self, way: usize) {
-        let (fingerprint, span) = (self.entry(way).fingerprint, self.len());
-        let ghosts = self.ghosts.get_or_insert_with(|| {
-            Box::new(Ghosts {
-                ring: [0; GHOSTS],
-                next: 0,
-            })
-        });
+    /// Chooses the entry that has to go, `None` when there is none or all are pinned, and leaves
+    /// a ghost of it.
+    #[inline(always)]
+    pub(super) fn victim(&mut self, setting: Setting) -> Option<usize> {
+        self.choose(setting)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remember_first(&mut self, fingerprint: u16, span: usize) {
+        let ghosts = self.ghosts.get_or_insert_default();
         ghosts.remember(fingerprint, span);
+    }
+
+    // ---- LRU ----
+
+    /// The least recently used entry that is not pinned, where accesses keep the order.
+    pub(super) fn idlest(&self) -> Option<usize> {
+        self.queue_order().find(|way| !self.entry(*way).is_pinned())
+    }
+
+    /// Makes an entry the last to go.
+    #[inline(never)]
+    pub(super) fn make_youngest(&mut self, way: usize) {
+        if usize::from(self.small.tail) != way {
+            self.unlink(way);
+            self.push(Queue::Small, way);
+        }
     }
 
     // ---- the queues ----
 
-    fn fifo(&mut self, queue: Queue) -> &mut Fifo {
+    #[inline(always)]
+    fn fifo(&self, queue: Queue) -> &Fifo {
+        match queue {
+            Queue::Small => &self.small,
+            Queue::Main => &self.main,
+        }
+    }
+
+    #[inline(always)]
+    fn fifo_mut(&mut self, queue: Queue) -> &mut Fifo {
         match queue {
             Queue::Small => &mut self.small,
             Queue::Main => &mut self.main,
         }
     }
 
-    pub(super) fn oldest(&self, queue: Queue) -> Option<usize> {
-        let head = match queue {
-            Queue::Small => self.small.head,
-            Queue::Main => self.main.head,
-        };
-        (head != NIL).then_some(usize::from(head))
+    /// Makes `next` the oldest of a queue.
+    #[inline(always)]
+    fn drop_head(&mut self, queue: Queue, next: u16) {
+        let fifo = self.fifo_mut(queue);
+        fifo.len -= 1;
+        fifo.head = next;
+        if next == NIL {
+            fifo.tail = NIL;
+        }
     }
 
     /// Links an entry in at the young end.
+    #[inline(always)]
     pub(super) fn push(&mut self, queue: Queue, way: usize) {
+        let tail = self.push_behind(queue, way);
+        let entry = self.entry_mut(way);
+        (entry.prev, entry.next, entry.queue) = (tail, NIL, queue);
+    }
+
+    /// As [`push`](Self::push), but for the links of the entry itself; what its `prev` has to be.
+    #[inline(always)]
+    pub(super) fn push_behind(&mut self, queue: Queue, way: usize) -> u16 {
         let link = way as u16;
-        let fifo = self.fifo(queue);
+        let fifo = self.fifo_mut(queue);
         let tail = std::mem::replace(&mut fifo.tail, link);
         fifo.len += 1;
         if tail == NIL {
@@ -254,39 +436,35 @@ impl<K, V> Ways<K, V> {
         } else {
             self.entry_mut(usize::from(tail)).next = link;
         }
-        let entry = self.entry_mut(way);
-        (entry.prev, entry.next, entry.queue) = (tail, NIL, queue);
+        tail
     }
 
+    #[inline(always)]
     pub(super) fn unlink(&mut self, way: usize) {
         let entry = self.entry(way);
         let (prev, next, queue) = (entry.prev, entry.next, entry.queue);
         // The oldest entry's `prev` is stale: taking the oldest out leaves its successor alone,
         // which saves a touch of another cache line at each eviction.
-        let is_head = usize::from(self.fifo(queue).head) == way;
-        let fifo = self.fifo(queue);
-        fifo.len -= 1;
-        if is_head {
-            fifo.head = next;
-        }
-        if next == NIL {
-            fifo.tail = if is_head { NIL } else { prev };
-        }
-        if !is_head {
-            self.entry_mut(usize::from(prev)).next = next;
-            if next != NIL {
-                self.entry_mut(usize::from(next)).prev = prev;
-            }
+        if usize::from(self.fifo(queue).head) == way {
+            self.drop_head(queue, next);
+        } else {
+            self.unlink_from_within(queue, prev, next);
         }
     }
 
-    fn move_to(&mut self, queue: Queue, way: usize) {
-        self.unlink(way);
-        self.push(queue, way);
+    fn unlink_from_within(&mut self, queue: Queue, prev: u16, next: u16) {
+        let fifo = self.fifo_mut(queue);
+        fifo.len -= 1;
+        if next == NIL {
+            fifo.tail = prev;
+        } else {
+            self.entry_mut(usize::from(next)).prev = prev;
+        }
+        self.entry_mut(usize::from(prev)).next = next;
     }
 
     /// The ways of one queue, oldest first.
-    fn queue(&self, queue: Queue) -> impl Iterator<Item = usize> {
+    pub(super) fn queue(&self, queue: Queue) -> impl Iterator<Item = usize> {
         std::iter::successors(self.oldest(queue), |way| {
             let next = self.entry(*way).next;
             (next != NIL).then_some(usize::from(next))

@@ -12,17 +12,20 @@
 //! of order is why nothing here can deadlock.
 
 mod directory;
+mod duel;
 mod eviction;
 mod growth;
 mod labels;
 mod scan;
 mod set;
+mod shadow;
 mod tags;
 
 pub(crate) use directory::Segment;
 pub(crate) use labels::Label;
 pub(crate) use set::{Ends, Entry, Item, Ways};
 
+use crate::entry::EvictionPolicy;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::load::Verdict;
@@ -30,6 +33,8 @@ use crate::reentrancy::Inside;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, SpinGuard};
 use crate::time::{Deadline, NEVER};
 use directory::Directory;
+use duel::Eviction;
+use shadow::Tally;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -52,6 +57,10 @@ pub(crate) struct Table<K, V> {
     sets: AtomicUsize,
     /// The bits of a hash that name a set, of those that are split in this round of growth.
     mask: AtomicUsize,
+    /// The bits that are set in the index of every set whose evictions take more than the setting
+    /// of the policy.
+    special: AtomicUsize,
+    eviction: Eviction,
     /// The number of sets is this power of two at first.
     first_depth: u8,
     /// Entries that a set may expect, which sizes its slots.
@@ -69,36 +78,6 @@ pub(crate) struct Locked<'t, K, V> {
     offset: usize,
     index: usize,
     ways: SpinGuard<'t, Ways<K, V>>,
-}
-
-/// An entry that a look-up found, under the lock of its set.
-pub(crate) struct Found<'t, K, V> {
-    table: &'t Table<K, V>,
-    segment: &'t Segment<K, V>,
-    offset: usize,
-    pub(crate) ways: &'t Ways<K, V>,
-    pub(crate) way: usize,
-    entry: &'t Entry<K, V>,
-}
-
-impl<K, V> Clone for Found<'_, K, V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<K, V> Copy for Found<'_, K, V> {}
-
-impl<'t, K, V> Found<'t, K, V> {
-    #[inline(always)]
-    pub(crate) fn entry(self) -> &'t Entry<K, V> {
-        self.entry
-    }
-
-    /// Moves the deadline of the entry.
-    pub(crate) fn move_deadline(self, deadline: Deadline) {
-        self.entry.set_deadline(deadline);
-        self.table.note(self.segment, self.offset, deadline);
-    }
 }
 
 impl<K, V> Deref for Locked<'_, K, V> {
@@ -125,16 +104,22 @@ impl<K, V> Locked<'_, K, V> {
         let deadline = item.deadline;
         let way = self.ways.place(hash.tag(), item, self.table.expected);
         self.table.note(self.segment, self.offset, deadline);
+        if self.ways.shadow.is_some() {
+            self.observe_insertion(hash);
+        }
         way
     }
 
     /// Puts a new entry in the place of another, which it returns. For caches that weigh nothing
     /// and know no idle time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn exchange(&mut self, way: usize, hash: KeyHash, item: Item<K, V>) -> Entry<K, V> {
         let deadline = item.deadline;
         let old = self.ways.exchange(way, hash.tag(), item);
         self.table.note(self.segment, self.offset, deadline);
+        if self.ways.shadow.is_some() {
+            self.observe_insertion(hash);
+        }
         old
     }
 
@@ -143,6 +128,55 @@ impl<K, V> Locked<'_, K, V> {
         let deadline = verdict.deadline;
         self.ways.add_verdict(verdict);
         self.table.note(self.segment, self.offset, deadline);
+    }
+
+    /// Chooses the entry that has to go, `None` when there is none or all are pinned, and leaves
+    /// a ghost of it where the policy wants one.
+    #[inline(always)]
+    pub(crate) fn victim(&mut self) -> Option<usize> {
+        let special = self.table.special.load(Relaxed);
+        if self.index & special == special {
+            return self.victim_of_special_set();
+        }
+        self.ways.victim(self.table.eviction.setting())
+    }
+
+    #[inline(never)]
+    fn victim_of_special_set(&mut self) -> Option<usize> {
+        let table = self.table;
+        if table.eviction.is_lru() {
+            return self.ways.idlest();
+        }
+        let mut tally = Tally::default();
+        self.ways.observe_reads(table.has_to_rest(), &mut tally);
+        let victim = self.ways.victim(table.eviction.setting());
+        if let Some(way) = victim {
+            self.ways.observe_victim(way, &mut tally);
+        }
+        table.eviction.judge(&tally, table.sampled(self.len()));
+        victim
+    }
+
+    #[inline(never)]
+    fn observe_insertion(&mut self, hash: KeyHash) {
+        let tally = self.ways.observe_insertion(hash.fingerprint());
+        let table = self.table;
+        table.eviction.judge(&tally, table.sampled(self.len()));
+    }
+
+    /// Counts an access to an entry for the eviction policy.
+    #[inline(always)]
+    pub(crate) fn note_access(&mut self, way: usize) {
+        self.ways.entry(way).count_read();
+        self.keep_order(way);
+    }
+
+    /// Makes an entry that was accessed the last to go, under LRU.
+    #[inline(always)]
+    pub(crate) fn keep_order(&mut self, way: usize) {
+        if self.table.eviction.is_lru() {
+            self.ways.make_youngest(way);
+        }
     }
 
     /// Moves the deadline of an entry.
@@ -171,15 +205,18 @@ impl<K, V> Locked<'_, K, V> {
 
 impl<K, V> Table<K, V> {
     /// A table for about `entries` entries; it grows when there are more.
-    pub(crate) fn new(entries: usize) -> Self {
+    pub(crate) fn new(entries: usize, policy: EvictionPolicy) -> Self {
         let sets = entries
             .div_ceil(MAX_LOAD)
             .clamp(1, MOST_AT_FIRST)
             .next_power_of_two();
+        let eviction = Eviction::new(policy);
         Self {
             directory: Directory::new(sets),
             sets: AtomicUsize::new(sets),
             mask: AtomicUsize::new(sets - 1),
+            special: AtomicUsize::new(eviction.special_sets(sets)),
+            eviction,
             first_depth: sets.trailing_zeros() as u8,
             expected: entries.div_ceil(sets).min(MAX_LOAD),
             growing: Mutex::new(()),
@@ -209,6 +246,23 @@ impl<K, V> Table<K, V> {
     fn publish(&self, sets: usize) {
         self.mask.store(sets.next_power_of_two() - 1, Release);
         self.sets.store(sets, Release);
+        self.special
+            .store(self.eviction.special_sets(sets), Relaxed);
+    }
+
+    /// The eviction policy and, where it adapts, what it does now.
+    pub(crate) fn eviction(&self) -> (EvictionPolicy, Option<&'static str>) {
+        self.eviction.describe()
+    }
+
+    /// Whether sets that are sampled have to rest most of the time.
+    fn has_to_rest(&self) -> bool {
+        self.special.load(Relaxed) == 0
+    }
+
+    /// About how many entries are in sets that are sampled, when one has `entries`.
+    fn sampled(&self, entries: usize) -> usize {
+        entries * self.sets() / (self.special.load(Relaxed) + 1)
     }
 
     /// Looks a key up under the lock of its set. `found` runs under the lock.
@@ -218,7 +272,7 @@ impl<K, V> Table<K, V> {
         inside: &Inside,
         hash: KeyHash,
         key: &Q,
-        found: impl FnOnce(Found<'_, K, V>) -> R,
+        found: impl FnOnce(&Ways<K, V>, usize, &Entry<K, V>) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
@@ -231,14 +285,7 @@ impl<K, V> Table<K, V> {
             drop(ways);
             return self.find_from(next, inside, hash, key, found);
         };
-        Some(found(Found {
-            table: self,
-            segment,
-            offset,
-            ways: &ways,
-            way,
-            entry,
-        }))
+        Some(found(&ways, way, entry))
     }
 
     /// Goes on with a look-up that was sent on, since the set was split meanwhile.
@@ -250,7 +297,7 @@ impl<K, V> Table<K, V> {
         _inside: &Inside,
         hash: KeyHash,
         key: &Q,
-        found: impl FnOnce(Found<'_, K, V>) -> R,
+        found: impl FnOnce(&Ways<K, V>, usize, &Entry<K, V>) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
@@ -259,14 +306,7 @@ impl<K, V> Table<K, V> {
             let (segment, offset) = self.directory.get(index)?;
             let ways = segment.set(offset).ways.lock();
             if let Some((way, entry)) = ways.find_entry(hash, key) {
-                return Some(found(Found {
-                    table: self,
-                    segment,
-                    offset,
-                    ways: &ways,
-                    way,
-                    entry,
-                }));
+                return Some(found(&ways, way, entry));
             }
             index = ways.route(hash, index)?;
         }
@@ -299,6 +339,27 @@ impl<K, V> Table<K, V> {
                 |hash: &KeyHash| sets.iter().any(|set| set.route(*hash, set.index).is_none());
             if hashes.iter().all(covered) {
                 return sets;
+            }
+        }
+    }
+
+    /// As [`lock`](Self::lock), but none where the set was never used.
+    pub(crate) fn lock_if_used(&self, _inside: &Inside, hash: KeyHash) -> Option<Locked<'_, K, V>> {
+        let mut index = self.index_of(hash);
+        loop {
+            let (segment, offset) = self.directory.get(index)?;
+            let ways = segment.set(offset).ways.lock();
+            match ways.route(hash, index) {
+                None => {
+                    return Some(Locked {
+                        table: self,
+                        segment,
+                        offset,
+                        index,
+                        ways,
+                    });
+                }
+                Some(next) => index = next,
             }
         }
     }

@@ -3,15 +3,17 @@
 //! The first cache line of a set holds the lock, the pointer to the slots and the tags of the
 //! first 40 ways, so a hit touches that line and the line of the entry. The second line holds
 //! the rest of the 64 inline tags and the heads of the queues. What only some sets or some caches
-//! need hangs off it in a box: ghosts once something was evicted, weights where they are not 1,
-//! both ends of a life where idle time counts, labels where there are tags or groups, loads while
+//! need hangs off it in a box: ghosts once something was evicted, the shadow of a set that is
+//! sampled, weights where they are not 1, both ends of a life where idle time counts, labels where
+//! there are tags or groups, loads while
 //! they are under way.
 //!
 //! Nothing in this file takes a lock, reads a clock or calls code of the user's other than the
 //! `Eq` of a key.
 
-use super::eviction::{Fifo, Ghosts, NIL, Queue};
+use super::eviction::{Fifo, Ghosts, NIL, Queue, Queues};
 use super::labels::{Label, Labelled};
+use super::shadow::Shadow;
 use super::tags::{self, GROUP};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
@@ -174,6 +176,8 @@ pub(crate) struct Ways<K, V> {
     depth: u8,
     last_freed: u16,
     pub(super) ghosts: Option<Box<Ghosts>>,
+    /// Of a set that is sampled, from its first eviction on.
+    pub(super) shadow: Option<Box<Shadow>>,
     extra: Option<Box<Extra<K, V>>>,
 }
 
@@ -225,6 +229,7 @@ impl<K, V> Ways<K, V> {
             depth,
             last_freed: NIL,
             ghosts: None,
+            shadow: None,
             extra: None,
         }
     }
@@ -457,13 +462,23 @@ impl<K, V> Ways<K, V> {
     pub(crate) fn exchange(&mut self, way: usize, tag: u8, item: Item<K, V>) -> Entry<K, V> {
         let queue = self.admission(item.fingerprint);
         self.unlink(way);
+        let prev = self.push_behind(queue, way);
         self.set_tag(way, tag);
-        let old = self.slots[way].replace(item.into_entry(queue));
-        self.push(queue, way);
-        old.expect("a way in use")
+        let mut entry = item.into_entry(queue);
+        entry.prev = prev;
+        self.slots[way].replace(entry).expect("a way in use")
     }
 
-    /// Takes an entry out, leaving no trace of it.
+    /// Removes an entry for good, leaving no trace of it.
+    pub(crate) fn remove(&mut self, way: usize) -> Item<K, V> {
+        let item = self.take(way);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.remove(item.fingerprint);
+        }
+        item
+    }
+
+    /// Takes an entry out, which the shadow of the set does not learn of.
     pub(crate) fn take(&mut self, way: usize) -> Item<K, V> {
         if self.entry(way).is_labelled() {
             self.take_label(way);
@@ -563,6 +578,7 @@ impl<K, V> Ways<K, V> {
         let needed = self.len().next_multiple_of(STEP);
         if self.len() == 0 {
             self.set_width(0);
+            self.shadow = None;
         } else if needed + STEP < self.width() {
             let items = self.drain();
             self.set_width(needed);
@@ -629,6 +645,8 @@ impl<K, V> Ways<K, V> {
     pub(crate) fn split(&mut self, hashes: &[Option<KeyHash>]) -> Self {
         let bit = 1usize << self.depth;
         self.depth += 1;
+        // Half of its keys leave: it is made anew if the set is still sampled.
+        self.shadow = None;
         let mut upper = Self::new(self.depth);
         upper.ghosts.clone_from(&self.ghosts);
         let leaving: Vec<_> = self
@@ -856,6 +874,9 @@ impl<K: Eq, V> Ways<K, V> {
                 slot.is_some(),
                 "way {way} has a tag when in use"
             );
+        }
+        if let Some(shadow) = &self.shadow {
+            shadow.validate();
         }
         for (way, entry) in self.iter() {
             let hash = hash_of(&entry.key);

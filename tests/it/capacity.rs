@@ -1,13 +1,18 @@
 //! The bounds: what fits stays, what does not fit goes, and what has expired goes first.
 
-use crate::common::{HOUR, SECOND, drain, is_full, logged};
-use haybox::{Cache, Insert, InsertOptions, MockClock, RemovalCause};
+use crate::common::{HOUR, POLICIES, SECOND, drain, is_full, logged};
+use haybox::{Cache, EvictionPolicy, Insert, InsertOptions, MockClock, RemovalCause};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
 /// Fills a cache to its bound and no further.
 fn keeps_all(capacity: usize) {
-    let cache = Cache::new(capacity);
+    keeps_all_under(EvictionPolicy::default(), capacity);
+}
+
+fn keeps_all_under(policy: EvictionPolicy, capacity: usize) {
+    let builder = Cache::builder().max_entries(capacity);
+    let cache = builder.eviction_policy(policy).build().unwrap();
     for key in 0..capacity {
         cache.insert(key, ());
     }
@@ -40,6 +45,14 @@ fn a_fresh_cache_of_n_keeps_n_keys() {
     let step = if is_full() { 997 } else { 19_997 };
     (small..100_000).step_by(step).for_each(keeps_all);
     keeps_all(100_000);
+}
+
+#[test]
+fn a_fresh_cache_of_n_keeps_n_keys_under_every_policy() {
+    for policy in POLICIES {
+        let sizes = (1..=200).chain([640, 1_281, 2_561, 20_481]);
+        sizes.for_each(|capacity| keeps_all_under(policy, capacity));
+    }
 }
 
 #[test]

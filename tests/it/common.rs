@@ -1,11 +1,19 @@
 //! What several files of tests use.
 
-use haybox::{Cache, CacheBuilder, MockClock, RemovalCause};
+use haybox::{Cache, CacheBuilder, EvictionPolicy, MockClock, RemovalCause};
 use std::any::Any;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// Every policy that a cache can be given.
+pub(crate) const POLICIES: [EvictionPolicy; 4] = [
+    EvictionPolicy::Adaptive,
+    EvictionPolicy::S3Fifo,
+    EvictionPolicy::Lfu,
+    EvictionPolicy::Lru,
+];
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);

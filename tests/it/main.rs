@@ -13,6 +13,7 @@ mod common;
 mod concurrency;
 mod counter;
 mod events;
+mod eviction;
 mod iteration;
 mod limit;
 mod loading;

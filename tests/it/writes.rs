@@ -1,9 +1,11 @@
 //! The table "What writes do to an entry" in the docs of `Cache`, cell by cell.
 
-use crate::common::{HOUR, SECOND, timed};
+use crate::common::{HOUR, POLICIES, SECOND, timed};
 use EventKind::{Inserted, Removed, Updated};
 use RemovalCause::{Expired, Explicit};
-use haybox::{Cache, EventKind, ExpireIf, InsertOptions, MockClock, Op, RemovalCause, Ttl};
+use haybox::{
+    Cache, EventKind, EvictionPolicy, ExpireIf, InsertOptions, MockClock, Op, RemovalCause, Ttl,
+};
 use std::time::{Duration, SystemTime};
 
 /// What becomes of the TTL of an entry.
@@ -316,16 +318,36 @@ fn whether_each_call_restarts_the_idle_time() {
 #[test]
 fn whether_each_call_counts_for_the_eviction_policy() {
     for row in rows().iter().filter(|row| row.ttl != Life::Gone) {
-        let (cache, time) = timed(|builder| builder.max_entries(10).time_to_live(TTL));
+        for policy in POLICIES {
+            let (cache, time) = timed(|builder| {
+                let builder = builder.max_entries(10).time_to_live(TTL);
+                builder.eviction_policy(policy)
+            });
+            cache.insert_with_ttl(1, 0, OWN);
+            assert_eq!(cache.frequency(&1), Some(0));
+            row.run(&cache, &time, GIVEN);
+            assert_eq!(
+                cache.frequency(&1),
+                Some(u8::from(row.is_access)),
+                "{} {policy:?}",
+                row.name
+            );
+        }
+    }
+}
+
+#[test]
+fn whether_each_call_makes_an_entry_the_last_to_go_under_lru() {
+    for row in rows().iter().filter(|row| row.ttl != Life::Gone) {
+        let (cache, time) = timed(|builder| {
+            let builder = builder.max_entries(3).time_to_live(TTL);
+            builder.eviction_policy(EvictionPolicy::Lru)
+        });
         cache.insert_with_ttl(1, 0, OWN);
-        assert_eq!(cache.frequency(&1), Some(0));
+        cache.insert_many([(8, 0), (9, 0)]);
         row.run(&cache, &time, GIVEN);
-        assert_eq!(
-            cache.frequency(&1),
-            Some(u8::from(row.is_access)),
-            "{}",
-            row.name
-        );
+        cache.insert(10, 0);
+        assert_eq!(cache.contains_key(&1), row.is_access, "{}", row.name);
     }
 }
 
@@ -394,40 +416,49 @@ fn a_load_in_flight_is_overtaken_by_each_call_that_stores_or_removes() {
 /// it tells whether the two ways differ: in what they keep, evict, expire, answer or count.
 #[test]
 fn the_short_way_of_an_insertion_does_what_the_general_way_does() {
+    for policy in POLICIES {
+        for capacity in [1, 7, 100, 1000] {
+            compare_the_two_ways(policy, capacity);
+        }
+    }
+}
+
+fn compare_the_two_ways(policy: EvictionPolicy, capacity: usize) {
     type Fixed = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
     let mut random = fastrand::Rng::with_seed(11);
-    for capacity in [1, 7, 100, 1000] {
-        let time = MockClock::new();
-        let builder = || {
-            let builder = Cache::<u32, u32>::builder().max_entries(capacity);
-            let builder = builder
-                .time_to_live(Duration::from_secs(9))
-                .clock(time.clock());
-            builder.hasher(Fixed::default())
+    let time = MockClock::new();
+    let builder = || {
+        let builder = Cache::<u32, u32>::builder().max_entries(capacity);
+        let builder = builder
+            .eviction_policy(policy)
+            .time_to_live(Duration::from_secs(9))
+            .clock(time.clock());
+        builder.hasher(Fixed::default())
+    };
+    let short = builder().build().unwrap();
+    let general = builder().removal_listener(|_, _, _| {}).build().unwrap();
+    for step in 0..20_000u32 {
+        let key = random.u32(0..3 * capacity as u32 + 2);
+        let options = match random.u32(0..20) {
+            0 => InsertOptions::new().ttl(Duration::from_secs(random.u64(0..5))),
+            1 => InsertOptions::new().no_ttl(),
+            2 => InsertOptions::new().keep_ttl(),
+            _ => InsertOptions::new(),
         };
-        let short = builder().build().unwrap();
-        let general = builder().removal_listener(|_, _, _| {}).build().unwrap();
-        for step in 0..20_000u32 {
-            let key = random.u32(0..3 * capacity as u32 + 2);
-            let options = match random.u32(0..20) {
-                0 => InsertOptions::new().ttl(Duration::from_secs(random.u64(0..5))),
-                1 => InsertOptions::new().no_ttl(),
-                2 => InsertOptions::new().keep_ttl(),
-                _ => InsertOptions::new(),
-            };
-            match random.u32(0..10) {
-                0..5 => assert_eq!(
-                    short.insert_with(key, step, options.clone()),
-                    general.insert_with(key, step, options)
-                ),
-                5..8 => assert_eq!(short.get(&key), general.get(&key), "{step}"),
-                8 => assert_eq!(short.remove(&key), general.remove(&key)),
-                _ => time.advance(Duration::from_millis(random.u64(0..40))),
-            }
-            assert_eq!(short.ttl(&key), general.ttl(&key));
+        match random.u32(0..10) {
+            0..5 => assert_eq!(
+                short.insert_with(key, step, options.clone()),
+                general.insert_with(key, step, options)
+            ),
+            5..8 => assert_eq!(short.get(&key), general.get(&key), "{policy:?} {step}"),
+            8 => assert_eq!(short.remove(&key), general.remove(&key)),
+            _ => time.advance(Duration::from_millis(random.u64(0..40))),
         }
-        assert_eq!(short.stats(), general.stats());
-        assert!(short.stats().updates > 0 && short.stats().evictions > 0);
-        short.validate();
+        assert_eq!(short.ttl(&key), general.ttl(&key));
+        assert_eq!(short.frequency(&key), general.frequency(&key));
     }
+    assert_eq!(short.stats(), general.stats());
+    assert_eq!(format!("{short:?}"), format!("{general:?}"));
+    assert!(short.stats().updates > 0 && short.stats().evictions > 0);
+    short.validate();
 }

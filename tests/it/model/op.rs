@@ -1,6 +1,7 @@
 //! The operations that the model draws from, and how they are drawn.
 
-use haybox::{ExpireIf, OnFull};
+use crate::common::POLICIES;
+use haybox::{EvictionPolicy, ExpireIf, OnFull};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(super) struct Setup {
     pub(super) ttl: Option<Duration>,
     pub(super) idle: Option<Duration>,
     pub(super) on_full: OnFull,
+    pub(super) policy: EvictionPolicy,
     /// Whether each step of the time sweeps, or none does.
     pub(super) swept: bool,
     /// Whether the keys are in groups.
@@ -70,19 +72,23 @@ pub(super) fn setups() -> impl Strategy<Value = Setup> {
         option(1),
         option(2),
         on_full,
+        proptest::sample::select(&POLICIES[..]),
         any::<bool>(),
         any::<bool>(),
         any::<u64>(),
     );
-    setup.prop_map(|(bound, ttl, idle, on_full, swept, grouped, seed)| Setup {
-        bound,
-        ttl,
-        idle,
-        on_full,
-        swept,
-        grouped,
-        seed,
-    })
+    setup.prop_map(
+        |(bound, ttl, idle, on_full, policy, swept, grouped, seed)| Setup {
+            bound,
+            ttl,
+            idle,
+            on_full,
+            policy,
+            swept,
+            grouped,
+            seed,
+        },
+    )
 }
 
 fn option(one_in: u32) -> impl Strategy<Value = Option<Duration>> {

@@ -104,6 +104,7 @@ impl World {
         };
         let mut builder = Cache::builder()
             .on_full(setup.on_full)
+            .eviction_policy(setup.policy)
             .clock(time.clock())
             .sweep_interval(sweep_interval);
         if let Some(max) = setup.max_entries() {

@@ -1,0 +1,496 @@
+//! Shadows: what a set would hold under each of the settings.
+//!
+//! Source: Qureshi, Jaleel, Patt, Steely, Emer, "Adaptive Insertion Policies for High Performance
+//! Caching", ISCA 2007 (a few sets are dedicated to finding out which policy suits all), with the
+//! candidates in tags of their own as in Qureshi, Patt, "Utility-Based Cache Partitioning",
+//! MICRO 2006, so that the sampled sets follow the policy in force like all others.
+//!
+//! A sampled set has a [`Shadow`]: one [`Replica`] of its queues and ghosts for each setting, with
+//! 14 bits of the hash and the count of reads for each key, and nothing else. Every new key of the
+//! set goes to all replicas at once. A read only marks its entry, and every few insertions into the
+//! set the marked entries go to the replicas: a hot key then counts once and not for each read,
+//! which hardly matters, since it is in all of them. A replica holds as many keys as the set has
+//! entries, but at most [`PLACES`].
+//!
+//! 14 bits mistake one key in 400 for another, in all replicas alike.
+
+use super::eviction::{Ghosts, MAX_FREQUENCY, Queue, Queues, Setting};
+use super::set::Ways;
+
+/// The settings that are tried.
+pub(super) const SETTINGS: [Setting; 4] = [
+    Setting::BALANCED,
+    Setting::FREQUENT,
+    Setting::STEADY,
+    Setting::RECENT,
+];
+
+/// The most keys of a replica.
+const PLACES: usize = 40;
+
+/// The marks of reads are collected at one eviction in this many.
+const COLLECT_EVERY: u16 = 4;
+
+/// Where a set has to rest, it is awake for the first evictions of a number of them. Most of the
+/// time of a table with so few sets would go into shadows otherwise.
+const AWAKE: u16 = 64;
+const TURN: u16 = 512;
+
+/// What the replicas made of some accesses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) accesses: i32,
+    /// By setting.
+    pub(super) hits: [i32; SETTINGS.len()],
+}
+
+#[derive(Debug)]
+pub(super) struct Shadow {
+    replicas: [Replica; SETTINGS.len()],
+    evictions: u16,
+}
+
+impl Shadow {
+    /// Replicas of a set as it is.
+    pub(super) fn of<K, V>(set: &Ways<K, V>) -> Box<Self> {
+        let replica = Replica::of(set);
+        Box::new(Self {
+            replicas: std::array::from_fn(|_| replica.clone()),
+            evictions: 0,
+        })
+    }
+
+    /// Counts an eviction of the set. A set that has to rest sees nothing most of the time.
+    fn turn(&mut self, has_to_rest: bool) {
+        let next = self.evictions.wrapping_add(1);
+        self.evictions = if has_to_rest {
+            next
+        } else {
+            next % TURN % AWAKE
+        };
+    }
+
+    fn is_resting(&self) -> bool {
+        self.evictions % TURN >= AWAKE
+    }
+
+    /// Whether it is time to collect the marks of reads.
+    fn collects(&self) -> bool {
+        self.evictions.is_multiple_of(COLLECT_EVERY)
+    }
+
+    /// Tells all replicas of an access to a key of a set with so many entries.
+    pub(super) fn access(&mut self, fingerprint: u16, entries: usize, tally: &mut Tally) {
+        tally.accesses += 1;
+        let key = key_of(fingerprint);
+        let settings = SETTINGS.iter().zip(&mut tally.hits);
+        for (replica, (setting, hits)) in self.replicas.iter_mut().zip(settings) {
+            if replica.read(key) {
+                *hits += 1;
+            } else {
+                replica.insert(key, *setting, entries);
+            }
+        }
+    }
+
+    /// Tells all replicas that a key was removed.
+    pub(super) fn remove(&mut self, fingerprint: u16) {
+        for replica in &mut self.replicas {
+            replica.remove(key_of(fingerprint));
+        }
+    }
+
+    /// # Panics
+    /// With the first invariant that does not hold.
+    pub(super) fn validate(&self) {
+        self.replicas.iter().for_each(Replica::validate);
+    }
+}
+
+/// A fingerprint with room for the count of reads below it. Never zero: zero marks a free place.
+fn key_of(fingerprint: u16) -> u16 {
+    (fingerprint & !COUNT).max(COUNT + 1)
+}
+
+/// The bits of the count of reads.
+const COUNT: u16 = MAX_FREQUENCY as u16;
+
+/// The numbers of the places, from 1.
+const NUMBERS: [u16; PLACES] = {
+    let mut numbers = [0; PLACES];
+    let mut place = 0;
+    while place < PLACES {
+        numbers[place] = place as u16 + 1;
+        place += 1;
+    }
+    numbers
+};
+
+/// No place.
+const NONE: u8 = u8::MAX;
+
+/// The queues and ghosts of a set under one setting.
+#[derive(Clone, Debug)]
+struct Replica {
+    /// By place: a key and how often it was read.
+    keys: [u16; PLACES],
+    /// By place: the next younger one in the queue.
+    next: [u8; PLACES],
+    small: Row,
+    main: Row,
+    ghosts: Ghosts,
+}
+
+/// A queue linked through the places: `head` is the oldest.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    head: u8,
+    tail: u8,
+    len: u8,
+}
+
+const EMPTY: Row = Row {
+    head: NONE,
+    tail: NONE,
+    len: 0,
+};
+
+impl Replica {
+    fn of<K, V>(set: &Ways<K, V>) -> Self {
+        let mut replica = Self {
+            keys: [0; PLACES],
+            next: [NONE; PLACES],
+            small: EMPTY,
+            main: EMPTY,
+            ghosts: Ghosts::default(),
+        };
+        if let Some(ghosts) = &set.ghosts {
+            replica.ghosts = ghosts.map(|ghost| if ghost == 0 { 0 } else { key_of(ghost) });
+        }
+        for way in set.queue_order().take(PLACES) {
+            let entry = set.entry(way);
+            let key = key_of(entry.fingerprint);
+            if replica.find(key).is_none() {
+                let place = replica.len();
+                replica.keys[place] = key | u16::from(entry.frequency());
+                replica.push(entry.queue, place);
+            }
+        }
+        replica
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.small.len) + usize::from(self.main.len)
+    }
+
+    /// Counts a read of a key; whether it is there.
+    #[inline(always)]
+    fn read(&mut self, key: u16) -> bool {
+        let Some(place) = self.find(key) else {
+            return false;
+        };
+        let held = &mut self.keys[place];
+        *held += u16::from(*held & COUNT != COUNT);
+        true
+    }
+
+    /// Where a key is. Looks at all of them, which compiles to a few vector instructions: each
+    /// place has a number above zero, and no key is in two.
+    #[inline(always)]
+    fn find(&self, key: u16) -> Option<usize> {
+        let number = self
+            .keys
+            .iter()
+            .zip(&NUMBERS)
+            .fold(0, |found, (held, number)| {
+                found | if held & !COUNT == key { *number } else { 0 }
+            });
+        usize::from(number).checked_sub(1)
+    }
+
+    /// Puts a new key in, for a set with so many entries.
+    fn insert(&mut self, key: u16, setting: Setting, entries: usize) {
+        let most = entries.clamp(1, PLACES);
+        let mut free = None;
+        while self.len() >= most {
+            free = self.evict(setting);
+        }
+        let Some(place) = free.or_else(|| self.keys.iter().position(|held| *held == 0)) else {
+            return;
+        };
+        let known = self.ghosts.forget(key);
+        self.keys[place] = key;
+        self.push(if known { Queue::Main } else { Queue::Small }, place);
+    }
+
+    fn evict(&mut self, setting: Setting) -> Option<usize> {
+        let place = self.choose(setting)?;
+        let queue = if self.small.head == place as u8 {
+            Queue::Small
+        } else {
+            Queue::Main
+        };
+        self.pop(queue);
+        self.keys[place] = 0;
+        Some(place)
+    }
+
+    fn remove(&mut self, key: u16) {
+        let Some(place) = self.find(key) else { return };
+        self.keys[place] = 0;
+        for queue in [Queue::Small, Queue::Main] {
+            // Round the queue once, which leaves the others in their order.
+            for _ in 0..self.len_of(queue) {
+                match self.pop(queue) {
+                    Some(popped) if popped != place => self.push(queue, popped),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    // ---- the queues ----
+
+    #[inline(always)]
+    fn row(&mut self, queue: Queue) -> &mut Row {
+        match queue {
+            Queue::Small => &mut self.small,
+            Queue::Main => &mut self.main,
+        }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, queue: Queue, place: usize) {
+        let link = place as u8;
+        let row = self.row(queue);
+        let tail = std::mem::replace(&mut row.tail, link);
+        row.len += 1;
+        if tail == NONE {
+            row.head = link;
+        } else {
+            self.next[usize::from(tail)] = link;
+        }
+        self.next[place] = NONE;
+    }
+
+    /// Takes the oldest of a queue out of it.
+    #[inline(always)]
+    fn pop(&mut self, queue: Queue) -> Option<usize> {
+        let place = self.oldest(queue)?;
+        let next = self.next[place];
+        let row = self.row(queue);
+        row.len -= 1;
+        row.head = next;
+        if next == NONE {
+            row.tail = NONE;
+        }
+        Some(place)
+    }
+
+    fn places(&self, queue: Queue) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.oldest(queue), |place| {
+            let next = self.next[*place];
+            (next != NONE).then_some(usize::from(next))
+        })
+    }
+
+    fn validate(&self) {
+        let queued = || self.places(Queue::Small).chain(self.places(Queue::Main));
+        assert_eq!(queued().count(), self.len(), "as long as the queues say");
+        let is_queued: [bool; PLACES] = std::array::from_fn(|place| queued().any(|at| at == place));
+        for (place, key) in self.keys.iter().enumerate() {
+            assert_eq!(*key != 0, is_queued[place], "every key is in one queue");
+            let found = self.find(key & !COUNT);
+            assert!(*key == 0 || found == Some(place), "no key is there twice");
+        }
+    }
+}
+
+impl Queues for Replica {
+    #[inline(always)]
+    fn len_of(&self, queue: Queue) -> usize {
+        usize::from(match queue {
+            Queue::Small => self.small.len,
+            Queue::Main => self.main.len,
+        })
+    }
+
+    #[inline(always)]
+    fn oldest(&self, queue: Queue) -> Option<usize> {
+        let head = match queue {
+            Queue::Small => self.small.head,
+            Queue::Main => self.main.head,
+        };
+        (head != NONE).then_some(usize::from(head))
+    }
+
+    #[inline(always)]
+    fn reads(&self, place: usize) -> Option<u8> {
+        Some((self.keys[place] & COUNT) as u8)
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, from: Queue, to: Queue, reads: u8) {
+        if let Some(place) = self.pop(from) {
+            self.keys[place] = self.keys[place] & !COUNT | u16::from(reads);
+            self.push(to, place);
+        }
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, place: usize, span: usize) {
+        self.ghosts.remember(self.keys[place] & !COUNT, span);
+    }
+
+    fn pass_over_pinned(&self, _: Queue) -> Option<usize> {
+        None
+    }
+}
+
+impl<K, V> Ways<K, V> {
+    /// Prepares the shadow for an eviction: makes it where there is none, and tells it now and then
+    /// of what was read.
+    pub(super) fn observe_reads(&mut self, has_to_rest: bool, tally: &mut Tally) {
+        let entries = self.len();
+        let Some(shadow) = &mut self.shadow else {
+            return self.cast_shadow();
+        };
+        shadow.turn(has_to_rest);
+        if shadow.is_resting() || !shadow.collects() {
+            return;
+        }
+        for entry in self.slots.iter_mut().flatten() {
+            if entry.take_read_mark() {
+                shadow.access(entry.fingerprint, entries, tally);
+            }
+        }
+    }
+
+    fn cast_shadow(&mut self) {
+        self.shadow = Some(Shadow::of(self));
+        for entry in self.slots.iter_mut().flatten() {
+            entry.take_read_mark();
+        }
+    }
+
+    /// Tells the shadow that an entry was read which is about to be evicted.
+    pub(super) fn observe_victim(&mut self, way: usize, tally: &mut Tally) {
+        let entries = self.len();
+        if let (Some(shadow), Some(entry)) = (&mut self.shadow, &mut self.slots[way])
+            && !shadow.is_resting()
+            && entry.take_read_mark()
+        {
+            shadow.access(entry.fingerprint, entries, tally);
+        }
+    }
+
+    /// Tells the shadow, where there is one, of a new key.
+    pub(super) fn observe_insertion(&mut self, fingerprint: u16) -> Tally {
+        let mut tally = Tally::default();
+        let entries = self.len();
+        if let Some(shadow) = &mut self.shadow
+            && !shadow.is_resting()
+        {
+            shadow.access(fingerprint, entries, &mut tally);
+        }
+        tally
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Replica {
+        Replica::of(&Ways::<u8, u8>::new(0))
+    }
+
+    fn access(replica: &mut Replica, key: u16, setting: Setting, entries: usize) -> bool {
+        let key = key_of(key << 2);
+        let hit = replica.read(key);
+        if !hit {
+            replica.insert(key, setting, entries);
+        }
+        replica.validate();
+        hit
+    }
+
+    #[test]
+    fn a_shadow_is_small() {
+        assert_eq!(size_of::<Shadow>(), 834);
+    }
+
+    #[test]
+    fn a_replica_holds_as_many_keys_as_its_set() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for setting in SETTINGS {
+            let mut replica = empty();
+            for _ in 0..4_000 {
+                let entries = random.usize(0..60);
+                let hit = access(&mut replica, random.u16(1..100), setting, entries);
+                assert!(hit || replica.len() <= entries.clamp(1, PLACES));
+                if random.u8(0..4) == 0 {
+                    replica.remove(key_of(random.u16(1..100) << 2));
+                    replica.validate();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_setting_keeps_what_it_is_for() {
+        let hits = |keys: &[u16]| {
+            SETTINGS.map(|setting| {
+                let mut replica = empty();
+                let hits = keys
+                    .iter()
+                    .filter(|key| access(&mut replica, **key, setting, 40));
+                hits.count()
+            })
+        };
+        let around: Vec<u16> = (0..30).flat_map(|_| 1..=50).collect();
+        let [balanced, frequent, ..] = hits(&around);
+        assert!(
+            frequent > 800 && frequent > balanced,
+            "{frequent} {balanced}"
+        );
+        // Every key twice, 12 keys apart, and then never again.
+        let bursts: Vec<u16> = (0..1_000)
+            .map(|step| {
+                1 + if step % 2 == 0 {
+                    step / 2 + 12
+                } else {
+                    step / 2
+                }
+            })
+            .collect();
+        let [balanced, .., recent] = hits(&bursts);
+        assert!(recent > 400 && recent > balanced, "{recent} {balanced}");
+    }
+
+    #[test]
+    fn a_set_that_has_to_rest_is_awake_an_eighth_of_the_time() {
+        let mut set = Ways::<u8, u8>::new(0);
+        set.cast_shadow();
+        let shadow = set.shadow.as_mut().unwrap();
+        let awake = |shadow: &mut Shadow, rests| {
+            let turns = (0..10 * u32::from(TURN)).filter(|_| {
+                shadow.turn(rests);
+                !shadow.is_resting()
+            });
+            turns.count()
+        };
+        assert_eq!(awake(shadow, true), 10 * usize::from(AWAKE));
+        assert_eq!(awake(shadow, false), 10 * usize::from(TURN));
+    }
+
+    #[test]
+    fn ghosts_of_a_longer_span_are_forgotten() {
+        let mut ghosts = Ghosts::default();
+        (1..=40).for_each(|key| ghosts.remember(key, 40));
+        assert_eq!(ghosts.count(), 40);
+        (101..=110).for_each(|key| ghosts.remember(key, 10));
+        assert_eq!(ghosts.count(), 10);
+        assert!(ghosts.forget(105) && !ghosts.forget(105) && !ghosts.forget(40));
+    }
+}
