@@ -46,7 +46,7 @@ use std::time::{Duration, SystemTime};
 /// | `compute` → `PutKeepTtl` | stays | stay | yes | inserted or updated |
 /// | `compute` → `Keep` | stays | stay | no | none |
 /// | `get_or_insert_with`, `get_or_load`, … that load | anew, by the cache's policy or as the loader says | as the loader says, else none | yes | inserted, or updated by a refresh |
-/// | a loader that answers `not_modified` | anew | stay | no | none |
+/// | a loader that answers `not_modified` | anew | as the loader says, else stay | no | none |
 /// | `transaction`: `insert` | as the call of the same name | stay | yes | inserted or updated |
 /// | `expire`, `expire_at`, `expire_with` | as given | stay | no | removed, if it has passed |
 /// | `persist` | none from now on | stay | no | none |
@@ -62,7 +62,9 @@ use std::time::{Duration, SystemTime};
 /// Each call of this table that changes an entry, its TTL included, and any call that removes a key,
 /// also if the key is not there, overtakes a load of the key that is under way: what it brings is
 /// not stored, and callers that come later do not wait for it. `retain` and `clear` overtake all
-/// loads, `invalidate_group` those of its keys. Eviction and expiry overtake none.
+/// loads, `invalidate_group` those of its keys. `invalidate_tag` overtakes the loads that bring a value
+/// with the tag ([`Loaded::tag`](crate::Loaded::tag)); as that is not known before they end, callers
+/// that come later wait for them, and load anew if it is so. Eviction and expiry overtake none.
 ///
 /// # Calls from inside calls
 /// The closures of `read`, `update`, `compute`, `remove_if`, `retain` and `transaction`, and the

@@ -9,8 +9,8 @@
 #![cfg(shuttle)]
 
 use haybox::{
-    Cache, CacheBuilder, EventKind, Events, Freshness, Insert, InsertOptions, LoadError, MockClock,
-    NoEvent, OnFull, Op, Outcome, RemovalCause,
+    Cache, CacheBuilder, EventKind, Events, Freshness, Insert, InsertOptions, LoadError, Loaded,
+    MockClock, NoEvent, OnFull, Op, Outcome, RemovalCause,
 };
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Schedule, Scheduler, Task, TaskId};
@@ -1701,6 +1701,128 @@ fn what_has_fallen_for_one_reader_has_fallen_for_the_next() {
             });
         });
         assert_eq!(cache.get(&1), None);
+    });
+}
+
+/// A source of a number that grows. A load may fail, or say that the old value still holds.
+#[derive(Clone, Default)]
+struct Growing(Arc<AtomicU32>);
+
+impl Growing {
+    fn now(&self) -> u32 {
+        self.0.load(SeqCst)
+    }
+
+    /// The tag of a number is not known before it is loaded. Numbers that follow each other have
+    /// different ones.
+    fn load(&self, old: Option<u32>) -> Result<Loaded<u32>, ()> {
+        let now = self.now();
+        let loaded = match choice(6) {
+            0 => return Err(()),
+            _ if now == 0 => Loaded::absent(),
+            1 if old == Some(now) => return Ok(Loaded::not_modified()),
+            2 if old == Some(now) => Loaded::not_modified(),
+            _ => Loaded::new(now),
+        };
+        yield_now();
+        Ok(loaded.tags([now % 2, 9]))
+    }
+}
+
+/// The number, as a caller of either kind gets it; 0 where there is none.
+fn number_of(found: Result<Option<u32>, LoadError<()>>) -> u32 {
+    // An error is no older than anything.
+    found.map_or(u32::MAX, Option::unwrap_or_default)
+}
+
+#[test]
+fn nobody_gets_what_was_loaded_before_its_tag_was_invalidated() {
+    check("loads that bring tags", || {
+        let time = MockClock::new();
+        let builder = numbers().clock(time.clock()).max_entries(match choice(2) {
+            0 => 1,
+            _ => OF_FOUR_SETS,
+        });
+        let freshness = Freshness::new().refresh_after(seconds(1));
+        let freshness = freshness.stale_if_error(seconds(9));
+        let builder = builder.negative_ttl(seconds(9)).time_to_live(seconds(2));
+        let behind = Arc::new(Mutex::new(Vec::new()));
+        let tasks = Arc::clone(&behind);
+        let builder = builder.spawner(move |load| known(&tasks).push(load));
+        let cache = built(builder.freshness(freshness));
+        let source = Growing::default();
+        let (for_threads, for_tasks) = (source.clone(), source.clone());
+        let threads_read =
+            cache.read_through_revalidating(move |_, old| for_threads.load(old.copied()));
+        let tasks_read = cache.read_through_async_revalidating(move |_, old| {
+            let source = for_tasks.clone();
+            async move {
+                let loaded = source.load(old);
+                a_turn().await;
+                loaded
+            }
+        });
+        let known_number = AtomicU32::new(0);
+        let look = |get: &dyn Fn() -> u32| {
+            let oldest = known_number.load(SeqCst);
+            let found = get();
+            assert!(found >= oldest, "{found} is older than {oldest}");
+        };
+        let ask = || {
+            look(&|| match choice(6) {
+                0 => cache.get(&1).unwrap_or(u32::MAX),
+                1 => number_of(threads_read.refresh(&1)),
+                2 => number_of(block_on(tasks_read.refresh(&1))),
+                3 => number_of(block_on(tasks_read.get(&1))),
+                _ => number_of(threads_read.get(&1)),
+            });
+        };
+        scope(|threads| {
+            for _ in 0..3 {
+                threads.spawn(|| (0..2).for_each(|_| ask()));
+            }
+            threads.spawn(|| {
+                for _ in 0..2 {
+                    let old = source.now() % 2;
+                    let commit = || ignore(source.0.fetch_add(1, SeqCst));
+                    match choice(3) {
+                        0 => cache.fence_tags([old]).around(|| {
+                            yield_now();
+                            commit();
+                        }),
+                        1 => {
+                            commit();
+                            cache.invalidate_tag(&9);
+                        }
+                        _ => {
+                            commit();
+                            cache.invalidate_tag(&old);
+                        }
+                    }
+                    known_number.store(source.now(), SeqCst);
+                }
+            });
+            threads.spawn(|| {
+                for _ in 0..2 {
+                    match choice(5) {
+                        // Values become due, and stale.
+                        0 | 1 => time.advance(seconds(1)),
+                        2 => ignore(cache.sweep()),
+                        3 => cache.invalidate_tag(&8),
+                        // Evicts in the small cache.
+                        _ => ignore(cache.insert(2, 0)),
+                    }
+                    let load = known(&behind).pop();
+                    load.into_iter().for_each(block_on);
+                }
+            });
+        });
+        // What nobody runs is led by others.
+        drop(mem::take(&mut *known(&behind)));
+        (0..2).for_each(|_| ask());
+        drop(mem::take(&mut *known(&behind)));
+        assert_eq!(cache.loads_under_way(), 0);
+        cache.validate();
     });
 }
 

@@ -4,6 +4,7 @@ use super::Cache;
 use crate::engine::Engine;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
+use crate::labels::{self, Labels};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
@@ -38,8 +39,15 @@ where
     /// a load:                                                   |---> reads what was committed
     /// ```
     ///
-    /// It covers this cache. Other processes with caches of their own have to be told, and a load
-    /// that reads from a replica can get the old state after the commit: give such entries a TTL.
+    /// For tags and groups, alone or with keys, see [`fence`](Self::fence).
+    ///
+    /// # What it does not cover
+    /// It covers this cache and what is loaded through it. Not other processes with caches of their
+    /// own, which have to be told. Not loads that read from a replica: one that begins after the
+    /// commit can still get the old state there, and a TTL bounds how long it is served. Not a commit
+    /// whose outcome is unknown when the call ends, because the connection broke or the task was
+    /// cancelled, and that the database carries out later. Not values that are read beside the cache
+    /// and put in with `insert`, of which nobody knows how old they are.
     ///
     /// ```
     /// # fn commit() -> Result<(), &'static str> { Ok(()) }
@@ -85,10 +93,20 @@ where
         commit.await
     }
 
-    /// Invalidates `keys` now and again when what this returns is dropped. For commits that no
+    /// Invalidates `keys` now and again when what this returns is dropped, and with them the tags
+    /// and groups that it is given. For commits that concern more than keys, and for those that no
     /// closure or future can hold; see [`invalidate_around`](Self::invalidate_around).
     ///
-    /// Do not leak it: the second invalidation would not happen.
+    /// ```
+    /// # fn commit() -> Result<(), &'static str> { Ok(()) }
+    /// let pages = haybox::Cache::<String, u32>::new(100);
+    /// // The page itself, and all that show its author.
+    /// pages.fence(["/articles/1"]).tag("author 7").around(|| commit())?;
+    /// # Ok::<(), &'static str>(())
+    /// ```
+    ///
+    /// Do not leak it: the second invalidation would not happen. Nor bind it to `_`, which drops it
+    /// at once.
     #[must_use = "dropping a fence is the second invalidation"]
     pub fn fence<'k, Q>(&self, keys: impl IntoIterator<Item = &'k Q>) -> Fence<'_, 'k, K, V, Q>
     where
@@ -98,13 +116,38 @@ where
         let fence = Fence {
             engine: &self.engine,
             keys: keys.collect(),
+            labels: Labels::NONE,
         };
         fence.invalidate();
         fence
     }
+
+    /// As [`fence`](Self::fence), for tags alone: ends every entry that has one of them, as
+    /// [`invalidate_tag`](Self::invalidate_tag) does, now and again when what this returns is
+    /// dropped.
+    ///
+    /// ```
+    /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # executor.block_on(async {
+    /// # async fn commit() -> Result<(), &'static str> { Ok(()) }
+    /// let pages = haybox::Cache::<String, u32>::new(100);
+    /// pages.fence_tags(["author 7"]).around_async(commit()).await?;
+    /// # Ok::<(), &'static str>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use = "dropping a fence is the second invalidation"]
+    pub fn fence_tags<T: Hash>(&self, tags: impl IntoIterator<Item = T>) -> Fence<'_, '_, K, V, K> {
+        let fence = Fence {
+            engine: &self.engine,
+            keys: Vec::new(),
+            labels: Labels::NONE,
+        };
+        fence.tags(tags)
+    }
 }
 
-/// Keys that are being changed where they are loaded from. From [`Cache::fence`].
+/// What is being changed where it is loaded from: keys, tags and groups. From [`Cache::fence`] and
+/// [`Cache::fence_tags`].
 ///
 /// Dropping it invalidates them: whatever was loaded while it was there is gone.
 pub struct Fence<'c, 'k, K, V, Q>
@@ -114,6 +157,7 @@ where
 {
     engine: &'c Engine<K, V>,
     keys: Vec<(KeyHash, &'k Q)>,
+    labels: Labels,
 }
 
 impl<K, V, Q> Fence<'_, '_, K, V, Q>
@@ -121,7 +165,61 @@ where
     K: Hash + Eq,
     Q: Equivalent<K> + ?Sized,
 {
+    /// Fences a tag, too: it is invalidated now, and again when the fence is dropped. As
+    /// [`Cache::invalidate_tag`].
+    #[must_use = "dropping a fence is the second invalidation"]
+    pub fn tag<T: Hash + ?Sized>(self, tag: &T) -> Self {
+        self.label(labels::of_tag(tag))
+    }
+
+    /// Fences these tags, too; as [`tag`](Self::tag).
+    #[must_use = "dropping a fence is the second invalidation"]
+    pub fn tags<T: Hash>(self, tags: impl IntoIterator<Item = T>) -> Self {
+        tags.into_iter().fold(self, |fence, tag| fence.tag(&tag))
+    }
+
+    /// Fences a group of keys, too: it is invalidated now, and again when the fence is dropped. As
+    /// [`Cache::invalidate_group`].
+    ///
+    /// # Panics
+    /// If the cache was built without `group_by`.
+    #[track_caller]
+    #[must_use = "dropping a fence is the second invalidation"]
+    pub fn group<G: Hash + ?Sized>(self, group: &G) -> Self {
+        assert!(
+            self.engine.has_groups(),
+            "Fence::group: the cache has no groups; give `group_by` to its builder"
+        );
+        self.label(labels::of_group(group))
+    }
+
+    fn label(mut self, label: u64) -> Self {
+        // Noted first, so that a panic ends in the second invalidation.
+        self.labels.add(label);
+        self.engine.invalidate(label);
+        self
+    }
+
+    /// Runs `commit` and drops the fence after it, also when it returns an error, and when it
+    /// panics.
+    pub fn around<R>(self, commit: impl FnOnce() -> R) -> R {
+        let _fence = self;
+        commit()
+    }
+
+    /// As [`around`](Self::around), for a commit that is a future. The fence is dropped when that
+    /// has ended, has panicked, or is dropped because the task was cancelled. It is there already
+    /// when this is called, and not only when it is first polled.
+    pub async fn around_async<F: Future>(self, commit: F) -> F::Output {
+        let _fence = self;
+        commit.await
+    }
+
     fn invalidate(&self) {
+        // First, since it runs no code of the user's that could panic.
+        for label in self.labels.as_slice() {
+            self.engine.invalidate(*label);
+        }
         for (hash, key) in &self.keys {
             drop(self.engine.remove(*hash, *key, |_| true));
         }
@@ -146,6 +244,7 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fence")
             .field("keys", &self.keys.len())
+            .field("labels", &self.labels.as_slice().len())
             .finish_non_exhaustive()
     }
 }

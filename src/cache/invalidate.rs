@@ -9,8 +9,8 @@ impl<K, V, S> Cache<K, V, S> {
     /// any of them again.
     ///
     /// For values that are made of several sources. Each is stored with one tag for each source
-    /// ([`InsertOptions::tags`](crate::InsertOptions::tags)), and who changes a source need not know
-    /// what was made of it:
+    /// ([`InsertOptions::tags`](crate::InsertOptions::tags), or [`Loaded::tags`](crate::Loaded::tags)
+    /// where a loader brings it), and who changes a source need not know what was made of it:
     ///
     /// ```
     /// use haybox::{Cache, InsertOptions};
@@ -44,7 +44,8 @@ impl<K, V, S> Cache<K, V, S> {
     ///
     /// A loaded value counts as made when its load begins, and what `update`, `compute` or a
     /// transaction makes of an entry when the key is locked. What is invalidated between that and
-    /// the storing ends it as well: a load that has read the old data leaves nothing behind. An
+    /// the storing ends it as well: a load that has read the old data leaves nothing behind, and callers
+    /// that come after the invalidation do not get what it brings. An
     /// `insert` cannot know how old its value is, and counts as made when it is stored: invalidate
     /// after the source has changed, and load through the cache.
     ///

@@ -18,6 +18,7 @@ use crate::hash::KeyHash;
 use crate::labels::{Given, Labels, NOW, Pass};
 use crate::reentrancy;
 use crate::table::{Entry, Label, Locked, Ways};
+use std::hash::Hash;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -93,6 +94,24 @@ impl<K, V> Engine<K, V> {
             given.epoch = self.register.latest();
         }
         set.set_label(way, given);
+    }
+
+    /// Gives an entry other labels, as of an epoch, and the weight that they have.
+    pub(super) fn relabel(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        labels: Labels,
+        epoch: u64,
+        work: &mut Work<'_, K, V>,
+    ) where
+        K: Hash + Eq,
+    {
+        let before = self.weight_of_labels(set.labels(way));
+        let added = self.weight_of_labels(&labels);
+        let weight = (set.weight(way).saturating_sub(before)).saturating_add(added);
+        set.set_label(way, Given::new(labels, epoch));
+        self.reweigh(set, way, weight, work);
     }
 
     /// The labels of an entry that is about to be stored: these, and its group's.
@@ -350,6 +369,7 @@ impl<K, V> Engine<K, V> {
         work: &mut Work<'_, K, V>,
     ) -> usize {
         let purged = self.purge(set, work);
+        self.purge_verdicts(set, work);
         if purged > 0 {
             set.shrink_if_sparse();
         }

@@ -5,6 +5,7 @@ use super::load::{Old, give, run_async};
 use crate::entry::{Insert, InsertOptions, Life};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
+use crate::labels::{Given, Labels, NOW};
 use crate::load::{
     Age, Fill, Flight, Form, Freshness, Full, Known, Landing, LoadError, Loaded, Node, What,
     value_of,
@@ -15,6 +16,7 @@ use crate::time::Deadline;
 use std::any::Any;
 use std::cell::Cell;
 use std::hash::Hash;
+use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +31,8 @@ where
     hash: KeyHash,
     pub(super) flight: Arc<Flight<V>>,
     started: Deadline,
+    /// The labels of the value that the loader is shown, and the epoch at which the load began.
+    made: Given,
     has_landed: bool,
 }
 
@@ -42,13 +46,14 @@ impl<H, K, V> Leader<H, K, V>
 where
     H: Deref<Target = Engine<K, V>>,
 {
-    pub(super) fn new(engine: H, hash: KeyHash, flight: Arc<Flight<V>>) -> Self {
+    pub(super) fn new(engine: H, hash: KeyHash, flight: Arc<Flight<V>>, made: Given) -> Self {
         let started = engine.clock.coarse();
         Self {
             engine,
             hash,
             flight,
             started,
+            made,
             has_landed: false,
         }
     }
@@ -64,16 +69,17 @@ where
     /// Ends a load that was not begun after all.
     pub(super) fn give_up(mut self) {
         self.engine.abandon(self.hash, &self.flight);
-        self.land(|| Landing::Abandoned);
+        self.land(|| Landing::Abandoned, Labels::NONE);
     }
 
-    /// Ends a flight that is out of its set.
-    fn land(&mut self, landing: impl FnOnce() -> Landing<V>) {
+    /// Ends a flight that is out of its set, with the labels of what it has brought.
+    fn land(&mut self, landing: impl FnOnce() -> Landing<V>, labels: Labels) {
         self.has_landed = true;
         self.flight.node().land();
         // Nobody can come to it any more, so if there is nobody now, nobody needs a copy.
         if Arc::strong_count(&self.flight) > 1 {
-            self.flight.land(landing());
+            let made = Given::new(labels, self.made.epoch);
+            self.flight.land(landing(), made);
         }
     }
 }
@@ -90,6 +96,7 @@ impl<K, V> OwnLeader<'_, K, V> {
             hash: self.hash,
             flight: Arc::clone(&self.flight),
             started: self.started,
+            made: mem::take(&mut self.made),
             has_landed: false,
         })
     }
@@ -148,6 +155,7 @@ impl<K, V> SharedLeader<K, V> {
             hash: self.hash,
             flight: Arc::clone(&self.flight),
             started: self.started,
+            made: mem::take(&mut self.made),
             has_landed: false,
         }
     }
@@ -164,7 +172,7 @@ where
             if !reentrancy::is_inside() {
                 self.engine.abandon(self.hash, &self.flight);
             }
-            self.land(|| Landing::Abandoned);
+            self.land(|| Landing::Abandoned, Labels::NONE);
         }
     }
 }
@@ -218,21 +226,33 @@ where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
         let value = value_of(&loaded.what, old);
+        let is_old = matches!(loaded.what, What::NotModified);
+        let has_given = !loaded.labels.is_empty();
+        let labels = match is_old && !has_given {
+            true => mem::take(&mut self.made.labels),
+            false => loaded.labels,
+        };
         let Some(value) = value else {
             let ttl = loaded.ttl.or(self.engine.policy.negative_ttl);
-            self.conclude(key, Known::Absent, ttl);
+            self.conclude(key, Known::Absent, labels, ttl);
             return None;
         };
         let life = loaded.ttl.map_or(Life::Default, Life::For);
         // Where the cache has the same freshness the store sees to it.
         let terms = terms.filter(|terms| self.engine.freshness() != Some(terms));
         let age = terms.map(|terms| terms.age(self.engine.clock.coarse()));
-        let is_old = matches!(loaded.what, What::NotModified);
-        let renewed = is_old && self.engine.renew(self.hash, key, &self.flight, life, age);
+        let renewed = is_old && {
+            let relabel = has_given.then_some(&labels);
+            let engine = &self.engine;
+            engine.renew(self.hash, key, &self.flight, (life, age), relabel)
+        };
         if !renewed {
-            self.store(key, value.clone(), life, loaded.weight, age);
+            let mut options = InsertOptions::new();
+            options.life = life;
+            options.given = Given::new(labels.clone(), NOW);
+            self.store(key, value.clone(), options, loaded.weight, age);
         }
-        self.land(|| Landing::Loaded(Arc::new(value.clone())));
+        self.land(|| Landing::Loaded(Arc::new(value.clone())), labels);
         Some(value)
     }
 
@@ -252,7 +272,7 @@ where
     {
         let shared: Arc<dyn Any + Send + Sync> = Arc::<E>::clone(error);
         let ttl = self.engine.policy.error_ttl;
-        self.conclude(key, Known::Failed(shared), ttl);
+        self.conclude(key, Known::Failed(shared), Labels::NONE, ttl);
     }
 
     /// The same where there is an old value to serve meanwhile.
@@ -263,7 +283,7 @@ where
     {
         let shared: Arc<dyn Any + Send + Sync> = Arc::<E>::clone(error);
         self.engine.postpone(self.hash, key, &self.flight, terms);
-        self.land(|| Landing::Known(Known::Failed(shared)));
+        self.land(|| Landing::Known(Known::Failed(shared)), Labels::NONE);
     }
 
     /// Ends a load that takes longer than allowed.
@@ -276,26 +296,31 @@ where
             Some(terms) => self.engine.postpone(self.hash, key, &self.flight, terms),
             None => self.engine.abandon(self.hash, &self.flight),
         }
-        self.land(|| Landing::TimedOut);
+        self.land(|| Landing::TimedOut, Labels::NONE);
     }
 
     /// Ends a load that has brought no value.
-    fn conclude<Q>(&mut self, key: &Q, known: Known, ttl: Option<Duration>)
+    fn conclude<Q>(&mut self, key: &Q, known: Known, labels: Labels, ttl: Option<Duration>)
     where
         Q: ToOwned<Owned = K> + ?Sized,
     {
         let key = key.to_owned();
+        let found_out = (known.clone(), labels.clone());
         self.engine
-            .conclude(self.hash, key, known.clone(), ttl, &self.flight);
-        self.land(|| Landing::Known(known));
+            .conclude(self.hash, key, found_out, ttl, &self.flight);
+        self.land(|| Landing::Known(known), labels);
     }
 
-    fn store<Q>(&self, key: &Q, value: V, life: Life, weight: Option<u64>, age: Option<Age>)
-    where
+    fn store<Q>(
+        &self,
+        key: &Q,
+        value: V,
+        options: InsertOptions,
+        weight: Option<u64>,
+        age: Option<Age>,
+    ) where
         Q: ToOwned<Owned = K> + ?Sized,
     {
-        let mut options = InsertOptions::new();
-        options.life = life;
         let fill = Fill {
             flight: &self.flight,
             weight,
@@ -320,39 +345,51 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Ends a load that says that the value still holds; whether it is there to have its TTL
-    /// renewed.
+    /// renewed, and its labels where it is given others.
     fn renew<Q>(
         &self,
         hash: KeyHash,
         key: &Q,
         flight: &Arc<Flight<V>>,
-        life: Life,
-        age: Option<Age>,
+        (life, age): (Life, Option<Age>),
+        relabel: Option<&Labels>,
     ) -> bool
     where
+        K: Hash + Eq,
         Q: Equivalent<K> + ?Sized,
     {
-        let mut outbox = self.outbox();
-        let moment = self.clock.moment();
+        let mut work = self.work();
         let Some(inside) = reentrancy::enter() else {
             return false;
         };
         let mut set = self.table.lock(&inside, hash);
-        if set.epoch_of(flight).is_none() {
+        let Some(epoch) = set.epoch_of(flight) else {
             return false;
-        }
+        };
         let Some(way) = set.find(hash, key) else {
             return false;
         };
+        if self.has_fallen(&set, way, set.entry(way)) {
+            return false;
+        }
+        let relabel = relabel.map(|labels| self.with_group(&set.entry(way).key, labels.clone()));
+        if let Some(labels) = &relabel
+            && self.register.hold(labels.as_slice(), epoch).is_none()
+        {
+            return false;
+        }
         let (entry, hard) = (set.entry(way), set.hard_deadline(way));
         let entry = (&entry.key, &entry.value);
-        let deadlines = self.policy.on_write(&moment, entry, life, Some(hard));
+        let deadlines = self.policy.on_write(&work.moment, entry, life, Some(hard));
         if !self.is_live(deadlines.effective) {
             return false;
         }
-        outbox.discard_load(set.end_load(flight));
+        work.outbox.discard_load(set.end_load(flight));
         set.set_age(way, age.or(deadlines.age));
         self.set_deadlines(&mut set, way, deadlines);
+        if let Some(labels) = relabel {
+            self.relabel(&mut set, way, labels, epoch, &mut work);
+        }
         drop(set);
         self.have_swept();
         true

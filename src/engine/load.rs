@@ -10,7 +10,7 @@ use super::Engine;
 use super::leader::{Leader, OwnLeader};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::labels::Labels;
+use crate::labels::{Given, Labels};
 use crate::load::{
     Flight, Form, Freshness, Known, Landing, LoadError, MayWait, Node, Running, Spawner, UnderWay,
     Waiting, value_of,
@@ -53,6 +53,9 @@ pub(crate) struct Call<'f, V> {
     given_up: Option<Arc<Flight<V>>>,
     /// What is remembered is of no use to this caller.
     ignores_known: bool,
+    /// The epoch at which the call began: what was invalidated up to it, nothing that it gets may
+    /// be older than.
+    since: Option<u64>,
     old: Option<Old<V>>,
 }
 
@@ -116,6 +119,7 @@ impl<'f, V> Call<'f, V> {
             began: None,
             given_up: None,
             ignores_known: false,
+            since: None,
             old: None,
         }
     }
@@ -334,11 +338,16 @@ where
         let flight = Flight::depart(Arc::clone(&call.node));
         // Dropped when the lock is released.
         let _before = call.old.take();
+        let mut kept = Labels::NONE;
         let mut work = self.work();
         let Some(inside) = reentrancy::enter() else {
-            return Role::Lead(Leader::new(self, hash, flight));
+            return Role::Lead(Leader::new(self, hash, flight, Given::default()));
         };
         let mut set = self.table.lock(&inside, hash);
+        // Before anything is looked at, so that what is found to hold is not older. Under the lock,
+        // so that no pass of the background misses the load.
+        let epoch = self.register.latest();
+        call.since.get_or_insert(epoch);
         let is_loaded = |set: &Ways<K, V>| {
             set.load_of(hash, key)
                 .is_some_and(|flight| !flight.has_landed())
@@ -366,6 +375,7 @@ where
                     is_live, may_serve, ..
                 } => {
                     let value = set.entry(way).value.clone();
+                    kept = set.labels(way).clone();
                     call.old = Some(Old {
                         value,
                         is_live,
@@ -379,7 +389,7 @@ where
         if call.old.is_none()
             && !call.ignores_known
             && !call.insists
-            && let Some(known) = self.known(&set, hash, key, &labels)
+            && let Some(known) = self.known(&set, hash, key)
         {
             work.outbox.discard_key(owned);
             return Role::Known(known);
@@ -404,11 +414,14 @@ where
                 }
             }
         }
-        let epoch = self.register.latest();
         set.begin_load(UnderWay::new(hash, owned, Arc::clone(&flight), epoch));
         drop(set);
         drop(inside);
-        Role::Lead(Leader::new(self, hash, flight))
+        let made = Given {
+            labels: kept,
+            epoch,
+        };
+        Role::Lead(Leader::new(self, hash, flight, made))
     }
 
     /// What an entry is to a caller.
@@ -518,6 +531,16 @@ where
         hard.map_or(NEVER, |hard| after(self.clock.now(), hard))
     }
 
+    /// Whether what a flight brought is not older than an invalidation of it that the call began
+    /// after. Who joined could not know, since the tags come with the value.
+    pub(super) fn may_get(&self, call: &Call<'_, V>, flight: &Flight<V>) -> bool {
+        let (Some(made), Some(since)) = (flight.made(), call.since) else {
+            return true;
+        };
+        let (labels, epoch) = (made.labels.as_slice(), made.epoch);
+        since <= epoch || self.register.hold(labels, epoch).is_some()
+    }
+
     /// What a wait came to for its caller; `None` when it has to take another role.
     fn after_wait<F, E>(
         &self,
@@ -530,6 +553,9 @@ where
         F: Form<V>,
         E: Send + Sync + 'static,
     {
+        if landing.is_some() && !self.may_get(call, &flight) {
+            return None;
+        }
         let failed = match &landing {
             Some(landing) => {
                 matches!(

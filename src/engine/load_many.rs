@@ -289,7 +289,11 @@ where
     where
         E: Send + Sync + 'static,
     {
-        match missing.call.after::<Maybe, E>(flight, landing) {
+        let may_get = landing.is_none() || self.engine.may_get(&missing.call, &flight);
+        let end = may_get
+            .then(|| missing.call.after::<Maybe, E>(flight, landing))
+            .flatten();
+        match end {
             Some(end) => self.found[missing.at] = end?,
             None => self.missing.push(missing),
         }

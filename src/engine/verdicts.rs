@@ -11,7 +11,7 @@ use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
 use crate::labels::Labels;
-use crate::load::{Flight, Known, Verdict};
+use crate::load::{Flight, Known, UnderWay, Verdict};
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::Locked;
@@ -33,24 +33,27 @@ impl<K, V> Engine<K, V> {
         &self,
         hash: KeyHash,
         key: K,
-        known: Known,
+        (known, labels): (Known, Labels),
         ttl: Option<Duration>,
         flight: &Arc<Flight<V>>,
     ) where
         K: Eq,
     {
+        let labels = self.with_group(&key, labels);
         let mut work = self.work();
         let Some(inside) = reentrancy::enter() else {
             return;
         };
         let mut set = self.table.lock(&inside, hash);
-        let Some(load) = set.end_load(flight) else {
+        let load = set.end_load(flight);
+        let epoch = load.as_ref().map(UnderWay::epoch);
+        work.outbox.discard_load(load);
+        let holds = |epoch: &u64| self.register.hold(labels.as_slice(), *epoch).is_some();
+        let Some(epoch) = epoch.filter(holds) else {
             work.outbox.count(Count::DiscardedLoads);
             work.outbox.discard_key(key);
             return;
         };
-        let epoch = load.epoch();
-        work.outbox.discard_load(Some(load));
         self.forget(&mut set, hash, &key, &mut work);
         if matches!(known, Known::Absent)
             && let Some(way) = set.find(hash, &key)
@@ -63,6 +66,7 @@ impl<K, V> Engine<K, V> {
             hash,
             key,
             deadline,
+            labels,
             epoch,
             known,
         };
@@ -88,24 +92,15 @@ impl<K, V> Engine<K, V> {
         has_room
     }
 
-    /// What is remembered of a key with these labels, if its time is not up.
-    pub(super) fn known<Q>(
-        &self,
-        set: &Locked<'_, K, V>,
-        hash: KeyHash,
-        key: &Q,
-        labels: &Labels,
-    ) -> Option<Known>
+    /// What is remembered of a key, if its time is not up and it has not fallen.
+    pub(super) fn known<Q>(&self, set: &Locked<'_, K, V>, hash: KeyHash, key: &Q) -> Option<Known>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let verdict = &set.verdicts()[set.verdict_of(hash, key)?];
+        let (labels, epoch) = (&verdict.labels, verdict.epoch);
         let holds = self.is_live(verdict.deadline)
-            && (labels.is_empty()
-                || self
-                    .register
-                    .hold(labels.as_slice(), verdict.epoch)
-                    .is_some());
+            && (labels.is_empty() || self.register.hold(labels.as_slice(), epoch).is_some());
         holds.then(|| verdict.known.clone())
     }
 
@@ -140,6 +135,22 @@ impl<K, V> Engine<K, V> {
         work.held.add(self.budget.cost(1));
         work.outbox.discard_verdict(verdict);
         self.verdicts.fetch_sub(1, AcqRel);
+    }
+
+    /// Forgets the verdicts of a set that have fallen. The others remember that they have not, so
+    /// that what they would have been judged by can be forgotten.
+    pub(super) fn purge_verdicts(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) {
+        let mut at = 0;
+        while let Some(verdict) = set.verdicts_mut().get_mut(at) {
+            match self.register.hold(verdict.labels.as_slice(), verdict.epoch) {
+                Some(epoch) => {
+                    verdict.epoch = epoch;
+                    at += 1;
+                }
+                None if verdict.labels.is_empty() => at += 1,
+                None => self.forget_at(set, at, work),
+            }
+        }
     }
 
     /// Gives up the oldest verdict of a set, if verdicts take up more than their share of it.

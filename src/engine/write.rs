@@ -475,6 +475,17 @@ where
             let deadlines = self.policy.with_idle_time(&work.moment, hard);
             self.set_deadlines(set, way, deadlines);
         }
+        self.reweigh(set, way, weight, work);
+    }
+
+    /// Gives an entry another weight, or removes it where there is no room for that.
+    pub(super) fn reweigh(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        weight: u64,
+        work: &mut Work<'_, K, V>,
+    ) {
         if weight == set.weight(way) {
             return;
         }

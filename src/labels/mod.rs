@@ -76,7 +76,7 @@ impl Default for Labels {
 /// invalidated after that concerns it.
 ///
 /// In a box, so that a call that stores a value without labels carries one word for them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Given {
     pub(crate) labels: Labels,
     pub(crate) epoch: u64,

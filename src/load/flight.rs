@@ -4,13 +4,14 @@ use super::freshness::Age;
 use super::verdict::Known;
 use super::waiting::Node;
 use crate::hash::KeyHash;
+use crate::labels::Given;
 use crate::sync::{Condvar, Mutex, wait_until};
 use crate::time::{Clock, Deadline, Timer, left, wake_all, wake_at};
 use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,9 @@ impl<V> Clone for Landing<V> {
 pub(crate) struct Flight<V> {
     node: Arc<Node>,
     state: Mutex<State<V>>,
+    /// The labels of what was loaded and the epoch at which the load began, where there are labels.
+    /// Known when the flight lands.
+    made: OnceLock<Box<Given>>,
 }
 
 struct State<V> {
@@ -105,6 +109,7 @@ impl<V> Flight<V> {
         Arc::new(Self {
             node,
             state: Mutex::new(state),
+            made: OnceLock::new(),
         })
     }
 
@@ -112,12 +117,20 @@ impl<V> Flight<V> {
         &self.node
     }
 
+    /// What decides on who may get what a flight that has landed brought.
+    pub(crate) fn made(&self) -> Option<&Given> {
+        self.made.get().map(|made| &**made)
+    }
+
     pub(crate) fn has_landed(&self) -> bool {
         self.state.lock().landing.is_some()
     }
 
     /// Ends the flight and wakes all who wait for it.
-    pub(crate) fn land(&self, landing: Landing<V>) {
+    pub(crate) fn land(&self, landing: Landing<V>, made: Option<Box<Given>>) {
+        if let Some(made) = made {
+            self.made.get_or_init(|| made);
+        }
         let mut state = self.state.lock();
         state.landing = Some(landing);
         let waiters = mem::take(&mut state.waiters);

@@ -1,9 +1,11 @@
 //! What a loader may answer besides a value.
 
+use crate::labels::{self, Labels};
+use std::hash::Hash;
 use std::time::Duration;
 
-/// What a loader of a [`ReadThrough`](crate::ReadThrough) brings: a value, possibly with a TTL and
-/// a weight of its own; that there is none; or that the old one still holds.
+/// What a loader of a [`ReadThrough`](crate::ReadThrough) brings: a value, possibly with a TTL, a
+/// weight and tags of its own; that there is none; or that the old one still holds.
 ///
 /// A loader that always brings a value may return it as it is, and one that may find none an
 /// `Option`: both convert.
@@ -25,6 +27,7 @@ pub struct Loaded<V> {
     pub(crate) what: What<V>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) weight: Option<u64>,
+    pub(crate) labels: Labels,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +50,8 @@ impl<V> Loaded<V> {
         Self::of(What::Absent)
     }
 
-    /// The old value, which the loader was shown, still holds. It gets a new TTL.
+    /// The old value, which the loader was shown, still holds. It gets a new TTL, and keeps its tags
+    /// unless it is given others.
     ///
     /// A loader that answers this without having been shown a value makes its caller panic.
     pub fn not_modified() -> Self {
@@ -59,6 +63,7 @@ impl<V> Loaded<V> {
             what,
             ttl: None,
             weight: None,
+            labels: Labels::NONE,
         }
     }
 
@@ -74,6 +79,63 @@ impl<V> Loaded<V> {
     /// say. A later `update` or `compute` weighs it by the weigher.
     pub fn weight(mut self, weight: u64) -> Self {
         self.weight = Some(weight);
+        self
+    }
+
+    /// The entry has this tag, besides those it was given before: when
+    /// [`invalidate_tag`](crate::Cache::invalidate_tag) is called for it, the entry is gone. What a
+    /// tag is, and what it costs, is as for [`InsertOptions::tag`](crate::InsertOptions::tag). That
+    /// there is no value may have tags, too, for as long as it is remembered.
+    ///
+    /// What a value was made of is often not known before it is loaded:
+    ///
+    /// ```
+    /// use haybox::{Cache, Loaded};
+    ///
+    /// # type Error = std::io::Error;
+    /// struct Article { author: u64, text: String }
+    /// # fn query(_: &u64) -> Result<Article, Error> {
+    /// #     Ok(Article { author: 7, text: "By Ada".into() })
+    /// # }
+    ///
+    /// let pages = Cache::<u64, String>::new(1_000).read_through(|id| {
+    ///     // SELECT … FROM articles JOIN authors … WHERE articles.id = ?1
+    ///     let article = query(id)?;
+    ///     let page = Loaded::new(article.text).tag(&("author", article.author));
+    ///     Ok::<_, Error>(page)
+    /// });
+    /// assert!(pages.get(&1)?.is_some());
+    ///
+    /// // Author 7 has a new name. Nobody need know which articles are his.
+    /// pages.cache().invalidate_tag(&("author", 7));
+    /// assert_eq!(pages.cache().get(&1), None);
+    /// # Ok::<(), haybox::LoadError<Error>>(())
+    /// ```
+    ///
+    /// # An invalidation during the load
+    /// The value counts as made when its load began. If one of its tags was invalidated since then,
+    /// it is not stored, and counts as [discarded](crate::Stats::discarded_loads). Callers that came
+    /// before the invalidation get it all the same. Those that came after it have joined the load
+    /// too, since its tags were not known yet; they do not get it, and load anew, one for all of
+    /// them. So a read that begins after `invalidate_tag` has returned never gets what was read
+    /// before.
+    ///
+    /// ```text
+    /// load:          |--- SELECT -------------------|        not stored
+    /// caller:           |- waits -------------------|> gets what the load brought
+    /// invalidate_tag:                 |-|
+    /// caller:                              |- waits |--- SELECT ---|> gets this
+    /// ```
+    pub fn tag<T: Hash + ?Sized>(mut self, tag: &T) -> Self {
+        self.labels.add(labels::of_tag(tag));
+        self
+    }
+
+    /// The entry has these tags, besides those it was given before. As for [`tag`](Self::tag); each
+    /// counts once.
+    pub fn tags<T: Hash>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        let tags = tags.into_iter().map(|tag| labels::of_tag(&tag));
+        self.labels.extend(tags);
         self
     }
 }

@@ -1,6 +1,7 @@
 //! What loads have found out and what is remembered of it, where it is no value.
 
 use crate::hash::KeyHash;
+use crate::labels::Labels;
 use crate::time::Deadline;
 use std::any::Any;
 use std::fmt;
@@ -14,7 +15,9 @@ pub(crate) struct Verdict<K> {
     pub(crate) hash: KeyHash,
     pub(crate) key: K,
     pub(crate) deadline: Deadline,
-    /// That of the load: an invalidation of the key's group after it, the load does not know of.
+    /// What the loader says it depends on, and the key's group.
+    pub(crate) labels: Labels,
+    /// That of the load: what is invalidated after it, the load does not know of.
     pub(crate) epoch: u64,
     pub(crate) known: Known,
 }

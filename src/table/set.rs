@@ -775,6 +775,13 @@ impl<K, V> Ways<K, V> {
 
     // ---- what loads have found out ----
 
+    /// What is remembered, for who looks at the labels of it.
+    pub(crate) fn verdicts_mut(&mut self) -> &mut [Verdict<K>] {
+        self.extra
+            .as_mut()
+            .map_or(&mut [], |extra| &mut extra.verdicts)
+    }
+
     pub(crate) fn verdicts(&self) -> &[Verdict<K>] {
         self.extra.as_ref().map_or(&[], |extra| &extra.verdicts)
     }

@@ -7,6 +7,7 @@ mod leaders;
 mod many_callers;
 mod many_keys;
 mod read_through;
+mod tags;
 mod tasks;
 
 use crate::common::PATIENCE;
