@@ -5,12 +5,21 @@
 //! Threads ask for product pages (three aggregate queries each) and now and then change a product
 //! in a transaction. Both runs serve the same requests from the same rows. At the end every row
 //! in the cache is compared with the database, because a cache that is fast and wrong is no use.
+//!
+//! Then a thousand threads ask for one page that is not cached, and a writer commits while readers
+//! fill a cache: once the usual way, once as this example does it.
 
 mod common;
 #[path = "sql_cache_aside/histogram.rs"]
 mod histogram;
 #[path = "sql_cache_aside/options.rs"]
 mod options;
+#[path = "sql_cache_aside/pool.rs"]
+mod pool;
+#[path = "sql_cache_aside/prices.rs"]
+mod prices;
+#[path = "common/race.rs"]
+mod race;
 #[path = "sql_cache_aside/seed.rs"]
 mod seed;
 #[path = "sql_cache_aside/shop.rs"]
@@ -19,15 +28,17 @@ mod shop;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Instant;
 
 use common::{Failure, Zipf, print_table, progress, read_trace, thousands};
-use haybox::Cache;
+use haybox::{Cache, ReadThrough};
 use histogram::Histogram;
 use indicatif::ProgressBar;
 use options::{HELP, Options};
+use pool::Pool;
+use prices::Prices;
 use shop::{Change, PRICES, Page, Shop, product_of_rank};
 
 fn main() -> ExitCode {
@@ -52,7 +63,8 @@ fn run() -> Result<ExitCode, Failure> {
     let without = measure(&options, &requests, None)?;
     let with = measure(&options, &requests, Some(&cache))?;
     report(&without, &with, &cache);
-    check(&options, &cache)
+    let all_is_well = check(&options, &cache)? & stampede(&options)? & race(&options)?;
+    Ok(ExitCode::from(u8::from(!all_is_well)))
 }
 
 fn describe(options: &Options, requests: &[Request]) {
@@ -72,53 +84,69 @@ fn describe(options: &Options, requests: &[Request]) {
 
 type Pages = Cache<u32, Arc<Page>>;
 
-/// One thread's way to the pages: its own connection, and the cache of all threads.
-struct Client<'a> {
-    shop: Shop,
-    cache: Option<&'a Pages>,
+/// What the requests ask: the pages of the products, out of the database or with a cache before it.
+struct Products {
+    pool: Arc<Pool>,
+    cached: Option<ReadThrough<u32, Arc<Page>, rusqlite::Error>>,
 }
 
-impl Client<'_> {
+impl Products {
+    fn new(pool: Pool, cache: Option<&Pages>) -> Self {
+        let pool = Arc::new(pool);
+        let bind = |cache: &Pages| {
+            let pool = Arc::clone(&pool);
+            cache.read_through(move |product| load(&pool, *product))
+        };
+        Products {
+            cached: cache.map(bind),
+            pool,
+        }
+    }
+
     /// A page out of the cache, or out of the database and then into the cache.
     ///
     /// `get`, a query and `insert` would do the same with a race: the query reads the old row, the
     /// row changes and is invalidated, and only then the old page is inserted, to stay. A load
-    /// under way is safe from that: it is not stored if its key is removed meanwhile.
-    fn page(&mut self, product: u32) -> Result<Arc<Page>, Failure> {
-        let mut load = || self.shop.page(product).map(Arc::new);
-        match self.cache {
-            Some(cache) => Ok(cache.try_get_or_insert_with(&product, load)?),
-            None => Ok(load()?),
+    /// under way is safe from that: it is not stored if its key is invalidated meanwhile.
+    fn page(&self, product: u32) -> Result<Option<Arc<Page>>, Failure> {
+        match &self.cached {
+            Some(pages) => Ok(pages.get(&product)?),
+            None => Ok(load(&self.pool, product)?),
         }
     }
 
-    /// Changes a row and then removes its page from the cache.
+    /// Changes a row and invalidates its page, before the commit and after it.
     ///
     /// A load that began its read before the commit may see the old row. Either it has stored its
-    /// page before the removal, which takes it away, or the removal overtakes it and it is not
+    /// page before the second invalidation, which takes it away, or it is overtaken by that and not
     /// stored. A load that begins its read after the commit sees the new row: SQLite takes the
-    /// snapshot at the first read. So after the removal no old page is left and none can come.
-    ///
-    /// A removal before the commit would not help: a load after it may still see the old row. What
-    /// readers may get, between commit and removal, is the page of a moment ago.
-    fn change(&mut self, product: u32, change: Change) -> Result<(), Failure> {
-        let outcome = self.shop.change(product, change);
-        // After an error as well, because a commit that reports one may yet have taken place.
-        if let Some(cache) = self.cache {
-            cache.remove(&product);
+    /// snapshot at the first read. So nothing old is left afterwards and none can come, also when
+    /// the commit reports an error and has yet taken place.
+    fn change(&self, product: u32, change: Change) -> rusqlite::Result<()> {
+        let commit = || self.pool.with(|shop| shop.change(product, change));
+        match &self.cached {
+            Some(pages) => pages.cache().invalidate_around([&product], commit),
+            None => commit(),
         }
-        Ok(outcome?)
     }
 }
 
+/// The loader.
+fn load(pool: &Pool, product: u32) -> rusqlite::Result<Option<Arc<Page>>> {
+    let page = pool.with(|shop| shop.page(product))?;
+    Ok(page.map(Arc::new))
+}
+
+// ---- What must be true at the end --------------------------------------------------------------
+
 /// Compares every page in the cache with the database, now that nothing changes any more.
-fn check(options: &Options, cache: &Pages) -> Result<ExitCode, Failure> {
+fn check(options: &Options, cache: &Pages) -> Result<bool, Failure> {
     let mut shop = Shop::open(&options.db)?;
     let bar = progress(cache.len() as u64, "comparing");
     let (mut pages, mut old) = (0, 0);
     for (product, page) in cache {
         pages += 1;
-        old += u64::from(*page != shop.page(product)?);
+        old += u64::from(shop.page(product)?.as_ref() != Some(&*page));
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -130,7 +158,44 @@ fn check(options: &Options, cache: &Pages) -> Result<ExitCode, Failure> {
         "{} cached rows compared with the database: {result}",
         thousands(pages)
     );
-    Ok(ExitCode::from(u8::from(old > 0)))
+    Ok(old == 0)
+}
+
+const CALLERS: usize = 1_000;
+
+/// Has a thousand threads ask at once for the page with the most reviews, which is not cached.
+fn stampede(options: &Options) -> Result<bool, Failure> {
+    let cache = Cache::new(1);
+    let products = Products::new(Pool::open(&options.db, 1)?, Some(&cache));
+    let product = product_of_rank(1, options.products);
+    let start = Barrier::new(CALLERS);
+    thread::scope(|scope| {
+        let call = || {
+            start.wait();
+            products.page(product).map(drop)
+        };
+        let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(call)).collect();
+        let join = |caller: thread::ScopedJoinHandle<_>| caller.join().expect("no caller panics");
+        callers.into_iter().try_for_each(join)
+    })?;
+    let (loads, queries) = (cache.stats().loads, products.pool.queries());
+    println!(
+        "{} threads asked at once for a page that was not cached: {loads} load, {queries} queries \
+         (a page takes three)",
+        thousands(CALLERS as u64),
+    );
+    Ok((loads, queries) == (1, 3))
+}
+
+/// A writer against readers. The usual way is only shown; ours must not serve what was replaced.
+fn race(options: &Options) -> Result<bool, Failure> {
+    let prices = Arc::new(Prices::open(&options.db, options.products)?);
+    let rounds = options.rounds.into();
+    println!("\nA writer commits prices while readers fill a cache of them:");
+    let naive = race::naive(&prices, rounds, options.threads).map_err(Failure::Run)?;
+    let fenced = race::fenced(&prices, rounds, options.threads).map_err(Failure::Run)?;
+    race::print(&[("get, query, insert", &naive), ("read_through", &fenced)]);
+    Ok(fenced.is_clean())
 }
 
 // ---- Requests ----------------------------------------------------------------------------------
@@ -184,7 +249,6 @@ fn ranks_of_trace(path: &Path, options: &Options) -> Result<Vec<u64>, Failure> {
 // ---- Measuring ---------------------------------------------------------------------------------
 
 /// What one run measured.
-#[derive(Default)]
 struct Run {
     seconds: f64,
     requests: usize,
@@ -199,45 +263,37 @@ fn measure(options: &Options, requests: &[Request], cache: Option<&Pages>) -> Re
         Some(_) => "with the cache",
     };
     let bar = progress(requests.len() as u64, task);
-    let mut clients = Vec::new();
-    for _ in 0..options.threads {
-        clients.push(Client {
-            shop: Shop::open(&options.db)?,
-            cache,
-        });
-    }
+    let products = Products::new(Pool::open(&options.db, options.threads)?, cache);
     let begin = Instant::now();
-    let runs = serve_all(clients, requests, &bar)?;
+    let latency = serve_all(&products, requests, options.threads, &bar)?;
     let seconds = begin.elapsed().as_secs_f64();
     bar.finish_and_clear();
-
-    let mut total = Run {
+    Ok(Run {
         seconds,
         requests: requests.len(),
-        ..Run::default()
-    };
-    for run in runs {
-        total.queries += run.queries;
-        total.latency.add(&run.latency);
-    }
-    Ok(total)
+        queries: products.pool.queries(),
+        latency,
+    })
 }
 
-/// Deals the requests out to one thread for each client.
+/// Deals the requests out to the threads.
 fn serve_all(
-    clients: Vec<Client>,
+    products: &Products,
     requests: &[Request],
+    threads: usize,
     bar: &ProgressBar,
-) -> Result<Vec<Run>, Failure> {
-    let step = clients.len();
+) -> Result<Histogram, Failure> {
     thread::scope(|scope| {
-        let serve = |(first, client)| {
-            let own = requests.iter().skip(first).step_by(step);
-            scope.spawn(move || serve(client, own, bar))
+        let serve = |first| {
+            let own = requests.iter().skip(first).step_by(threads);
+            scope.spawn(move || serve(products, own, bar))
         };
-        let threads: Vec<_> = clients.into_iter().enumerate().map(serve).collect();
-        let join = |thread: thread::ScopedJoinHandle<_>| thread.join().expect("no request panics");
-        threads.into_iter().map(join).collect()
+        let threads: Vec<_> = (0..threads).map(serve).collect();
+        let mut total = Histogram::default();
+        for thread in threads {
+            total.add(&thread.join().expect("no request panics")?);
+        }
+        Ok(total)
     })
 }
 
@@ -245,26 +301,25 @@ fn serve_all(
 const BAR_STEP: u64 = 500;
 
 fn serve<'a>(
-    mut client: Client,
+    products: &Products,
     requests: impl Iterator<Item = &'a Request>,
     bar: &ProgressBar,
-) -> Result<Run, Failure> {
-    let mut run = Run::default();
+) -> Result<Histogram, Failure> {
+    let mut latency = Histogram::default();
     for (request, number) in requests.zip(1..) {
         match *request {
             Request::Page(product) => {
                 let begin = Instant::now();
-                client.page(product)?;
-                run.latency.record(begin.elapsed());
+                products.page(product)?;
+                latency.record(begin.elapsed());
             }
-            Request::Change(product, change) => client.change(product, change)?,
+            Request::Change(product, change) => products.change(product, change)?,
         }
         if number % BAR_STEP == 0 {
             bar.inc(BAR_STEP);
         }
     }
-    run.queries = client.shop.queries;
-    Ok(run)
+    Ok(latency)
 }
 
 fn report(without: &Run, with: &Run, cache: &Pages) {

@@ -24,6 +24,7 @@ usage: sql_cache_aside [options]
   --trace FILE        requests from a trace: one little-endian u64 key each, at most --requests
                       of them; the key asked for most becomes the product with most reviews
                       (default: Zipf with exponent 0.99)
+  --rounds N          commits of the writer that races against readers (default 2000)
   --help              this text";
 
 pub struct Options {
@@ -36,6 +37,7 @@ pub struct Options {
     pub threads: usize,
     pub updates: f64,
     pub trace: Option<PathBuf>,
+    pub rounds: u32,
 }
 
 impl Options {
@@ -58,6 +60,7 @@ impl Options {
                     options.updates = value(&option, rest, "a percentage (0 to 100)", 0.0..=100.0)?;
                 }
                 "--trace" => options.trace = Some(text(&option, rest, "a file")?.into()),
+                "--rounds" => options.rounds = whole(&option, rest, 100_000_000)?,
                 _ => return Err(Failure::Input(format!("there is no option `{option}`"))),
             }
         }
@@ -78,6 +81,7 @@ impl Default for Options {
             threads: thread::available_parallelism().map_or(2, |cores| cores.get().max(2)),
             updates: 5.0,
             trace: None,
+            rounds: 2_000,
         }
     }
 }

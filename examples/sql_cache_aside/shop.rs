@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, Row, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
 pub const REVIEWS_PER_PRODUCT: u64 = 5;
 
@@ -53,23 +53,29 @@ impl Shop {
         // Writers take turns, and wait for theirs instead of failing with SQLITE_BUSY.
         connection.busy_timeout(Duration::from_secs(10))?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // All statements of a shop stay prepared.
+        connection.set_prepared_statement_cache_capacity(32);
         Ok(Shop {
             connection,
             queries: 0,
         })
     }
 
-    pub fn page(&mut self, product: u32) -> rusqlite::Result<Page> {
+    /// The page of a product, or `None` if there is no such product.
+    pub fn page(&mut self, product: u32) -> rusqlite::Result<Option<Page>> {
         self.queries += 3;
         // One transaction, so that the three queries see the same moment.
         let transaction = self.connection.transaction()?;
+        let Some(summary) = summary(&transaction, product)? else {
+            return Ok(None);
+        };
         let page = Page {
             ratings: ratings(&transaction, product)?,
             newest: newest(&transaction, product)?,
-            ..summary(&transaction, product)?
+            ..summary
         };
         transaction.commit()?;
-        Ok(page)
+        Ok(Some(page))
     }
 
     pub fn change(&mut self, product: u32, change: Change) -> rusqlite::Result<()> {
@@ -89,6 +95,22 @@ impl Shop {
                 .execute([product, rating])?,
         };
         transaction.commit()
+    }
+
+    pub fn price(&mut self, product: u32) -> rusqlite::Result<u32> {
+        self.queries += 1;
+        self.connection
+            .prepare_cached("SELECT price_cents FROM products WHERE id = ?1")?
+            .query_row([product], |row| row.get(0))
+    }
+
+    pub fn reset_prices(&self, products: u32) -> rusqlite::Result<()> {
+        self.connection
+            .execute(
+                "UPDATE products SET price_cents = 0 WHERE id <= ?1",
+                [products],
+            )
+            .map(drop)
     }
 
     /// Deletes the reviews that came after the seeding, so that every run finds the same number.
@@ -112,7 +134,7 @@ const SUMMARY: &str = "
     GROUP BY p.id";
 
 /// The page without what the other two queries add.
-fn summary(connection: &Connection, product: u32) -> rusqlite::Result<Page> {
+fn summary(connection: &Connection, product: u32) -> rusqlite::Result<Option<Page>> {
     let page = |row: &Row| {
         Ok(Page {
             name: row.get(0)?,
@@ -126,7 +148,7 @@ fn summary(connection: &Connection, product: u32) -> rusqlite::Result<Page> {
         })
     };
     let mut query = connection.prepare_cached(SUMMARY)?;
-    query.query_row([product], page)
+    query.query_row([product], page).optional()
 }
 
 const RATINGS: &str = "SELECT rating, count(*) FROM reviews WHERE product_id = ?1 GROUP BY rating";

@@ -126,8 +126,8 @@ fn aborted_leaders_cost_one_query_each_and_nobody_else_anything() {
     }
 }
 
-/// Has a thousand tasks ask for one price. A tenth of them is aborted in the middle of a load that
-/// it leads; how many came to that.
+/// Has a thousand tasks and sixteen threads ask for one price. A tenth of the tasks is aborted in the
+/// middle of a load that it leads; how many came to that.
 async fn abort_leaders(shop: &Arc<Shop>, prices: &Prices) -> u32 {
     let mut tasks = JoinSet::new();
     let (tell_lead, mut leads) = unbounded_channel();
@@ -153,6 +153,11 @@ async fn abort_leaders(shop: &Arc<Shop>, prices: &Prices) -> u32 {
         }
     }
     drop(tell_lead);
+    let ask = |_| {
+        let (shop, prices) = (Arc::clone(shop), Arc::clone(prices));
+        thread::spawn(move || prices.try_get_or_insert_with(&1, || shop.price(1)).unwrap())
+    };
+    let threads: Vec<_> = (0..16).map(ask).collect();
     handles[0].abort();
     let mut aborted = 1;
     while let Some(number) = leads.recv().await {
@@ -164,6 +169,9 @@ async fn abort_leaders(shop: &Arc<Shop>, prices: &Prices) -> u32 {
             Ok(price) => assert_eq!(price, 30),
             Err(error) => assert!(error.is_cancelled(), "{error}"),
         }
+    }
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), 30);
     }
     aborted
 }
