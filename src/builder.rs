@@ -187,7 +187,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// The function borrows the group from the key. It is called once for each write, outside all
     /// locks by insertions and loads, and under the lock of the entry's set by `compute` and
-    /// transactions, where a call of a cache panics. Costs 24 bytes for each entry.
+    /// transactions, where a call of a cache panics. Costs about 30 bytes for each entry.
     ///
     /// ```
     /// use haybox::Cache;
@@ -305,7 +305,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// When values are loaded anew before their TTL is over, and when a stale one is better than
-    /// none. Default: neither. Costs 24 bytes per entry.
+    /// none. Default: neither. Costs about 30 bytes per entry.
     ///
     /// It concerns all calls that load. Those that are given their loader with the call run it
     /// inside the call: the caller that notices that a value is due loads it, and the others get

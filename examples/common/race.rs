@@ -180,6 +180,8 @@ impl Track {
             write(index as u32 + 1, round)?;
             self.committed[index].store(round, SeqCst);
             self.round.store(round, SeqCst);
+            // Or it would be many rounds ahead before a reader has its turn.
+            thread::yield_now();
         }
         Ok(())
     }

@@ -60,8 +60,8 @@ impl<K, V, S> Cache<K, V, S> {
     /// that time, every entry with a tag or a group that was stored before counts as ended, so
     /// that memory stays bounded.
     ///
-    /// An entry costs 24 bytes with one tag, and with more of them 8 bytes for each and about 16 on
-    /// top; one without that lies in a set with such costs the 24, too. Under [`max_memory`](crate::CacheBuilder::max_memory) with a weigher the tags count. A read
+    /// An entry costs about 30 bytes with one tag, and with more of them 8 bytes for each and about 16
+    /// on top; one without that lies in a set with such costs the 30, too. Under [`max_memory`](crate::CacheBuilder::max_memory) with a weigher the tags count. A read
     /// of an entry with tags looks at each of them once after an invalidation, whatever was
     /// invalidated, and not again until there is another. Entries without tags cost nothing.
     ///

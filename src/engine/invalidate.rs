@@ -253,6 +253,7 @@ impl<K, V> Engine<K, V> {
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock_next(&inside, from)?;
         work.outbox.discard_loads(set.overtake_if(matches));
+        self.forget_if(&mut set, matches, &mut work);
         let mut removed = 0;
         for way in 0..set.width() {
             let Some(entry) = set.get(way).filter(|entry| matches(&entry.key)) else {

@@ -385,6 +385,7 @@ impl<K, V> Engine<K, V> {
             return false;
         }
         work.outbox.discard_load(set.end_load(flight));
+        self.forget(&mut set, hash, key, &mut work);
         set.set_age(way, age.or(deadlines.age));
         self.set_deadlines(&mut set, way, deadlines);
         if let Some(labels) = relabel {

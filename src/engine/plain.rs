@@ -39,7 +39,7 @@ where
         options: &InsertOptions,
     ) -> Plain<K, V> {
         let moment = self.clock.moment();
-        if !self.policy.is_plain || self.hub.is_heard() || !options.are_plain() {
+        if !self.policy.is_plain || !options.are_plain() {
             return Plain::Unchanged(key, value);
         }
         let Some(inside) = reentrancy::enter() else {
@@ -49,7 +49,7 @@ where
         let Some(deadline) = self.plain_deadline(options.life, &moment) else {
             return Plain::Unchanged(key, value);
         };
-        if !set.is_bare() {
+        if !set.is_bare() || self.hub.is_heard() {
             return Plain::Unchanged(key, value);
         }
         let Some((way, entry)) = set.find_entry(hash, &key) else {

@@ -83,9 +83,15 @@ impl<K, V> Engine<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
+        // What the closure holds is dropped after the lock is released, also when it does not run.
+        let mut f = Some(f);
         let inside = reentrancy::enter()?;
         let live = |ways: &Ways<K, V>, way: usize, entry: &Entry<K, V>| {
-            self.is_there(ways, way, entry).then(|| f(entry))
+            if self.is_there(ways, way, entry) {
+                f.take().map(|f| f(entry))
+            } else {
+                None
+            }
         };
         self.table.find(&inside, hash, key, live).flatten()
     }

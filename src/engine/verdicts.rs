@@ -48,7 +48,9 @@ impl<K, V> Engine<K, V> {
         let load = set.end_load(flight);
         let epoch = load.as_ref().map(UnderWay::epoch);
         work.outbox.discard_load(load);
-        let holds = |epoch: &u64| self.register.hold(labels.as_slice(), *epoch).is_some();
+        let holds = |epoch: &u64| {
+            labels.is_empty() || self.register.hold(labels.as_slice(), *epoch).is_some()
+        };
         let Some(epoch) = epoch.filter(holds) else {
             work.outbox.count(Count::DiscardedLoads);
             work.outbox.discard_key(key);
@@ -125,6 +127,22 @@ impl<K, V> Engine<K, V> {
     pub(super) fn forget_all(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) {
         while !set.verdicts().is_empty() {
             self.forget_at(set, set.verdicts().len() - 1, work);
+        }
+    }
+
+    /// Forgets what is remembered of keys that match.
+    pub(super) fn forget_if(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        matches: impl Fn(&K) -> bool,
+        work: &mut Work<'_, K, V>,
+    ) {
+        while let Some(at) = set
+            .verdicts()
+            .iter()
+            .position(|verdict| matches(&verdict.key))
+        {
+            self.forget_at(set, at, work);
         }
     }
 

@@ -526,7 +526,8 @@ where
             }
             (Op::Remove, Some(way)) => {
                 self.overtake(&mut set, hash, key, &mut work);
-                let (_, value) = self.hand_out(&mut set, way, hash, &mut work);
+                let (key, value) = self.hand_out(&mut set, way, hash, &mut work);
+                work.outbox.discard_key(key);
                 return Outcome::Removed(value);
             }
             (Op::Put(value), _) => (value, Life::Default),

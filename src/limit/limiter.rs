@@ -20,7 +20,7 @@ use std::time::Duration;
 ///
 /// # Calls from inside calls
 /// `Eq`, `Hash` and `Clone` of a key may run under a lock, as they do in a
-/// [`Cache`](crate::Cache): a haybox call from inside them panics with a sentence, as does a call of
+/// [`Cache`]: a haybox call from inside them panics with a sentence, as does a call of
 /// the limiter from inside a closure that a cache runs under its lock.
 ///
 /// ```

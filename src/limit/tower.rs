@@ -147,7 +147,7 @@ where
             return RateLimited(State::Refused(Some(response)));
         }
         RateLimited(State::Served {
-            // Boxed, since nothing here is unsafe: a field cannot be pinned without.
+            // Boxed: safe code cannot pin a field.
             future: Box::pin(self.inner.call(request)),
             told: decision.map(|decision| (*policy, decision)),
         })

@@ -171,7 +171,12 @@ impl Waiting {
             return MayWait::Reentrant;
         }
         if waiting.rests_on_blocked_thread() {
-            return MayWait::Alone;
+            // The circle may have been closed since the first look.
+            return if waiting.closes_circle() {
+                MayWait::Reentrant
+            } else {
+                MayWait::Alone
+            };
         }
         MayWait::Yes(waiting)
     }

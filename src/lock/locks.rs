@@ -23,7 +23,7 @@ use std::time::Duration;
 ///
 /// # Calls from inside calls
 /// `Eq`, `Hash` and `Clone` of a key may run under a lock, as they do in a
-/// [`Cache`](crate::Cache): a haybox call from inside them panics with a sentence, as does a call
+/// [`Cache`]: a haybox call from inside them panics with a sentence, as does a call
 /// from inside a closure that a cache runs under its lock.
 ///
 /// ```

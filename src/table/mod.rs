@@ -159,6 +159,12 @@ impl<K, V> Locked<'_, K, V> {
 
     #[inline(never)]
     fn observe_insertion(&mut self, hash: KeyHash) {
+        let special = self.table.special.load(Relaxed);
+        if self.index & special != special {
+            // The table has grown, and this set is not sampled any more.
+            self.ways.shadow = None;
+            return;
+        }
         let tally = self.ways.observe_insertion(hash.fingerprint());
         let table = self.table;
         table.eviction.judge(&tally, table.sampled(self.len()));

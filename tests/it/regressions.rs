@@ -1,10 +1,12 @@
 //! One test for each bug that was found in the crate itself.
 
-use crate::common::timed;
-use haybox::{Cache, Expiry, InsertOptions, MockClock, OnFull, Refused};
-use std::sync::Arc;
+use crate::common::{HOUR, timed};
+use haybox::{
+    Cache, CacheBuilder, Expiry, InsertOptions, Loaded, MockClock, OnFull, Op, Outcome, Refused,
+};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
@@ -239,4 +241,73 @@ fn a_copy_that_fails_leaves_a_transaction_whole() {
     let _ = failed.unwrap().join();
     assert!(cache.is_empty() || cache.len() == 2);
     cache.validate();
+}
+
+// ---- after the branches of loading, tags and eviction came together ----
+
+fn remembers(ttl: Duration) -> CacheBuilder<String, u32> {
+    Cache::builder().max_entries(100).negative_ttl(ttl)
+}
+
+#[test]
+fn invalidate_prefix_forgets_that_there_was_no_value() {
+    let cache = remembers(HOUR).build().unwrap();
+    assert_eq!(cache.get_or_find_with("/a/1", || None), None);
+    assert_eq!(cache.get_or_find_with("/b/1", || None), None);
+    cache.invalidate_prefix("/a/");
+    assert_eq!(cache.get_or_find_with("/a/1", || Some(5)), Some(5));
+    assert_eq!(
+        cache.get_or_find_with("/b/1", || Some(5)),
+        None,
+        "not of the prefix"
+    );
+}
+
+#[test]
+fn a_value_that_still_holds_makes_the_error_before_it_forgotten() {
+    let time = MockClock::new();
+    let builder = Cache::<u32, u32>::builder().clock(time.clock());
+    let builder = builder.time_to_live(Duration::from_secs(1)).error_ttl(HOUR);
+    let cache = builder.build().unwrap();
+    let asked = AtomicU32::new(0);
+    let reader = cache.read_through_revalidating(move |_, _| match asked.fetch_add(1, SeqCst) {
+        0 => Ok(Loaded::new(7)),
+        1 => Err("the source is down"),
+        2 => Ok(Loaded::not_modified()),
+        _ => Ok(Loaded::new(8)),
+    });
+    assert_eq!(reader.get(&1), Ok(Some(7)));
+    assert!(reader.refresh(&1).is_err());
+    assert_eq!(reader.refresh(&1), Ok(Some(7)));
+    time.advance(Duration::from_secs(2));
+    assert_eq!(reader.get(&1), Ok(Some(8)));
+}
+
+/// Calls a cache when it is dropped, which panics where a lock is held.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Caller(u32);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        static OTHER: LazyLock<Cache<u32, u32>> = LazyLock::new(|| Cache::new(10));
+        OTHER.insert(self.0, 1);
+    }
+}
+
+#[test]
+fn what_compute_removes_is_dropped_outside_the_lock() {
+    let cache = Cache::new(10);
+    cache.insert(Caller(1), 1);
+    let removed = cache.compute(&Caller(1), |_| Op::Remove);
+    assert_eq!(removed, Outcome::Removed(1));
+}
+
+#[test]
+fn what_a_closure_holds_is_dropped_outside_the_lock_when_it_does_not_run() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    cache.insert_with_ttl(1, 1, Duration::from_nanos(1));
+    for key in [1, 2] {
+        let held = Caller(5);
+        assert_eq!(cache.read(&key, move |value| value + held.0), None);
+    }
 }

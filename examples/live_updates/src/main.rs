@@ -11,12 +11,12 @@
 //! server-sent events. A visitor whose computer falls asleep is gone after five seconds, and one
 //! whose connection is slow gets the newest state and not a backlog.
 
+use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse};
 use axum::routing::{get, post};
-use axum::Router;
 use futures_util::stream::{self, Stream};
 use haybox::counter::Counters;
 use haybox::presence::Presence;
@@ -62,7 +62,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let bus = Bus::new();
     let page = Arc::new(Page {
         likes: Counters::builder().window(MINUTE).build()?,
-        visitors: Presence::builder().timeout(Duration::from_secs(5)).build()?,
+        visitors: Presence::builder()
+            .timeout(Duration::from_secs(5))
+            .build()?,
         changes: bus.topic("page.changes")?,
         next_visitor: AtomicU64::new(1),
     });
@@ -110,7 +112,9 @@ async fn changes(
     State(page): State<Arc<Page>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     // The newest board is all that matters to a page that is behind.
-    let newest = SubscribeOptions::new().capacity(1).on_slow(Slow::DropOldest);
+    let newest = SubscribeOptions::new()
+        .capacity(1)
+        .on_slow(Slow::DropOldest);
     let changes = page.changes.subscribe_with(newest);
     let changes = changes.expect("the options are possible");
     let visitor = Visitor {

@@ -3,7 +3,8 @@
 use super::{Gate, assert_settled, block_on, poll_once, until_waiting};
 use crate::common::{HOUR, SECOND, panic_of, timed};
 use haybox::{
-    BoxedLoad, Cache, Freshness, InsertOptions, LoadError, Loaded, ReadThrough, ReadThroughAsync,
+    BoxedLoad, Cache, EvictionPolicy, Freshness, InsertOptions, LoadError, Loaded, ReadThrough,
+    ReadThroughAsync,
 };
 use std::future::pending;
 use std::panic::resume_unwind;
@@ -268,7 +269,9 @@ fn what_is_not_modified_but_was_invalidated_meanwhile_is_not_renewed() {
 
 #[test]
 fn what_is_not_modified_but_was_evicted_comes_back_with_its_tags() {
-    let (cache, script) = (Numbers::new(4), Script::default());
+    let cache = Numbers::builder().max_entries(4);
+    let cache = cache.eviction_policy(EvictionPolicy::Lru).build().unwrap();
+    let script = Script::default();
     let numbers = script.read_through(&cache);
     script.then(|| Loaded::new(1).tag("a"));
     assert_eq!(numbers.get(&1), Ok(Some(1)));

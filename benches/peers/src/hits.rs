@@ -1,0 +1,184 @@
+//! Hit ratios: a request is a hit when `get` finds the key, and on a miss the key is inserted.
+
+use crate::child::{self, Job};
+use crate::peers::{self, Class, Info, Options};
+use crate::policies::{self, Numbered};
+use crate::progress::Progress;
+use crate::results::HitRow;
+use crate::workload::{Kind, Trace};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Capacities in percent of the distinct keys.
+pub const SHARES: [f64; 8] = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0];
+
+/// Reads a file of little-endian 64-bit keys.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn read(path: &Path) -> Result<Trace, String> {
+    let shown = path.display();
+    let bytes =
+        fs::read(path).map_err(|error| format!("cannot read the trace {shown}: {error}"))?;
+    let (keys, rest) = bytes.as_chunks::<8>();
+    if keys.is_empty() || !rest.is_empty() {
+        return Err(format!(
+            "{shown} is no trace: {} bytes are not a whole number of 64-bit keys, at least one",
+            bytes.len()
+        ));
+    }
+    let name = path.file_stem().unwrap_or(path.as_os_str());
+    Ok(Trace {
+        name: name.to_string_lossy().into_owned(),
+        keys: keys.iter().map(|key| u64::from_le_bytes(*key)).collect(),
+    })
+}
+
+/// The peers that have a policy, each once.
+fn suited(peers: &[&'static Info]) -> Vec<&'static Info> {
+    let suits =
+        |info: &&Info| info.evicts && info.class != Class::Server && info.id != "haybox-no-ttl";
+    peers.iter().copied().filter(suits).collect()
+}
+
+pub fn steps(peers: &[&'static Info], traces: usize) -> u64 {
+    (traces * SHARES.len() * (suited(peers).len() + 2)) as u64
+}
+
+pub fn measure(
+    peers: &[&'static Info],
+    traces: &[Trace],
+    patience: Duration,
+    notes: &mut Vec<String>,
+    progress: &Progress,
+) -> Result<Vec<HitRow>, String> {
+    let mut rows = Vec::new();
+    for trace in traces {
+        progress.say(format!("hits of {}", trace.name));
+        let numbered = Numbered::new(&trace.keys);
+        let bytes: Vec<u8> = trace
+            .keys
+            .iter()
+            .flat_map(|key| key.to_le_bytes())
+            .collect();
+        let mut last = 0;
+        for share in SHARES {
+            let capacity = (numbered.distinct as f64 * share / 100.0) as usize;
+            // Where a trace is small, the least shares are too few entries to tell anything.
+            if capacity < LEAST || capacity == last {
+                continue;
+            }
+            last = capacity;
+            let row = |peer: &str, hits: usize, effective_capacity| HitRow {
+                trace: trace.name.clone(),
+                requests: trace.keys.len(),
+                distinct: numbered.distinct,
+                share,
+                capacity,
+                peer: peer.to_string(),
+                effective_capacity,
+                percent: 100.0 * hits as f64 / trace.keys.len() as f64,
+            };
+            rows.push(row("lru", policies::lru(&numbered, capacity), None));
+            progress.step();
+            rows.push(row("optimum", policies::optimum(&numbered, capacity), None));
+            progress.step();
+            for info in suited(peers) {
+                let outcome = if info.lingers {
+                    let job = Job::Replay {
+                        peer: info.id.to_string(),
+                        capacity,
+                        patience,
+                    };
+                    child::run::<Option<Outcome>>(&job, &bytes)?
+                } else {
+                    replay(info, capacity, &trace.keys, patience)?
+                };
+                match outcome {
+                    Some((hits, effective)) => rows.push(row(info.id, hits, effective)),
+                    None => notes.push(format!(
+                        "{} took longer than {patience:?} for the trace {} with {capacity} entries \
+                         and was stopped.",
+                        info.label, trace.name
+                    )),
+                }
+                progress.step();
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The hits, and the capacity where it is not what was asked for.
+pub type Outcome = (usize, Option<usize>);
+
+/// What a child process replays.
+pub fn alone(
+    peer: &str,
+    capacity: usize,
+    keys: &[u64],
+    patience: Duration,
+) -> Result<Option<Outcome>, String> {
+    replay(peers::named(peer)?, capacity, keys, patience)
+}
+
+/// Replays a whole trace; gives none where it takes too long.
+fn replay(
+    info: &Info,
+    capacity: usize,
+    keys: &[u64],
+    patience: Duration,
+) -> Result<Option<Outcome>, String> {
+    let cache = peers::build::<u64, u64>(info, Options::bounded(capacity))?;
+    // What has been inserted has to be evicted before there is more of it than a hundredth.
+    let step = if info.lingers {
+        (capacity / 100).max(1)
+    } else {
+        10_000
+    };
+    let started = Instant::now();
+    let mut hits = 0;
+    let mut is_through = true;
+    for from in (0..keys.len()).step_by(step) {
+        if started.elapsed() > patience {
+            is_through = false;
+            break;
+        }
+        hits += cache.run(Kind::CacheAside, keys, from, step.min(keys.len() - from));
+        if info.lingers {
+            cache.settle();
+        }
+    }
+    let outcome = (hits as usize, cache.effective_capacity());
+    if info.lingers {
+        // Dropping it would wait for what its threads have left to do.
+        std::mem::forget(cache);
+    }
+    Ok(is_through.then_some(outcome))
+}
+
+/// The fewest entries that a capacity is replayed with.
+const LEAST: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_trace_is_named() {
+        let error = read(Path::new("/nowhere/trace.u64"))
+            .map(|_| ())
+            .unwrap_err();
+        assert!(error.contains("/nowhere/trace.u64"), "{error}");
+    }
+
+    #[test]
+    fn half_a_key_is_refused() {
+        let path = std::env::temp_dir().join(format!("half-{}.u64", std::process::id()));
+        fs::write(&path, [0; 12]).unwrap();
+        let error = read(&path).map(|_| ()).unwrap_err();
+        fs::remove_file(&path).unwrap();
+        assert!(error.contains("12 bytes"), "{error}");
+    }
+}

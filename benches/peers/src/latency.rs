@@ -1,0 +1,259 @@
+//! The times of single operations: not how fast the cache is, but how long it may make one wait.
+
+use crate::cli::Settings;
+use crate::machine::number_in;
+use crate::peers::{self, Class, HOUR, Info, Options, Subject};
+use crate::progress::Progress;
+use crate::results::LatencyRow;
+use hdrhistogram::Histogram;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What is timed.
+#[derive(Clone, Copy, Debug)]
+pub struct Timed {
+    pub is_read: bool,
+    pub operations: usize,
+    /// Keys are drawn from so many; 0 counts them up, each a new one.
+    pub keys: u64,
+    /// Fewer operations where they take longer than this.
+    pub patience: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scenario {
+    Grow,
+    GrowUnbounded,
+    Evict,
+    ReadBesideWriter,
+}
+
+const SCENARIOS: [Scenario; 4] = [
+    Scenario::Grow,
+    Scenario::GrowUnbounded,
+    Scenario::Evict,
+    Scenario::ReadBesideWriter,
+];
+
+/// Operations for a server, each of which is a trip through the network.
+const SERVER_OPERATIONS: usize = 100_000;
+
+const EVICTING_CAPACITY: usize = 100_000;
+const READ_KEYS: usize = 1_000_000;
+
+impl Scenario {
+    fn id(self) -> &'static str {
+        match self {
+            Self::Grow => "grow",
+            Self::GrowUnbounded => "grow-unbounded",
+            Self::Evict => "evict",
+            Self::ReadBesideWriter => "read-beside-writer",
+        }
+    }
+
+    fn suits(self, info: &Info) -> bool {
+        match self {
+            Self::Grow => info.evicts,
+            Self::GrowUnbounded => info.grows && info.class != Class::Server,
+            Self::Evict => info.evicts,
+            Self::ReadBesideWriter => info.max_threads > 1,
+        }
+    }
+}
+
+pub fn label(scenario: &str) -> &str {
+    match scenario {
+        "grow" => "insert, growing from empty to its bound",
+        "grow-unbounded" => "insert, growing without a bound",
+        "evict" => "insert and evict, room for 100 k",
+        "read-beside-writer" => "read of 1 M entries beside a writer",
+        other => other,
+    }
+}
+
+pub fn steps(peers: &[&'static Info]) -> u64 {
+    let suited = |scenario: &Scenario| peers.iter().filter(|info| scenario.suits(info)).count() + 1;
+    SCENARIOS.iter().map(suited).sum::<usize>() as u64
+}
+
+pub fn measure(
+    peers: &[&'static Info],
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Vec<LatencyRow>, String> {
+    let mut rows = Vec::new();
+    for scenario in SCENARIOS {
+        for info in peers.iter().filter(|info| scenario.suits(info)) {
+            // The pipeline has no single operations.
+            if info.id == "redis-pipelined" {
+                continue;
+            }
+            progress.say(format!("{}: {}", label(scenario.id()), info.label));
+            let times = times(scenario, info, settings)?;
+            rows.push(row(scenario, info.id, &times));
+            progress.step();
+        }
+        let nothing = nothing(settings.insertions);
+        rows.push(row(scenario, "clock", &nothing));
+        progress.step();
+    }
+    Ok(rows)
+}
+
+/// Times of operations.
+pub struct Times {
+    all: Histogram<u64>,
+    /// Without those in which the scheduler gave the processor to another thread, so that they tell
+    /// of the peer and not of the machine. What a hypervisor takes away does not show.
+    undisturbed: Histogram<u64>,
+    switches: u64,
+}
+
+/// No thread loses the processor and has it back within so many nanoseconds.
+const LEAST_DISTURBANCE: u64 = 10_000;
+
+impl Times {
+    fn new() -> Self {
+        Self {
+            all: histogram(),
+            undisturbed: histogram(),
+            switches: forced_switches(),
+        }
+    }
+
+    #[inline]
+    pub fn record(&mut self, nanos: u64) {
+        self.all.saturating_record(nanos);
+        if nanos < LEAST_DISTURBANCE || !self.was_preempted() {
+            self.undisturbed.saturating_record(nanos);
+        }
+    }
+
+    #[cold]
+    fn was_preempted(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.switches, forced_switches());
+        self.switches > before
+    }
+}
+
+/// How often this thread has lost the processor, 0 where the system does not tell.
+fn forced_switches() -> u64 {
+    number_in("/proc/thread-self/status", "nonvoluntary_ctxt_switches:")
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds that the histogram allows")
+}
+
+/// What the clock alone takes, for as many calls; its highest times are the machine's.
+fn nothing(operations: usize) -> Times {
+    let mut times = Times::new();
+    for _ in 0..operations {
+        let started = Instant::now();
+        black_box(());
+        times.record(started.elapsed().as_nanos() as u64);
+    }
+    times
+}
+
+fn times(scenario: Scenario, info: &Info, settings: &Settings) -> Result<Times, String> {
+    let at_most = |operations: usize| match info.class {
+        Class::Server => operations.min(SERVER_OPERATIONS),
+        _ => operations,
+    };
+    let patience = settings.patience;
+    let growth = at_most(settings.growth);
+    let (capacity, timed) = match scenario {
+        Scenario::Grow => (Some(growth), inserts(growth, patience)),
+        Scenario::GrowUnbounded => (None, inserts(growth, patience)),
+        Scenario::Evict => (
+            Some(EVICTING_CAPACITY),
+            inserts(at_most(settings.insertions), patience),
+        ),
+        Scenario::ReadBesideWriter => (
+            Some(READ_KEYS + READ_KEYS / 4),
+            reads(settings.insertions, patience),
+        ),
+    };
+    let options = Options {
+        capacity,
+        ttl: HOUR,
+    };
+    let subject = peers::build::<u64, u64>(info, options)?;
+    let mut times = Times::new();
+    match scenario {
+        Scenario::Evict => subject.fill(EVICTING_CAPACITY),
+        Scenario::ReadBesideWriter => {
+            subject.fill(READ_KEYS);
+            beside_a_writer(&subject, timed, &mut times);
+            return Ok(times);
+        }
+        _ => {}
+    }
+    subject.time(timed, &AtomicBool::new(false), &mut times);
+    // For what lingers, this waits until its threads are through.
+    drop(subject);
+    Ok(times)
+}
+
+fn inserts(operations: usize, patience: Duration) -> Timed {
+    Timed {
+        is_read: false,
+        operations,
+        keys: 0,
+        patience,
+    }
+}
+
+fn reads(operations: usize, patience: Duration) -> Timed {
+    Timed {
+        is_read: true,
+        operations,
+        keys: READ_KEYS as u64,
+        patience,
+    }
+}
+
+/// Times reads while another thread replaces values as fast as it can.
+fn beside_a_writer(subject: &Subject<u64, u64>, timed: Timed, times: &mut Times) {
+    let stop = AtomicBool::new(false);
+    let writes = Timed {
+        is_read: false,
+        operations: usize::MAX,
+        ..timed
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| subject.time(writes, &stop, &mut Times::new()));
+        std::thread::sleep(Duration::from_millis(50));
+        subject.time(timed, &AtomicBool::new(false), times);
+        stop.store(true, Relaxed);
+    });
+}
+
+/// The curve has so many points for each nine of the share.
+const POINTS: i32 = 8;
+
+fn row(scenario: Scenario, peer: &str, both: &Times) -> LatencyRow {
+    let times = &both.all;
+    let quantile = |share| times.value_at_quantile(share);
+    let longer = |point: i32| 10f64.powf(-f64::from(point) / f64::from(POINTS));
+    let shares = (0..8 * POINTS).map(longer);
+    // Beyond one operation there is nothing to tell.
+    let shares = shares.filter(|share| share * times.len() as f64 >= 1.0);
+    LatencyRow {
+        scenario: scenario.id().to_string(),
+        peer: peer.to_string(),
+        operations: times.len(),
+        slow: times.len() - times.count_between(0, 1_000_000),
+        p50: quantile(0.5),
+        p90: quantile(0.9),
+        p99: quantile(0.99),
+        p999: quantile(0.999),
+        p9999: quantile(0.9999),
+        max: times.max(),
+        undisturbed_p9999: both.undisturbed.value_at_quantile(0.9999),
+        undisturbed_max: both.undisturbed.max(),
+        curve: shares.map(|share| (share, quantile(1.0 - share))).collect(),
+    }
+}

@@ -1,0 +1,495 @@
+//! The results as Markdown.
+
+use crate::hits::SHARES;
+use crate::latency;
+use crate::peers::{self, Class};
+use crate::results::{Cell, HitRow, LatencyRow, MemoryRow, Results, SizeCell};
+use crate::summary::{finds_enough, keeps_bound};
+use crate::workload;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// A table with a heading line, the first column to the left and all others to the right.
+struct Table {
+    text: String,
+}
+
+impl Table {
+    fn new(headings: &[String]) -> Self {
+        let mut table = Self {
+            text: String::new(),
+        };
+        table.row(headings);
+        let columns = headings.len().saturating_sub(1);
+        table.text += &format!("| --- |{}\n", " ---: |".repeat(columns));
+        table
+    }
+
+    fn row(&mut self, cells: &[String]) {
+        self.text += &format!("| {} |\n", cells.join(" | "));
+    }
+}
+
+pub fn markdown(results: &Results) -> String {
+    let mut text = String::from("# haybox beside other caches\n\n");
+    machine(&mut text, results);
+    if !results.speed.is_empty() {
+        summary(&mut text, results);
+        speed(&mut text, &results.speed);
+    }
+    if !results.size.is_empty() {
+        size(&mut text, &results.size);
+    }
+    if !results.latency.is_empty() {
+        latency(&mut text, &results.latency);
+    }
+    if !results.memory.is_empty() {
+        memory(&mut text, &results.memory);
+    }
+    if !results.hits.is_empty() {
+        hits(&mut text, &results.hits);
+    }
+    text
+}
+
+/// The same without the tables: what the terminal gets at the end of a run.
+pub fn closing(results: &Results) -> String {
+    let mut text = String::new();
+    for summary in &results.summary {
+        let (mean, cells) = (summary.mean, summary.cells.len());
+        let _ = writeln!(
+            text,
+            "haybox is {mean:.2} times as fast as {} (geometric mean over {cells} cells)",
+            summary.against
+        );
+    }
+    for note in &results.notes {
+        let _ = writeln!(text, "{note}");
+    }
+    text
+}
+
+fn machine(text: &mut String, results: &Results) {
+    let machine = &results.machine;
+    let versions: Vec<_> = machine
+        .versions
+        .iter()
+        .map(|(name, version)| format!("{name} {version}"))
+        .collect();
+    let _ = writeln!(
+        text,
+        "{} on {} cores of {}, {} GiB, {}, Linux {}, {}, haybox at commit {}.\n\n{}.\n\n\
+         Command: `cargo run --release --manifest-path benches/peers/Cargo.toml -- {}`",
+        machine.date,
+        machine.cores,
+        machine.processor,
+        machine.memory_gib,
+        machine.system,
+        machine.kernel,
+        machine.rustc_version(),
+        machine.commit.as_deref().unwrap_or("unknown"),
+        versions.join(", "),
+        machine.command
+    );
+    for note in &results.notes {
+        let _ = writeln!(text, "\n{note}");
+    }
+}
+
+fn summary(text: &mut String, results: &Results) {
+    text.push_str(
+        "\n## Summary\n\nHow many times as fast haybox with TTL is, the geometric mean over all \
+         cells that both have. Rivals are moka, quick_cache, foyer, mini-moka and stretto. In cells \
+         that only read, a peer that has lost more than 1 % of the keys is left out, and everywhere one that holds more entries than it was allowed to.\n\n",
+    );
+    let mut table = Table::new(&strings([
+        "against",
+        "mean",
+        "cells",
+        "least",
+        "in the cell",
+    ]));
+    for summary in &results.summary {
+        let least = summary
+            .cells
+            .iter()
+            .min_by(|a, b| a.ratio.total_cmp(&b.ratio));
+        let (ratio, cell) = least.map_or((f64::NAN, String::new()), |least| {
+            let threads = least.threads;
+            (
+                least.ratio,
+                format!("{} ({threads} threads, {})", least.workload, least.peer),
+            )
+        });
+        table.row(&[
+            summary.against.clone(),
+            format!("{:.2}", summary.mean),
+            summary.cells.len().to_string(),
+            format!("{ratio:.2}"),
+            cell,
+        ]);
+    }
+    text.push_str(&table.text);
+    if let Some(best) = results.summary.first() {
+        text.push_str("\nEach cell against the best rival in it:\n\n");
+        let headings = [
+            "workload",
+            "threads",
+            "haybox ns",
+            "best rival",
+            "ns",
+            "ratio",
+        ];
+        let mut table = Table::new(&strings(headings));
+        for cell in &best.cells {
+            table.row(&[
+                cell.workload.clone(),
+                cell.threads.to_string(),
+                number(cell.haybox),
+                peers::label(&cell.peer).to_string(),
+                number(cell.other),
+                format!("{:.2}", cell.ratio),
+            ]);
+        }
+        text.push_str(&table.text);
+    }
+}
+
+fn strings<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(String::from).into()
+}
+
+/// Three digits that count.
+pub fn number(nanos: f64) -> String {
+    match nanos {
+        _ if !nanos.is_finite() => "n/a".to_string(),
+        ..9.95 => format!("{nanos:.1}"),
+        ..99_950.0 => format!("{nanos:.0}"),
+        _ => format!("{:.0} k", nanos / 1e3),
+    }
+}
+
+pub fn duration(nanos: u64) -> String {
+    match nanos {
+        0..10_000 => format!("{nanos} ns"),
+        10_000..10_000_000 => format!("{:.1} µs", nanos as f64 / 1e3),
+        _ => format!("{:.1} ms", nanos as f64 / 1e6),
+    }
+}
+
+/// The peers of these rows, in the order of [`peers::ALL`], after them what is no peer.
+fn in_order<'r>(ids: impl Iterator<Item = &'r str>) -> Vec<&'r str> {
+    let mut seen: Vec<&str> = Vec::new();
+    ids.for_each(|id| {
+        if !seen.contains(&id) {
+            seen.push(id);
+        }
+    });
+    let place = |id: &&str| peers::ALL.iter().position(|info| info.id == *id);
+    seen.sort_by_key(|id| place(id).unwrap_or(usize::MAX));
+    seen
+}
+
+fn speed(text: &mut String, cells: &[Cell]) {
+    text.push_str(
+        "\n## Speed\n\nNanoseconds for each operation: wall-clock time over the operations of all \
+         threads, the median of rounds in turns, and in parentheses the least and the most. Beside \
+         it the percent of reads that hit, where not all do. u64 to u64; \"text\" is String (20 \
+         bytes) to Arc<[u8]> (100 bytes). A star: has lost more than 1 % of what it was filled \
+         with. A dagger: holds so many times the entries that it was allowed to.\n",
+    );
+    for workload in &workload::ALL {
+        let of_workload: Vec<_> = cells
+            .iter()
+            .filter(|cell| cell.workload == workload.id)
+            .collect();
+        let mut threads: Vec<usize> = of_workload.iter().map(|cell| cell.threads).collect();
+        threads.sort_unstable();
+        threads.dedup();
+        if threads.is_empty() {
+            continue;
+        }
+        let _ = writeln!(text, "\n### {} (`{}`)\n", workload.label, workload.id);
+        let mut headings = vec!["peer".to_string()];
+        headings.extend(threads.iter().map(|threads| format!("threads: {threads}")));
+        let mut table = Table::new(&headings);
+        for peer in &peers::ALL {
+            let of_peer = |threads: &usize| {
+                let found = of_workload
+                    .iter()
+                    .find(|cell| cell.peer == peer.id && cell.threads == *threads);
+                found.map_or("n/a".to_string(), |cell| speed_cell(cell))
+            };
+            let mut row = vec![peer.label.to_string()];
+            row.extend(threads.iter().map(of_peer));
+            table.row(&row);
+        }
+        text.push_str(&table.text);
+    }
+}
+
+fn speed_cell(cell: &Cell) -> String {
+    let (least, most) = (number(cell.least()), number(cell.most()));
+    let mut text = format!("{} ({least}–{most})", number(cell.nanos));
+    if let Some(ratio) = cell.hit_ratio.filter(|ratio| *ratio < 0.9995) {
+        let _ = write!(text, " {:.1} %", 100.0 * ratio);
+    }
+    if !finds_enough(cell) {
+        text.push('*');
+    }
+    if !keeps_bound(cell) {
+        let _ = write!(text, " †{:.2}", cell.fullness);
+    }
+    text
+}
+
+fn size(text: &mut String, cells: &[SizeCell]) {
+    text.push_str(
+        "\n## Cost against size\n\nNanoseconds for a read of one thread, uniform over all entries, \
+         u64 to u64.\n\n",
+    );
+    let mut sizes: Vec<usize> = cells.iter().map(|cell| cell.entries).collect();
+    sizes.dedup();
+    let mut headings = vec!["peer".to_string()];
+    headings.extend(sizes.iter().map(|size| thousands(*size)));
+    let mut table = Table::new(&headings);
+    for peer in in_order(cells.iter().map(|cell| cell.peer.as_str())) {
+        let of_size = |size: &usize| {
+            let found = cells
+                .iter()
+                .find(|cell| cell.peer == peer && cell.entries == *size);
+            found.map_or("n/a".to_string(), |cell| {
+                let star = if cell.hit_ratio < 0.99 { "*" } else { "" };
+                number(cell.nanos) + star
+            })
+        };
+        let mut row = vec![peers::label(peer).to_string()];
+        row.extend(sizes.iter().map(of_size));
+        table.row(&row);
+    }
+    text.push_str(&table.text);
+    if cells.iter().any(|cell| !cell.in_turns) {
+        text.push_str(
+            "\nAt sizes where the peers do not fit into memory together, each was measured by \
+             itself and not in turns.\n",
+        );
+    }
+}
+
+/// 1 k, 3 k, 10 M.
+pub fn thousands(number: usize) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        1000..1_000_000 => format!("{} k", number as f64 / 1e3),
+        _ => format!("{} M", number as f64 / 1e6),
+    }
+}
+
+fn latency(text: &mut String, rows: &[LatencyRow]) {
+    text.push_str(
+        "\n## Times of single operations\n\nEach operation is timed by itself, the reading of the \
+         clock included; what the clock takes alone stands in the last row of each table, and its \
+         longest times are the machine's. \"Undisturbed\" leaves out \
+         operations in which the scheduler took the processor away.\n",
+    );
+    for scenario in unique(rows.iter().map(|row| row.scenario.as_str())) {
+        let _ = writeln!(text, "\n### {}\n", latency::label(scenario));
+        let headings = [
+            "peer",
+            "operations",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "p99.99",
+            "longest",
+            "over 1 ms",
+            "p99.99 undisturbed",
+            "longest undisturbed",
+        ];
+        let mut table = Table::new(&strings(headings));
+        for row in rows.iter().filter(|row| row.scenario == scenario) {
+            let times = [row.p50, row.p90, row.p99, row.p999, row.p9999, row.max];
+            let mut cells = vec![
+                peers::label(&row.peer).to_string(),
+                thousands(row.operations as usize),
+            ];
+            cells.extend(times.map(duration));
+            cells.push(row.slow.to_string());
+            cells.extend([row.undisturbed_p9999, row.undisturbed_max].map(duration));
+            table.row(&cells);
+        }
+        text.push_str(&table.text);
+    }
+}
+
+fn unique<'r>(words: impl Iterator<Item = &'r str>) -> Vec<&'r str> {
+    let mut unique: Vec<&str> = words.collect();
+    unique.dedup();
+    unique
+}
+
+fn memory(text: &mut String, rows: &[MemoryRow]) {
+    text.push_str(
+        "\n## Memory\n\nBytes for each resident entry, each peer in a process of its own: as \
+         allocated, and by the resident memory of the process. The payload is 16 bytes for u64 to \
+         u64; with values of 100 bytes it is 136 (with the two counters of an `Arc`).\n\n",
+    );
+    let headings = [
+        "peer",
+        "u64: allocated",
+        "resident",
+        "100 bytes: allocated",
+        "resident",
+        "entries kept",
+        "% of a core at rest",
+    ];
+    let mut table = Table::new(&strings(headings));
+    for peer in in_order(rows.iter().map(|row| row.peer.as_str())) {
+        let of_kind = |payload| {
+            rows.iter()
+                .find(|row| row.peer == peer && row.payload == payload)
+        };
+        let bytes = |row: Option<&MemoryRow>| {
+            row.map_or(["n/a".to_string(), "n/a".to_string()], |row| {
+                [
+                    format!("{:.1}", row.allocated),
+                    format!("{:.1}", row.resident),
+                ]
+            })
+        };
+        let mut cells = vec![peers::label(peer).to_string()];
+        cells.extend(bytes(of_kind(false)));
+        cells.extend(bytes(of_kind(true)));
+        cells.push(of_kind(false).map_or(String::new(), |row| thousands(row.entries)));
+        let rest = of_kind(false).and_then(|row| row.rest_percent);
+        cells.push(rest.map_or("n/a".to_string(), |rest| format!("{rest:.3}")));
+        table.row(&cells);
+    }
+    text.push_str(&table.text);
+    expired(text, rows);
+}
+
+fn expired(text: &mut String, rows: &[MemoryRow]) {
+    text.push_str("\nMiB after the last entry has expired, allocated (resident), u64 to u64:\n\n");
+    let headings = [
+        "peer",
+        "before",
+        "3 s after, without a call",
+        "entries counted then",
+        "after the call for housekeeping",
+    ];
+    let mut table = Table::new(&strings(headings));
+    let mib = |bytes: i64| bytes as f64 / f64::from(1 << 20);
+    let both =
+        |allocated: i64, resident: i64| format!("{:.1} ({:.1})", mib(allocated), mib(resident));
+    for row in rows {
+        let Some(expired) = row.expired else { continue };
+        table.row(&[
+            peers::label(&row.peer).to_string(),
+            both(expired.allocated_before, expired.resident_before),
+            both(expired.allocated_untouched, expired.resident_untouched),
+            expired.entries_untouched.to_string(),
+            both(expired.allocated_settled, expired.resident_settled),
+        ]);
+    }
+    text.push_str(&table.text);
+}
+
+fn hits(text: &mut String, rows: &[HitRow]) {
+    text.push_str(
+        "\n## Hit ratio\n\nPercent of the requests that hit, by capacity in entries. On a miss the \
+         key is inserted. \"Clairvoyant\" knows the future and may refuse keys: no cache can do \
+         better. scc's capacity rounds up to a power of two, which stands in parentheses.\n",
+    );
+    let peers = in_order(rows.iter().map(|row| row.peer.as_str()));
+    for trace in unique(rows.iter().map(|row| row.trace.as_str())) {
+        let of_trace: Vec<_> = rows.iter().filter(|row| row.trace == trace).collect();
+        let Some(first) = of_trace.first() else {
+            continue;
+        };
+        let (requests, distinct) = (first.requests, first.distinct);
+        let _ = writeln!(
+            text,
+            "\n### {trace}: {requests} requests, {distinct} keys\n"
+        );
+        let mut headings = vec!["capacity".to_string()];
+        headings.extend(peers.iter().map(|peer| peers::label(peer).to_string()));
+        let mut table = Table::new(&headings);
+        for share in SHARES {
+            let of_share: Vec<_> = of_trace.iter().filter(|row| row.share == share).collect();
+            let Some(first) = of_share.first() else {
+                continue;
+            };
+            let percent = |peer: &&str| {
+                let found = of_share.iter().find(|row| row.peer == **peer);
+                found.map_or("n/a".to_string(), |row| {
+                    let more = row.effective_capacity.filter(|more| *more != row.capacity);
+                    let more = more.map_or(String::new(), |more| format!(" ({more})"));
+                    format!("{:.2}{more}", row.percent)
+                })
+            };
+            let mut row = vec![format!("{share} % = {}", first.capacity)];
+            row.extend(peers.iter().map(percent));
+            table.row(&row);
+        }
+        text.push_str(&table.text);
+    }
+    mean_hits(text, rows, &peers);
+}
+
+/// The mean over all rows, and how far below the best rival haybox is at most.
+fn mean_hits(text: &mut String, rows: &[HitRow], peers: &[&str]) {
+    let mut sums: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
+    for row in rows {
+        let sum = sums.entry(&row.peer).or_default();
+        sum.0 += row.percent;
+        sum.1 += 1;
+    }
+    text.push_str("\nThe mean over all rows, of those that have them all:\n\n");
+    let headings: Vec<String> = peers
+        .iter()
+        .map(|peer| peers::label(peer).to_string())
+        .collect();
+    let mut table = Table::new(&headings);
+    // One that was stopped in some rows would have another mean than the others.
+    let all = sums.values().map(|(_, rows)| *rows).max().unwrap_or(0);
+    let mean = |peer: &&str| {
+        let sum = sums.get(peer).filter(|(_, rows)| *rows == all);
+        sum.map_or("n/a".to_string(), |(sum, rows)| {
+            format!("{:.2}", sum / *rows as f64)
+        })
+    };
+    let means: Vec<String> = peers.iter().map(mean).collect();
+    table.row(&means);
+    text.push_str(&table.text);
+    let is_rival =
+        |row: &&HitRow| peers::info(&row.peer).is_some_and(|info| info.class == Class::Rival);
+    let ours = rows.iter().filter(|row| row.peer == "haybox");
+    let gaps = ours.filter_map(|ours| {
+        let same = |row: &&HitRow| row.trace == ours.trace && row.share == ours.share;
+        let rivals = rows.iter().filter(same).filter(is_rival);
+        let best = rivals.max_by(|a, b| a.percent.total_cmp(&b.percent))?;
+        Some((best.percent - ours.percent, best, ours))
+    });
+    let mut gaps: Vec<_> = gaps.collect();
+    gaps.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let behind: Vec<_> = gaps.iter().filter(|(gap, ..)| *gap > 0.3).collect();
+    let _ = writeln!(
+        text,
+        "\nhaybox is more than 0.3 points below the best rival in {} of {} rows.\n",
+        behind.len(),
+        gaps.len()
+    );
+    for (gap, best, ours) in behind {
+        let _ = writeln!(
+            text,
+            "- {} at {} %: {:.2} against {:.2} of {} ({gap:.2})",
+            ours.trace,
+            ours.share,
+            ours.percent,
+            best.percent,
+            peers::label(&best.peer)
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! What was measured, as it is written to and read from `results.json`.
+
+use crate::cli::Settings;
+use crate::machine::Machine;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Results {
+    pub machine: Machine,
+    pub settings: Settings,
+    /// What was left out, and why.
+    pub notes: Vec<String>,
+    pub speed: Vec<Cell>,
+    pub size: Vec<SizeCell>,
+    pub latency: Vec<LatencyRow>,
+    pub memory: Vec<MemoryRow>,
+    pub hits: Vec<HitRow>,
+    pub summary: Vec<Summary>,
+}
+
+/// One peer under one workload.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cell {
+    pub workload: String,
+    pub threads: usize,
+    pub peer: String,
+    /// The median of the rounds; wall-clock time over the operations of all threads.
+    pub nanos: f64,
+    pub rounds: Vec<f64>,
+    /// The share of reads that hit; none where nothing is read.
+    pub hit_ratio: Option<f64>,
+    /// The entries at the end, for each one that there was to be room for. More than 1 where the
+    /// bound does not hold, or is another.
+    #[serde(default)]
+    pub fullness: f64,
+}
+
+impl Cell {
+    pub fn least(&self) -> f64 {
+        self.rounds.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    pub fn most(&self) -> f64 {
+        self.rounds.iter().copied().fold(0.0, f64::max)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SizeCell {
+    pub entries: usize,
+    pub peer: String,
+    pub nanos: f64,
+    pub rounds: Vec<f64>,
+    pub hit_ratio: f64,
+    /// Whether the peers took turns: where they do not fit into memory together, each is measured
+    /// by itself.
+    pub in_turns: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LatencyRow {
+    pub scenario: String,
+    pub peer: String,
+    pub operations: u64,
+    /// Operations over a millisecond.
+    pub slow: u64,
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p999: u64,
+    pub p9999: u64,
+    pub max: u64,
+    /// The same without operations in which the scheduler took the processor away.
+    #[serde(default)]
+    pub undisturbed_p9999: u64,
+    #[serde(default)]
+    pub undisturbed_max: u64,
+    /// Points of the curve: the share of operations that took longer, and the nanoseconds.
+    pub curve: Vec<(f64, u64)>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemoryRow {
+    pub peer: String,
+    /// Whether the values are 100 bytes on the heap.
+    pub payload: bool,
+    pub entries: usize,
+    /// Bytes for each entry that is resident.
+    pub allocated: f64,
+    pub resident: f64,
+    /// The share of a core that the process uses while nothing is asked of it, in percent.
+    pub rest_percent: Option<f64>,
+    pub expired: Option<Expired>,
+}
+
+/// After the last deadline has passed: bytes that are left of those before.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Expired {
+    pub allocated_before: i64,
+    pub resident_before: i64,
+    /// Without any call of the cache.
+    pub allocated_untouched: i64,
+    pub resident_untouched: i64,
+    pub entries_untouched: usize,
+    /// After the call that does its housekeeping.
+    pub allocated_settled: i64,
+    pub resident_settled: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HitRow {
+    pub trace: String,
+    pub requests: usize,
+    pub distinct: usize,
+    /// Percent of the distinct keys.
+    pub share: f64,
+    pub capacity: usize,
+    pub peer: String,
+    /// What the peer can really hold, where that differs.
+    pub effective_capacity: Option<usize>,
+    pub percent: f64,
+}
+
+/// How many times as fast haybox is as others: a geometric mean over cells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    pub against: String,
+    pub mean: f64,
+    pub cells: Vec<Ratio>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ratio {
+    pub workload: String,
+    pub threads: usize,
+    pub haybox: f64,
+    pub peer: String,
+    pub other: f64,
+    pub ratio: f64,
+}

@@ -1,0 +1,363 @@
+//! Nanoseconds for each operation, by workload and number of threads; and by the number of entries.
+//!
+//! All peers of a cell are alive at the same time and take turns, so that whatever else the machine
+//! does falls on all of them alike. The first turn only finds out how many operations fill a round.
+
+use crate::child::{self, Job};
+use crate::cli::Settings;
+use crate::data::{Key, Value};
+use crate::machine::number_in;
+use crate::peers::{self, Info, Options, Subject};
+use crate::progress::Progress;
+use crate::results::{Cell, SizeCell};
+use crate::workload::{self, Kind, Pattern, Workload};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+/// The time to live in the churn.
+const CHURN_TTL: Duration = Duration::from_millis(100);
+
+/// One peer of a cell, filled.
+struct Runner<K, V> {
+    info: &'static Info,
+    subject: Subject<K, V>,
+    /// Operations of each thread in a round.
+    operations: usize,
+    rounds: Vec<f64>,
+    hits: u64,
+    reads: u64,
+}
+
+pub fn measure(
+    peers: &[&'static Info],
+    workloads: &[&'static Workload],
+    threads: &[usize],
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Vec<Cell>, String> {
+    let mut cells = Vec::new();
+    for workload in workloads {
+        let suited: Vec<_> = peers
+            .iter()
+            .copied()
+            .filter(|info| workload.suits(info))
+            .collect();
+        let (lingering, suited): (Vec<_>, Vec<_>) = suited
+            .into_iter()
+            .partition(|info| info.lingers && workload.evicts());
+        cells.extend(in_turns(&suited, workload, threads, settings, progress)?);
+        for info in lingering {
+            progress.say(format!("{}: {} by itself", workload.label, info.label));
+            let job = Job::Cells {
+                peer: info.id.to_string(),
+                workload: workload.id.to_string(),
+                threads: threads.to_vec(),
+                settings: settings.clone(),
+            };
+            cells.extend(child::run::<Vec<Cell>>(&job, &[])?);
+        }
+    }
+    Ok(cells)
+}
+
+/// What a child process measures: one peer that would disturb the others.
+pub fn alone(
+    peer: &str,
+    workload: &str,
+    threads: &[usize],
+    settings: &Settings,
+) -> Result<Vec<Cell>, String> {
+    let workload = workload::ALL.iter().find(|known| known.id == workload);
+    let workload = workload.ok_or("there is no such workload")?;
+    in_turns(
+        &[peers::named(peer)?],
+        workload,
+        threads,
+        settings,
+        &Progress::hidden(),
+    )
+}
+
+fn in_turns(
+    peers: &[&'static Info],
+    workload: &Workload,
+    threads: &[usize],
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Vec<Cell>, String> {
+    if workload.is_text {
+        of_workload::<String, Arc<[u8]>>(peers, workload, threads, settings, progress)
+    } else {
+        of_workload::<u64, u64>(peers, workload, threads, settings, progress)
+    }
+}
+
+/// How many steps the progress goes on by.
+pub fn steps(workloads: &[&'static Workload], threads: &[usize], settings: &Settings) -> u64 {
+    (workloads.len() * threads.len() * (settings.rounds + 1)) as u64
+}
+
+fn of_workload<K: Key, V: Value>(
+    peers: &[&'static Info],
+    workload: &Workload,
+    threads: &[usize],
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Vec<Cell>, String> {
+    progress.say(format!("{}: filling", workload.label));
+    let ring: Vec<K> = workload
+        .numbers(settings.ring)
+        .into_iter()
+        .map(K::make)
+        .collect();
+    let mut runners = Vec::new();
+    for info in peers {
+        let subject = filled(info, workload, &ring, settings.patience)?;
+        runners.push(Runner::new(info, subject));
+    }
+    let mut cells = Vec::new();
+    for &threads in threads {
+        progress.say(format!("{}: threads: {threads}", workload.label));
+        let able = |runner: &&mut Runner<K, V>| runner.info.max_threads >= threads;
+        for round in 0..=settings.rounds {
+            // So that no peer always comes after the same one.
+            let first = round % runners.len().max(1);
+            runners.rotate_left(first);
+            for runner in runners.iter_mut().filter(able) {
+                if round == 0 {
+                    runner.calibrate(workload.kind, &ring, threads, settings.round);
+                } else {
+                    runner.round(workload.kind, &ring, threads, round);
+                }
+            }
+            progress.step();
+        }
+        runners.sort_by_key(|runner| peers::ALL.iter().position(|info| info.id == runner.info.id));
+        let able = runners.iter_mut().filter(able);
+        cells.extend(able.map(|runner| runner.finish(workload, threads)));
+    }
+    // Dropping it would wait for what its threads have left to do; this process is for it alone.
+    let lingers = |runner: &mut Runner<K, V>| runner.info.lingers && workload.evicts();
+    runners.extract_if(.., lingers).for_each(std::mem::forget);
+    Ok(cells)
+}
+
+/// Builds a peer and brings it to where the workload's operations find it.
+fn filled<K: Key, V: Value>(
+    info: &Info,
+    workload: &Workload,
+    ring: &[K],
+    patience: Duration,
+) -> Result<Subject<K, V>, String> {
+    let mut options = Options::bounded(workload.capacity);
+    if workload.kind == Kind::Churn {
+        options.ttl = CHURN_TTL;
+    }
+    let subject = peers::build::<K, V>(info, options)?;
+    match workload.kind {
+        Kind::Read | Kind::Mixed => subject.fill(workload.keys),
+        // The churn's own first turn fills it as far as it will be.
+        Kind::Churn => {}
+        // As many operations as it takes for what is resident to be what the policy has chosen.
+        kind => {
+            let started = Instant::now();
+            let step = workload.capacity / 100;
+            for from in (0..10 * workload.capacity).step_by(step) {
+                if started.elapsed() > patience {
+                    break;
+                }
+                subject.run(kind, ring, ring.len() / 2 + from, step);
+            }
+        }
+    }
+    Ok(subject)
+}
+
+impl<K: Key, V: Value> Runner<K, V> {
+    fn new(info: &'static Info, subject: Subject<K, V>) -> Self {
+        Self {
+            info,
+            subject,
+            operations: 0,
+            rounds: Vec::new(),
+            hits: 0,
+            reads: 0,
+        }
+    }
+
+    /// Finds how many operations take about the time of a round, which warms it up as well.
+    fn calibrate(&mut self, kind: Kind, ring: &[K], threads: usize, time: Duration) {
+        let mut operations = 512;
+        let enough = time.min(Duration::from_millis(50)).as_nanos() as f64;
+        self.operations = loop {
+            let (nanos, _) = self.turn(kind, ring, threads, operations, ring.len() / 3);
+            let total = nanos * (operations * threads) as f64;
+            if total >= enough {
+                let share = time.as_nanos() as f64 / total;
+                break ((operations as f64 * share) as usize).max(100);
+            }
+            operations *= 2;
+        };
+        self.rounds.clear();
+        (self.hits, self.reads) = (0, 0);
+    }
+
+    fn round(&mut self, kind: Kind, ring: &[K], threads: usize, round: usize) {
+        let from = round * self.operations;
+        let (nanos, hits) = self.turn(kind, ring, threads, self.operations, from);
+        self.rounds.push(nanos);
+        self.hits += hits;
+        self.reads += reads(kind, self.operations * threads);
+    }
+
+    /// Lets all threads run at once, each from another place of the ring on: nanoseconds of the
+    /// clock for each operation of any thread, and the hits.
+    fn turn(
+        &self,
+        kind: Kind,
+        ring: &[K],
+        threads: usize,
+        operations: usize,
+        from: usize,
+    ) -> (f64, u64) {
+        let barrier = Barrier::new(threads);
+        let run = |thread: usize| {
+            let from = from + thread * (ring.len() / threads);
+            // The processor's caches are full of another peer. What comes first is not counted.
+            let warming = operations / 5;
+            self.subject.run(kind, ring, from, warming);
+            barrier.wait();
+            let started = Instant::now();
+            let hits = self.subject.run(kind, ring, from + warming, operations);
+            (started, Instant::now(), hits)
+        };
+        let times: Vec<(Instant, Instant, u64)> = std::thread::scope(|scope| {
+            let run = &run;
+            let threads: Vec<_> = (0..threads)
+                .map(|thread| scope.spawn(move || run(thread)))
+                .collect();
+            let join = |thread: std::thread::ScopedJoinHandle<_>| {
+                thread.join().expect("a peer does not panic")
+            };
+            threads.into_iter().map(join).collect()
+        });
+        let started = times.iter().map(|time| time.0).min();
+        let ended = times.iter().map(|time| time.1).max();
+        let took = started
+            .zip(ended)
+            .map_or(Duration::ZERO, |(started, ended)| ended - started);
+        let hits = times.iter().map(|time| time.2).sum();
+        (took.as_nanos() as f64 / (operations * threads) as f64, hits)
+    }
+
+    fn finish(&mut self, workload: &Workload, threads: usize) -> Cell {
+        let rounds = std::mem::take(&mut self.rounds);
+        Cell {
+            workload: workload.id.to_string(),
+            threads,
+            peer: self.info.id.to_string(),
+            nanos: median(&rounds),
+            hit_ratio: (self.reads > 0).then(|| self.hits as f64 / self.reads as f64),
+            rounds,
+            fullness: self.subject.len() as f64 / workload.capacity as f64,
+        }
+    }
+}
+
+/// How many of the operations are reads.
+fn reads(kind: Kind, operations: usize) -> u64 {
+    let operations = operations as u64;
+    match kind {
+        Kind::Read | Kind::CacheAside => operations,
+        Kind::Insert => 0,
+        Kind::Mixed => operations * 9 / 10,
+        Kind::Churn => operations / 2,
+    }
+}
+
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        even if even % 2 == 0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        _ => sorted[middle],
+    }
+}
+
+// ---- by size ----
+
+pub fn size_steps(peers: &[&'static Info], settings: &Settings) -> u64 {
+    let groups = |size: &usize| by_group(&readable(peers), *size).len();
+    let groups: usize = settings.sizes.iter().map(groups).sum();
+    (groups * (settings.rounds + 1)) as u64
+}
+
+/// Each read of a server is a trip through the network, whatever its size.
+fn readable(peers: &[&'static Info]) -> Vec<&'static Info> {
+    peers
+        .iter()
+        .copied()
+        .filter(|info| info.class != peers::Class::Server)
+        .collect()
+}
+
+/// Those that are measured in turns: all, or where memory does not suffice each by itself.
+fn by_group(peers: &[&'static Info], entries: usize) -> Vec<Vec<&'static Info>> {
+    let available = number_in("/proc/meminfo", "MemAvailable:") << 10;
+    let needed = (entries * peers.len()) as u64 * BYTES_PER_ENTRY;
+    let fit = available == 0 || needed < available / 2;
+    let together = if fit { peers.len().max(1) } else { 1 };
+    peers.chunks(together).map(<[_]>::to_vec).collect()
+}
+
+/// What an entry takes up at most, for all that is known before it is measured.
+const BYTES_PER_ENTRY: u64 = 250;
+
+/// Reads of one thread, uniform over all entries.
+pub fn by_size(
+    peers: &[&'static Info],
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Vec<SizeCell>, String> {
+    let peers = readable(peers);
+    let mut cells = Vec::new();
+    for &entries in &settings.sizes {
+        let workload = Workload {
+            id: "size",
+            label: "read, uniform",
+            kind: Kind::Read,
+            pattern: Pattern::Uniform,
+            keys: entries,
+            capacity: entries + entries / 4,
+            is_text: false,
+        };
+        for group in by_group(&peers, entries) {
+            progress.say(format!("read of {entries} entries"));
+            let in_turns = group.len() == peers.len();
+            let group = of_workload::<u64, u64>(&group, &workload, &[1], settings, progress)?;
+            cells.extend(group.into_iter().map(|cell| SizeCell {
+                entries,
+                peer: cell.peer,
+                nanos: cell.nanos,
+                rounds: cell.rounds,
+                hit_ratio: cell.hit_ratio.unwrap_or_default(),
+                in_turns,
+            }));
+        }
+    }
+    Ok(cells)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+}

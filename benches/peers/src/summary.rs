@@ -1,0 +1,127 @@
+//! How haybox stands over all cells: geometric means of ratios.
+
+use crate::peers::{self, Class};
+use crate::results::{Cell, Ratio, Summary};
+
+const OURS: &str = "haybox";
+
+/// A cache that finds fewer of the keys that it was filled with has less to do: its reads are not
+/// compared.
+const FOUND: f64 = 0.99;
+
+/// Nor is one compared that holds more than it was allowed to, and leaves evicting for later. (The
+/// moment at which the entries are counted may see some that are on their way.)
+const FULL: f64 = 1.02;
+
+/// The ratios against the best rival in each cell, each rival alone, scc's cache and the bare map.
+pub fn summarise(cells: &[Cell]) -> Vec<Summary> {
+    let rivals: Vec<&str> = peers::ALL
+        .iter()
+        .filter(|info| info.class == Class::Rival)
+        .map(|info| info.id)
+        .collect();
+    let mut summaries = vec![against(cells, "the best rival in each cell", &rivals)];
+    summaries.extend(
+        rivals
+            .iter()
+            .map(|rival| against(cells, peers::label(rival), &[rival])),
+    );
+    summaries.push(against(cells, "scc HashCache", &["scc"]));
+    // One thread needs no lock, several do.
+    let maps = ["hashbrown", "hashbrown-lock", "dashmap", "papaya"];
+    summaries.push(against(cells, "the best bare map in each cell", &maps));
+    summaries.retain(|summary| !summary.cells.is_empty());
+    summaries
+}
+
+fn against(cells: &[Cell], what: &str, others: &[&str]) -> Summary {
+    let ours = cells.iter().filter(|cell| cell.peer == OURS);
+    let ratios: Vec<Ratio> = ours.filter_map(|cell| ratio(cell, cells, others)).collect();
+    let sum: f64 = ratios.iter().map(|ratio| ratio.ratio.ln()).sum();
+    Summary {
+        against: what.to_string(),
+        mean: (sum / ratios.len() as f64).exp(),
+        cells: ratios,
+    }
+}
+
+fn ratio(ours: &Cell, cells: &[Cell], others: &[&str]) -> Option<Ratio> {
+    let of_cell = |cell: &&Cell| {
+        cell.workload == ours.workload
+            && cell.threads == ours.threads
+            && others.contains(&cell.peer.as_str())
+            && is_comparable(cell)
+    };
+    let rivals = cells.iter().filter(of_cell);
+    let best = rivals.min_by(|a, b| a.nanos.total_cmp(&b.nanos))?;
+    Some(Ratio {
+        workload: ours.workload.clone(),
+        threads: ours.threads,
+        haybox: ours.nanos,
+        peer: best.peer.clone(),
+        other: best.nanos,
+        ratio: best.nanos / ours.nanos,
+    })
+}
+
+/// Whether a peer has done what the workload asks for. scc's cache may hold more, by its own rule.
+pub fn is_comparable(cell: &Cell) -> bool {
+    finds_enough(cell) && keeps_bound(cell)
+}
+
+/// Whether a cache keeps to the bound that it was built with.
+pub fn keeps_bound(cell: &Cell) -> bool {
+    cell.fullness <= FULL || peers::info(&cell.peer).is_none_or(|info| info.class != Class::Rival)
+}
+
+/// Whether a peer has kept what it was filled with, where there was room for it.
+pub fn finds_enough(cell: &Cell) -> bool {
+    let had_room = ["read", "mixed"]
+        .iter()
+        .any(|kind| cell.workload.trim_start_matches("text-").starts_with(kind));
+    !had_room || cell.hit_ratio.is_none_or(|ratio| ratio >= FOUND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(peer: &str, workload: &str, nanos: f64, hit_ratio: f64) -> Cell {
+        Cell {
+            workload: workload.to_string(),
+            threads: 1,
+            peer: peer.to_string(),
+            nanos,
+            rounds: vec![nanos],
+            hit_ratio: Some(hit_ratio),
+            fullness: 1.0,
+        }
+    }
+
+    #[test]
+    fn the_mean_is_geometric_and_over_the_best_of_each_cell() {
+        let cells = [
+            cell("haybox", "read-a", 10.0, 1.0),
+            cell("moka", "read-a", 40.0, 1.0),
+            cell("quick_cache", "read-a", 20.0, 1.0),
+            cell("haybox", "read-b", 10.0, 1.0),
+            cell("moka", "read-b", 80.0, 1.0),
+        ];
+        let summaries = summarise(&cells);
+        assert!((summaries[0].mean - 4.0).abs() < 1e-9);
+        assert_eq!(summaries[0].cells.len(), 2);
+    }
+
+    #[test]
+    fn who_has_lost_the_keys_is_not_compared() {
+        let cells = [
+            cell("haybox", "read-a", 10.0, 1.0),
+            cell("stretto", "read-a", 1.0, 0.5),
+            cell("haybox", "aside-a", 10.0, 0.5),
+            cell("stretto", "aside-a", 20.0, 0.5),
+        ];
+        let best = &summarise(&cells)[0];
+        assert_eq!(best.cells.len(), 1);
+        assert_eq!(best.cells[0].workload, "aside-a");
+    }
+}
