@@ -4,13 +4,10 @@
 //! closure that is given a [`Waker`]: it says what it found, or leaves a copy of the waker where
 //! the other side finds it.
 
-use crate::sync::{Condvar, Mutex, wait_until};
-use crate::time::{Clock, Deadline, Timer, left, wake_at};
+use crate::time::{Alarm, Clock, Deadline, Parker};
 use std::future::poll_fn;
-use std::mem;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, Waker};
 
 /// Blocks the thread until a look finds something, `None` when that takes longer than to `until`.
 pub(crate) fn block<R>(
@@ -20,10 +17,6 @@ pub(crate) fn block<R>(
 ) -> Option<R> {
     let parker = Arc::new(Parker::default());
     let waker = Waker::from(Arc::clone(&parker));
-    // Real time needs no timer, since the thread can wake by itself.
-    let _timer = clock
-        .is_mock()
-        .then(|| wake_at(clock, until, waker.clone()));
     loop {
         if let Poll::Ready(found) = look(&waker) {
             return Some(found);
@@ -31,8 +24,7 @@ pub(crate) fn block<R>(
         if clock.has_passed(until) {
             return None;
         }
-        let rest = left(until, clock.now()).filter(|_| !clock.is_mock());
-        parker.park(rest.map_or(LONGEST_NAP, |rest| rest.min(LONGEST_NAP)));
+        parker.park(clock, until);
     }
 }
 
@@ -42,7 +34,7 @@ pub(crate) async fn wait<R>(
     until: Deadline,
     mut look: impl FnMut(&Waker) -> Poll<R>,
 ) -> Option<R> {
-    let mut time_out: Option<(Waker, Timer)> = None;
+    let mut time_out = Alarm::default();
     poll_fn(|context: &mut Context<'_>| {
         let waker = context.waker();
         if let Poll::Ready(found) = look(waker) {
@@ -51,20 +43,11 @@ pub(crate) async fn wait<R>(
         if clock.has_passed(until) {
             return Poll::Ready(None);
         }
-        let is_set = time_out
-            .as_ref()
-            .is_some_and(|(woken, _)| woken.will_wake(waker));
-        if !is_set {
-            let timer = wake_at(clock, until, waker.clone());
-            time_out = Some((waker.clone(), timer));
-        }
+        time_out.set(clock, until, waker);
         Poll::Pending
     })
     .await
 }
-
-/// A thread that waits without an end in sight looks around this often.
-const LONGEST_NAP: Duration = Duration::from_secs(86_400);
 
 /// Who is to be woken. Coming, going and changing the waker are O(1).
 ///
@@ -109,35 +92,6 @@ impl Waiters {
         }
         self.waiting = 0;
         self.places.iter_mut().filter_map(Option::take).collect()
-    }
-}
-
-/// Lets a thread wait as a task does.
-#[derive(Default)]
-struct Parker {
-    is_woken: Mutex<bool>,
-    woken: Condvar,
-}
-
-impl Parker {
-    /// Waits until it is woken, at most for about `longest`.
-    fn park(&self, longest: Duration) {
-        let until = Instant::now() + longest;
-        let mut is_woken = self.is_woken.lock();
-        while !mem::take(&mut *is_woken) {
-            let timed_out;
-            (is_woken, timed_out) = wait_until(&self.woken, is_woken, until);
-            if timed_out {
-                return;
-            }
-        }
-    }
-}
-
-impl Wake for Parker {
-    fn wake(self: Arc<Self>) {
-        *self.is_woken.lock() = true;
-        self.woken.notify_all();
     }
 }
 

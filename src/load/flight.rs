@@ -5,15 +5,13 @@ use super::verdict::Known;
 use super::waiting::Node;
 use crate::hash::KeyHash;
 use crate::labels::Given;
-use crate::sync::{Condvar, Mutex, wait_until};
-use crate::time::{Clock, Deadline, Timer, left, wake_all, wake_at};
+use crate::sync::Mutex;
+use crate::time::{Clock, Deadline, wake_all};
+use crate::wait::{self, Waiters};
 use std::cell::Cell;
 use std::fmt;
-use std::future::poll_fn;
-use std::mem;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::task::{Poll, Waker};
 
 /// A load that the set of its key knows of. A write or removal of the key takes it out, and what
 /// is loaded is then not stored; who waits already gets it all the same.
@@ -133,38 +131,21 @@ impl<V> Flight<V> {
         }
         let mut state = self.state.lock();
         state.landing = Some(landing);
-        let waiters = mem::take(&mut state.waiters);
+        let waiters = state.waiters.take();
         drop(state);
-        waiters.wake();
+        wake_all(waiters);
     }
 
     /// Blocks the thread until the load has ended, `None` when it takes longer than to `until`.
     pub(crate) fn wait(&self, clock: &Clock, until: Deadline) -> Option<Landing<V>> {
-        let parker = Arc::new(Parker::default());
-        let waker = Waker::from(Arc::clone(&parker));
         let mut landed = Landed::of(self);
-        // Real time needs no timer, since the thread can wake by itself.
-        let _timer = clock
-            .is_mock()
-            .then(|| wake_at(clock, until, waker.clone()));
-        loop {
-            if let Some(landing) = landed.look(&waker) {
-                return Some(landing);
-            }
-            if clock.has_passed(until) {
-                return None;
-            }
-            let longest = Duration::from_secs(86_400);
-            let rest = left(until, clock.now()).filter(|_| !clock.is_mock());
-            parker.park(rest.map_or(longest, |rest| rest.min(longest)));
-        }
+        wait::block(clock, until, |waker| landed.look(waker))
     }
 
     /// Waits until the load has ended, `None` when it takes longer than to `until`.
     pub(crate) async fn landed(&self, clock: &Clock, until: Deadline) -> Option<Landing<V>> {
         let mut landed = Landed::of(self);
-        let mut time_out = None;
-        poll_fn(|context| landed.poll(context, clock, until, &mut time_out)).await
+        wait::wait(clock, until, |waker| landed.look(waker)).await
     }
 }
 
@@ -183,46 +164,18 @@ impl<'f, V> Landed<'f, V> {
     }
 
     /// How the flight has landed, if it has; otherwise `waker` is woken when it does.
-    fn look(&mut self, waker: &Waker) -> Option<Landing<V>> {
+    fn look(&mut self, waker: &Waker) -> Poll<Landing<V>> {
+        let waker = waker.clone();
         let mut state = self.flight.state.lock();
-        if state.landing.is_some() {
-            // The waiters were taken out as it landed.
+        if let Some(landing) = &state.landing {
+            let landing = landing.clone();
+            // Nobody is woken any more.
             self.place = None;
-            return state.landing.clone();
+            return Poll::Ready(landing);
         }
-        let replaced = match self.place {
-            Some(place) => state.waiters.replace(place, waker),
-            None => {
-                self.place = Some(state.waiters.add(waker.clone()));
-                None
-            }
-        };
+        let before = state.waiters.put(&mut self.place, waker);
         drop(state);
-        drop(replaced);
-        None
-    }
-
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        clock: &Clock,
-        until: Deadline,
-        time_out: &mut Option<(Waker, Timer)>,
-    ) -> Poll<Option<Landing<V>>> {
-        let waker = context.waker();
-        if let Some(landing) = self.look(waker) {
-            return Poll::Ready(Some(landing));
-        }
-        if clock.has_passed(until) {
-            return Poll::Ready(None);
-        }
-        let is_set = time_out
-            .as_ref()
-            .is_some_and(|(woken, _)| woken.will_wake(waker));
-        if !is_set {
-            let timer = wake_at(clock, until, waker.clone());
-            *time_out = Some((waker.clone(), timer));
-        }
+        drop(before);
         Poll::Pending
     }
 }
@@ -232,79 +185,10 @@ impl<V> Drop for Landed<'_, V> {
         let Some(place) = self.place else { return };
         let mut state = self.flight.state.lock();
         let waker = match state.landing {
-            None => state.waiters.remove(place),
+            None => state.waiters.leave(place),
             Some(_) => None,
         };
         drop(state);
         drop(waker);
-    }
-}
-
-/// Who is woken when a flight lands. Coming, going and changing the waker are O(1).
-#[derive(Default)]
-struct Waiters {
-    places: Vec<Option<Waker>>,
-    free: Vec<usize>,
-}
-
-impl Waiters {
-    fn add(&mut self, waker: Waker) -> usize {
-        match self.free.pop() {
-            Some(place) => {
-                self.places[place] = Some(waker);
-                place
-            }
-            None => {
-                self.places.push(Some(waker));
-                self.places.len() - 1
-            }
-        }
-    }
-
-    /// Has another waker woken from now on; the one before, if it was another.
-    fn replace(&mut self, place: usize, waker: &Waker) -> Option<Waker> {
-        let there = &mut self.places[place];
-        if there.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            return None;
-        }
-        there.replace(waker.clone())
-    }
-
-    fn remove(&mut self, place: usize) -> Option<Waker> {
-        self.free.push(place);
-        self.places[place].take()
-    }
-
-    fn wake(self) {
-        wake_all(self.places.into_iter().flatten());
-    }
-}
-
-/// Lets a thread wait as a task does.
-#[derive(Default)]
-struct Parker {
-    is_woken: Mutex<bool>,
-    woken: Condvar,
-}
-
-impl Parker {
-    /// Waits until it is woken, at most for about `longest`.
-    fn park(&self, longest: Duration) {
-        let until = Instant::now() + longest;
-        let mut is_woken = self.is_woken.lock();
-        while !mem::take(&mut *is_woken) {
-            let timed_out;
-            (is_woken, timed_out) = wait_until(&self.woken, is_woken, until);
-            if timed_out {
-                return;
-            }
-        }
-    }
-}
-
-impl Wake for Parker {
-    fn wake(self: Arc<Self>) {
-        *self.is_woken.lock() = true;
-        self.woken.notify_all();
     }
 }
