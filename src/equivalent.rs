@@ -23,11 +23,18 @@ use std::borrow::Borrow;
 /// cache.insert(("oats".to_owned(), 1), "shelf 4");
 /// assert_eq!(cache.get(&Pair("oats", 1)), Some("shelf 4"), "with no String made");
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a `{Self}` cannot stand for a key of type `{K}`",
+    label = "neither a `{K}` nor what one borrows as",
+    note = "look up by a reference to a `{K}`, or to what it borrows as (a `&str` for a `String`), or implement `Equivalent<{K}>`"
+)]
 pub trait Equivalent<K: ?Sized> {
     /// Whether this stands for `key`.
     fn equivalent(&self, key: &K) -> bool;
 }
 
+// So that errors speak of keys and not of `Borrow`.
+#[diagnostic::do_not_recommend]
 impl<Q, K> Equivalent<K> for Q
 where
     Q: Eq + ?Sized,

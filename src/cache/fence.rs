@@ -105,9 +105,9 @@ where
     /// # Ok::<(), &'static str>(())
     /// ```
     ///
-    /// Do not leak it: the second invalidation would not happen. Nor bind it to `_`, which drops it
-    /// at once.
-    #[must_use = "dropping a fence is the second invalidation"]
+    /// It may be held across an `.await`. Do not leak it: the second invalidation would not happen.
+    /// Nor bind it to `_`, which drops it at once.
+    #[must_use = "a fence ends when it is dropped: keep it in `_fence` until after the commit, or use `around`"]
     pub fn fence<'k, Q>(&self, keys: impl IntoIterator<Item = &'k Q>) -> Fence<'_, 'k, K, V, Q>
     where
         Q: Hash + Equivalent<K> + ?Sized + 'k,
@@ -135,7 +135,7 @@ where
     /// # Ok::<(), &'static str>(())
     /// # }).unwrap();
     /// ```
-    #[must_use = "dropping a fence is the second invalidation"]
+    #[must_use = "a fence ends when it is dropped: keep it in `_fence` until after the commit, or use `around`"]
     pub fn fence_tags<T: Hash>(&self, tags: impl IntoIterator<Item = T>) -> Fence<'_, '_, K, V, K> {
         let fence = Fence {
             engine: &self.engine,
@@ -167,13 +167,13 @@ where
 {
     /// Fences a tag, too: it is invalidated now, and again when the fence is dropped. As
     /// [`Cache::invalidate_tag`].
-    #[must_use = "dropping a fence is the second invalidation"]
+    #[must_use = "a fence ends when it is dropped: keep it in `_fence` until after the commit, or use `around`"]
     pub fn tag<T: Hash + ?Sized>(self, tag: &T) -> Self {
         self.label(labels::of_tag(tag))
     }
 
     /// Fences these tags, too; as [`tag`](Self::tag).
-    #[must_use = "dropping a fence is the second invalidation"]
+    #[must_use = "a fence ends when it is dropped: keep it in `_fence` until after the commit, or use `around`"]
     pub fn tags<T: Hash>(self, tags: impl IntoIterator<Item = T>) -> Self {
         tags.into_iter().fold(self, |fence, tag| fence.tag(&tag))
     }
@@ -184,7 +184,7 @@ where
     /// # Panics
     /// If the cache was built without `group_by`.
     #[track_caller]
-    #[must_use = "dropping a fence is the second invalidation"]
+    #[must_use = "a fence ends when it is dropped: keep it in `_fence` until after the commit, or use `around`"]
     pub fn group<G: Hash + ?Sized>(self, group: &G) -> Self {
         assert!(
             self.engine.has_groups(),

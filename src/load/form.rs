@@ -73,8 +73,8 @@ pub(crate) fn value_of<V: Clone>(what: &What<V>, old: Option<&V>) -> Option<V> {
         What::Value(value) => Some(value.clone()),
         What::Absent => None,
         What::NotModified => {
-            let old =
-                old.expect("a loader says \"not modified\" only of a value that it was shown");
+            let old = old
+                .expect("a loader may answer \"not modified\" only when it was given an old value");
             Some(old.clone())
         }
     }

@@ -29,6 +29,36 @@ pub type BoxedLoad = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) type Spawner = Box<dyn Fn(BoxedLoad) + Send + Sync>;
 
 /// Why a value could not be loaded.
+///
+/// # With `?`
+/// It is a `std::error::Error` where the loader's own error is one, so `?` passes it on as a
+/// `Box<dyn Error>` or by a `From` of your own. The error of a loader is shared by all who waited,
+/// so it comes in an `Arc`, and has to be `Send + Sync + 'static`. Errors that hold any other, such
+/// as a `Box<dyn Error + Send + Sync>` or one of `anyhow`, are no `std::error::Error` themselves:
+/// pass on what they say.
+///
+/// ```
+/// use haybox::{Cache, LoadError};
+///
+/// type Error = Box<dyn std::error::Error + Send + Sync>;
+/// # fn query(_: &u32) -> Result<String, Error> { Err("the database is down".into()) }
+///
+/// fn name(names: &Cache<u32, String>, id: u32) -> Result<String, Error> {
+///     names
+///         .try_get_or_insert_with(&id, || query(&id))
+///         .map_err(|error| error.to_string().into())
+/// }
+///
+/// let error = name(&Cache::new(100), 7).unwrap_err();
+/// assert_eq!(error.to_string(), "the loader failed: the database is down");
+///
+/// // Or look at it.
+/// let names: Cache<u32, String> = Cache::new(100);
+/// match names.try_get_or_insert_with(&7, || query(&7)) {
+///     Err(LoadError::Failed(error)) => assert_eq!(error.to_string(), "the database is down"),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[non_exhaustive]
 #[derive(PartialEq, Eq)]
 pub enum LoadError<E> {
@@ -81,6 +111,6 @@ impl<E: std::error::Error + 'static> std::error::Error for LoadError<E> {
 }
 
 pub(crate) const REENTRANT: &str = "a loader asked the cache, directly or through other loads, for the key that it \
-     is loading; waiting for it would never end";
+     is loading; waiting for it would never end: have the loader ask the source itself";
 
 pub(crate) const TIMED_OUT: &str = "the load took longer than the hard time-out allows";
