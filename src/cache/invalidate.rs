@@ -105,7 +105,9 @@ impl<K, V, S> Cache<K, V, S> {
     /// many entries were there to be seen. The empty prefix is that of every key.
     ///
     /// Looks at each key of the cache, set by set, so it costs as much as a walk through all of it
-    /// ([`retain`](Self::retain) does the same for any condition): some 10 ms for a million entries.
+    /// ([`retain`](Self::retain) does the same for any condition): for a million `String`s not quite
+    /// twice as long as a walk through a `HashMap` of them (60 ms and 36 on a busy machine), and
+    /// about 0.4 µs for each entry that it removes.
     /// Entries that other threads insert meanwhile may or may not be seen; those that were there
     /// before, and all that loads bring that began before, are gone when it returns. Where prefixes
     /// are known beforehand, [`invalidate_group`](Self::invalidate_group) costs the same for
