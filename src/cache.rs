@@ -28,6 +28,17 @@ use std::time::{Duration, SystemTime};
 /// A `Cache` is a handle. Cloning it is cheap and gives another handle to the same entries; when
 /// the last one is dropped, the entries are dropped on that thread.
 ///
+/// | for | calls |
+/// | --- | --- |
+/// | reading | [`get`](Self::get), [`read`](Self::read), [`peek`](Self::peek), [`contains_key`](Self::contains_key), [`get_many`](Self::get_many) |
+/// | writing | [`insert`](Self::insert), [`insert_with_ttl`](Self::insert_with_ttl), [`insert_with`](Self::insert_with), [`update`](Self::update), [`compute`](Self::compute), [`transaction`](Self::transaction) |
+/// | loading what is missing | [`get_or_insert_with`](Self::get_or_insert_with), [`get_or_load`](Self::get_or_load), [`read_through`](Self::read_through), [`read_through_async`](Self::read_through_async) |
+/// | removing | [`remove`](Self::remove), [`remove_if`](Self::remove_if), [`retain`](Self::retain), [`clear`](Self::clear) |
+/// | what changes elsewhere | [`invalidate`](Self::invalidate), [`invalidate_around`](Self::invalidate_around), [`fence`](Self::fence), [`invalidate_tag`](Self::invalidate_tag), [`invalidate_group`](Self::invalidate_group), [`invalidate_prefix`](Self::invalidate_prefix) |
+/// | time to live | [`ttl`](Self::ttl), [`expire`](Self::expire), [`expire_at`](Self::expire_at), [`persist`](Self::persist), [`touch`](Self::touch) |
+/// | many entries | [`iter`](Self::iter), [`scan`](Self::scan), [`insert_many`](Self::insert_many), [`random`](Self::random) |
+/// | looking on | [`stats`](Self::stats), [`len`](Self::len), [`memory`](Self::memory), [`events`](Self::events), [`publish_events`](Self::publish_events) |
+///
 /// # What it costs
 /// Every call on one key is O(1): it takes the lock of one small set, for reading or for writing.
 /// An entry takes up its key, its value and about 24 bytes more; see the README for figures.
@@ -81,6 +92,26 @@ use std::time::{Duration, SystemTime};
 /// cache.insert("loaf", 3);
 /// assert_eq!(cache.get("loaf"), Some(3));
 /// ```
+///
+/// # One for the whole program
+/// ```
+/// use haybox::Cache;
+/// use std::sync::{Arc, LazyLock};
+/// use std::time::Duration;
+///
+/// // What is dear to copy goes into an `Arc`, since `get` clones the value.
+/// static PAGES: LazyLock<Cache<String, Arc<str>>> = LazyLock::new(|| {
+///     let builder = Cache::builder().max_entries(10_000).time_to_live(Duration::from_secs(60));
+///     builder.build().expect("these settings are possible")
+/// });
+/// PAGES.insert("/".to_string(), Arc::from("<h1>Hay</h1>"));
+/// assert_eq!(PAGES.get("/").as_deref(), Some("<h1>Hay</h1>"));
+/// ```
+///
+/// In async code all is the same, but for [loading](#loading), where tasks have calls of their own.
+/// The others wait for the lock of a set at most (and where there is a
+/// [`removal_listener`](CacheBuilder::removal_listener), for a slow one), and none returns anything
+/// that must not be held across an `.await`.
 pub struct Cache<K, V, S = DefaultHashBuilder> {
     engine: Arc<Engine<K, V>>,
     hasher: S,
@@ -150,7 +181,8 @@ where
             .expect("the default settings are possible")
     }
 
-    /// A builder with every option at its default: no bound, no expiry.
+    /// A builder with every option at its default: no bound, no expiry. For an example see
+    /// [`CacheBuilder`].
     pub fn builder() -> CacheBuilder<K, V> {
         CacheBuilder::new()
     }
@@ -176,6 +208,16 @@ where
     // ---- reading ----
 
     /// A copy of the value, if it is there and has not expired. Counts as an access.
+    ///
+    /// Keys are looked up by reference: by one to a key, or to what it borrows as, as for
+    /// [`HashMap::get`](std::collections::HashMap::get), or by what is [`Equivalent`] to it.
+    ///
+    /// ```
+    /// let stock: haybox::Cache<String, u32> = haybox::Cache::new(100);
+    /// stock.insert("oats".to_string(), 12);
+    /// assert_eq!(stock.get("oats"), Some(12));
+    /// assert_eq!(stock.get("rye"), None);
+    /// ```
     #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
@@ -185,11 +227,17 @@ where
         self.engine.read(self.hash(key), key, V::clone)
     }
 
-    /// Runs `f` on the value and returns its result: for values that are dear to copy. Counts as
-    /// an access.
+    /// Runs `f` on the value and returns its result: for values that are dear to copy, or cannot
+    /// be. Counts as an access.
     ///
     /// `f` runs under the lock of the entry's set: it should be short, and a call of a cache
     /// from inside it panics.
+    ///
+    /// ```
+    /// let texts = haybox::Cache::new(100);
+    /// texts.insert(1, "hay ".repeat(1_000));
+    /// assert_eq!(texts.read(&1, |text| text.len()), Some(4_000));
+    /// ```
     #[inline]
     pub fn read<Q, R>(&self, key: &Q, f: impl FnOnce(&V) -> R) -> Option<R>
     where
@@ -248,6 +296,12 @@ where
     ///
     /// In a full cache, something else is evicted. What does not fit at all is not stored, and the
     /// old value is gone in that case too; [`insert_with`](Self::insert_with) tells.
+    ///
+    /// ```
+    /// let stock = haybox::Cache::new(100);
+    /// assert_eq!(stock.insert("oats", 12), None);
+    /// assert_eq!(stock.insert("oats", 11), Some(12));
+    /// ```
     #[inline]
     pub fn insert(&self, key: K, value: V) -> Option<V> {
         self.insert_with(key, value, InsertOptions::new())
@@ -256,6 +310,21 @@ where
 
     /// As [`insert`](Self::insert), with a TTL of the entry's own. Zero means that the value is
     /// gone at once, more than the clock can hold (584 years) that it never expires.
+    ///
+    /// ```
+    /// use haybox::{Cache, MockClock};
+    /// use std::time::Duration;
+    ///
+    /// // A clock that moves only when it is told to, for tests.
+    /// let time = MockClock::new();
+    /// let codes = Cache::builder().max_entries(100).clock(time.clock()).build()?;
+    /// codes.insert_with_ttl("ada", 4711, Duration::from_secs(300));
+    /// time.advance(Duration::from_secs(299));
+    /// assert_eq!(codes.get("ada"), Some(4711));
+    /// time.advance(Duration::from_secs(1));
+    /// assert_eq!(codes.get("ada"), None);
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
     #[inline]
     pub fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) -> Option<V> {
         self.insert_with(key, value, InsertOptions::new().ttl(ttl))
@@ -345,7 +414,14 @@ where
 
     /// Removes the entry and returns its value, if `condition` holds for it.
     ///
-    /// `condition` runs under the lock of the entry's set.
+    /// `condition` runs under the lock of the entry's set: a call of a cache from inside it panics.
+    ///
+    /// ```
+    /// let stock = haybox::Cache::new(100);
+    /// stock.insert("oats", 12);
+    /// assert_eq!(stock.remove_if("oats", |count| *count == 0), None);
+    /// assert_eq!(stock.remove("oats"), Some(12));
+    /// ```
     pub fn remove_if<Q>(&self, key: &Q, condition: impl FnOnce(&V) -> bool) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -377,6 +453,20 @@ where
     }
 
     /// Has the entry expire when `ttl` has passed, zero meaning at once; whether it was there.
+    ///
+    /// ```
+    /// use haybox::{Cache, Ttl};
+    /// use std::time::Duration;
+    ///
+    /// let carts = Cache::new(100);
+    /// carts.insert("ada", vec!["milk"]);
+    /// assert_eq!(carts.ttl("ada"), Some(Ttl::Never));
+    /// assert!(carts.expire("ada", Duration::from_secs(60)));
+    /// assert!(matches!(carts.ttl("ada"), Some(Ttl::Left(left)) if left <= Duration::from_secs(60)));
+    /// assert!(carts.persist("ada"));
+    /// assert_eq!(carts.ttl("ada"), Some(Ttl::Never));
+    /// assert!(!carts.persist("bob"), "he has no cart");
+    /// ```
     pub fn expire<Q>(&self, key: &Q, ttl: Duration) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -469,8 +559,8 @@ impl<K, V, S> Cache<K, V, S> {
     }
 
     /// The number of entries, those that have expired or were invalidated by tag or group, and are
-    /// not swept yet, among them. While
-    /// other threads insert, those on their way in are counted too; never more than the bound.
+    /// not swept yet, among them. While other threads insert, those on their way in are counted too;
+    /// never more than the bound.
     #[must_use]
     pub fn len(&self) -> usize {
         self.engine.len() as usize
@@ -660,7 +750,15 @@ impl<K, V, S> Cache<K, V, S> {
     /// Removes every entry for which `keep` returns `false`, set by set: entries that other
     /// threads insert meanwhile may or may not be seen.
     ///
-    /// `keep` runs under the lock of a set.
+    /// `keep` runs under the lock of a set: a call of a cache from inside it panics. It overtakes all
+    /// loads that are under way.
+    ///
+    /// ```
+    /// let stock = haybox::Cache::new(100);
+    /// stock.insert_many([("oats", 12), ("rye", 0)]);
+    /// stock.retain(|_, count| *count > 0);
+    /// assert_eq!(stock.len(), 1);
+    /// ```
     pub fn retain(&self, keep: impl FnMut(&K, &V) -> bool) {
         self.engine.retain(keep);
     }
