@@ -177,6 +177,22 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// It is called once for each write, outside all locks by insertions, and under the lock of
     /// the entry's set by `update`, `compute` and transactions, where a call of a cache panics.
     /// An entry of weight 0 is not bounded by weight.
+    ///
+    /// The compiler has to know the types when it meets the closure: name them there, or as in
+    /// `Cache::<String, Vec<u8>>::builder()`.
+    ///
+    /// ```
+    /// use haybox::Cache;
+    ///
+    /// let files = Cache::<String, Vec<u8>>::builder()
+    ///     .max_weight(10_000)
+    ///     .weigher(|_, file| file.len() as u64)
+    ///     .build()?;
+    /// files.insert("hay.txt".to_string(), vec![0; 9_000]);
+    /// files.insert("too_big.txt".to_string(), vec![0; 10_001]);
+    /// assert_eq!((files.len(), files.weight()), (1, 9_000));
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.policy.weigher = Some(Box::new(weigher));
         self
@@ -185,9 +201,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Puts the keys into groups, each of which [`Cache::invalidate_group`] ends in O(1): the
     /// tenant of a (tenant, id), the part of a path up to a slash. Default: none.
     ///
-    /// The function borrows the group from the key. It is called once for each write, outside all
-    /// locks by insertions and loads, and under the lock of the entry's set by `compute` and
-    /// transactions, where a call of a cache panics. Costs about 30 bytes for each entry.
+    /// The function borrows the group from the key; for what would have to be made from it, such as
+    /// a number divided by a hundred, use [tags](Cache::invalidate_tag). It is called once for each
+    /// write, outside all locks by insertions and loads, and under the lock of the entry's set by
+    /// `compute` and transactions, where a call of a cache panics. Costs about 30 bytes for each
+    /// entry.
     ///
     /// ```
     /// use haybox::Cache;
@@ -280,13 +298,13 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// How long it is remembered that a loader has found no value for a key. Default: not at all.
     /// More than zero.
     ///
-    /// It concerns the calls whose loader returns an `Option`:
-    /// [`get_or_find_with`](Cache::get_or_find_with), [`get_or_find`](Cache::get_or_find) and
-    /// their fallible forms. While it is remembered they answer `None` without loading. No other
-    /// call sees it: the key is not in the cache.
+    /// It concerns the calls whose loader may find nothing: [`read_through`](Cache::read_through),
+    /// [`get_or_find_with`](Cache::get_or_find_with), [`get_or_find`](Cache::get_or_find), their
+    /// other forms, and those for several keys. While it is remembered they answer `None` without
+    /// loading. No other call sees it: the key is not in the cache.
     ///
-    /// A write or removal of the key, [`retain`](Cache::retain) and [`clear`](Cache::clear) forget
-    /// it. It counts against the bounds as an entry of weight 1. In a full cache, what is remembered
+    /// A write or removal of the key forgets it, as do the invalidation of its group or of a tag
+    /// that the loader gave it, [`retain`](Cache::retain) and [`clear`](Cache::clear). It counts against the bounds as an entry of weight 1. In a full cache, what is remembered
     /// this way makes room first, as long as there is more than one of it for every eight entries,
     /// so that questions for what does not exist cannot push out what does.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
@@ -297,7 +315,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// How long a loader's error is remembered. Default: not at all. More than zero.
     ///
     /// Who asks meanwhile gets the same error without loading, if its type is that of the caller.
-    /// For a source that needs rest after a failure. It is bounded and forgotten as
+    /// Where there is an old value to serve, [`Freshness::retry_after`] counts instead. For a source that needs rest after a failure. It is bounded and forgotten as
     /// [`negative_ttl`](Self::negative_ttl) says.
     pub fn error_ttl(mut self, ttl: Duration) -> Self {
         self.policy.error_ttl = Some(ttl);

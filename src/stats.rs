@@ -17,7 +17,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Look-ups that found a live value: `get`, `read`, `get_many`, `get_or_insert_with`.
+    /// Look-ups that found a live value: by `get`, `read`, `get_many` and all calls that load.
     pub hits: u64,
     /// Look-ups that found none.
     pub misses: u64,
@@ -36,9 +36,10 @@ pub struct Stats {
     pub removals: u64,
     /// Loads that ended with a value.
     pub loads: u64,
-    /// Loads that ended with an error or a panic.
+    /// Loads that ended with an error, a panic, a time-out, or because their future was dropped.
     pub load_failures: u64,
-    /// Loaded values that were not stored because their key was written or removed meanwhile.
+    /// Loads that were not stored because their key was written or removed meanwhile, or its group
+    /// or one of their tags invalidated.
     pub discarded_loads: u64,
     /// Calls that waited for a load of another caller.
     pub waits: u64,
@@ -197,8 +198,9 @@ std::thread_local! {
     static LEASE: Lease = Lease::take();
 }
 
-/// Slots that no living thread has; the lowest goes first, since only those have a stripe. A mutex of `std`: the threads of an interleaving check are
-/// one thread to the system, and this is not what is checked.
+/// Slots that no living thread has; the lowest goes first, since only those have a stripe. A mutex
+/// of `std`: the threads of an interleaving check are one thread to the system, and this is not
+/// what is checked.
 static FREE: std::sync::Mutex<BTreeSet<usize>> = std::sync::Mutex::new(BTreeSet::new());
 static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 

@@ -8,7 +8,7 @@ use crate::load::{LoadError, Maybe, REENTRANT, TIMED_OUT, Value};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
 
-/// Loading.
+/// # Loading
 ///
 /// | the loader | blocks | is a future |
 /// | --- | --- | --- |
@@ -16,10 +16,14 @@ use std::hash::{BuildHasher, Hash};
 /// | may fail | [`try_get_or_insert_with`](Self::try_get_or_insert_with) | [`try_get_or_load`](Self::try_get_or_load) |
 /// | may find none | [`get_or_find_with`](Self::get_or_find_with) | [`get_or_find`](Self::get_or_find) |
 /// | may fail or find none | [`try_get_or_find_with`](Self::try_get_or_find_with) | [`try_get_or_find`](Self::try_get_or_find) |
-///
 /// | brings several values | [`get_many_or_insert_with`](Self::get_many_or_insert_with) | [`get_many_or_load`](Self::get_many_or_load) |
 /// | … and may fail | [`try_get_many_or_insert_with`](Self::try_get_many_or_insert_with) | [`try_get_many_or_load`](Self::try_get_many_or_load) |
 ///
+/// The left column stops its thread while somebody loads; tasks call the right one. Keys come by
+/// reference, as what their `to_owned` makes a key of: a `&str` where the key is a `String`.
+/// Where it is a `&'static str` or an `Arc<str>`, a reference to one: `&"plum"`, `&Arc::from("plum")`.
+///
+/// # What every loading call keeps
 /// All of them share one load per key, threads and tasks together. Whoever misses first leads: its
 /// loader runs, outside all locks, and the others wait for what it brings.
 ///
@@ -55,7 +59,8 @@ where
     S: BuildHasher,
 {
     /// The value, or what `load` returns, which is stored first. However many threads ask for one
-    /// missing key at once, one of them loads, and the others wait for it.
+    /// missing key at once, one of them loads, and the others wait for it. It stops its thread for
+    /// that: in a task use [`get_or_load`](Self::get_or_load).
     ///
     /// `load` runs outside all locks and may use the cache. If it panics, another caller loads. A
     /// value whose key was written or removed while it was loaded is given to those who waited but

@@ -89,7 +89,7 @@ impl Freshness {
     }
 
     /// A value older than this is served at once, and one load of its key begins behind it.
-    /// Default: none. More than zero.
+    /// Default: none. More than zero; less than the TTL, or it never comes to that.
     ///
     /// ```text
     /// written        age      TTL is over
@@ -124,7 +124,7 @@ impl Freshness {
 
     /// Takes a share, up to this one and different for each value, off the age at which a value is
     /// refreshed, so that values written together are not all loaded together. From 0, the
-    /// default, to 1.
+    /// default, to 1. For the TTL itself there is [`ttl_jitter`](crate::CacheBuilder::ttl_jitter).
     ///
     /// ```text
     /// written            age - jitter  age      TTL is over

@@ -53,7 +53,8 @@ impl<V> Loaded<V> {
     /// The old value, which the loader was shown, still holds. It gets a new TTL, and keeps its tags
     /// unless it is given others.
     ///
-    /// A loader that answers this without having been shown a value makes its caller panic.
+    /// For loaders of [`read_through_revalidating`](crate::Cache::read_through_revalidating). One that
+    /// answers this without having been shown a value makes its caller panic.
     pub fn not_modified() -> Self {
         Self::of(What::NotModified)
     }

@@ -63,7 +63,11 @@ where
     K: Hash + Eq,
     S: BuildHasher + Clone,
 {
-    /// Binds a loader to the cache. It returns a value, an `Option` of one, or a [`Loaded`].
+    /// Binds a loader to the cache. It returns a `Result` of a value, of an `Option` of one, or of a
+    /// [`Loaded`], which can say more: a TTL, tags, a weight.
+    ///
+    /// The loader is kept as long as the handle, so it owns what it uses: give it a clone of the
+    /// connection pool, and `move`. For an example see [`ReadThrough`].
     pub fn read_through<E, T>(
         &self,
         load: impl Fn(&K) -> Result<T, E> + Send + Sync + 'static,
@@ -79,6 +83,35 @@ where
     ///
     /// There is an old value when a live one is refreshed, and when one is kept beyond its TTL by
     /// [`Freshness::stale_if_error`].
+    ///
+    /// ```
+    /// use haybox::{Cache, Freshness, Loaded};
+    /// use std::time::Duration;
+    ///
+    /// #[derive(Clone)]
+    /// struct Page { etag: String, text: String }
+    /// # struct Answer { status: u16, page: Page }
+    /// # fn request(_: &str, _: Option<&str>) -> Result<Answer, std::io::Error> {
+    /// #     let page = Page { etag: "v1".into(), text: "hay".into() };
+    /// #     Ok(Answer { status: 200, page })
+    /// # }
+    ///
+    /// let cache: Cache<String, Page> = Cache::builder()
+    ///     .max_entries(1_000)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .freshness(Freshness::new().stale_if_error(Duration::from_secs(3600)))
+    ///     .build()?;
+    /// let pages = cache.read_through_revalidating(|url, old| {
+    ///     // GET, with If-None-Match where there is an old page.
+    ///     let answer = request(url, old.map(|page| page.etag.as_str()))?;
+    ///     Ok::<_, std::io::Error>(match answer.status {
+    ///         304 => Loaded::not_modified(),
+    ///         _ => Loaded::new(answer.page),
+    ///     })
+    /// });
+    /// assert_eq!(pages.get("/")?.map(|page| page.text).as_deref(), Some("hay"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read_through_revalidating<E, T>(
         &self,
         load: impl Fn(&K, Option<&V>) -> Result<T, E> + Send + Sync + 'static,
@@ -93,14 +126,21 @@ where
         }
     }
 
-    /// As [`read_through`](Self::read_through), with a loader whose result is a future.
+    /// As [`read_through`](Self::read_through), with a loader whose result is a future. The future
+    /// owns what it uses, too, so the loader makes a clone for each.
     ///
     /// ```
     /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
     /// # executor.block_on(async {
-    /// # async fn query(_: u32) -> Result<Option<String>, std::io::Error> { Ok(Some("ada".into())) }
+    /// # #[derive(Clone)]
+    /// # struct Pool;
+    /// # async fn query(_: &Pool, _: u32) -> Result<Option<String>, std::io::Error> { Ok(Some("ada".into())) }
+    /// # let pool = Pool;
     /// let cache = haybox::Cache::<u32, String>::new(10_000);
-    /// let users = cache.read_through_async(query);
+    /// let users = cache.read_through_async(move |id| {
+    ///     let pool = pool.clone();
+    ///     async move { query(&pool, id).await }
+    /// });
     /// assert_eq!(users.get(&7).await?.as_deref(), Some("ada"));
     /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
     /// # }).unwrap();
@@ -183,6 +223,20 @@ macro_rules! handles {
             ///
             /// # Errors
             /// If the freshness makes no sense; the error names the setting.
+            ///
+            /// ```
+            /// # fn query(id: &u32) -> Result<u32, std::io::Error> { Ok(id * 2) }
+            /// use haybox::{Cache, Freshness};
+            /// use std::time::Duration;
+            ///
+            /// let refresh_after = |seconds| Freshness::new().refresh_after(Duration::from_secs(seconds));
+            /// let cache = Cache::builder().max_entries(1_000).freshness(refresh_after(60)).build()?;
+            /// let stock = cache.read_through(query);
+            /// // The till has what is older than a second loaded behind it, all others after a minute.
+            /// let stock_at_till = stock.with_freshness(refresh_after(1))?;
+            /// assert_eq!(stock_at_till.get(&7)?, Some(14));
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             pub fn with_freshness(&self, freshness: Freshness) -> Result<Self, BuildError> {
                 freshness.check()?;
                 Ok(Self {
@@ -219,8 +273,8 @@ where
 {
     /// The value, loaded if it is missing or not fresh enough; `None` if there is none.
     ///
-    /// It keeps all that the [loading calls](Cache#impl-Cache<K,+V,+S>) of a cache promise. What is
-    /// loaded behind callers runs on two threads of the process's own.
+    /// It keeps what [every loading call](Cache#what-every-loading-call-keeps) of a cache does. What
+    /// is loaded behind callers runs on two threads of the process's own.
     ///
     /// # Errors
     /// [`LoadError::Failed`] with the loader's error, [`LoadError::TimedOut`] if the freshness has
