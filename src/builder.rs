@@ -18,6 +18,7 @@ use std::time::Duration;
 /// | option | default |
 /// | --- | --- |
 /// | [`max_entries`](Self::max_entries), [`max_weight`](Self::max_weight), [`max_memory`](Self::max_memory) | no bound |
+/// | [`weigher`](Self::weigher) | each entry weighs 1 |
 /// | [`on_full`](Self::on_full) | evict |
 /// | [`eviction_policy`](Self::eviction_policy) | adaptive |
 /// | [`time_to_live`](Self::time_to_live), [`time_to_idle`](Self::time_to_idle), [`expiry`](Self::expiry) | entries live until they are removed or evicted |
@@ -27,6 +28,7 @@ use std::time::Duration;
 /// | [`freshness`](Self::freshness), [`spawner`](Self::spawner) | none |
 /// | [`negative_ttl`](Self::negative_ttl), [`error_ttl`](Self::error_ttl) | nothing is remembered but values |
 /// | [`group_by`](Self::group_by) | no groups |
+/// | [`removal_listener`](Self::removal_listener) | none |
 /// | [`stats`](Self::stats) | on |
 /// | [`clock`](Self::clock) | the system's |
 /// | [`hasher`](Self::hasher) | `ahash`, seeded for each cache |

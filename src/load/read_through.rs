@@ -274,7 +274,9 @@ where
     /// The value, loaded if it is missing or not fresh enough; `None` if there is none.
     ///
     /// It keeps what [every loading call](Cache#what-every-loading-call-keeps) of a cache does. What
-    /// is loaded behind callers runs on two threads of the process's own.
+    /// is loaded behind callers runs on two threads of the process's own, where 256 more loads may
+    /// wait. One more is not begun: the caller gets the old value, it counts as
+    /// [refused](crate::Stats::refused_refreshes), and the next caller offers it again.
     ///
     /// # Errors
     /// [`LoadError::Failed`] with the loader's error, [`LoadError::TimedOut`] if the freshness has

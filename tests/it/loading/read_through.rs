@@ -1,7 +1,7 @@
 //! A loader bound to a cache.
 
 use super::{assert_settled, block_on};
-use crate::common::{SECOND, panic_of};
+use crate::common::{SECOND, panic_of, timed};
 use haybox::{Cache, Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashMap;
@@ -17,12 +17,16 @@ struct Users {
 
 impl Users {
     fn open() -> Self {
+        Self::behind(&Cache::new(100))
+    }
+
+    fn behind(cache: &Cache<String, String>) -> Self {
         let database = Connection::open_in_memory().unwrap();
         let create = "CREATE TABLE users (login TEXT PRIMARY KEY, name TEXT)";
         database.execute(create, []).unwrap();
         let database = Arc::new(Mutex::new(database));
         let reader = Arc::clone(&database);
-        let names = Cache::new(100).read_through(move |login: &String| {
+        let names = cache.read_through(move |login: &String| {
             let query = "SELECT name FROM users WHERE login = ?1";
             let database = reader.lock().unwrap();
             let row = database.query_row(query, [login], |row| row.get::<_, String>(0));
@@ -74,6 +78,37 @@ fn readers_beside_a_writer_never_get_what_was_committed_over() {
         }
     });
     assert_settled(users.names.cache());
+}
+
+#[test] // "errors are not cached, "no such row" may be, for its own time"
+fn that_there_is_no_row_is_remembered_for_its_own_time_and_an_error_is_not() {
+    let (cache, time) = timed(|builder| builder.max_entries(100).negative_ttl(SECOND));
+    let users = Users::behind(&cache);
+    let run = |statement: &str| users.database.lock().unwrap().execute_batch(statement);
+    let insert = "INSERT INTO users VALUES ('ada', 'Ada')";
+    assert_eq!(users.names.get("ada").unwrap(), None);
+    run(insert).unwrap();
+    assert_eq!(users.names.get("ada").unwrap(), None, "as is remembered");
+    assert_eq!(cache.stats().loads, 1);
+    time.advance(SECOND);
+    run("ALTER TABLE users RENAME TO people").unwrap();
+    for _ in 0..2 {
+        let error = users.names.get("ada").unwrap_err().to_string();
+        assert_eq!(error, "the loader failed: no such table: users");
+    }
+    assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 2));
+    run("ALTER TABLE people RENAME TO users").unwrap();
+    assert_eq!(users.names.get("ada").unwrap().as_deref(), Some("Ada"));
+    run("DELETE FROM users").unwrap();
+    users.names.invalidate("ada");
+    assert_eq!(users.names.get("ada").unwrap(), None);
+    users.rename("ada", "Ada L.");
+    assert_eq!(
+        users.names.get("ada").unwrap().as_deref(),
+        Some("Ada L."),
+        "a commit ends what is remembered"
+    );
+    assert_settled(&cache);
 }
 
 #[test]
@@ -210,7 +245,14 @@ fn a_freshness_for_some_calls_goes_before_that_of_the_cache() {
     time.advance(SECOND);
     assert!(plain.get(&1).is_err());
     assert_eq!(kept.get(&1), Ok(Some(10)));
-    time.advance(SECOND * 5);
+    // Kept for another call, it is still too old for this one.
+    let strict = Freshness::new().stale_if_error(SECOND * 2);
+    let strict = plain.with_freshness(strict).unwrap();
+    assert_eq!(strict.get(&1), Ok(Some(10)));
+    time.advance(SECOND * 2);
+    assert!(strict.get(&1).is_err());
+    assert_eq!(kept.get(&1), Ok(Some(10)));
+    time.advance(SECOND * 3);
     assert!(kept.get(&1).is_err());
     assert_settled(&cache);
 }
