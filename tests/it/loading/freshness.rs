@@ -130,6 +130,37 @@ fn a_call_with_its_own_loader_refreshes_inside_itself() {
 }
 
 #[test]
+fn jitter_spreads_the_refreshes_of_values_that_were_written_together() {
+    let (cache, time, source) = with(Freshness::new().refresh_at(0.8).jitter(0.5));
+    let ask = || {
+        for key in 0..50 {
+            assert!(cache.try_get_or_insert_with(&key, || source.ask()).is_ok());
+        }
+        source.loads()
+    };
+    assert_eq!(ask(), 50);
+    time.advance(SECOND * 4 - Duration::from_nanos(1));
+    assert_eq!(ask(), 50, "half of the age is the most that it takes off");
+    time.advance(SECOND * 2);
+    let refreshed = ask();
+    assert!((51..100).contains(&refreshed), "{refreshed} loads");
+    // Those written again just now are not due again.
+    time.advance(SECOND * 2);
+    assert_eq!(ask(), 100, "all of the others");
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_share_of_no_ttl_never_comes() {
+    let freshness = Freshness::new().refresh_at(0.5);
+    let (cache, time) = timed(|builder| builder.freshness(freshness));
+    cache.insert(1, 1);
+    time.advance(HOUR * 9_000);
+    assert_eq!(cache.get_or_insert_with(&1, || 2), 1);
+    assert_settled(&cache);
+}
+
+#[test]
 fn a_refresh_that_fails_leaves_the_old_value_and_rests() {
     let freshness = Freshness::new()
         .refresh_after(SECOND)
@@ -518,17 +549,55 @@ fn after_the_hard_time_out_a_stale_value_is_served() {
 
 #[test]
 fn the_time_outs_and_ages_that_no_cache_can_have_are_named() {
-    let wrong = Freshness::new().refresh_at(1.5);
-    let built = Cache::<u32, u32>::builder()
-        .freshness(wrong.clone())
-        .build();
-    let error = built.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "refresh_at: must be a share of the TTL, more than 0.0 and less than 1.0"
-    );
+    let more = "must be more than zero";
+    let of_ttl = "must be a share of the TTL, more than 0.0 and less than 1.0";
+    let share = "must be a share from 0.0 to 1.0";
+    let needs = "needs stale_if_error, which keeps the value that is served";
+    let new = Freshness::new;
+    let cases = [
+        (new().refresh_after(Duration::ZERO), "refresh_after", more),
+        (new().refresh_at(0.0), "refresh_at", of_ttl),
+        (new().refresh_at(1.0), "refresh_at", of_ttl),
+        (new().refresh_at(f64::NAN), "refresh_at", of_ttl),
+        (new().jitter(-0.1), "jitter", share),
+        (new().jitter(1.1), "jitter", share),
+        (new().jitter(f64::NAN), "jitter", share),
+        (new().stale_if_error(Duration::ZERO), "stale_if_error", more),
+        (new().retry_after(Duration::ZERO), "retry_after", more),
+        (new().soft_timeout(Duration::ZERO), "soft_timeout", more),
+        (new().soft_timeout(SECOND), "soft_timeout", needs),
+        (new().hard_timeout(Duration::ZERO), "hard_timeout", more),
+    ];
     let numbers = Numbers::new(10).read_through(|_| Ok::<u32, ()>(1));
-    assert_eq!(numbers.with_freshness(wrong).unwrap_err(), error);
+    for (wrong, setting, problem) in cases {
+        let built = Cache::<u32, u32>::builder()
+            .freshness(wrong.clone())
+            .build();
+        let error = built.unwrap_err();
+        assert_eq!(error.to_string(), format!("{setting}: {problem}"));
+        assert_eq!(numbers.with_freshness(wrong).unwrap_err(), error);
+    }
+}
+
+#[test]
+fn the_ends_of_each_range_of_a_freshness_are_possible() {
+    let possible = [
+        Freshness::new().refresh_after(Duration::MAX).jitter(1.0),
+        Freshness::new().refresh_at(f64::MIN_POSITIVE).jitter(1.0),
+        Freshness::new().stale_if_error(Duration::MAX),
+        Freshness::new().retry_after(Duration::MAX),
+        Freshness::new().hard_timeout(Duration::MAX),
+    ];
+    for freshness in possible {
+        let (cache, time, source) = with(freshness);
+        let numbers = read_through(&cache, &source);
+        for _ in 0..3 {
+            assert!(numbers.get(&1).unwrap().is_some());
+            time.advance(SECOND * 9);
+        }
+        until_settled(&cache);
+        assert_settled(&cache);
+    }
 }
 
 // ---- what loaders say ----
