@@ -4,7 +4,8 @@ use crate::common::{HOUR, POLICIES, SECOND, timed};
 use EventKind::{Inserted, Removed, Updated};
 use RemovalCause::{Expired, Explicit};
 use haybox::{
-    Cache, EventKind, EvictionPolicy, ExpireIf, InsertOptions, MockClock, Op, RemovalCause, Ttl,
+    Cache, EventKind, EvictionPolicy, ExpireIf, Freshness, InsertOptions, MockClock, Op,
+    RemovalCause, Ttl,
 };
 use std::time::{Duration, SystemTime};
 
@@ -408,6 +409,35 @@ fn a_load_in_flight_is_overtaken_by_each_call_that_stores_or_removes() {
             row.name
         );
         assert_ne!(cache.get(&1), Some(77), "{}", row.name);
+        cache.validate();
+    }
+}
+
+/// What a refresh brings must not undo what was written while it was under way.
+#[test]
+fn a_refresh_in_flight_is_overtaken_by_each_call_that_changes_the_entry() {
+    let also = ["retain that keeps", "remove_if that does not apply"];
+    for row in rows() {
+        let overtakes =
+            !row.events.is_empty() || row.ttl != Life::Stays || also.contains(&row.name);
+        let (cache, time) = timed(|builder| {
+            let freshness = Freshness::new().refresh_after(PASSED);
+            let builder = builder.max_entries(10).time_to_live(TTL);
+            builder.freshness(freshness)
+        });
+        cache.insert(1, 0);
+        time.advance(PASSED);
+        let loaded = cache.get_or_insert_with(&1, || {
+            row.run(&cache, &time, GIVEN);
+            77
+        });
+        assert_eq!(
+            (loaded, cache.stats().discarded_loads),
+            (77, u64::from(overtakes)),
+            "{}",
+            row.name
+        );
+        assert_eq!(cache.get(&1) == Some(77), !overtakes, "{}", row.name);
         cache.validate();
     }
 }
