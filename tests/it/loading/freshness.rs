@@ -429,6 +429,42 @@ fn a_task_refreshes_through_the_spawner() {
 }
 
 #[test]
+fn a_load_behind_ends_with_the_hard_time_out() {
+    let freshness = Freshness::new().refresh_after(SECOND).hard_timeout(SECOND);
+    let (cache, time, spawned) = spawning(freshness);
+    cache.insert(1, 0);
+    time.advance(SECOND);
+    let numbers = gated(&cache, &Gate::default());
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(0)));
+    let mut task = spawned.0.lock().unwrap().pop().unwrap();
+    assert!(poll_once(task.as_mut()).is_pending());
+    time.advance(SECOND);
+    assert!(poll_once(task.as_mut()).is_ready());
+    assert_eq!(cache.stats().load_failures, 1);
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(0)));
+    assert_eq!(spawned.len(), 0, "the next attempt is put off");
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_load_behind_is_not_begun_when_the_cache_is_gone() {
+    let (cache, time, spawned) = spawning(Freshness::new().refresh_after(SECOND));
+    cache.insert(1, 0);
+    time.advance(SECOND);
+    let source = Arc::new(Source::default());
+    let asked = Arc::clone(&source);
+    let numbers = cache.read_through_async(move |_| {
+        let answer = asked.ask();
+        async move { answer }
+    });
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(0)));
+    drop((cache, numbers));
+    assert_eq!(spawned.len(), 1);
+    spawned.run();
+    assert_eq!(source.loads(), 0);
+}
+
+#[test]
 fn without_a_spawner_the_task_that_notices_refreshes() {
     let (cache, time, _) = with(Freshness::new().refresh_after(SECOND));
     let gate = Gate::default();

@@ -2,7 +2,7 @@
 
 use super::{assert_settled, block_on};
 use crate::common::{SECOND, panic_of, timed};
-use haybox::{Cache, Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync};
+use haybox::{Cache, Freshness, LoadError, Loaded, MockClock, ReadThrough, ReadThroughAsync};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -165,7 +165,7 @@ fn not_modified_without_an_old_value_is_a_panic_with_a_sentence() {
 
 #[test]
 fn loads_that_the_pool_has_no_room_for_are_refused_and_counted() {
-    let time = haybox::MockClock::new();
+    let time = MockClock::new();
     let cache: Cache<u32, u32> = Cache::builder()
         .clock(time.clock())
         .freshness(Freshness::new().refresh_after(SECOND))
@@ -195,8 +195,47 @@ fn loads_that_the_pool_has_no_room_for_are_refused_and_counted() {
 }
 
 #[test]
+fn a_load_that_waits_for_the_pool_is_not_begun_when_the_cache_is_gone() {
+    let (freshness, time) = (Freshness::new().refresh_after(SECOND), MockClock::new());
+    let filled = || {
+        let builder = Cache::<u32, u32>::builder().clock(time.clock());
+        let cache = builder.freshness(freshness.clone()).build().unwrap();
+        cache.insert_many([(1, 0), (2, 0)]);
+        cache
+    };
+    let (busy, closed) = (filled(), filled());
+    time.advance(SECOND);
+    let (enter, has_entered) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let holds = busy.read_through(move |_| {
+        enter.send(()).unwrap();
+        // Both threads of the pool wait until the sender is dropped.
+        let _ = may_go_on.lock().unwrap().recv();
+        Ok::<u32, ()>(1)
+    });
+    for key in [1, 2] {
+        // Again and again, since another test may have filled the queue.
+        while has_entered.try_recv().is_err() {
+            assert_eq!(holds.get(&key), Ok(Some(0)));
+            thread::yield_now();
+        }
+    }
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let numbers = closed.read_through(move |_| Ok::<u32, ()>(counted.fetch_add(1, SeqCst)));
+    assert_eq!(numbers.get(&1), Ok(Some(0)));
+    drop((closed, numbers));
+    drop(go_on);
+    while Arc::strong_count(&calls) > 1 {
+        thread::yield_now();
+    }
+    assert_eq!(calls.load(SeqCst), 0);
+}
+
+#[test]
 fn a_load_behind_that_panics_is_handed_on() {
-    let time = haybox::MockClock::new();
+    let time = MockClock::new();
     let cache: Cache<u32, u32> = Cache::builder()
         .clock(time.clock())
         .freshness(Freshness::new().refresh_after(SECOND))
@@ -228,7 +267,7 @@ fn a_load_behind_that_panics_is_handed_on() {
 
 #[test]
 fn a_freshness_for_some_calls_goes_before_that_of_the_cache() {
-    let time = haybox::MockClock::new();
+    let time = MockClock::new();
     let cache: Cache<u32, u32> = Cache::builder()
         .clock(time.clock())
         .time_to_live(SECOND)
