@@ -1,6 +1,6 @@
 //! Values that are refreshed before their time is over, and served after it.
 
-use super::{Gate, Wakes, assert_settled, block_on, poll, poll_once};
+use super::{Gate, Wakes, assert_settled, block_on, poll, poll_once, pool};
 use crate::common::{HOUR, SECOND, timed};
 use haybox::{
     BoxedLoad, Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, ReadThrough,
@@ -62,6 +62,7 @@ fn until_settled(cache: &Numbers) {
 
 #[test]
 fn a_value_that_is_due_is_served_and_loaded_behind() {
+    let _pool = pool();
     for freshness in [
         Freshness::new().refresh_after(SECOND * 5),
         Freshness::new().refresh_at(0.5),
@@ -85,6 +86,7 @@ fn a_value_that_is_due_is_served_and_loaded_behind() {
 
 #[test]
 fn while_a_value_is_refreshed_all_get_the_old_one() {
+    let _pool = pool();
     let (cache, time, _) = with(Freshness::new().refresh_after(SECOND));
     let (go_on, may_go_on) = mpsc::channel::<()>();
     let (may_go_on, calls) = (Mutex::new(may_go_on), AtomicU32::new(0));
@@ -503,6 +505,7 @@ fn after_the_soft_time_out_the_stale_value_is_served_and_the_load_goes_on() {
 
 #[test]
 fn a_blocking_caller_leaves_its_load_to_the_pool_after_the_soft_time_out() {
+    let _pool = pool();
     let freshness = Freshness::new().stale_if_error(HOUR).soft_timeout(SECOND);
     let (cache, time, _) = with(freshness);
     cache.insert(1, 100);

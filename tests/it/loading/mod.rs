@@ -15,9 +15,21 @@ use haybox::Cache;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
+
+/// The threads that load behind callers are those of the whole process, and refuse what is too much.
+/// A test that fills them has them alone, and others keep this while they rely on them.
+static POOL: RwLock<()> = RwLock::new(());
+
+pub(crate) fn pool() -> RwLockReadGuard<'static, ()> {
+    POOL.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn whole_pool() -> RwLockWriteGuard<'static, ()> {
+    POOL.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A waker that counts how often it is woken, and that a thread can wait for.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! A loader bound to a cache.
 
-use super::{assert_settled, block_on};
-use crate::common::{SECOND, panic_of, timed};
+use super::{assert_settled, block_on, pool, whole_pool};
+use crate::common::{PATIENCE, SECOND, panic_of, timed};
 use haybox::{Cache, Freshness, LoadError, Loaded, MockClock, ReadThrough, ReadThroughAsync};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashMap;
@@ -165,6 +165,7 @@ fn not_modified_without_an_old_value_is_a_panic_with_a_sentence() {
 
 #[test]
 fn loads_that_the_pool_has_no_room_for_are_refused_and_counted() {
+    let _pool = whole_pool();
     let time = MockClock::new();
     let cache: Cache<u32, u32> = Cache::builder()
         .clock(time.clock())
@@ -196,6 +197,7 @@ fn loads_that_the_pool_has_no_room_for_are_refused_and_counted() {
 
 #[test]
 fn a_load_that_waits_for_the_pool_is_not_begun_when_the_cache_is_gone() {
+    let _pool = whole_pool();
     let (freshness, time) = (Freshness::new().refresh_after(SECOND), MockClock::new());
     let filled = || {
         let builder = Cache::<u32, u32>::builder().clock(time.clock());
@@ -215,11 +217,8 @@ fn a_load_that_waits_for_the_pool_is_not_begun_when_the_cache_is_gone() {
         Ok::<u32, ()>(1)
     });
     for key in [1, 2] {
-        // Again and again, since another test may have filled the queue.
-        while has_entered.try_recv().is_err() {
-            assert_eq!(holds.get(&key), Ok(Some(0)));
-            thread::yield_now();
-        }
+        assert_eq!(holds.get(&key), Ok(Some(0)));
+        has_entered.recv_timeout(PATIENCE).unwrap();
     }
     let calls = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&calls);
@@ -235,6 +234,7 @@ fn a_load_that_waits_for_the_pool_is_not_begun_when_the_cache_is_gone() {
 
 #[test]
 fn a_load_behind_that_panics_is_handed_on() {
+    let _pool = pool();
     let time = MockClock::new();
     let cache: Cache<u32, u32> = Cache::builder()
         .clock(time.clock())

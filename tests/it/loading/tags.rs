@@ -1,6 +1,6 @@
 //! Loaders that tag what they bring, and invalidations while they are at it.
 
-use super::{Gate, assert_settled, block_on, poll_once, until_waiting};
+use super::{Gate, assert_settled, block_on, poll_once, pool, until_waiting};
 use crate::common::{HOUR, SECOND, panic_of, timed};
 use haybox::{
     BoxedLoad, Cache, EvictionPolicy, Freshness, InsertOptions, LoadError, Loaded, ReadThrough,
@@ -295,6 +295,7 @@ fn what_is_not_modified_but_was_evicted_comes_back_with_its_tags() {
 
 #[test]
 fn a_load_behind_is_as_old_as_the_call_that_began_it() {
+    let _pool = pool();
     for tag in ["a", "b", "c"] {
         let tasks = Arc::new(Mutex::new(Vec::<BoxedLoad>::new()));
         let spawned = Arc::clone(&tasks);
