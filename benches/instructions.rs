@@ -16,7 +16,9 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Command, ExitCode};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Operations of a run.
@@ -80,6 +82,24 @@ const HOT_PATHS: &[HotPath] = &[
         },
     },
     HotPath {
+        name: "get_or_insert_with, miss",
+        run: |n| {
+            let cache = timed(KEYS);
+            for i in 0..n {
+                black_box(cache.get_or_insert_with(&(i + (1 << 40)), || i));
+            }
+        },
+    },
+    HotPath {
+        name: "get_or_load, miss",
+        run: |n| {
+            let cache = timed(KEYS);
+            for i in 0..n {
+                black_box(now(cache.get_or_load(&(i + (1 << 40)), || async { i })));
+            }
+        },
+    },
+    HotPath {
         name: "update",
         run: |n| {
             let cache = timed(KEYS * 2);
@@ -139,6 +159,14 @@ fn gets(cache: &Cache<u64, u64>, n: u64, key: impl Fn(u64) -> u64) {
 fn inserts(cache: &Cache<u64, u64>, n: u64, key: impl Fn(u64) -> u64) {
     for i in 0..n {
         black_box(cache.insert(key(i), i));
+    }
+}
+
+/// Runs a future that is ready at its first poll.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("there is nothing to wait for"),
     }
 }
 

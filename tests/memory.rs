@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call is handed to the system's allocator as it is; only sizes are counted besides.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         IN_USE.fetch_add(layout.size(), Relaxed);
+        ALLOCATIONS.fetch_add(1, Relaxed);
         // SAFETY: the caller keeps the promises of `GlobalAlloc::alloc`.
         unsafe { System.alloc(layout) }
     }
@@ -87,6 +89,7 @@ fn the_heap_stays_within_the_bound_and_a_seventh() {
     churn(2 << 20, 60, 8);
     tags_cost_what_is_said();
     records_are_few_and_forgotten();
+    loads_allocate_nothing();
 }
 
 const ENTRIES: u64 = 20_000;
@@ -134,4 +137,20 @@ fn records_are_few_and_forgotten() {
     drop(cache);
     let left = IN_USE.load(Relaxed) - before;
     assert!(left < 4_096, "{left} bytes are left of the cache");
+}
+
+fn loads_allocate_nothing() {
+    let time = MockClock::new();
+    let builder = Cache::builder().clock(time.clock()).max_entries(100);
+    let cache: Cache<u64, u64> = builder.build().unwrap();
+    let load = |keys: std::ops::Range<u64>| {
+        for key in keys {
+            assert_eq!(cache.get_or_insert_with(&key, || key + 1), key + 1);
+        }
+    };
+    // Until the cache is full and has what it needs to evict.
+    load(0..10_000);
+    let before = ALLOCATIONS.load(Relaxed);
+    load(10_000..20_000);
+    assert_eq!(ALLOCATIONS.load(Relaxed), before);
 }

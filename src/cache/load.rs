@@ -1,10 +1,10 @@
 //! Loading what is missing: for threads and for tasks.
 
 use super::Cache;
-use crate::engine::{Call, Offered};
+use crate::engine::{Call, Offered, OwnLeader, Start};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::load::{LoadError, Maybe, REENTRANT, TIMED_OUT, Value};
+use crate::load::{Form, LoadError, Maybe, REENTRANT, TIMED_OUT, Value};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
 
@@ -114,18 +114,10 @@ where
         E: Send + Sync + 'static,
     {
         let hash = self.hash(key);
-        let terms = self.engine.freshness();
-        if let Some(value) = self.engine.read_fresh(hash, key, terms) {
-            return Ok(value);
+        match self.engine.start(hash, key, false, self.engine.freshness()) {
+            Start::Hit(value) => Ok(value),
+            Start::Missed(leader) => self.load_missing::<Value, _, _>(leader, (hash, key), load),
         }
-        let loaded = self.engine.load::<Value, _, _>(
-            Call::new(false, terms),
-            (hash, key),
-            |_| load(),
-            |leader, _| Offered::NoTaker(leader),
-        );
-        self.grow();
-        loaded
     }
 
     /// The value, or what the future of `load` returns, which is stored first: as
@@ -151,21 +143,10 @@ where
         V: Clone,
         F: Future<Output = V>,
     {
-        let hash = self.hash(key);
-        let terms = self.engine.freshness();
-        if let Some(value) = self.engine.read_fresh(hash, key, terms) {
-            return value;
-        }
         let load = || async { Ok::<V, Infallible>(load().await) };
-        let loaded = self.engine.load_async::<Value, _, _, _>(
-            Call::new(true, terms),
-            (hash, key),
-            |_| load(),
-            |leader, _| Offered::NoTaker(leader),
-        );
-        let loaded = loaded.await;
-        self.grow();
-        loaded.unwrap_or_else(cannot_fail)
+        self.try_get_or_load(key, load)
+            .await
+            .unwrap_or_else(cannot_fail)
     }
 
     /// As [`get_or_load`](Self::get_or_load), with a loader that may fail. An error is not stored:
@@ -197,19 +178,13 @@ where
         F: Future<Output = Result<V, E>>,
     {
         let hash = self.hash(key);
-        let terms = self.engine.freshness();
-        if let Some(value) = self.engine.read_fresh(hash, key, terms) {
-            return Ok(value);
+        match self.engine.start(hash, key, true, self.engine.freshness()) {
+            Start::Hit(value) => Ok(value),
+            Start::Missed(leader) => {
+                self.load_missing_async::<Value, _, _, _>(leader, (hash, key), load)
+                    .await
+            }
         }
-        let loaded = self.engine.load_async::<Value, _, _, _>(
-            Call::new(true, terms),
-            (hash, key),
-            |_| load(),
-            |leader, _| Offered::NoTaker(leader),
-        );
-        let loaded = loaded.await;
-        self.grow();
-        loaded
     }
 
     // ---- loaders that may find no value ----
@@ -260,18 +235,10 @@ where
         E: Send + Sync + 'static,
     {
         let hash = self.hash(key);
-        let terms = self.engine.freshness();
-        if let Some(value) = self.engine.read_fresh(hash, key, terms) {
-            return Ok(Some(value));
+        match self.engine.start(hash, key, false, self.engine.freshness()) {
+            Start::Hit(value) => Ok(Some(value)),
+            Start::Missed(leader) => self.load_missing::<Maybe, _, _>(leader, (hash, key), load),
         }
-        let loaded = self.engine.load::<Maybe, _, _>(
-            Call::new(false, terms),
-            (hash, key),
-            |_| load(),
-            |leader, _| Offered::NoTaker(leader),
-        );
-        self.grow();
-        loaded
     }
 
     /// As [`get_or_load`](Self::get_or_load), with a loader that may find that there is no value,
@@ -306,17 +273,68 @@ where
         F: Future<Output = Result<Option<V>, E>>,
     {
         let hash = self.hash(key);
-        let terms = self.engine.freshness();
-        if let Some(value) = self.engine.read_fresh(hash, key, terms) {
-            return Ok(Some(value));
+        match self.engine.start(hash, key, true, self.engine.freshness()) {
+            Start::Hit(value) => Ok(Some(value)),
+            Start::Missed(leader) => {
+                self.load_missing_async::<Maybe, _, _, _>(leader, (hash, key), load)
+                    .await
+            }
         }
-        let loaded = self.engine.load_async::<Maybe, _, _, _>(
-            Call::new(true, terms),
-            (hash, key),
-            |_| load(),
-            |leader, _| Offered::NoTaker(leader),
-        );
-        let loaded = loaded.await;
+    }
+
+    /// Loads what a look-up has not found.
+    #[inline(never)]
+    fn load_missing<F, Q, E>(
+        &self,
+        leader: Option<OwnLeader<'_, K, V>>,
+        (hash, key): (KeyHash, &Q),
+        load: impl FnOnce() -> Result<F::Brought, E>,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+    {
+        let loaded = match leader {
+            Some(leader) => leader.run::<F, Q, E>(key, load),
+            None => self.engine.load::<F, _, _>(
+                Call::new(false, self.engine.freshness()),
+                (hash, key),
+                |_| load(),
+                |leader, _| Offered::NoTaker(leader),
+            ),
+        };
+        self.grow();
+        loaded
+    }
+
+    /// The same for a task.
+    async fn load_missing_async<F, Q, E, L>(
+        &self,
+        leader: Option<OwnLeader<'_, K, V>>,
+        (hash, key): (KeyHash, &Q),
+        load: impl FnOnce() -> L,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+        L: Future<Output = Result<F::Brought, E>>,
+    {
+        let loaded = match leader {
+            Some(leader) => leader.run_async::<F, Q, E, L>(key, load).await,
+            None => {
+                let loading = self.engine.load_async::<F, _, _, _>(
+                    Call::new(true, self.engine.freshness()),
+                    (hash, key),
+                    |_| load(),
+                    |leader, _| Offered::NoTaker(leader),
+                );
+                loading.await
+            }
+        };
         self.grow();
         loaded
     }

@@ -41,7 +41,7 @@ pub(crate) const BYTES_PER_LABEL: u64 = size_of::<Label>() as u64;
 
 impl<K, V> Engine<K, V> {
     /// Whether an entry may be seen: its time is not up, and it has not fallen.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_there(&self, ways: &Ways<K, V>, way: usize, entry: &Entry<K, V>) -> bool {
         self.is_live(entry.deadline()) && !self.has_fallen(ways, way, entry)
     }

@@ -27,13 +27,13 @@ pub(crate) struct Leader<H, K, V>
 where
     H: Deref<Target = Engine<K, V>>,
 {
-    engine: H,
-    hash: KeyHash,
+    pub(super) engine: H,
+    pub(super) hash: KeyHash,
     pub(super) flight: Arc<Flight<V>>,
-    started: Deadline,
+    pub(super) started: Deadline,
     /// The labels of the value that the loader is shown, and the epoch at which the load began.
     made: Given,
-    has_landed: bool,
+    pub(super) has_landed: bool,
 }
 
 /// One who leads within a call.
@@ -47,7 +47,7 @@ where
     H: Deref<Target = Engine<K, V>>,
 {
     pub(super) fn new(engine: H, hash: KeyHash, flight: Arc<Flight<V>>, made: Given) -> Self {
-        let started = engine.clock.coarse();
+        let started = engine.load_clock();
         Self {
             engine,
             hash,
@@ -215,7 +215,7 @@ where
     }
 
     /// Stores what was loaded, unless it was overtaken, and lets everybody know.
-    fn take_in<Q>(
+    pub(super) fn take_in<Q>(
         mut self,
         key: &Q,
         loaded: Loaded<V>,
@@ -225,8 +225,8 @@ where
     where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
-        let value = value_of(&loaded.what, old);
         let is_old = matches!(loaded.what, What::NotModified);
+        let value = value_of(loaded.what, old);
         let has_given = !loaded.labels.is_empty();
         let labels = match is_old && !has_given {
             true => mem::take(&mut self.made.labels),

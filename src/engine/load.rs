@@ -17,7 +17,7 @@ use crate::load::{
 };
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::table::Ways;
+use crate::table::{LoadRoom, Ways};
 use crate::time::{Clock, Deadline, NEVER, after, wake_at};
 use std::any::TypeId;
 use std::convert::Infallible;
@@ -42,7 +42,7 @@ pub(super) enum Role<'e, K, V> {
 
 /// One loading call, from its miss to its end.
 pub(crate) struct Call<'f, V> {
-    pub(super) node: Arc<Node>,
+    as_what: AsWhat,
     /// How fresh the value has to be, where that is asked.
     pub(super) terms: Option<&'f Freshness>,
     /// A value that is there is loaded all the same.
@@ -57,6 +57,14 @@ pub(crate) struct Call<'f, V> {
     /// be older than.
     since: Option<u64>,
     old: Option<Old<V>>,
+}
+
+/// How a call's own load is known to others.
+enum AsWhat {
+    Thread,
+    Task,
+    /// Together with other loads.
+    PartOf(Arc<Node>),
 }
 
 /// What is there of a key that is loaded all the same.
@@ -104,16 +112,25 @@ enum Limit {
 
 impl<'f, V> Call<'f, V> {
     pub(crate) fn new(is_task: bool, terms: Option<&'f Freshness>) -> Self {
+        let as_what = if is_task {
+            AsWhat::Task
+        } else {
+            AsWhat::Thread
+        };
         Self {
             terms,
-            ..Self::of(Node::new(is_task))
+            ..Self::of(as_what)
         }
     }
 
     /// A call that loads together with others.
-    pub(super) fn of(node: Arc<Node>) -> Self {
+    pub(super) fn part_of(node: &Arc<Node>) -> Self {
+        Self::of(AsWhat::PartOf(Arc::clone(node)))
+    }
+
+    fn of(as_what: AsWhat) -> Self {
         Self {
-            node,
+            as_what,
             terms: None,
             insists: false,
             began: None,
@@ -130,6 +147,31 @@ impl<'f, V> Call<'f, V> {
             insists: true,
             ..self
         }
+    }
+
+    /// The next round of a call that loads together with others.
+    pub(super) fn join(&mut self, node: &Arc<Node>) {
+        self.as_what = AsWhat::PartOf(Arc::clone(node));
+    }
+
+    fn node(&self) -> Arc<Node> {
+        match &self.as_what {
+            AsWhat::Thread => Node::new(false),
+            AsWhat::Task => Node::new(true),
+            AsWhat::PartOf(node) => Arc::clone(node),
+        }
+    }
+
+    /// A load that the call leads.
+    pub(super) fn depart(&self) -> Arc<Flight<V>> {
+        Flight::depart(self.node())
+    }
+
+    /// A load for this call only, instead of one that it cannot wait for.
+    fn node_instead_of(&self, other: &Arc<Node>) -> Arc<Node> {
+        let node = self.node();
+        node.goes_instead_of(other);
+        node
     }
 
     /// The old value, where it is better than nothing.
@@ -232,7 +274,7 @@ where
                     Lead::Wait(flight) => flight,
                     Lead::Load(leader) => {
                         let old = call.old.as_ref().map(|old| old.value.clone());
-                        let result = run(&call.node, || load(old));
+                        let result = run(leader.node(), || load(old));
                         let failed = result.is_err();
                         let end =
                             leader.settle::<F, Q, E>(key, result, call.old.as_ref(), call.terms);
@@ -289,7 +331,7 @@ where
                         let old = call.old.as_ref().map(|old| old.value.clone());
                         let until = self.hard_end::<E>(call.terms);
                         let load = || load(old);
-                        let Some(result) = run_async(&call.node, load, &self.clock, until).await
+                        let Some(result) = run_async(leader.node(), load, &self.clock, until).await
                         else {
                             leader.time_out(key, call.old.is_some(), call.terms);
                             return self.or_old::<F, E>(&call, true, Err(LoadError::TimedOut));
@@ -335,13 +377,12 @@ where
     {
         let owned = key.to_owned();
         let labels = self.with_group(&owned, Labels::NONE);
-        let flight = Flight::depart(Arc::clone(&call.node));
         // Dropped when the lock is released.
         let _before = call.old.take();
         let mut kept = Labels::NONE;
         let mut work = self.work();
         let Some(inside) = reentrancy::enter() else {
-            return Role::Lead(Leader::new(self, hash, flight, Given::default()));
+            return Role::Lead(Leader::new(self, hash, call.depart(), Given::default()));
         };
         let mut set = self.table.lock(&inside, hash);
         // Before anything is looked at, so that what is found to hold is not older. Under the lock,
@@ -414,7 +455,9 @@ where
                 }
             }
         }
-        set.begin_load(UnderWay::new(hash, owned, Arc::clone(&flight), epoch));
+        let flight = call.depart();
+        let load = UnderWay::new(hash, owned, Arc::clone(&flight), epoch);
+        set.begin_load(load, LoadRoom::default());
         drop(set);
         drop(inside);
         let made = Given {
@@ -604,9 +647,9 @@ where
     where
         F: Form<V>,
     {
-        call.node.goes_instead_of(instead_of);
-        let started = self.clock.coarse();
-        let result = run(&call.node, || load(None));
+        let node = call.node_instead_of(instead_of);
+        let started = self.load_clock();
+        let result = run(&node, || load(None));
         self.count_load(started, result.is_ok());
         given::<F, V, E>(result, None)
     }
@@ -622,10 +665,10 @@ where
         E: 'static,
         L: Future<Output = Result<F::Brought, E>>,
     {
-        call.node.goes_instead_of(instead_of);
-        let started = self.clock.coarse();
+        let node = call.node_instead_of(instead_of);
+        let started = self.load_clock();
         let until = self.hard_end::<E>(call.terms);
-        let result = run_async(&call.node, || load(None), &self.clock, until).await;
+        let result = run_async(&node, || load(None), &self.clock, until).await;
         self.count_load(started, result.as_ref().is_some_and(Result::is_ok));
         match result {
             Some(result) => given::<F, V, E>(result, None),
@@ -657,20 +700,27 @@ impl Seen {
 }
 
 impl<K, V> Engine<K, V> {
-    /// Counts a load and its time, by the clock that is cheap to read: what a tick adds to one load
-    /// it takes from another.
+    /// The clock by which loads are timed, where they are. It is cheap to read: what a tick adds to
+    /// one load it takes from another.
+    pub(super) fn load_clock(&self) -> Deadline {
+        self.counters.as_ref().map_or(0, |_| self.clock.coarse())
+    }
+
+    /// Counts a load and its time.
     pub(super) fn count_load(&self, started: Deadline, is_loaded: bool) {
-        let Some(counters) = &self.counters else {
-            return;
-        };
-        let nanoseconds = self.clock.coarse().saturating_sub(started);
-        counters.add(Count::LoadNanoseconds, nanoseconds);
         let ended = if is_loaded {
             Count::Loads
         } else {
             Count::LoadFailures
         };
-        counters.add(ended, 1);
+        self.count_load_until(self.load_clock(), started, ended);
+    }
+
+    pub(super) fn count_load_until(&self, now: Deadline, started: Deadline, ended: Count) {
+        if let Some(counters) = &self.counters {
+            counters.add(Count::LoadNanoseconds, now.saturating_sub(started));
+            counters.add(ended, 1);
+        }
     }
 
     /// How many loads the sets know of.
@@ -750,11 +800,16 @@ pub(super) async fn run_async<L: Future>(
     clock: &Clock,
     until: Deadline,
 ) -> Option<L::Output> {
-    let mut load = pin!(run(node, load));
+    let (mut load, mut loading) = (Some(load), pin!(None));
     let mut time_out = None;
     poll_fn(|context| {
         let running = Running::enter(node);
-        if let Poll::Ready(output) = load.as_mut().poll(context) {
+        if let Some(load) = load.take() {
+            loading.set(Some(load()));
+        }
+        if let Some(loading) = loading.as_mut().as_pin_mut()
+            && let Poll::Ready(output) = loading.poll(context)
+        {
             return Poll::Ready(Some(output));
         }
         drop(running);
@@ -781,7 +836,7 @@ fn given<F: Form<V>, V: Clone, E>(
     old: Option<&V>,
 ) -> Result<F::Given, LoadError<E>> {
     match result {
-        Ok(brought) => Ok(give::<F, V>(value_of(&F::loaded(brought).what, old))),
+        Ok(brought) => Ok(give::<F, V>(value_of(F::loaded(brought).what, old))),
         Err(error) => Err(LoadError::Failed(Arc::new(error))),
     }
 }

@@ -77,7 +77,7 @@ where
             let mut round = many.assign()?;
             if round.loads() {
                 let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
-                let started = self.clock.coarse();
+                let started = self.load_clock();
                 let result = run(&node, || load(missing).map(collect));
                 many.land(&mut round, started, result, &hash_of)?;
             }
@@ -116,7 +116,7 @@ where
             let mut round = many.assign()?;
             if round.loads() {
                 let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
-                let started = self.clock.coarse();
+                let started = self.load_clock();
                 let result = run_async(&node, || load(missing), &self.clock, NEVER).await;
                 let Some(result) = result else {
                     return Err(LoadError::TimedOut);
@@ -166,7 +166,7 @@ where
             .filter(|_| reentrancy::check())
             .map(|at| Missing {
                 at,
-                call: Call::of(Arc::clone(&node)),
+                call: Call::part_of(&node),
                 instead_of: None,
             });
         Self {
@@ -190,7 +190,7 @@ where
             waits: Vec::new(),
         };
         for mut missing in std::mem::take(&mut self.missing) {
-            missing.call.node = Arc::clone(&round.node);
+            missing.call.join(&round.node);
             let (at, (hash, key)) = (missing.at, self.keys[missing.at]);
             if let Some(node) = &missing.instead_of {
                 round.node.goes_instead_of(node);

@@ -12,7 +12,7 @@ use crate::entry::{InsertOptions, Life, OnFull};
 use crate::hash::KeyHash;
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::table::{Item, Locked};
+use crate::table::{Entry, Item, Locked};
 use crate::time::{Deadline, Moment, NEVER};
 use std::hash::Hash;
 use std::mem;
@@ -23,6 +23,13 @@ pub(super) enum Plain<K, V> {
     Replaced(V),
     /// Nothing: it has to go the general way.
     Unchanged(K, V),
+}
+
+/// Where a new entry goes.
+pub(super) enum Place {
+    Free,
+    /// That of this way's entry, which has to go.
+    Of(usize),
 }
 
 impl<K, V> Engine<K, V>
@@ -53,7 +60,18 @@ where
             return Plain::Unchanged(key, value);
         }
         let Some((way, entry)) = set.find_entry(hash, &key) else {
-            return self.place_plainly(inside, set, (hash, key, value), deadline, &moment);
+            let Some(place) = self.plain_place(&mut set, &moment) else {
+                return Plain::Unchanged(key, value);
+            };
+            let evicted = self.fill(
+                &mut set,
+                place,
+                Item::plain(hash, key, value, deadline),
+                hash,
+            );
+            drop((set, inside));
+            drop(evicted);
+            return Plain::Inserted;
         };
         if moment.has_passed(entry.deadline()) {
             return Plain::Unchanged(key, value);
@@ -70,7 +88,7 @@ where
 
     /// The deadline of a new value, unless it takes more than a look at the clock.
     #[inline]
-    fn plain_deadline(&self, life: Life, moment: &Moment<'_>) -> Option<Deadline> {
+    pub(super) fn plain_deadline(&self, life: Life, moment: &Moment<'_>) -> Option<Deadline> {
         let deadline = match (life, self.policy.time_to_live) {
             (Life::Default, Some(ttl)) | (Life::For(ttl), _) => in_time(moment, ttl),
             (Life::Default, None) | (Life::Forever, _) => NEVER,
@@ -79,37 +97,47 @@ where
         (deadline != PASSED).then_some(deadline)
     }
 
-    #[inline]
-    fn place_plainly(
+    /// A place for one more entry, where the set can give one. What is given has to be filled.
+    #[inline(always)]
+    pub(super) fn plain_place(
         &self,
-        inside: reentrancy::Inside,
-        mut set: Locked<'_, K, V>,
-        (hash, key, value): (KeyHash, K, V),
-        deadline: Deadline,
+        set: &mut Locked<'_, K, V>,
         moment: &Moment<'_>,
-    ) -> Plain<K, V> {
+    ) -> Option<Place> {
         if !set.has_room() {
-            return Plain::Unchanged(key, value);
+            return None;
         }
         if self.budget.try_take_entry() {
-            set.add(hash, Item::plain(hash, key, value, deadline));
-            self.count(Count::Inserts);
-            return Plain::Inserted;
+            return Some(Place::Free);
         }
         if self.policy.on_full == OnFull::Reject
             || moment.has_passed(self.table.earliest())
-            || !self.holds_share(&set)
+            || !self.holds_share(set)
         {
-            return Plain::Unchanged(key, value);
+            return None;
         }
-        let Some(victim) = set.victim() else {
-            return Plain::Unchanged(key, value);
-        };
-        let evicted = set.exchange(victim, hash, Item::plain(hash, key, value, deadline));
+        set.victim().map(Place::Of)
+    }
+
+    /// Puts an entry in its place; returns the one that was there.
+    #[inline(always)]
+    pub(super) fn fill(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        place: Place,
+        item: Item<K, V>,
+        hash: KeyHash,
+    ) -> Option<Entry<K, V>> {
         self.count(Count::Inserts);
-        self.count(Count::Evictions);
-        drop((set, inside));
-        drop(evicted);
-        Plain::Inserted
+        match place {
+            Place::Free => {
+                set.add(hash, item);
+                None
+            }
+            Place::Of(victim) => {
+                self.count(Count::Evictions);
+                Some(set.exchange(victim, hash, item))
+            }
+        }
     }
 }

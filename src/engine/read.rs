@@ -97,7 +97,7 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Whether this deadline is yet to come. Reads no clock for what never expires.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_live(&self, deadline: Deadline) -> bool {
         deadline == NEVER || !self.clock.has_passed(deadline)
     }

@@ -2,7 +2,7 @@
 
 use super::hub::{Hub, Notice, QUEUES};
 use super::{Event, EventKind, RemovalCause};
-use crate::load::{UnderWay, Verdict};
+use crate::load::{Loads, UnderWay, Verdict};
 use crate::stats::{Count, Counters};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -204,7 +204,7 @@ impl<'c, K, V> Outbox<'c, K, V> {
     }
 
     /// Has what the cache knew of loads dropped after the lock is released.
-    pub(crate) fn discard_loads(&mut self, loads: Vec<UnderWay<K, V>>) {
+    pub(crate) fn discard_loads(&mut self, loads: Loads<K, V>) {
         if !loads.is_empty() {
             self.rest().loads.extend(loads);
         }

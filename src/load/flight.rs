@@ -8,6 +8,7 @@ use crate::labels::Given;
 use crate::sync::Mutex;
 use crate::time::{Clock, Deadline, wake_all};
 use crate::wait::{self, Waiters};
+use smallvec::SmallVec;
 use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +22,10 @@ pub(crate) struct UnderWay<K, V> {
     pub(crate) flight: Arc<Flight<V>>,
     epoch: u64,
 }
+
+/// The loads that a set knows of: most often one, for a short time, which needs no memory of its
+/// own.
+pub(crate) type Loads<K, V> = SmallVec<[UnderWay<K, V>; 1]>;
 
 impl<K, V> UnderWay<K, V> {
     pub(crate) fn new(hash: KeyHash, key: K, flight: Arc<Flight<V>>, epoch: u64) -> Self {
@@ -39,6 +44,11 @@ impl<K, V> UnderWay<K, V> {
 
     pub(crate) fn hash(&self) -> KeyHash {
         self.hash
+    }
+
+    /// Its key and its flight, once it is out of its set.
+    pub(crate) fn into_parts(self) -> (K, Arc<Flight<V>>) {
+        (self.key, self.flight)
     }
 }
 
@@ -109,6 +119,23 @@ impl<V> Flight<V> {
             state: Mutex::new(state),
             made: OnceLock::new(),
         })
+    }
+
+    /// Whether a flight is as good as new, and nobody else has a hand in it.
+    pub(crate) fn is_new(flight: &mut Arc<Self>) -> bool {
+        let Some(flight) = Arc::get_mut(flight) else {
+            return false;
+        };
+        let state = flight.state.get_mut();
+        // What it has made is noted before it lands.
+        state.landing.is_none()
+            && state.waiters.are_new()
+            && Arc::get_mut(&mut flight.node).is_some_and(Node::is_new)
+    }
+
+    /// Has a flight that is as good as new depart, for a thread or a task.
+    pub(crate) fn depart_again(&self, is_task: bool) {
+        self.node.begin(is_task);
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

@@ -68,9 +68,9 @@ impl<V> Form<V> for Full {
 ///
 /// # Panics
 /// If it says that the old value holds, and there is none.
-pub(crate) fn value_of<V: Clone>(what: &What<V>, old: Option<&V>) -> Option<V> {
+pub(crate) fn value_of<V: Clone>(what: What<V>, old: Option<&V>) -> Option<V> {
     match what {
-        What::Value(value) => Some(value.clone()),
+        What::Value(value) => Some(value),
         What::Absent => None,
         What::NotModified => {
             let old = old

@@ -59,6 +59,14 @@ impl<V> Loaded<V> {
         Self::of(What::NotModified)
     }
 
+    /// The value, if nothing but how long it holds is said of it.
+    pub(crate) fn plain_value(&self) -> Option<&V> {
+        match &self.what {
+            What::Value(value) if self.weight.is_none() && self.labels.is_empty() => Some(value),
+            _ => None,
+        }
+    }
+
     fn of(what: What<V>) -> Self {
         Self {
             what,

@@ -6,7 +6,7 @@ use super::waiting::Running;
 use super::{Freshness, LoadError, Loaded};
 use crate::builder::BuildError;
 use crate::cache::Cache;
-use crate::engine::{Call, Offered, OwnLeader};
+use crate::engine::{Call, Offered, OwnLeader, Start};
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
 use crate::sync::Mutex;
@@ -286,10 +286,16 @@ where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
         let hash = self.cache.hash(key);
-        let fresh = self.cache.engine().read_fresh(hash, key, self.terms());
-        match fresh {
-            Some(value) => Ok(Some(value)),
-            None => self.load(key, Call::new(false, self.terms())),
+        let terms = self.terms();
+        match self.cache.engine().start(hash, key, false, terms) {
+            Start::Hit(value) => Ok(Some(value)),
+            Start::Missed(None) => self.load(key, Call::new(false, terms)),
+            Start::Missed(Some(leader)) => {
+                let load = || (self.loader)(&key.to_owned(), None);
+                let loaded = leader.run::<Full, _, _>(key, load);
+                self.cache.grow();
+                loaded
+            }
         }
     }
 
@@ -379,10 +385,17 @@ where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
         let hash = self.cache.hash(key);
-        if let Some(value) = self.cache.engine().read_fresh(hash, key, self.terms()) {
-            return Ok(Some(value));
+        let terms = self.terms();
+        match self.cache.engine().start(hash, key, true, terms) {
+            Start::Hit(value) => Ok(Some(value)),
+            Start::Missed(None) => self.load(key, Call::new(true, terms)).await,
+            Start::Missed(Some(leader)) => {
+                let load = || (self.loader)(key.to_owned(), None);
+                let loaded = leader.run_async::<Full, _, _, _>(key, load).await;
+                self.cache.grow();
+                loaded
+            }
         }
-        self.load(key, Call::new(true, self.terms())).await
     }
 
     /// Loads the value anew, even if it is fresh; as [`ReadThrough::refresh`].

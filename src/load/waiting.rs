@@ -15,7 +15,7 @@
 use crate::sync::{AtomicBool, AtomicU64, Mutex, thread_cell};
 use dashmap::DashMap;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, LazyLock};
 
 /// A load, as far as others may wait for it.
@@ -26,7 +26,7 @@ pub(crate) struct Node {
     thread: AtomicU64,
     /// A loader that is polled rests between two polls, and rests for good where its thread is
     /// blocked.
-    is_polled: bool,
+    is_polled: AtomicBool,
     /// The loads that the loader has asked for.
     waits_for: Mutex<Vec<Arc<Node>>>,
     /// The loads that a caller could not wait for, of one that it makes for itself instead.
@@ -38,10 +38,27 @@ impl Node {
         Arc::new(Self {
             has_landed: AtomicBool::new(false),
             thread: AtomicU64::new(this_thread()),
-            is_polled,
+            is_polled: AtomicBool::new(is_polled),
             waits_for: Mutex::new(Vec::new()),
             instead_of: Mutex::new(Vec::new()),
         })
+    }
+
+    /// Whether it is as good as new: it has neither landed nor anything to do with other loads.
+    pub(super) fn is_new(&mut self) -> bool {
+        self.waits_for.get_mut().is_empty()
+            && self.instead_of.get_mut().is_empty()
+            && !*self.has_landed.get_mut()
+    }
+
+    /// Has one that is as good as new stand for a load of this thread, or of the task that it is polling.
+    pub(super) fn begin(&self, is_polled: bool) {
+        self.thread.store(this_thread(), Relaxed);
+        self.is_polled.store(is_polled, Relaxed);
+    }
+
+    fn is_polled(&self) -> bool {
+        self.is_polled.load(Relaxed)
     }
 
     /// Notes that this load is made because its caller could not wait for another one.
@@ -100,8 +117,9 @@ pub(crate) fn this_thread() -> u64 {
 pub(crate) struct Running;
 
 impl Running {
+    #[inline]
     pub(crate) fn enter(node: &Arc<Node>) -> Self {
-        if node.is_polled {
+        if node.is_polled() {
             node.thread.store(this_thread(), SeqCst);
         }
         with_running(|running| running.push(Arc::clone(node)));
@@ -110,11 +128,13 @@ impl Running {
 }
 
 impl Drop for Running {
+    #[inline]
     fn drop(&mut self) {
         drop(with_running(Vec::pop));
     }
 }
 
+#[inline]
 fn with_running<R>(f: impl FnOnce(&mut Vec<Arc<Node>>) -> R) -> R {
     RUNNING.with(|cell| {
         let mut running = cell.take();
@@ -189,7 +209,7 @@ impl Waiting {
     fn rests_on_blocked_thread(&self) -> bool {
         let of_thread = |thread| BLOCKED.get(&thread).map(|node| Arc::clone(&node));
         let is_stuck = |node: &Arc<Node>| {
-            let own_thread = node.is_polled && self.blocked == Some(node.thread.load(SeqCst));
+            let own_thread = node.is_polled() && self.blocked == Some(node.thread.load(SeqCst));
             own_thread || self.waiting.iter().any(|own| own.is(node))
         };
         reaches(&self.target, of_thread, is_stuck)
@@ -224,7 +244,7 @@ fn reaches(
             return true;
         }
         ahead.extend(node.waits_for.lock().iter().cloned());
-        if node.is_polled {
+        if node.is_polled() {
             ahead.extend(of_thread(node.thread.load(SeqCst)));
         }
     }

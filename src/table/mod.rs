@@ -19,11 +19,13 @@ mod labels;
 mod scan;
 mod set;
 mod shadow;
+mod spare;
 mod tags;
 
 pub(crate) use directory::Segment;
 pub(crate) use labels::Label;
-pub(crate) use set::{Ends, Entry, Item, Ways};
+pub(crate) use set::{Ends, Entry, Item, LoadRoom, Ways};
+pub(crate) use spare::Spare;
 
 use crate::entry::EvictionPolicy;
 use crate::equivalent::Equivalent;
@@ -35,6 +37,7 @@ use crate::time::{Deadline, NEVER};
 use directory::Directory;
 use duel::Eviction;
 use shadow::Tally;
+use spare::Spares;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -69,6 +72,7 @@ pub(crate) struct Table<K, V> {
     /// No entry expires before this.
     earliest: AtomicU64,
     hand: AtomicUsize,
+    spares: Spares<K, V>,
 }
 
 /// A set with its lock held for writing.
@@ -97,6 +101,12 @@ impl<K, V> DerefMut for Locked<'_, K, V> {
 impl<K, V> Locked<'_, K, V> {
     pub(crate) fn index(&self) -> usize {
         self.index
+    }
+
+    /// Whether a hash belongs here: it does not if the set was split since it was looked up.
+    #[inline]
+    pub(crate) fn is_set_of(&self, hash: KeyHash) -> bool {
+        self.route(hash, self.index).is_none()
     }
 
     /// Puts a new entry in; its way.
@@ -228,6 +238,7 @@ impl<K, V> Table<K, V> {
             growing: Mutex::new(()),
             earliest: AtomicU64::new(NEVER),
             hand: AtomicUsize::new(0),
+            spares: Spares::default(),
         }
     }
 
@@ -292,6 +303,25 @@ impl<K, V> Table<K, V> {
             return self.find_from(next, inside, hash, key, found);
         };
         Some(found(&ways, way, entry))
+    }
+
+    /// Locks the set that a hash names at first sight, if it was ever used. Who does not find the
+    /// key in it may have come to the [wrong one](Locked::is_set_of).
+    #[inline(always)]
+    pub(crate) fn lock_at_first_sight(
+        &self,
+        _inside: &Inside,
+        hash: KeyHash,
+    ) -> Option<Locked<'_, K, V>> {
+        let index = self.index_of(hash);
+        let (segment, offset) = self.directory.get(index)?;
+        Some(Locked {
+            table: self,
+            segment,
+            offset,
+            index,
+            ways: segment.set(offset).ways.lock(),
+        })
     }
 
     /// Goes on with a look-up that was sent on, since the set was split meanwhile.

@@ -17,7 +17,7 @@ use super::shadow::Shadow;
 use super::tags::{self, GROUP};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::load::{Age, Flight, UnderWay, Verdict};
+use crate::load::{Age, Flight, Loads, UnderWay, Verdict};
 use crate::time::{Deadline, NEVER};
 use std::mem;
 use std::sync::Arc;
@@ -192,7 +192,7 @@ pub(super) struct Extra<K, V> {
     /// By way; empty where no freshness counts.
     ages: Vec<Age>,
     pub(super) labelled: Labelled,
-    loads: Vec<UnderWay<K, V>>,
+    loads: Loads<K, V>,
     /// The oldest first.
     verdicts: Vec<Verdict<K>>,
 }
@@ -205,9 +205,30 @@ impl<K, V> Default for Extra<K, V> {
             ends: Vec::new(),
             ages: Vec::new(),
             labelled: Labelled::default(),
-            loads: Vec::new(),
+            loads: Loads::new(),
             verdicts: Vec::new(),
         }
+    }
+}
+
+/// Memory that a set needs for loads under way, if it is there already.
+#[derive(Debug)]
+pub(crate) struct LoadRoom<K, V>(Option<Box<Extra<K, V>>>);
+
+impl<K, V> Default for LoadRoom<K, V> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<K, V> Extra<K, V> {
+    fn has_only_loads(&self) -> bool {
+        self.verdicts.is_empty()
+            && self.spilled_tags.is_empty()
+            && self.weights.is_empty()
+            && self.ends.is_empty()
+            && self.ages.is_empty()
+            && self.labelled.is_empty()
     }
 }
 
@@ -588,17 +609,13 @@ impl<K, V> Ways<K, V> {
     }
 
     pub(super) fn drop_unused_extra(&mut self) {
-        if let Some(extra) = &self.extra
-            && extra.loads.is_empty()
-            && extra.verdicts.is_empty()
-            && extra.spilled_tags.is_empty()
-            && extra.weights.is_empty()
-            && extra.ends.is_empty()
-            && extra.ages.is_empty()
-            && extra.labelled.is_empty()
-        {
-            self.extra = None;
-        }
+        drop(self.take_unused_extra());
+    }
+
+    fn take_unused_extra(&mut self) -> Option<Box<Extra<K, V>>> {
+        let is_unused =
+            |extra: &mut Box<Extra<K, V>>| extra.loads.is_empty() && extra.has_only_loads();
+        self.extra.take_if(is_unused)
     }
 
     /// Takes out every entry, each queue from its old end to its young one.
@@ -664,14 +681,11 @@ impl<K, V> Ways<K, V> {
     }
 
     fn split_loads(&mut self, upper: &mut Self, bit: usize) {
-        let Some(extra) = &mut self.extra else { return };
-        let leaving: Vec<_> = extra
-            .loads
-            .extract_if(.., |load| leaves(Some(load.hash()), bit))
-            .collect();
+        let leaving = self.take_loads(|load| leaves(Some(load.hash()), bit));
         if !leaving.is_empty() {
             upper.extra_mut().loads = leaving;
         }
+        let Some(extra) = &mut self.extra else { return };
         let leaving: Vec<_> = extra
             .verdicts
             .extract_if(.., |verdict| leaves(Some(verdict.hash), bit))
@@ -686,6 +700,14 @@ impl<K, V> Ways<K, V> {
     #[inline]
     pub(crate) fn is_bare(&self) -> bool {
         self.extra.is_none()
+    }
+
+    /// The same but for loads under way.
+    #[inline]
+    pub(crate) fn is_bare_but_for_loads(&self) -> bool {
+        self.extra
+            .as_ref()
+            .is_none_or(|extra| extra.has_only_loads())
     }
 
     // ---- loads under way ----
@@ -725,20 +747,26 @@ impl<K, V> Ways<K, V> {
         self.loads().iter().map(UnderWay::epoch).min()
     }
 
-    pub(crate) fn begin_load(&mut self, load: UnderWay<K, V>) {
-        self.extra_mut().loads.push(load);
+    pub(crate) fn begin_load(&mut self, load: UnderWay<K, V>, room: LoadRoom<K, V>) {
+        let extra = self.extra.get_or_insert_with(|| room.0.unwrap_or_default());
+        extra.loads.push(load);
     }
 
     /// Takes a load out, if it is still there.
     pub(crate) fn end_load(&mut self, flight: &Arc<Flight<V>>) -> Option<UnderWay<K, V>> {
+        self.end_load_with_room(flight).map(|(load, _)| load)
+    }
+
+    /// The same, with the room that it took up where no other is there.
+    pub(crate) fn end_load_with_room(
+        &mut self,
+        flight: &Arc<Flight<V>>,
+    ) -> Option<(UnderWay<K, V>, LoadRoom<K, V>)> {
         let extra = self.extra.as_mut()?;
-        let at = extra
-            .loads
-            .iter()
-            .position(|load| Arc::ptr_eq(&load.flight, flight))?;
+        let is_it = |load: &UnderWay<K, V>| Arc::ptr_eq(&load.flight, flight);
+        let at = extra.loads.iter().position(is_it)?;
         let load = extra.loads.swap_remove(at);
-        self.drop_unused_extra();
-        Some(load)
+        Some((load, LoadRoom(self.take_unused_extra())))
     }
 
     /// Overtakes the load of a key: what it brings is not stored, and nobody joins it any more.
@@ -755,22 +783,23 @@ impl<K, V> Ways<K, V> {
     }
 
     /// Overtakes the loads of the keys that match.
-    pub(crate) fn overtake_if(&mut self, matches: impl Fn(&K) -> bool) -> Vec<UnderWay<K, V>> {
-        let Some(extra) = &mut self.extra else {
-            return Vec::new();
-        };
-        extra
-            .loads
-            .extract_if(.., |load| matches(&load.key))
-            .collect()
+    pub(crate) fn overtake_if(&mut self, matches: impl Fn(&K) -> bool) -> Loads<K, V> {
+        self.take_loads(|load| matches(&load.key))
     }
 
     /// Overtakes every load of the set.
-    pub(crate) fn overtake_all(&mut self) -> Vec<UnderWay<K, V>> {
-        self.extra
-            .as_mut()
-            .map(|extra| mem::take(&mut extra.loads))
-            .unwrap_or_default()
+    pub(crate) fn overtake_all(&mut self) -> Loads<K, V> {
+        self.take_loads(|_| true)
+    }
+
+    fn take_loads(&mut self, taken: impl Fn(&UnderWay<K, V>) -> bool) -> Loads<K, V> {
+        let Some(extra) = &mut self.extra else {
+            return Loads::new();
+        };
+        let (loads, others) = mem::take(&mut extra.loads).into_iter().partition(taken);
+        extra.loads = others;
+        self.drop_unused_extra();
+        loads
     }
 
     // ---- what loads have found out ----
