@@ -308,7 +308,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// A write or removal of the key forgets it, as do the invalidation of its group or of a tag
     /// that the loader gave it, [`retain`](Cache::retain) and [`clear`](Cache::clear). It counts against the bounds as an entry of weight 1. In a full cache, what is remembered
     /// this way makes room first, as long as there is more than one of it for every eight entries,
-    /// so that questions for what does not exist cannot push out what does.
+    /// so that questions for what does not exist cannot push out what does. A cache that
+    /// [refuses](OnFull::Reject) new entries when it is full gives up all of it before it refuses one.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.policy.negative_ttl = Some(ttl);
         self

@@ -244,7 +244,8 @@ pub enum OnFull {
     /// Makes room: what has expired goes first, then what the eviction policy chooses.
     #[default]
     Evict,
-    /// Refuses the new entry unless something has expired, as Redis does with `noeviction`.
+    /// Refuses the new entry unless something has expired, as Redis does with `noeviction`. What is
+    /// only remembered ([`negative_ttl`](crate::CacheBuilder::negative_ttl)) makes room for it.
     /// [`Cache::insert_with`](crate::Cache::insert_with) says so; the stats count it.
     Reject,
 }

@@ -58,6 +58,8 @@ pub(crate) struct Engine<K, V> {
     is_swept: AtomicBool,
     /// What is remembered beside the entries. Counted in the budget as an entry each.
     verdicts: AtomicUsize,
+    /// Where the search for verdicts to give up goes on.
+    verdict_hand: AtomicUsize,
     /// Which tags and groups were invalidated.
     register: Register,
     /// Turns of the background that the next pass for them is put off.
@@ -91,6 +93,7 @@ where
             expiry_hand: AtomicUsize::new(0),
             is_swept: AtomicBool::new(false),
             verdicts: AtomicUsize::new(0),
+            verdict_hand: AtomicUsize::new(0),
             register: Register::new(),
             rest: AtomicUsize::new(0),
             handles: AtomicUsize::new(1),

@@ -207,6 +207,15 @@ impl<K, V> Engine<K, V>
 where
     K: Hash + Eq + Clone,
 {
+    /// Gives up verdicts for as many entries, or all where it is not known how much they take up.
+    fn forget_for_transaction(&self, entries: u64) {
+        let (need, mut work) = (Room { entries, weight: 0 }, self.work());
+        let knows_need = self.budget.counts_entries_only();
+        if !(knows_need && work.held.reaches(need)) {
+            self.forget_for(None, &mut work, |held| knows_need && held.reaches(need));
+        }
+    }
+
     /// Runs `f` with the sets of all keys locked, and applies what it did if it returns `Ok`.
     pub(crate) fn transaction<R, E>(
         &self,
@@ -218,8 +227,9 @@ where
             return self.rehearse(keys, hashes, f);
         }
         if self.policy.on_full == OnFull::Reject {
-            // With the locks held it is too late to clear what has expired or fallen.
+            // With the locks held it is too late to clear what has expired or fallen, or to forget.
             self.sweep_for_room();
+            self.forget_for_transaction(keys.len() as u64);
         }
         // Declared before the locks, so dropped after them: all that may run code of the user's.
         let mut work = self.work();

@@ -2,11 +2,12 @@
 //!
 //! A verdict lies in the set of its key and is taken out by whatever would overtake a load of the
 //! key. It takes up the room of an entry of weight 1, and makes room before entries do while there
-//! is more than one for every [`ENTRIES_PER_VERDICT`] of them.
+//! is more than one for every [`ENTRIES_PER_VERDICT`] of them. Where a full cache refuses entries it
+//! makes room in any case: what is only remembered keeps no value out.
 
 use super::Engine;
 use super::policy::{PASSED, in_time};
-use super::room::{Made, Work};
+use super::room::{Held, Made, Work};
 use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
@@ -17,7 +18,7 @@ use crate::stats::Count;
 use crate::table::Locked;
 use crate::time::Deadline;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::AcqRel;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::Duration;
 
 /// In a full set, verdicts are kept up to this share of its entries.
@@ -182,6 +183,40 @@ impl<K, V> Engine<K, V> {
             self.forget_at(set, 0, work);
         }
         evicts
+    }
+
+    /// Gives up verdicts until `enough`, those of the own set first, each set's oldest first. Sets
+    /// that others hold are passed over.
+    #[cold]
+    pub(super) fn forget_for(
+        &self,
+        own: Option<&mut Locked<'_, K, V>>,
+        work: &mut Work<'_, K, V>,
+        mut enough: impl FnMut(&mut Held<'_>) -> bool,
+    ) {
+        let mut forget_in = |set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>| {
+            let mut is_enough = false;
+            while !is_enough && !set.verdicts().is_empty() {
+                self.forget_at(set, 0, work);
+                is_enough = enough(&mut work.held);
+            }
+            is_enough
+        };
+        if own.is_some_and(|own| forget_in(own, work)) {
+            return;
+        }
+        let (sets, start) = (self.table.sets(), self.verdict_hand.load(Relaxed));
+        for step in 0..sets {
+            if self.verdicts.load(Acquire) == 0 {
+                return;
+            }
+            let index = (start + step) % sets;
+            if let Some(mut set) = self.table.try_lock_index(index)
+                && forget_in(&mut set, work)
+            {
+                return self.verdict_hand.store(index, Relaxed);
+            }
+        }
     }
 
     /// Clears the verdicts of a set that have expired at `now`; when the first of the others does.

@@ -2,7 +2,7 @@
 
 use super::{Gate, assert_settled, block_on, poll_once};
 use crate::common::{HOUR, SECOND, timed};
-use haybox::{Cache, LoadError, MockClock, Op};
+use haybox::{Cache, CacheBuilder, Insert, InsertOptions, LoadError, MockClock, OnFull, Op};
 use std::pin::pin;
 use std::task::Poll;
 
@@ -190,7 +190,7 @@ fn a_full_cache_that_rejects_remembers_what_it_has_room_for() {
     let (cache, _) = timed(|builder| {
         builder
             .max_entries(1)
-            .on_full(haybox::OnFull::Reject)
+            .on_full(OnFull::Reject)
             .negative_ttl(HOUR)
     });
     cache.insert(1, 1);
@@ -203,6 +203,57 @@ fn a_full_cache_that_rejects_remembers_what_it_has_room_for() {
     cache.remove(&1);
     assert_eq!(cache.get_or_find_with(&2, || None), None);
     assert_eq!(cache.get_or_find_with(&2, known), None);
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_is_remembered_keeps_no_value_out_of_a_cache_that_rejects() {
+    let rejecting = |bounded: fn(CacheBuilder<u32, u32>) -> CacheBuilder<u32, u32>| {
+        let builder = |builder| bounded(builder).on_full(OnFull::Reject).negative_ttl(HOUR);
+        timed(builder).0
+    };
+    let by_entries = || rejecting(|builder| builder.max_entries(1_000));
+    let by_weight = || rejecting(|builder| builder.max_weight(1_000));
+    let fill_with_absences = |cache: &Cache<u32, u32>| {
+        for key in 10_000..11_000 {
+            assert_eq!(cache.get_or_find_with(&key, || None), None);
+        }
+        assert_eq!(cache.get_or_find_with(&10_007, known), None);
+    };
+    let insert =
+        |cache: &Cache<u32, u32>, key| match cache.insert_with(key, 0, InsertOptions::new()) {
+            Insert::Inserted => true,
+            Insert::Refused(_) => false,
+            other => unreachable!("{other:?}"),
+        };
+    for cache in [by_entries(), by_weight()] {
+        fill_with_absences(&cache);
+        assert!((0..1_000).all(|key| insert(&cache, key)));
+        assert!(!insert(&cache, 1_000), "full of values");
+        assert_eq!(cache.get_or_find_with(&10_007, || Some(1)), Some(1));
+        assert_settled(&cache);
+    }
+    for cache in [by_entries(), by_weight()] {
+        fill_with_absences(&cache);
+        let all: Vec<u32> = (0..1_000).collect();
+        let stored = cache.transaction(&all, |view| {
+            all.iter().try_for_each(|key| view.insert(key, 0))
+        });
+        assert!(stored.is_ok());
+        assert_settled(&cache);
+    }
+}
+
+#[test]
+fn in_a_full_cache_that_rejects_the_newest_absences_are_remembered() {
+    let (cache, _) = timed(|builder| {
+        let builder = builder.max_entries(10).negative_ttl(HOUR);
+        builder.on_full(OnFull::Reject)
+    });
+    for key in 0..100 {
+        assert_eq!(cache.get_or_find_with(&key, || None), None);
+        assert_eq!(cache.get_or_find_with(&key, known), None);
+    }
     assert_settled(&cache);
 }
 
