@@ -22,7 +22,7 @@ pub struct Cli {
     #[arg(long, value_delimiter = ',', value_parser = peer, value_name = "NAMES")]
     pub peers: Vec<&'static Info>,
 
-    /// Numbers of threads for the speed
+    /// Numbers of threads for the speed and the roles
     #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Vec<u16>,
 
@@ -42,7 +42,7 @@ pub struct Cli {
     #[arg(long)]
     pub quick: bool,
 
-    /// Rounds for each cell of the speed (5, or 3 with --quick)
+    /// Rounds for each cell of the speed and the roles (5, or 3 with --quick)
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: Option<u16>,
 
@@ -75,6 +75,8 @@ pub enum Part {
     Memory,
     /// Hit ratios of traces
     Hits,
+    /// Limits, locks, publishing, counters, presence: nanoseconds for each operation
+    Roles,
 }
 
 /// What this program starts itself for.

@@ -1,6 +1,7 @@
 //! Where and with what was measured.
 
 use crate::peers::{self, redis};
+use crate::roles;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -140,7 +141,8 @@ fn versions(lock: &str) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
     for package in packages {
         let (name, version) = (value(package, "name = "), value(package, "version = "));
-        let is_peer = peers::ALL.iter().any(|info| info.package == name);
+        let mut peers = peers::ALL.iter().chain(&roles::PEERS);
+        let is_peer = peers.any(|info| info.package == name);
         if is_peer && (ours.contains(&name) || ours.contains(&format!("{name} {version}"))) {
             versions.insert(name, version);
         }

@@ -1,4 +1,5 @@
-//! haybox beside other caches: speed, latency, memory and hit ratio, measured in one run.
+//! haybox beside other caches, and beside what does its other roles: speed, latency, memory and hit
+//! ratio, measured in one run.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml -- --help`
 
@@ -16,8 +17,10 @@ mod policies;
 mod progress;
 mod report;
 mod results;
+mod roles;
 mod speed;
 mod summary;
+mod turns;
 mod workload;
 
 use clap::Parser;
@@ -75,6 +78,10 @@ fn list() {
     println!("workloads:");
     for workload in &workload::ALL {
         println!("  {:<18} {}", workload.id, workload.label);
+    }
+    println!("jobs of the other roles:");
+    for job in roles::jobs() {
+        println!("  {:<18} {}", job.id, job.label);
     }
 }
 
@@ -139,6 +146,14 @@ fn measure(cli: &Cli, traces: Vec<workload::Trace>) -> Result<Results, String> {
         let progress = Progress::new("hits", hits::steps(&peers, traces.len()));
         let (patience, notes) = (settings.patience, &mut results.notes);
         results.hits = hits::measure(&peers, &traces, patience, notes, &progress)?;
+        progress.finish();
+        write(&results, &cli.out)?;
+    }
+    if wants(Part::Roles) {
+        let progress = Progress::new("roles", roles::steps(&threads, &settings));
+        let notes = &mut results.notes;
+        results.roles = roles::measure(&threads, &settings, notes, &progress)?;
+        results.roles_summary = summary::of_roles(&results.roles);
         progress.finish();
         write(&results, &cli.out)?;
     }

@@ -3,7 +3,8 @@
 use crate::hits::SHARES;
 use crate::latency;
 use crate::peers::{self, Class};
-use crate::results::{Cell, HitRow, LatencyRow, MemoryRow, Results, SizeCell};
+use crate::results::{Cell, HitRow, LatencyRow, MemoryRow, Results, SizeCell, Summary};
+use crate::roles;
 use crate::summary::{finds_enough, keeps_bound};
 use crate::workload;
 use std::collections::BTreeMap;
@@ -49,19 +50,25 @@ pub fn markdown(results: &Results) -> String {
     if !results.hits.is_empty() {
         hits(&mut text, &results.hits);
     }
+    if !results.roles.is_empty() {
+        roles(&mut text, results);
+    }
     text
 }
 
 /// The same without the tables: what the terminal gets at the end of a run.
 pub fn closing(results: &Results) -> String {
     let mut text = String::new();
-    for summary in &results.summary {
+    for summary in results.summary.iter().chain(&results.roles_summary) {
         let (mean, cells) = (summary.mean, summary.cells.len());
         let _ = writeln!(
             text,
             "haybox is {mean:.2} times as fast as {} (geometric mean over {cells} cells)",
             summary.against
         );
+    }
+    if !results.roles.is_empty() {
+        roles_ratios(&mut text, &results.roles_summary);
     }
     for note in &results.notes {
         let _ = writeln!(text, "{note}");
@@ -102,6 +109,15 @@ fn summary(text: &mut String, results: &Results) {
          cells that both have. Rivals are moka, quick_cache, foyer, mini-moka and stretto. In cells \
          that only read, a peer that has lost more than 1 % of the keys is left out, and everywhere one that holds more entries than it was allowed to.\n\n",
     );
+    means(text, &results.summary);
+    if let Some(best) = results.summary.first() {
+        text.push_str("\nEach cell against the best rival in it:\n\n");
+        ratios(text, best, ["workload", "best rival"]);
+    }
+}
+
+/// The geometric means, and where haybox stands worst.
+fn means(text: &mut String, summaries: &[Summary]) {
     let mut table = Table::new(&strings([
         "against",
         "mean",
@@ -109,7 +125,7 @@ fn summary(text: &mut String, results: &Results) {
         "least",
         "in the cell",
     ]));
-    for summary in &results.summary {
+    for summary in summaries {
         let least = summary
             .cells
             .iter()
@@ -130,29 +146,23 @@ fn summary(text: &mut String, results: &Results) {
         ]);
     }
     text.push_str(&table.text);
-    if let Some(best) = results.summary.first() {
-        text.push_str("\nEach cell against the best rival in it:\n\n");
-        let headings = [
-            "workload",
-            "threads",
-            "haybox ns",
-            "best rival",
-            "ns",
-            "ratio",
-        ];
-        let mut table = Table::new(&strings(headings));
-        for cell in &best.cells {
-            table.row(&[
-                cell.workload.clone(),
-                cell.threads.to_string(),
-                number(cell.haybox),
-                peers::label(&cell.peer).to_string(),
-                number(cell.other),
-                format!("{:.2}", cell.ratio),
-            ]);
-        }
-        text.push_str(&table.text);
+}
+
+/// Each cell of a summary.
+fn ratios(text: &mut String, summary: &Summary, [workload, other]: [&str; 2]) {
+    let headings = [workload, "threads", "haybox ns", other, "ns", "ratio"];
+    let mut table = Table::new(&strings(headings));
+    for cell in &summary.cells {
+        table.row(&[
+            cell.workload.clone(),
+            cell.threads.to_string(),
+            number(cell.haybox),
+            peers::label(&cell.peer).to_string(),
+            number(cell.other),
+            format!("{:.2}", cell.ratio),
+        ]);
     }
+    text.push_str(&table.text);
 }
 
 fn strings<const N: usize>(words: [&str; N]) -> Vec<String> {
@@ -179,14 +189,19 @@ pub fn duration(nanos: u64) -> String {
 
 /// The peers of these rows, in the order of [`peers::ALL`], after them what is no peer.
 fn in_order<'r>(ids: impl Iterator<Item = &'r str>) -> Vec<&'r str> {
+    let mut seen = as_they_come(ids);
+    let place = |id: &&str| peers::ALL.iter().position(|info| info.id == *id);
+    seen.sort_by_key(|id| place(id).unwrap_or(usize::MAX));
+    seen
+}
+
+fn as_they_come<'r>(ids: impl Iterator<Item = &'r str>) -> Vec<&'r str> {
     let mut seen: Vec<&str> = Vec::new();
     ids.for_each(|id| {
         if !seen.contains(&id) {
             seen.push(id);
         }
     });
-    let place = |id: &&str| peers::ALL.iter().position(|info| info.id == *id);
-    seen.sort_by_key(|id| place(id).unwrap_or(usize::MAX));
     seen
 }
 
@@ -199,32 +214,67 @@ fn speed(text: &mut String, cells: &[Cell]) {
          with. A dagger: holds so many times the entries that it was allowed to.\n",
     );
     for workload in &workload::ALL {
-        let of_workload: Vec<_> = cells
-            .iter()
-            .filter(|cell| cell.workload == workload.id)
-            .collect();
-        let mut threads: Vec<usize> = of_workload.iter().map(|cell| cell.threads).collect();
-        threads.sort_unstable();
-        threads.dedup();
-        if threads.is_empty() {
-            continue;
-        }
-        let _ = writeln!(text, "\n### {} (`{}`)\n", workload.label, workload.id);
-        let mut headings = vec!["peer".to_string()];
-        headings.extend(threads.iter().map(|threads| format!("threads: {threads}")));
-        let mut table = Table::new(&headings);
-        for peer in &peers::ALL {
-            let of_peer = |threads: &usize| {
-                let found = of_workload
-                    .iter()
-                    .find(|cell| cell.peer == peer.id && cell.threads == *threads);
-                found.map_or("n/a".to_string(), |cell| speed_cell(cell))
-            };
-            let mut row = vec![peer.label.to_string()];
-            row.extend(threads.iter().map(of_peer));
-            table.row(&row);
-        }
-        text.push_str(&table.text);
+        let title = format!("{} (`{}`)", workload.label, workload.id);
+        let cells = of_workload(cells, workload.id);
+        let peers = in_order(cells.iter().map(|cell| cell.peer.as_str()));
+        speed_table(text, &title, &peers, &cells);
+    }
+}
+
+fn of_workload<'c>(cells: &'c [Cell], workload: &str) -> Vec<&'c Cell> {
+    cells
+        .iter()
+        .filter(|cell| cell.workload == workload)
+        .collect()
+}
+
+/// One workload: peers by number of threads.
+fn speed_table(text: &mut String, title: &str, peers: &[&str], cells: &[&Cell]) {
+    let mut threads: Vec<usize> = cells.iter().map(|cell| cell.threads).collect();
+    threads.sort_unstable();
+    threads.dedup();
+    if threads.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n### {title}\n");
+    let mut headings = vec!["peer".to_string()];
+    headings.extend(threads.iter().map(|threads| format!("threads: {threads}")));
+    let mut table = Table::new(&headings);
+    for peer in peers {
+        let of_peer = |threads: &usize| {
+            let found = cells
+                .iter()
+                .find(|cell| cell.peer == *peer && cell.threads == *threads);
+            found.map_or("n/a".to_string(), |cell| speed_cell(cell))
+        };
+        let mut row = vec![peers::label(peer).to_string()];
+        row.extend(threads.iter().map(of_peer));
+        table.row(&row);
+    }
+    text.push_str(&table.text);
+}
+
+fn roles(text: &mut String, results: &Results) {
+    text.push_str(
+        "\n## The other roles\n\nNanoseconds for each operation: wall-clock time over the \
+         operations of all threads, the median of rounds in turns, and in parentheses the least \
+         and the most. Redis is one client on the loopback interface that waits for each answer. \
+         How many times as fast haybox is:\n\n",
+    );
+    means(text, &results.roles_summary);
+    roles_ratios(text, &results.roles_summary);
+    for job in roles::jobs() {
+        let title = format!("{} (`{}`)", job.label, job.id);
+        let cells = of_workload(&results.roles, job.id);
+        let peers = as_they_come(cells.iter().map(|cell| cell.peer.as_str()));
+        speed_table(text, &title, &peers, &cells);
+    }
+}
+
+fn roles_ratios(text: &mut String, summaries: &[Summary]) {
+    for summary in summaries {
+        text.push('\n');
+        ratios(text, summary, ["job", "beside"]);
     }
 }
 

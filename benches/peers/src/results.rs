@@ -16,6 +16,11 @@ pub struct Results {
     pub memory: Vec<MemoryRow>,
     pub hits: Vec<HitRow>,
     pub summary: Vec<Summary>,
+    /// The other roles; the workload of a cell is the job.
+    #[serde(default)]
+    pub roles: Vec<Cell>,
+    #[serde(default)]
+    pub roles_summary: Vec<Summary>,
 }
 
 /// One peer under one workload.

@@ -10,8 +10,9 @@ use crate::machine::number_in;
 use crate::peers::{self, Info, Options, Subject};
 use crate::progress::Progress;
 use crate::results::{Cell, SizeCell};
+use crate::turns::{self, median};
 use crate::workload::{self, Kind, Pattern, Workload};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The time to live in the churn.
@@ -187,17 +188,10 @@ impl<K: Key, V: Value> Runner<K, V> {
 
     /// Finds how many operations take about the time of a round, which warms it up as well.
     fn calibrate(&mut self, kind: Kind, ring: &[K], threads: usize, time: Duration) {
-        let mut operations = 512;
-        let enough = time.min(Duration::from_millis(50)).as_nanos() as f64;
-        self.operations = loop {
+        self.operations = turns::fill(time, |operations| {
             let (nanos, _) = self.turn(kind, ring, threads, operations, ring.len() / 3);
-            let total = nanos * (operations * threads) as f64;
-            if total >= enough {
-                let share = time.as_nanos() as f64 / total;
-                break ((operations as f64 * share) as usize).max(100);
-            }
-            operations *= 2;
-        };
+            nanos * (operations * threads) as f64
+        });
         self.rounds.clear();
         (self.hits, self.reads) = (0, 0);
     }
@@ -210,8 +204,8 @@ impl<K: Key, V: Value> Runner<K, V> {
         self.reads += reads(kind, self.operations * threads);
     }
 
-    /// Lets all threads run at once, each from another place of the ring on: nanoseconds of the
-    /// clock for each operation of any thread, and the hits.
+    /// Lets all threads run, each from another place of the ring on: nanoseconds for each operation
+    /// of any thread, and the hits.
     fn turn(
         &self,
         kind: Kind,
@@ -220,34 +214,18 @@ impl<K: Key, V: Value> Runner<K, V> {
         operations: usize,
         from: usize,
     ) -> (f64, u64) {
-        let barrier = Barrier::new(threads);
-        let run = |thread: usize| {
-            let from = from + thread * (ring.len() / threads);
-            // The processor's caches are full of another peer. What comes first is not counted.
-            let warming = operations / 5;
-            self.subject.run(kind, ring, from, warming);
-            barrier.wait();
-            let started = Instant::now();
-            let hits = self.subject.run(kind, ring, from + warming, operations);
-            (started, Instant::now(), hits)
-        };
-        let times: Vec<(Instant, Instant, u64)> = std::thread::scope(|scope| {
-            let run = &run;
-            let threads: Vec<_> = (0..threads)
-                .map(|thread| scope.spawn(move || run(thread)))
-                .collect();
-            let join = |thread: std::thread::ScopedJoinHandle<_>| {
-                thread.join().expect("a peer does not panic")
-            };
-            threads.into_iter().map(join).collect()
-        });
-        let started = times.iter().map(|time| time.0).min();
-        let ended = times.iter().map(|time| time.1).max();
-        let took = started
-            .zip(ended)
-            .map_or(Duration::ZERO, |(started, ended)| ended - started);
-        let hits = times.iter().map(|time| time.2).sum();
-        (took.as_nanos() as f64 / (operations * threads) as f64, hits)
+        let warming = turns::warming(operations);
+        let from = |thread: usize| from + thread * (ring.len() / threads);
+        let (took, hits) = turns::at_once(
+            threads,
+            |thread| _ = self.subject.run(kind, ring, from(thread), warming),
+            |thread| {
+                self.subject
+                    .run(kind, ring, from(thread) + warming, operations)
+            },
+        );
+        let nanos = took.as_nanos() as f64 / (operations * threads) as f64;
+        (nanos, hits.into_iter().sum())
     }
 
     fn finish(&mut self, workload: &Workload, threads: usize) -> Cell {
@@ -272,17 +250,6 @@ fn reads(kind: Kind, operations: usize) -> u64 {
         Kind::Insert => 0,
         Kind::Mixed => operations * 9 / 10,
         Kind::Churn => operations / 2,
-    }
-}
-
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        even if even % 2 == 0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
-        _ => sorted[middle],
     }
 }
 
@@ -348,16 +315,4 @@ pub fn by_size(
         }
     }
     Ok(cells)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
 }

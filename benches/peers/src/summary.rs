@@ -2,6 +2,7 @@
 
 use crate::peers::{self, Class};
 use crate::results::{Cell, Ratio, Summary};
+use crate::roles;
 
 const OURS: &str = "haybox";
 
@@ -30,6 +31,20 @@ pub fn summarise(cells: &[Cell]) -> Vec<Summary> {
     // One thread needs no lock, several do.
     let maps = ["hashbrown", "hashbrown-lock", "dashmap", "papaya"];
     summaries.push(against(cells, "the best bare map in each cell", &maps));
+    summaries.retain(|summary| !summary.cells.is_empty());
+    summaries
+}
+
+/// The ratios of the other roles: against the best of what does that one thing, and against Redis.
+pub fn of_roles(cells: &[Cell]) -> Vec<Summary> {
+    let rivals = roles::PEERS
+        .iter()
+        .filter(|info| info.class == Class::Rival);
+    let rivals: Vec<&str> = rivals.map(|info| info.id).collect();
+    let mut summaries = vec![
+        against(cells, "the specialised crate", &rivals),
+        against(cells, "Redis", &["redis"]),
+    ];
     summaries.retain(|summary| !summary.cells.is_empty());
     summaries
 }

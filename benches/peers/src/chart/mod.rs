@@ -12,6 +12,7 @@ use crate::latency;
 use crate::peers::{self, Class, Info};
 use crate::report::{number, thousands};
 use crate::results::{Cell, LatencyRow, MemoryRow, Results};
+use crate::roles;
 use crate::summary::keeps_bound;
 use crate::workload::{self, Workload};
 use bars::{Bar, Panel as BarPanel};
@@ -26,10 +27,7 @@ pub type Picture = (String, String);
 /// A sentence of the drawing library's, which has no reason to fail.
 pub fn draw(results: &Results) -> Result<Vec<Picture>, String> {
     let mut pictures = Vec::new();
-    let mut threads: Vec<usize> = results.speed.iter().map(|cell| cell.threads).collect();
-    threads.sort_unstable();
-    threads.dedup();
-    for threads in threads {
+    for threads in threads_of(&results.speed) {
         pictures.push(throughput(results, threads)?);
     }
     if !results.size.is_empty() {
@@ -44,48 +42,84 @@ pub fn draw(results: &Results) -> Result<Vec<Picture>, String> {
     if !results.hits.is_empty() {
         pictures.push(hits(results)?);
     }
+    for threads in threads_of(&results.roles) {
+        pictures.push(of_roles(results, threads)?);
+    }
     Ok(pictures)
 }
 
 fn throughput(results: &Results, threads: usize) -> Result<Picture, String> {
-    let of_threads: Vec<&Cell> = results
-        .speed
-        .iter()
-        .filter(|cell| cell.threads == threads)
-        .collect();
     let panel = |workload: &Workload| {
+        let cells = of_workload(&results.speed, workload.id, threads);
         let bar = |info: &'static Info| {
-            let cell = of_threads
-                .iter()
-                .find(|cell| cell.workload == workload.id && cell.peer == info.id)?;
-            let millions = 1e3 / cell.nanos;
-            let mut text = format!("{} M/s", digits(millions));
-            if let Some(ratio) = cell.hit_ratio.filter(|ratio| *ratio < 0.9995) {
-                text += &format!(", {:.0} % hits", 100.0 * ratio);
-            }
-            if !keeps_bound(cell) {
-                text += &format!(", {:.1} × its bound", cell.fullness);
-            }
-            Some(Bar::new(info, millions, text))
+            let cell = cells.iter().find(|cell| cell.peer == info.id)?;
+            Some(throughput_bar(info, cell))
         };
         let bars: Vec<Bar> = peers::ALL.iter().filter_map(bar).collect();
         BarPanel::new(workload.label, bars)
     };
     let panels: Vec<BarPanel> = workload::ALL.iter().map(panel).collect();
-    let panels: Vec<BarPanel> = panels
-        .into_iter()
-        .filter(|panel| !panel.bars.is_empty())
-        .collect();
-    let (name, noun) = if threads == 1 {
-        ("speed-1-thread.svg".to_string(), "thread")
-    } else {
-        (format!("speed-{threads}-threads.svg"), "threads")
-    };
-    let title = format!("Operations per second with {threads} {noun}: longer is better");
     let subtitle = "Millions per second over all threads, the median of rounds in turns. u64 to u64; \
                     \u{201c}text\u{201d} is String to Arc<[u8]> of 100 bytes.";
+    bars_by_threads(results, "speed", "Operations", threads, subtitle, panels)
+}
+
+fn of_roles(results: &Results, threads: usize) -> Result<Picture, String> {
+    let panel = |job: roles::Job| {
+        let cells = of_workload(&results.roles, job.id, threads);
+        let bar = |cell: &&Cell| Some(throughput_bar(peers::known(&cell.peer)?, cell));
+        BarPanel::new(job.label, cells.iter().filter_map(bar).collect())
+    };
+    let panels: Vec<BarPanel> = roles::jobs().into_iter().map(panel).collect();
+    let subtitle = "Millions per second over all threads, the median of rounds in turns.";
+    bars_by_threads(
+        results,
+        "roles",
+        "Other roles, operations",
+        threads,
+        subtitle,
+        panels,
+    )
+}
+
+fn of_workload<'c>(cells: &'c [Cell], workload: &str, threads: usize) -> Vec<&'c Cell> {
+    let is_it = |cell: &&Cell| cell.workload == workload && cell.threads == threads;
+    cells.iter().filter(is_it).collect()
+}
+
+fn throughput_bar(info: &Info, cell: &Cell) -> Bar {
+    let millions = 1e3 / cell.nanos;
+    let mut text = format!("{} M/s", digits(millions));
+    if let Some(ratio) = cell.hit_ratio.filter(|ratio| *ratio < 0.9995) {
+        text += &format!(", {:.0} % hits", 100.0 * ratio);
+    }
+    if !keeps_bound(cell) {
+        text += &format!(", {:.1} × its bound", cell.fullness);
+    }
+    Bar::new(info, millions, text)
+}
+
+/// A picture for a number of threads, of the panels that have something in them.
+fn bars_by_threads(
+    results: &Results,
+    name: &str,
+    what: &str,
+    threads: usize,
+    subtitle: &str,
+    mut panels: Vec<BarPanel>,
+) -> Result<Picture, String> {
+    panels.retain(|panel| !panel.bars.is_empty());
+    let noun = if threads == 1 { "thread" } else { "threads" };
+    let title = format!("{what} per second with {threads} {noun}: longer is better");
     let svg = bars::draw(&title, subtitle, &panels, 3, &results.machine)?;
-    Ok((name, svg))
+    Ok((format!("{name}-{threads}-{noun}.svg"), svg))
+}
+
+fn threads_of(cells: &[Cell]) -> Vec<usize> {
+    let mut threads: Vec<usize> = cells.iter().map(|cell| cell.threads).collect();
+    threads.sort_unstable();
+    threads.dedup();
+    threads
 }
 
 /// Two digits that count.

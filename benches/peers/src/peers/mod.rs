@@ -14,6 +14,7 @@ pub mod stretto;
 
 use crate::data::{Key, Value};
 use crate::latency::{Timed, Times};
+use crate::roles;
 use crate::workload::Kind;
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
@@ -204,7 +205,7 @@ pub struct Info {
     pub lingers: bool,
 }
 
-const CACHE: Info = Info {
+pub const CACHE: Info = Info {
     id: "",
     label: "",
     package: "",
@@ -216,7 +217,7 @@ const CACHE: Info = Info {
     lingers: false,
 };
 
-const FLOOR: Info = Info {
+pub const FLOOR: Info = Info {
     class: Class::Floor,
     evicts: false,
     grows: true,
@@ -341,6 +342,11 @@ pub fn info(id: &str) -> Option<&'static Info> {
     ALL.iter().find(|info| info.id == id)
 }
 
+/// As [`info`], those of the other roles among them.
+pub fn known(id: &str) -> Option<&'static Info> {
+    info(id).or_else(|| roles::PEERS.iter().find(|info| info.id == id))
+}
+
 /// As [`info`], for a peer that a process is told of.
 pub fn named(id: &str) -> Result<&'static Info, String> {
     info(id).ok_or_else(|| format!("there is no peer called {id}"))
@@ -352,7 +358,7 @@ pub fn label(id: &str) -> &str {
         "lru" => "exact LRU",
         "optimum" => "clairvoyant",
         "clock" => "the clock alone",
-        _ => info(id).map_or(id, |info| info.label),
+        _ => known(id).map_or(id, |info| info.label),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{CHURN_LAG, HOUR, Options, Peer, Usage};
 use crate::data::{Key, Value};
 use crate::workload::Kind;
 use parking_lot::Mutex;
-use redis::{Client, Connection, Pipeline};
+use redis::{Client, Cmd, Connection, FromRedisValue, Msg, Pipeline};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -35,13 +35,14 @@ pub fn version() -> Option<String> {
 }
 
 /// A server, which ends with this.
-struct Server {
+pub struct Server {
     process: Child,
     port: u16,
 }
 
 impl Server {
-    fn start(max_memory: Option<usize>) -> Result<Self, String> {
+    /// Bounded in bytes or not.
+    pub fn start(max_memory: Option<usize>) -> Result<Self, String> {
         let port = free_port().map_err(|error| format!("no free port for Redis: {error}"))?;
         // The shell ends the server when this process lets go of the shell's input, in whatever way
         // it ends itself.
@@ -72,6 +73,42 @@ impl Server {
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
+    }
+}
+
+/// What the other roles ask a server for.
+impl Server {
+    /// A client that waits for the answer to each command.
+    pub fn client(&self) -> Result<Asker, String> {
+        Ok(Asker(Mutex::new(self.connect()?)))
+    }
+
+    /// A client that listens to a channel.
+    pub fn subscribe(&self, channel: &str) -> Result<Subscriber, String> {
+        let mut connection = self.connect()?;
+        let command = redis::cmd("SUBSCRIBE").arg(channel).get_packed_command();
+        // The answer says that it is subscribed; all that comes after it is messages.
+        let sent = connection.send_packed_command(&command);
+        let answered = sent.and_then(|()| connection.recv_response());
+        answered.map_err(|error| error.to_string())?;
+        Ok(Subscriber(connection))
+    }
+}
+
+pub struct Asker(Mutex<Connection>);
+
+impl Asker {
+    pub fn ask<T: FromRedisValue>(&self, command: &Cmd) -> T {
+        command.query(&mut *self.0.lock()).expect(ANSWERS)
+    }
+}
+
+pub struct Subscriber(Connection);
+
+impl Subscriber {
+    pub fn receive(&mut self) -> u64 {
+        let message = self.0.recv_response().ok().and_then(Msg::from_owned_value);
+        message.expect(ANSWERS).get_payload().expect(ANSWERS)
     }
 }
 
