@@ -5,7 +5,6 @@ mod fence;
 mod invalidate;
 mod iter;
 mod load;
-mod slot;
 
 pub use fence::Fence;
 pub use iter::{Iter, Keys, Values};

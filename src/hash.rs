@@ -89,6 +89,12 @@ impl KeyHash {
         Self((product as u64) ^ ((product >> 64) as u64))
     }
 
+    /// All of it.
+    #[inline]
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
     /// The bits that name the set, lowest first.
     #[inline]
     pub(crate) fn index(self) -> usize {

@@ -13,6 +13,7 @@ mod entry;
 mod equivalent;
 mod event;
 mod hash;
+mod keyed;
 mod labels;
 pub mod limit;
 mod load;

@@ -88,21 +88,31 @@ impl Waiters {
         waker
     }
 
-    /// Everybody, to be woken by [`wake_all`](crate::time::wake_all) once the lock is released.
-    /// Their places stay theirs.
+    /// Adds everybody to those who are to be woken by [`wake_all`](crate::time::wake_all) once the
+    /// lock is released. Their places stay theirs.
     #[inline]
-    pub(crate) fn take(&mut self) -> Vec<Waker> {
-        if self.waiting == 0 {
-            return Vec::new();
+    pub(crate) fn take(&mut self, woken: &mut Vec<Waker>) {
+        if self.waiting != 0 {
+            self.take_some(woken);
         }
+    }
+
+    #[cold]
+    fn take_some(&mut self, woken: &mut Vec<Waker>) {
         self.waiting = 0;
-        self.places.iter_mut().filter_map(Option::take).collect()
+        woken.extend(self.places.iter_mut().filter_map(Option::take));
     }
 }
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+
+    fn taken(waiters: &mut Waiters) -> usize {
+        let mut woken = Vec::new();
+        waiters.take(&mut woken);
+        woken.len()
+    }
 
     #[test]
     fn places_are_kept_until_they_are_given_back() {
@@ -112,13 +122,13 @@ mod tests {
         assert!(waiters.put(&mut first, Waker::noop().clone()).is_some());
         assert!(waiters.put(&mut second, Waker::noop().clone()).is_none());
         assert_ne!(first, second);
-        assert_eq!(waiters.take().len(), 2);
-        assert!(waiters.take().is_empty());
+        assert_eq!(taken(&mut waiters), 2);
+        assert_eq!(taken(&mut waiters), 0);
         assert!(waiters.leave(first.unwrap()).is_none());
         let mut third = None;
         assert!(waiters.put(&mut third, Waker::noop().clone()).is_none());
         assert_eq!(third, first);
         assert!(waiters.leave(third.unwrap()).is_some());
-        assert!(waiters.take().is_empty());
+        assert_eq!(taken(&mut waiters), 0);
     }
 }

@@ -15,7 +15,6 @@ mod plain_load;
 mod policy;
 mod read;
 mod room;
-mod slot;
 mod transaction;
 mod verdicts;
 mod walk;
@@ -28,7 +27,6 @@ pub(crate) use leader::OwnLeader;
 pub(crate) use load::{Call, Offered};
 pub(crate) use plain_load::Start;
 pub(crate) use policy::Policy;
-pub(crate) use slot::Change;
 pub use transaction::Transaction;
 
 use crate::entry::EvictionPolicy;

@@ -6,16 +6,25 @@
 //! full bucket ahead. What the recommendation calls the limit (tau) is one interval less, since it
 //! counts what may come early and we count what may be taken at once.
 //!
-//! O(1) in time, 8 bytes a key. The state is kept as the deadline of the key's slot, delayed by
-//! [`GRACE`], so a bucket that has been full for that long needs no memory at all.
+//! O(1) in time, 8 bytes a key. A bucket that is full is one that was never used, so it needs no
+//! memory at all.
 
 use super::decision::Decision;
-use crate::time::{Deadline, Moment, NEAR};
+use crate::keyed::{Reading, State};
+use crate::time::{Deadline, NEAR};
 use std::time::Duration;
 
-/// How long the slot of an idle key stays, so that one that is called now and then is not made
-/// anew each time.
-pub(super) const GRACE: u64 = 10_000_000_000;
+/// What is kept of a key.
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    full_at: u64,
+}
+
+impl State for Bucket {
+    fn idle_from(&self) -> Deadline {
+        self.full_at
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gcra {
@@ -45,56 +54,64 @@ impl Gcra {
         Duration::from_nanos(self.capacity)
     }
 
-    /// Decides on a call, given the deadline of the key's slot; the deadline from now on.
+    /// Decides on a call, and takes its cost if it is allowed.
     #[inline]
     pub(super) fn decide(
         &self,
-        deadline: Deadline,
+        bucket: &mut Bucket,
         cost: u32,
-        moment: &Moment<'_>,
-    ) -> (Deadline, Decision) {
-        let full_at = deadline.saturating_sub(GRACE);
-        let increment = self.interval * u64::from(cost);
-        let now = self.now(full_at, increment, moment);
-        // Nothing overflows before the clock itself ends.
-        let asked = full_at.max(now).saturating_add(increment);
-        if asked - now <= self.capacity {
-            return (
-                asked.saturating_add(GRACE),
-                self.decision(asked - now, None),
-            );
-        }
-        let too_early = asked - now - self.capacity;
-        let refused = self.decision(full_at.max(now) - now, Some(too_early));
-        (deadline, refused)
+        reading: &mut Reading<'_>,
+    ) -> Decision {
+        let (full_at, decision) = self.judge(bucket.full_at, cost, reading);
+        bucket.full_at = full_at;
+        decision
     }
 
     /// What a call of cost 1 would be answered, but that nothing is taken.
-    pub(super) fn preview(&self, deadline: Deadline, moment: &Moment<'_>) -> Decision {
-        let (_, as_if) = self.decide(deadline, 1, moment);
-        let (_, now) = self.decide(deadline, 0, moment);
+    pub(super) fn preview(&self, bucket: &Bucket, reading: &mut Reading<'_>) -> Decision {
+        let (_, as_if) = self.judge(bucket.full_at, 1, reading);
+        let (_, now) = self.judge(bucket.full_at, 0, reading);
         Decision {
             retry_after: as_if.retry_after,
             ..now
         }
     }
 
+    /// When the bucket is full after a call, and what the call is answered.
+    #[inline]
+    fn judge(&self, full_at: u64, cost: u32, reading: &mut Reading<'_>) -> (u64, Decision) {
+        let increment = self.interval * u64::from(cost);
+        let now = self.now(full_at, increment, reading);
+        // Nothing overflows before the clock itself ends.
+        let asked = full_at.max(now).saturating_add(increment);
+        if asked - now <= self.capacity {
+            return (asked, self.decision(asked - now, None));
+        }
+        let too_early = asked - now - self.capacity;
+        let filling = full_at.max(now) - now;
+        (full_at, self.decision(filling, Some(too_early)))
+    }
+
     /// A reading of the clock that decides as a precise one would: a coarse one if neither the time
     /// at which the bucket is full nor that at which the call conforms is near.
     #[inline]
-    fn now(&self, full_at: u64, increment: u64, moment: &Moment<'_>) -> u64 {
-        if self.capacity <= NEAR {
-            return moment.clock().now();
-        }
-        let coarse = moment.coarse();
+    fn now(&self, full_at: u64, increment: u64, reading: &mut Reading<'_>) -> u64 {
         let conforms_at = full_at
             .saturating_add(increment)
             .saturating_sub(self.capacity);
-        let is_far = |point: u64| point.abs_diff(coarse) >= NEAR;
-        if full_at > coarse && is_far(full_at) && is_far(conforms_at) {
+        let is_far = |point: u64, time: u64| self.capacity > NEAR && point.abs_diff(time) >= NEAR;
+        let is_clear =
+            |time: u64| full_at > time && is_far(full_at, time) && is_far(conforms_at, time);
+        // Where the last look at the clock would not have been clear this one hardly is, so that
+        // the coarse clock would be read for nothing.
+        if !is_clear(reading.seen()) {
+            return reading.precise();
+        }
+        let coarse = reading.coarse();
+        if is_clear(coarse) {
             coarse
         } else {
-            moment.clock().now()
+            reading.precise()
         }
     }
 

@@ -1,13 +1,13 @@
 //! The limiter: the face that users see.
 
 use super::decision::{CostAboveLimit, Decision};
-use super::gcra::Gcra;
+use super::gcra::{Bucket, Gcra};
 use super::quota::{Algorithm, Quota};
 use super::window::{Rule, Window};
-use crate::builder::{BuildError, CacheBuilder};
-use crate::cache::Cache;
+use crate::builder::{BuildError, LONGEST};
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
+use crate::keyed::{Keyed, Reading, State};
 use crate::time::Clock;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -20,7 +20,7 @@ use std::time::Duration;
 ///
 /// # Calls from inside calls
 /// `Eq`, `Hash` and `Clone` of a key may run under a lock, as they do in a
-/// [`Cache`]: a haybox call from inside them panics with a sentence, as does a call of
+/// [`Cache`](crate::Cache): a haybox call from inside them panics with a sentence, as does a call of
 /// the limiter from inside a closure that a cache runs under its lock.
 ///
 /// ```
@@ -42,8 +42,8 @@ pub struct Limiter<K, S = DefaultHashBuilder> {
 
 /// What is kept of the keys, by the algorithm.
 enum Cells<K, S> {
-    Bucket(Gcra, Cache<K, (), S>),
-    Window(Rule, Cache<K, Window, S>),
+    Bucket(Gcra, Keyed<K, Bucket, S>),
+    Window(Rule, Keyed<K, Window, S>),
 }
 
 impl<K, S: Clone> Clone for Limiter<K, S> {
@@ -187,19 +187,14 @@ where
     {
         match &self.cells {
             Cells::Bucket(gcra, cells) => {
-                let peeked =
-                    cells.existing_slot(cells.slot_hash(key), key, |(), deadline, moment| {
-                        (deadline, gcra.preview(deadline, moment))
-                    });
-                peeked.unwrap_or_else(|| gcra.preview(0, &self.clock.moment()))
+                let preview =
+                    |bucket: &Bucket, reading: &mut Reading<'_>| gcra.preview(bucket, reading);
+                self.look(cells, key, preview)
             }
             Cells::Window(rule, cells) => {
-                let hash = cells.slot_hash(key);
-                let peeked = cells.existing_slot(hash, key, |window, deadline, moment| {
-                    (deadline, rule.preview(window, 1, moment))
-                });
-                let none = Window::default();
-                peeked.unwrap_or_else(|| rule.preview(&none, 1, &self.clock.moment()))
+                let preview =
+                    |window: &Window, reading: &mut Reading<'_>| rule.preview(window, 1, reading);
+                self.look(cells, key, preview)
             }
         }
     }
@@ -210,8 +205,8 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         match &self.cells {
-            Cells::Bucket(_, cells) => cells.remove(key).is_some(),
-            Cells::Window(_, cells) => cells.remove(key).is_some(),
+            Cells::Bucket(_, cells) => cells.remove(cells.hash(key), key),
+            Cells::Window(_, cells) => cells.remove(cells.hash(key), key),
         }
     }
 
@@ -222,18 +217,32 @@ where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
         let decision = match &self.cells {
-            Cells::Bucket(gcra, cells) => {
-                cells.slot(cells.slot_hash(key), key, |(), deadline, moment| {
-                    gcra.decide(deadline, cost, moment)
-                })
-            }
-            Cells::Window(rule, cells) => {
-                cells.slot(cells.slot_hash(key), key, |window, _, moment| {
-                    rule.decide(window, cost, moment)
-                })
-            }
+            Cells::Bucket(gcra, cells) => cells.change(cells.hash(key), key, |bucket, reading| {
+                gcra.decide(bucket, cost, reading)
+            }),
+            Cells::Window(rule, cells) => cells.change(cells.hash(key), key, |window, reading| {
+                rule.decide(window, cost, reading)
+            }),
         };
         decision.unwrap_or_else(|| self.unreachable())
+    }
+
+    /// Looks at what is kept of a key, or at what would be.
+    fn look<V: State, Q>(
+        &self,
+        cells: &Keyed<K, V, S>,
+        key: &Q,
+        preview: impl Fn(&V, &mut Reading<'_>) -> Decision,
+    ) -> Decision
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let hash = cells.hash(key);
+        let known = cells.existing(hash, key, |state, reading| preview(state, reading));
+        known.unwrap_or_else(|| {
+            let mut seen = 0;
+            preview(&V::default(), &mut Reading::new(&self.clock, &mut seen))
+        })
     }
 
     /// The answer to a call from a thread that unwinds while it holds a lock: no.
@@ -283,8 +292,6 @@ impl<S> LimiterBuilder<S> {
     }
 
     /// The hasher of the keys. Default: [`DefaultHashBuilder`], seeded for each limiter.
-    ///
-    /// At most 65,534 keys may share one 64-bit hash; the next makes one of them start anew.
     pub fn hasher<H>(self, hasher: H) -> LimiterBuilder<H> {
         LimiterBuilder {
             quota: self.quota,
@@ -306,8 +313,8 @@ impl<S> LimiterBuilder<S> {
         S: BuildHasher + Clone,
     {
         let cells = match self.quota.algorithm()? {
-            Algorithm::Bucket(gcra) => Cells::Bucket(gcra, self.cells(Cache::builder())?),
-            Algorithm::Window(rule) => Cells::Window(rule, self.cells(Cache::builder())?),
+            Algorithm::Bucket(gcra) => Cells::Bucket(gcra, self.cells()?),
+            Algorithm::Window(rule) => Cells::Window(rule, self.cells()?),
         };
         Ok(Limiter {
             cells,
@@ -316,17 +323,17 @@ impl<S> LimiterBuilder<S> {
         })
     }
 
-    fn cells<K, V>(&self, builder: CacheBuilder<K, V>) -> Result<Cache<K, V, S>, BuildError>
+    fn cells<K, V>(&self) -> Result<Keyed<K, V, S>, BuildError>
     where
-        K: Hash + Eq + Send + Sync + 'static,
-        V: Send + Sync + 'static,
-        S: BuildHasher + Clone,
+        K: Send + Sync + 'static,
+        V: State,
+        S: Clone,
     {
-        builder
-            .stats(false)
-            .clock(self.clock.clone())
-            .sweep_interval(self.sweep_interval)
-            .hasher(self.hasher.clone())
-            .build()
+        if self.sweep_interval.is_zero() || self.sweep_interval > LONGEST {
+            let problem = "must be more than zero and at most 292 years";
+            return Err(BuildError::new("sweep_interval", problem));
+        }
+        let (clock, hasher) = (self.clock.clone(), self.hasher.clone());
+        Ok(Keyed::new(clock, self.sweep_interval, hasher))
     }
 }

@@ -4,8 +4,8 @@
 //! `t + period`. What was taken at the same nanosecond is one entry of the log.
 
 use super::decision::Decision;
-use super::gcra::GRACE;
-use crate::time::{Deadline, Moment};
+use crate::keyed::{Reading, State};
+use crate::time::Deadline;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -22,6 +22,14 @@ pub(super) struct Window {
     log: VecDeque<Taken>,
     /// The sum of the log.
     used: u32,
+    /// When the last of it is forgotten.
+    empty_at: u64,
+}
+
+impl State for Window {
+    fn idle_from(&self) -> Deadline {
+        self.empty_at
+    }
 }
 
 #[derive(Debug)]
@@ -39,32 +47,31 @@ impl Rule {
         self.limit
     }
 
-    /// Decides on a call; the deadline of the key's slot from now on.
+    /// Decides on a call, and takes its cost if it is allowed.
     pub(super) fn decide(
         &self,
         window: &mut Window,
         cost: u32,
-        moment: &Moment<'_>,
-    ) -> (Deadline, Decision) {
-        let now = moment.clock().now();
+        reading: &mut Reading<'_>,
+    ) -> Decision {
+        let now = reading.precise();
         window.forget_until(now.saturating_sub(self.period));
-        let decision = match window.free_from(cost, self.limit) {
-            None => {
-                window.take(now, cost);
-                self.decision(window, now, None)
-            }
-            Some(taken_at) => self.decision(window, now, Some(taken_at)),
-        };
-        let last = window
-            .log
-            .back()
-            .map_or(now, |last| last.at.saturating_add(self.period));
-        (last.saturating_add(GRACE), decision)
+        let taken_at = window.free_from(cost, self.limit);
+        if taken_at.is_none() {
+            window.take(now, cost);
+            window.empty_at = self.end_of(window).unwrap_or(now);
+        }
+        self.decision(window, now, taken_at)
     }
 
     /// What a call would be answered, without making it.
-    pub(super) fn preview(&self, window: &Window, cost: u32, moment: &Moment<'_>) -> Decision {
-        let now = moment.clock().now();
+    pub(super) fn preview(
+        &self,
+        window: &Window,
+        cost: u32,
+        reading: &mut Reading<'_>,
+    ) -> Decision {
+        let now = reading.precise();
         let from = now.saturating_sub(self.period);
         let rest = window.log.iter().filter(|taken| taken.at > from);
         let rest = Window {
@@ -75,6 +82,7 @@ impl Rule {
                     cost: taken.cost,
                 })
                 .collect(),
+            empty_at: window.empty_at,
         };
         self.decision(&rest, now, rest.free_from(cost, self.limit))
     }
@@ -92,6 +100,11 @@ impl Rule {
                 .back()
                 .map_or(Duration::ZERO, |last| until(last.at)),
         }
+    }
+
+    fn end_of(&self, window: &Window) -> Option<u64> {
+        let last = window.log.back()?;
+        Some(last.at.saturating_add(self.period))
     }
 }
 

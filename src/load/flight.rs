@@ -158,7 +158,8 @@ impl<V> Flight<V> {
         }
         let mut state = self.state.lock();
         state.landing = Some(landing);
-        let waiters = state.waiters.take();
+        let mut waiters = Vec::new();
+        state.waiters.take(&mut waiters);
         drop(state);
         wake_all(waiters);
     }

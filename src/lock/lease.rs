@@ -145,18 +145,26 @@ impl<K> Lease<K> {
     /// [`LeaseLost`] if its time had passed before.
     pub fn release(mut self) -> Result<(), LeaseLost> {
         let lost = self.lost();
-        if self.end() { Ok(()) } else { Err(lost) }
+        if self.end(true) { Ok(()) } else { Err(lost) }
     }
 
     fn lost(&self) -> LeaseLost {
         LeaseLost { token: self.token }
     }
 
-    /// Whether it still counted.
-    fn end(&mut self) -> bool {
+    /// Whether it still counted, if that is asked.
+    fn end(&mut self, asks: bool) -> bool {
         self.is_released = true;
         if let Some(watch) = self.watch.take() {
             watch.stop();
+        }
+        let Target {
+            registry,
+            hash,
+            key,
+        } = &self.target;
+        if let Some(was_held) = registry.give_back(*hash, key, self.token, asks) {
+            return was_held;
         }
         let mut was_held = false;
         self.target.existing(|slot, terms| {
@@ -171,7 +179,7 @@ impl<K> Lease<K> {
 impl<K> Drop for Lease<K> {
     fn drop(&mut self) {
         if !self.is_released {
-            self.end();
+            self.end(false);
         }
     }
 }

@@ -3,12 +3,12 @@
 use super::error::LockError;
 use super::lease::Lease;
 use super::shared::{Registry, Shared};
-use super::slot::{Ask, Asked, Grant};
+use super::slot::{Ask, Grant};
 use super::waiter::{Acquire, Call, Target};
 use crate::builder::{BuildError, LONGEST};
-use crate::cache::Cache;
 use crate::equivalent::Equivalent;
 use crate::hash::{DefaultHashBuilder, KeyHash};
+use crate::keyed::Keyed;
 use crate::load::this_thread;
 use crate::time::{Clock, Deadline, NEVER, after};
 use std::fmt;
@@ -23,7 +23,7 @@ use std::time::Duration;
 ///
 /// # Calls from inside calls
 /// `Eq`, `Hash` and `Clone` of a key may run under a lock, as they do in a
-/// [`Cache`]: a haybox call from inside them panics with a sentence, as does a call
+/// [`Cache`](crate::Cache): a haybox call from inside them panics with a sentence, as does a call
 /// from inside a closure that a cache runs under its lock.
 ///
 /// ```
@@ -43,7 +43,8 @@ where
     S: BuildHasher,
 {
     shared: Arc<Shared<K, S>>,
-    lease_time: Duration,
+    /// In nanoseconds.
+    lease_time: u64,
     /// The permits that a lease takes.
     taking: u32,
 }
@@ -84,7 +85,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Locks")
-            .field("lease_time", &self.lease_time)
+            .field("lease_time", &Duration::from_nanos(self.lease_time))
             .field("permits", &self.shared.permits)
             .field("is_closed", &self.shared.is_closed())
             .finish_non_exhaustive()
@@ -233,7 +234,7 @@ where
     pub fn with_lease_time(&self, lease_time: Duration) -> Result<Self, BuildError> {
         check_lease_time(lease_time, self.shared.watchdog)?;
         let mut other = self.clone();
-        other.lease_time = lease_time;
+        other.lease_time = nanoseconds(lease_time);
         Ok(other)
     }
 
@@ -264,13 +265,10 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let permits = self.shared.permits;
-        let hash = self.shared.slots.slot_hash(key);
-        let free = self
-            .shared
-            .slots
-            .existing_slot(hash, key, |slot, forget_at, moment| {
-                (forget_at, slot.free_at(permits, moment.clock().now()))
-            });
+        let hash = self.shared.slots.hash(key);
+        let free = self.shared.slots.existing(hash, key, |slot, reading| {
+            slot.free_at(permits, reading.precise())
+        });
         free.unwrap_or(permits)
     }
 
@@ -280,11 +278,11 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let hash = self.shared.slots.slot_hash(key);
+        let hash = self.shared.slots.hash(key);
         let waiters = self
             .shared
             .slots
-            .existing_slot(hash, key, |slot, forget_at, _| (forget_at, slot.waiters()));
+            .existing(hash, key, |slot, _| slot.waiters());
         waiters.unwrap_or(0)
     }
 
@@ -324,7 +322,7 @@ where
     where
         Q: Hash + ToOwned<Owned = K> + ?Sized,
     {
-        let hash: KeyHash = self.shared.slots.slot_hash(key);
+        let hash: KeyHash = self.shared.slots.hash(key);
         let registry: Arc<dyn Registry<K>> = Arc::clone(&self.shared) as _;
         Target {
             registry,
@@ -343,20 +341,7 @@ where
 
     fn ask(&self, target: &Target<K>) -> Result<Grant, LockError> {
         let ask = self.terms(this_thread());
-        let mut asked = Asked::Busy;
-        let is_open = self
-            .shared
-            .change(target.hash, &target.key, &mut |slot, terms| {
-                let (answer, after) = slot.ask(ask, terms);
-                asked = answer;
-                after
-            });
-        match asked {
-            _ if !is_open => Err(LockError::Closed),
-            Asked::Granted(grant) => Ok(grant),
-            Asked::Reentrant => Err(LockError::Reentrant),
-            Asked::Busy => Err(LockError::Busy),
-        }
+        self.shared.ask(target.hash, &target.key, ask)
     }
 
     fn acquire_until<Q>(
@@ -451,8 +436,6 @@ impl<S> LocksBuilder<S> {
     }
 
     /// The hasher of the keys. Default: [`DefaultHashBuilder`], seeded for each.
-    ///
-    /// At most 65,534 keys in use may share one 64-bit hash; the next makes one of them free.
     pub fn hasher<H>(self, hasher: H) -> LocksBuilder<H> {
         LocksBuilder {
             lease_time: self.lease_time,
@@ -483,11 +466,7 @@ impl<S> LocksBuilder<S> {
             let problem = "must be at most half of u64::MAX, so that there are more to come";
             return Err(BuildError::new("first_token", problem));
         }
-        let slots = Cache::builder()
-            .stats(false)
-            .clock(self.clock.clone())
-            .hasher(self.hasher)
-            .build()?;
+        let slots = Keyed::new(self.clock.clone(), SWEEP_INTERVAL, self.hasher);
         Ok(Locks {
             shared: Shared::new(
                 slots,
@@ -496,10 +475,18 @@ impl<S> LocksBuilder<S> {
                 self.watchdog,
                 self.first_token,
             ),
-            lease_time: self.lease_time,
+            lease_time: nanoseconds(self.lease_time),
             taking: 1,
         })
     }
+}
+
+/// How often keys that nobody holds are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Of a lease time that is possible, which fits.
+fn nanoseconds(lease_time: Duration) -> u64 {
+    u64::try_from(lease_time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn check_lease_time(lease_time: Duration, watchdog: Option<Duration>) -> Result<(), BuildError> {

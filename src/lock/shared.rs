@@ -1,11 +1,12 @@
 //! What all handles of the locks, the leases and the waiters share.
 
-use super::slot::{After, Slot, Terms};
+use super::error::LockError;
+use super::slot::{After, Ask, Asked, Grant, Slot, Terms};
 use super::waiter::Target;
-use crate::cache::Cache;
 use crate::hash::KeyHash;
+use crate::keyed::{Keyed, Reading};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
-use crate::time::{Clock, Deadline, Moment, NEAR, wake_at};
+use crate::time::{Clock, NEAR, wake_at};
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Weak};
@@ -13,7 +14,7 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 pub(super) struct Shared<K, S> {
-    pub(super) slots: Cache<K, Slot, S>,
+    pub(super) slots: Keyed<K, Slot, S>,
     pub(super) clock: Clock,
     pub(super) permits: u32,
     pub(super) watchdog: Option<Duration>,
@@ -36,6 +37,9 @@ pub(super) trait Registry<K>: Send + Sync {
     /// whether they are not.
     fn change(&self, hash: KeyHash, key: &K, change: &mut Step<'_>) -> bool;
 
+    /// Ends a lease where that is all there is to do; whether it still counted, if that is asked.
+    fn give_back(&self, hash: KeyHash, key: &K, token: u64, asks: bool) -> Option<bool>;
+
     /// Changes the slot of a key, if there is one.
     fn existing(&self, hash: KeyHash, key: &K, change: &mut Step<'_>);
 }
@@ -48,7 +52,7 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     pub(super) fn new(
-        slots: Cache<K, Slot, S>,
+        slots: Keyed<K, Slot, S>,
         clock: Clock,
         permits: u32,
         watchdog: Option<Duration>,
@@ -74,41 +78,73 @@ where
         let registry: Weak<dyn Registry<K>> = self.me.clone();
         let expiry = Arc::new(Expiry(registry, hash, key.clone()));
         let mut timer = Some(wake_at(&self.clock, deadline, Waker::from(expiry)));
-        let unused = self.slots.existing_slot(hash, key, |slot, forget_at, _| {
-            let unused = timer.take().map(|timer| slot.keep_timer(timer, deadline));
-            (forget_at, unused)
+        let unused = self.slots.existing(hash, key, |slot, _| {
+            timer.take().map(|timer| slot.keep_timer(timer, deadline))
         });
         // Dropped without a lock: a timer holds a key.
         drop((unused, timer));
     }
 
-    fn step(
+    /// Grants a lease that is free, without waiting.
+    #[inline]
+    pub(super) fn ask(&self, hash: KeyHash, key: &K, ask: Ask) -> Result<Grant, LockError> {
+        let asked = self.slots.change(hash, key, |slot, reading| {
+            if self.is_closed() {
+                return Err(LockError::Closed);
+            }
+            let now = reading.coarse();
+            match slot.take_free(ask, &self.terms(now, reading.clock())) {
+                Some(grant) => Ok((Asked::Granted(grant), None)),
+                None => Ok(self.ask_in_turn(slot, reading, ask)),
+            }
+        });
+        let (asked, after) = asked.unwrap_or(Err(LockError::Closed))?;
+        if let Some(after) = after {
+            self.finish(hash, key, after);
+        }
+        match asked {
+            Asked::Granted(grant) => Ok(grant),
+            Asked::Reentrant => Err(LockError::Reentrant),
+            Asked::Busy => Err(LockError::Busy),
+        }
+    }
+
+    #[cold]
+    fn ask_in_turn(
         &self,
         slot: &mut Slot,
-        forget_at: Deadline,
-        moment: &Moment<'_>,
-        change: &mut Step<'_>,
-    ) -> (Deadline, After) {
-        let coarse = moment.coarse();
-        let is_precise = slot.is_near(coarse, NEAR);
-        let terms = Terms {
-            permits: self.permits,
-            now: if is_precise {
-                moment.clock().now()
-            } else {
-                coarse
-            },
-            clock: moment.clock(),
-            next_token: &|| self.next_token(),
+        reading: &mut Reading<'_>,
+        ask: Ask,
+    ) -> (Asked, Option<After>) {
+        let mut asked = Asked::Busy;
+        let after = self.step(slot, reading, &mut |slot, terms| {
+            let after;
+            (asked, after) = slot.ask(ask, terms);
+            after
+        });
+        (asked, Some(after))
+    }
+
+    fn step(&self, slot: &mut Slot, reading: &mut Reading<'_>, change: &mut Step<'_>) -> After {
+        let coarse = reading.coarse();
+        let now = if slot.is_near(coarse, NEAR) {
+            reading.precise()
+        } else {
+            coarse
         };
-        let after = change(slot, &terms);
-        (later_if_near(forget_at, slot.forget_at(coarse)), after)
+        change(slot, &self.terms(now, reading.clock()))
     }
 }
 
 impl<K, S> Shared<K, S> {
-    fn next_token(&self) -> u64 {
-        self.tokens.fetch_add(1, SeqCst)
+    #[inline]
+    fn terms<'t>(&'t self, now: u64, clock: &'t Clock) -> Terms<'t> {
+        Terms {
+            permits: self.permits,
+            now,
+            clock,
+            tokens: &self.tokens,
+        }
     }
 
     pub(super) fn add_handle(&self) {
@@ -124,18 +160,14 @@ impl<K, S> Shared<K, S> {
     }
 }
 
-impl<K, S> Shared<K, S>
-where
-    K: Hash + Eq,
-    S: BuildHasher,
-{
+impl<K, S> Shared<K, S> {
     /// Sends all who wait away.
     pub(super) fn close(&self) {
         self.is_closed.store(true, SeqCst);
         // Whoever joined a queue did it with the set locked after it saw that the locks were open,
         // so the walk meets it.
         let mut afters = Vec::new();
-        self.slots.each_slot(|slot| afters.extend(slot.close()));
+        self.slots.each(|slot| afters.extend(slot.close()));
         afters.into_iter().for_each(After::wake);
     }
 }
@@ -154,12 +186,9 @@ where
     }
 
     fn change(&self, hash: KeyHash, key: &K, change: &mut Step<'_>) -> bool {
-        let changed = self.slots.slot(hash, key, |slot, forget_at, moment| {
-            if self.is_closed() {
-                return (forget_at, None);
-            }
-            let (forget_at, after) = self.step(slot, forget_at, moment, change);
-            (forget_at, Some(after))
+        let changed = self.slots.change(hash, key, |slot, reading| {
+            let is_open = !self.is_closed();
+            is_open.then(|| self.step(slot, reading, change))
         });
         match changed.flatten() {
             None => false,
@@ -170,31 +199,23 @@ where
         }
     }
 
+    fn give_back(&self, hash: KeyHash, key: &K, token: u64, asks: bool) -> Option<bool> {
+        let given = self.slots.existing(hash, key, |slot, reading| {
+            let deadline = slot.give_back(token)?;
+            Some(!asks || !reading.has_passed(deadline))
+        });
+        given?
+    }
+
     fn existing(&self, hash: KeyHash, key: &K, change: &mut Step<'_>) {
         let after = self
             .slots
-            .existing_slot(hash, key, |slot, forget_at, moment| {
-                self.step(slot, forget_at, moment, change)
-            });
+            .existing(hash, key, |slot, reading| self.step(slot, reading, change));
         if let Some(after) = after {
             self.finish(hash, key, after);
         }
     }
 }
-
-/// The deadline of a slot: the one that it has if that is not much later than the one it needs. What
-/// is locked and freed in turns then has its deadline moved once in a while and in one direction,
-/// which costs nothing, and not twice in each turn.
-fn later_if_near(current: Deadline, needed: Deadline) -> Deadline {
-    if (needed..needed.saturating_add(SPARE)).contains(&current) {
-        current
-    } else {
-        needed
-    }
-}
-
-/// In nanoseconds: a minute.
-const SPARE: u64 = 60_000_000_000;
 
 /// Has the leases of a key that have expired handed on.
 struct Expiry<K>(Weak<dyn Registry<K>>, KeyHash, K);

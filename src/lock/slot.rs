@@ -5,24 +5,33 @@
 
 use super::error::LockError;
 use super::waiter::Waiter;
-use crate::time::{Clock, Deadline, NEVER, Timer, after, wake_all};
+use crate::keyed::State;
+use crate::sync::AtomicU64;
+use crate::time::{Clock, Deadline, NEVER, Timer, wake_all};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::task::Waker;
-use std::time::Duration;
 
-/// How long the slot of a free key stays, so that one that is locked again and again is not made
-/// anew each time.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// Below this a lease time is counted from a precise reading of the clock.
-const SHORT: Duration = Duration::from_secs(1);
+/// Below this a lease time is counted from a precise reading of the clock. In nanoseconds, as they
+/// are here.
+const SHORT: u64 = 1_000_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    /// At most as many as there are permits, in the order of their tokens.
-    holders: Vec<Holder>,
+    holders: Holders,
     queue: Option<Box<Queue>>,
+    /// When the last lease was granted; may lag by a tick of the kernel.
+    granted_at: u64,
+}
+
+/// At most as many as there are permits, in no order. Mostly there is one permit, which takes no
+/// memory of its own.
+#[derive(Debug, Default)]
+struct Holders {
+    /// Somebody, if there is anybody.
+    first: Option<Holder>,
+    others: Vec<Holder>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +41,7 @@ struct Holder {
     /// The thread that asked for it, 0 for a task.
     thread: u64,
     /// How long a renewal holds.
-    lease_time: Duration,
+    lease_time: u64,
 }
 
 /// A lease as it was granted.
@@ -47,7 +56,7 @@ pub(super) struct Grant {
 pub(super) struct Ask {
     pub(super) permits: u32,
     pub(super) thread: u64,
-    pub(super) lease_time: Duration,
+    pub(super) lease_time: u64,
 }
 
 /// Those who wait, the first to be served in front. Never empty.
@@ -65,17 +74,20 @@ pub(super) struct Terms<'t> {
     /// A reading that may lag by a tick of the kernel where no lease is about to end.
     pub(super) now: u64,
     pub(super) clock: &'t Clock,
-    pub(super) next_token: &'t dyn Fn() -> u64,
+    /// The token of the next lease.
+    pub(super) tokens: &'t AtomicU64,
 }
 
 impl Terms<'_> {
     /// The end of a lease that begins now. A long one may end a tick of the kernel early.
-    fn in_time(&self, lease_time: Duration) -> Deadline {
-        if lease_time < SHORT {
-            after(self.clock.now(), lease_time)
+    #[inline]
+    fn in_time(&self, lease_time: u64) -> Deadline {
+        let now = if lease_time < SHORT {
+            self.clock.now()
         } else {
-            after(self.now, lease_time)
-        }
+            self.now
+        };
+        now.saturating_add(lease_time)
     }
 }
 
@@ -103,7 +115,35 @@ pub(super) enum Asked {
     Busy,
 }
 
+impl State for Slot {
+    fn idle_from(&self) -> Deadline {
+        if self.queue.is_some() {
+            // The timer sees to it.
+            return NEVER;
+        }
+        let ends = self.holders.iter().map(|holder| holder.grant.deadline);
+        ends.fold(self.granted_at, Deadline::max)
+    }
+}
+
 impl Slot {
+    /// Grants what is asked for where nobody holds anything or waits, as it is nearly always.
+    #[inline]
+    pub(super) fn take_free(&mut self, ask: Ask, terms: &Terms<'_>) -> Option<Grant> {
+        let is_free = self.holders.first.is_none() && self.queue.is_none();
+        is_free.then(|| self.grant(ask, terms))
+    }
+
+    /// Ends a lease where nobody waits for it; when it would have ended by itself. `None` where it
+    /// has ended before, or others are to be served.
+    #[inline]
+    pub(super) fn give_back(&mut self, token: u64) -> Option<Deadline> {
+        if self.queue.is_some() {
+            return None;
+        }
+        Some(self.holders.remove(token)?.grant.deadline)
+    }
+
     /// Grants what is asked for if it is free and nobody waits.
     pub(super) fn ask(&mut self, ask: Ask, terms: &Terms<'_>) -> (Asked, After) {
         let after = self.settle(terms);
@@ -144,11 +184,9 @@ impl Slot {
 
     /// Ends a lease; whether it still counted.
     pub(super) fn release(&mut self, token: u64, terms: &Terms<'_>) -> (bool, After) {
-        let place = self.place(token, terms.now);
-        if let Some(place) = place {
-            self.holders.remove(place);
-        }
-        (place.is_some(), self.settle(terms))
+        let ended = self.holders.remove(token);
+        let was_held = ended.is_some_and(|holder| holder.counts(terms.now));
+        (was_held, self.settle(terms))
     }
 
     /// Has a lease last for its lease time from now on, but not beyond `at_most`; until when that
@@ -159,29 +197,28 @@ impl Slot {
         at_most: Deadline,
         terms: &Terms<'_>,
     ) -> (Option<Deadline>, After) {
-        let renewed = self.place(token, terms.now).map(|place| {
-            let Holder {
-                grant, lease_time, ..
-            } = &mut self.holders[place];
-            let wanted = terms.in_time(*lease_time).min(at_most);
-            grant.deadline = grant.deadline.max(wanted);
-            grant.deadline
+        let holder = self.holders.find(token);
+        let renewed = holder.filter(|holder| holder.counts(terms.now));
+        let renewed = renewed.map(|holder| {
+            let wanted = terms.in_time(holder.lease_time).min(at_most);
+            let deadline = &mut holder.grant.deadline;
+            *deadline = (*deadline).max(wanted);
+            *deadline
         });
         (renewed, self.settle(terms))
     }
 
     /// From now on a lease counts for no thread.
     pub(super) fn unbind(&mut self, token: u64) {
-        let mut holders = self.holders.iter_mut();
-        if let Some(holder) = holders.find(|holder| holder.grant.token == token) {
+        if let Some(holder) = self.holders.find(token) {
             holder.thread = 0;
         }
     }
 
     /// When a lease ends, if it still counts.
-    pub(super) fn deadline_of(&self, token: u64, now: u64) -> Option<Deadline> {
-        let place = self.place(token, now)?;
-        Some(self.holders[place].grant.deadline)
+    pub(super) fn deadline_of(&mut self, token: u64, now: u64) -> Option<Deadline> {
+        let holder = self.holders.find(token)?;
+        holder.counts(now).then_some(holder.grant.deadline)
     }
 
     /// The permits that nobody holds at a moment.
@@ -232,16 +269,6 @@ impl Slot {
         ends.any(|end| end.abs_diff(coarse) < reach)
     }
 
-    /// When the slot can be forgotten, given a coarse reading of the clock. With somebody waiting
-    /// that is never: the timer sees to it.
-    pub(super) fn forget_at(&self, coarse: u64) -> Deadline {
-        if self.queue.is_some() {
-            return NEVER;
-        }
-        let last = self.holders.iter().map(|holder| holder.grant.deadline);
-        last.max().unwrap_or(coarse).max(after(coarse, GRACE))
-    }
-
     /// Keeps a timer that was asked for, unless it is not wanted any more.
     pub(super) fn keep_timer(&mut self, timer: Timer, deadline: Deadline) -> Option<Timer> {
         match &mut self.queue {
@@ -268,11 +295,13 @@ impl Slot {
                 .sum::<u32>()
     }
 
+    #[inline]
     fn grant(&mut self, ask: Ask, terms: &Terms<'_>) -> Grant {
         let grant = Grant {
-            token: (terms.next_token)(),
+            token: terms.tokens.fetch_add(1, SeqCst),
             deadline: terms.in_time(ask.lease_time),
         };
+        self.granted_at = terms.now;
         self.holders.push(Holder {
             grant,
             permits: ask.permits,
@@ -280,11 +309,6 @@ impl Slot {
             lease_time: ask.lease_time,
         });
         grant
-    }
-
-    fn place(&self, token: u64, now: u64) -> Option<usize> {
-        let mut holders = self.holders.iter();
-        holders.position(|holder| holder.grant.token == token && holder.counts(now))
     }
 
     /// Has the end of the next lease watched while somebody waits for it. A timer that goes off too
@@ -301,6 +325,42 @@ impl Slot {
         if first < queue.watched {
             queue.watched = first;
             after.watch = Some(first);
+        }
+    }
+}
+
+impl Holders {
+    fn iter(&self) -> impl Iterator<Item = &Holder> {
+        self.first.iter().chain(&self.others)
+    }
+
+    fn find(&mut self, token: u64) -> Option<&mut Holder> {
+        let mut all = self.first.iter_mut().chain(&mut self.others);
+        all.find(|holder| holder.grant.token == token)
+    }
+
+    #[inline]
+    fn push(&mut self, holder: Holder) {
+        match &mut self.first {
+            first @ None => *first = Some(holder),
+            Some(_) => self.others.push(holder),
+        }
+    }
+
+    #[inline]
+    fn remove(&mut self, token: u64) -> Option<Holder> {
+        let is_it = |holder: &Holder| holder.grant.token == token;
+        if self.first.as_ref().is_some_and(is_it) {
+            return std::mem::replace(&mut self.first, self.others.pop());
+        }
+        let place = self.others.iter().position(is_it)?;
+        Some(self.others.swap_remove(place))
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Holder) -> bool) {
+        self.others.retain(&keep);
+        if self.first.as_ref().is_some_and(|first| !keep(first)) {
+            self.first = self.others.pop();
         }
     }
 }

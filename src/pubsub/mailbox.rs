@@ -4,7 +4,7 @@
 //! dropped after, wakers likewise. It is a leaf: who holds it takes no other lock.
 
 use super::Slow;
-use crate::sync::Mutex;
+use crate::sync::SpinMutex;
 use crate::time::wake_all;
 use crate::wait::Waiters;
 use crossbeam_channel::{Receiver, Sender};
@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) struct Mailbox<M> {
     capacity: usize,
     slow: Slow,
-    state: Mutex<State<M>>,
+    state: SpinMutex<State<M>>,
 }
 
 struct State<M> {
@@ -70,27 +70,28 @@ impl<M> fmt::Debug for Mailbox<M> {
 }
 
 impl<M> State<M> {
-    fn put(&mut self, message: M) -> Vec<Waker> {
+    #[inline]
+    fn put(&mut self, message: M, woken: &mut Vec<Waker>) {
         self.messages.push_back(message);
         self.ring();
-        self.readers.take()
+        self.readers.take(woken);
     }
 
     /// The bell holds one ring. Ringing wakes threads and runs no code of the user's.
+    #[inline]
     fn ring(&self) {
         if let Some(bell) = &self.bell {
             let _ = bell.ring.try_send(());
         }
     }
 
-    /// Lets nothing in any more; who is to be woken.
-    fn end(&mut self, end: End) -> Vec<Waker> {
+    /// Lets nothing in any more.
+    fn end(&mut self, end: End, woken: &mut Vec<Waker>) {
         self.end.get_or_insert(end);
         // Without its sender the bell is heard for ever.
         self.bell = None;
-        let mut woken = self.readers.take();
-        woken.append(&mut self.writers.take());
-        woken
+        self.readers.take(woken);
+        self.writers.take(woken);
     }
 }
 
@@ -99,7 +100,7 @@ impl<M> Mailbox<M> {
         Self {
             capacity,
             slow,
-            state: Mutex::new(State {
+            state: SpinMutex::new(State {
                 messages: VecDeque::new(),
                 lost: 0,
                 lost_told: 0,
@@ -129,14 +130,19 @@ impl<M> Mailbox<M> {
             return Offer::Closed(message);
         }
         if state.messages.len() < self.capacity {
-            add(woken, state.put(message));
+            state.put(message, woken);
             return Offer::Taken;
         }
+        self.offer_to_full(&mut state, message, woken)
+    }
+
+    #[cold]
+    fn offer_to_full(&self, state: &mut State<M>, message: M, woken: &mut Vec<Waker>) -> Offer<M> {
         match self.slow {
             Slow::DropOldest => {
                 state.lost += 1;
                 let oldest = state.messages.pop_front();
-                add(woken, state.put(message));
+                state.put(message, woken);
                 oldest.map_or(Offer::Taken, Offer::TakenFor)
             }
             Slow::DropNewest => {
@@ -146,7 +152,7 @@ impl<M> Mailbox<M> {
             Slow::Block(longest) => Offer::Full(message, longest),
             Slow::Disconnect => {
                 state.lost += 1;
-                add(woken, state.end(End::TooSlow));
+                state.end(End::TooSlow, woken);
                 Offer::Closed(message)
             }
         }
@@ -166,9 +172,12 @@ impl<M> Mailbox<M> {
             return Poll::Ready(false);
         }
         if state.messages.len() < self.capacity {
-            let woken = message.take().map(|message| state.put(message));
+            let mut woken = Vec::new();
+            if let Some(message) = message.take() {
+                state.put(message, &mut woken);
+            }
             drop(state);
-            wake_all(woken.into_iter().flatten());
+            wake_all(woken);
             return Poll::Ready(true);
         }
         let before = state.writers.put(place, waker);
@@ -188,7 +197,8 @@ impl<M> Mailbox<M> {
 
     /// Ends it for the publishers: the subscriber gets what is waiting, and then the end.
     pub(super) fn close(&self) {
-        let woken = self.state.lock().end(End::Closed);
+        let mut woken = Vec::new();
+        self.state.lock().end(End::Closed, &mut woken);
         wake_all(woken);
     }
 
@@ -204,7 +214,8 @@ impl<M> Mailbox<M> {
         if state.bell.is_some() && !state.messages.is_empty() {
             state.ring();
         }
-        let woken = state.writers.take();
+        let mut woken = Vec::new();
+        state.writers.take(&mut woken);
         drop(state);
         wake_all(woken);
         Ok(Some(message))
@@ -230,7 +241,8 @@ impl<M> Mailbox<M> {
         if state.bell.is_some() && !state.messages.is_empty() {
             state.ring();
         }
-        let woken = state.writers.take();
+        let mut woken = Vec::new();
+        state.writers.take(&mut woken);
         drop(state);
         wake_all(woken);
         Ok(count)
@@ -268,7 +280,8 @@ impl<M> Mailbox<M> {
     /// The subscriber goes: what waits is dropped, and publishers stop waiting.
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
-        let woken = state.end(End::Closed);
+        let mut woken = Vec::new();
+        state.end(End::Closed, &mut woken);
         let messages = mem::take(&mut state.messages);
         drop(state);
         wake_all(woken);
@@ -308,15 +321,5 @@ impl<M> Mailbox<M> {
             state.ring();
         }
         receiver
-    }
-}
-
-/// Mostly there is nobody to wake, or the readers of one mailbox.
-#[inline]
-fn add(woken: &mut Vec<Waker>, mut more: Vec<Waker>) {
-    if woken.is_empty() {
-        *woken = more;
-    } else {
-        woken.append(&mut more);
     }
 }

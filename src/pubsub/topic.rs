@@ -8,7 +8,7 @@ use super::subscription::Home;
 use super::{SubscribeOptions, Subscription};
 use crate::BuildError;
 use crate::reentrancy;
-use crate::sync::RwLock;
+use crate::sync::SpinMutex;
 use crate::time::{Clock, Deadline, after, wake_all};
 use crate::wait;
 use std::any::Any;
@@ -41,7 +41,7 @@ impl<T> Clone for Topic<T> {
 
 impl<T> fmt::Debug for Topic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let targets = self.0.targets.read();
+        let targets = self.0.targets.lock();
         let mut shown = f.debug_struct("Topic");
         shown
             .field("name", &self.0.name)
@@ -87,7 +87,7 @@ impl<T: Send + 'static> Topic<T> {
     /// How many subscriptions a message would be offered to now, those through patterns among them.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
-        self.0.targets.read().list.len()
+        self.0.targets.lock().list.len()
     }
 
     /// Ends all subscriptions to it: they get what is waiting, then [`NoMessage::Closed`]. Those
@@ -102,7 +102,7 @@ impl<T: Send + 'static> Topic<T> {
     /// Whether it, or the bus, has been closed or the bus dropped.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.0.targets.read().is_closed
+        self.0.targets.lock().is_closed
     }
 }
 
@@ -189,6 +189,7 @@ impl<T> Clone for Target<T> {
 }
 
 impl<T> Target<T> {
+    #[inline]
     fn offer(&self, name: &Arc<str>, message: T, woken: &mut Vec<Waker>) -> Offer<T> {
         match self {
             Self::Exact(mailbox) => mailbox.offer(message, woken),
@@ -234,8 +235,18 @@ impl<'l, T> Round<'l, T> {
         }
     }
 
+    #[inline]
     fn offer(&mut self, target: &'l Target<T>, message: T) {
         match target.offer(self.name, message, &mut self.left.woken) {
+            Offer::Taken => self.received += 1,
+            other => self.note(target, other),
+        }
+    }
+
+    /// Something else became of a message than that it was put into an empty place.
+    #[cold]
+    fn note(&mut self, target: &'l Target<T>, offered: Offer<T>) {
+        match offered {
             Offer::Taken => self.received += 1,
             Offer::TakenFor(oldest) => {
                 self.received += 1;
@@ -385,7 +396,7 @@ pub(crate) struct TopicState<T> {
     clock: Clock,
     /// Nowhere for a topic that belongs to no bus.
     bus: Weak<BusState>,
-    targets: RwLock<Targets<T>>,
+    targets: SpinMutex<Targets<T>>,
 }
 
 /// Publishers work on the list as it was when they began, so that none of them holds the lock
@@ -408,7 +419,7 @@ impl<T: Send + 'static> TopicState<T> {
             name,
             clock,
             bus,
-            targets: RwLock::new(Targets { list, is_closed }),
+            targets: SpinMutex::new(Targets { list, is_closed }),
         }
     }
 
@@ -419,7 +430,7 @@ impl<T: Send + 'static> TopicState<T> {
     }
 
     pub(super) fn add(&self, target: Target<T>) {
-        let mut targets = self.targets.write();
+        let mut targets = self.targets.lock();
         if !targets.is_closed {
             return Arc::make_mut(&mut targets.list).push(target);
         }
@@ -441,7 +452,7 @@ impl<T: Send + 'static> TopicState<T> {
 impl<T> TopicState<T> {
     /// Takes out what `keep` does not want; it is dropped when the lock is released.
     pub(super) fn retain(&self, mut keep: impl FnMut(&Target<T>) -> bool) {
-        let mut targets = self.targets.write();
+        let mut targets = self.targets.lock();
         let list = Arc::make_mut(&mut targets.list);
         let removed: Vec<_> = list.extract_if(.., |target| !keep(target)).collect();
         drop(targets);
@@ -450,7 +461,7 @@ impl<T> TopicState<T> {
 
     /// Ends the subscriptions to it.
     pub(crate) fn end(&self) {
-        let mut targets = self.targets.write();
+        let mut targets = self.targets.lock();
         targets.is_closed = true;
         let list = mem::take(&mut targets.list);
         drop(targets);
@@ -463,7 +474,7 @@ impl<T> TopicState<T> {
 
     fn listeners(&self) -> Arc<Vec<Target<T>>> {
         if reentrancy::check() {
-            Arc::clone(&self.targets.read().list)
+            Arc::clone(&self.targets.lock().list)
         } else {
             Arc::default()
         }
@@ -487,7 +498,7 @@ impl<T: Clone + Send + 'static> TopicState<T> {
             return Ok(0);
         }
         let mut left = Left::<T>::default();
-        let targets = self.targets.read();
+        let targets = self.targets.lock();
         let [only] = &targets.list[..] else {
             return Err(message);
         };
@@ -504,7 +515,7 @@ impl<T: Clone + Send + 'static> TopicState<T> {
     /// `left` is dropped. `T` is one of our own types, whose `Clone` is no code of the user's, and
     /// no subscription waits for room.
     pub(crate) fn publish_later(&self, message: T, left: &mut Left<T>) {
-        let list = Arc::clone(&self.targets.read().list);
+        let list = Arc::clone(&self.targets.lock().list);
         let mut round = Round::new(&self.name);
         round.offer_all(&list, message);
         left.append(&mut round.left);

@@ -7,7 +7,7 @@
 mod spin;
 
 #[cfg(not(shuttle))]
-pub(crate) use self::spin::{SpinGuard, SpinLock};
+pub(crate) use self::spin::{SpinGuard, SpinLock, SpinMutex};
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, RwLock};
 #[cfg(not(shuttle))]
@@ -17,7 +17,9 @@ pub(crate) use std::{
 };
 
 #[cfg(shuttle)]
-pub(crate) use self::checked::{Condvar, Mutex, RwLock, SpinGuard, SpinLock, wait_until};
+pub(crate) use self::checked::{
+    Condvar, Mutex, RwLock, SpinGuard, SpinLock, SpinMutex, wait_until,
+};
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
     sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize},
@@ -107,6 +109,7 @@ mod checked {
     }
 
     pub(crate) type SpinLock<T> = Mutex<T>;
+    pub(crate) type SpinMutex<T> = Mutex<T>;
 
     #[derive(Debug, Default)]
     pub(crate) struct Condvar(shuttle::sync::Condvar);

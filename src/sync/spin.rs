@@ -10,6 +10,7 @@
 //! them, twice, so what sharing would save is only the time of a `Clone`.
 
 use atomic_refcell::{AtomicRefCell, AtomicRefMut};
+use parking_lot::Mutex;
 use std::hint::spin_loop;
 use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
@@ -72,6 +73,22 @@ impl<T> SpinLock<T> {
             }
         }
         None
+    }
+}
+
+/// A [`SpinLock`] for what may be sent to other threads and not be shared by them.
+#[derive(Debug)]
+pub(crate) struct SpinMutex<T>(SpinLock<Mutex<T>>);
+
+impl<T> SpinMutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(SpinLock::new(Mutex::new(value)))
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
+        // The mutex proves to the compiler what the other lock sees to. It is never locked.
+        AtomicRefMut::map(self.0.lock(), Mutex::get_mut)
     }
 }
 

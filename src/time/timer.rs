@@ -114,7 +114,16 @@ impl Timers {
 
 /// Wakes all of them, though the waking of one may panic: it is code of the user's executor, and
 /// the panic has been reported by the hook.
-pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+#[inline]
+pub(crate) fn wake_all(wakers: Vec<Waker>) {
+    // Mostly there is nobody.
+    if !wakers.is_empty() {
+        wake_some(wakers);
+    }
+}
+
+#[cold]
+fn wake_some(wakers: Vec<Waker>) {
     for waker in wakers {
         let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }

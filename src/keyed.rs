@@ -1,0 +1,392 @@
+//! State by key: the buckets and windows of limits, the slots of locks.
+//!
+//! A hash table in parts, each behind a lock of one atomic read-modify-write. A key needs no
+//! declaration and no clean-up: it is there with its first change, and forgotten in the background
+//! when its state has been that of a key that was never here for a while. Nothing is evicted.
+//!
+//! Under a lock only `Eq` of the keys and the change runs, guarded against calls back into this
+//! crate. Keys are copied before it is taken and dropped after it was released, and their hashes are
+//! kept, so that a `Hash` that panics finds no table half moved.
+
+use crate::equivalent::Equivalent;
+use crate::hash::KeyHash;
+use crate::reentrancy;
+use crate::sync::{AtomicUsize, Mutex, SpinLock};
+use crate::time::{Aftermath, Clock, Deadline, NEAR, NEVER, Sweep, Swept, register};
+use hashtable::HashTable;
+use std::hash::{BuildHasher, Hash};
+use std::mem;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+/// What is kept of a key.
+pub(crate) trait State: Default + Send + Sync + 'static {
+    /// From when on the key may be forgotten, since a missing one means the same; [`NEVER`] while
+    /// that is not known.
+    fn idle_from(&self) -> Deadline;
+}
+
+/// How long a key stays that may be forgotten, so that one which is used now and then is not made
+/// anew each time.
+const GRACE: u64 = 5_000_000_000;
+
+/// The time between two looks at all keys. Together with the grace it is less than 10 s by an
+/// interval of the keeper.
+const PAUSE: u64 = 4_000_000_000;
+
+/// How many keys are taken out before others get the lock.
+const BATCH: usize = 1024;
+
+/// How long the keeper waits for a part.
+const SOON: Duration = Duration::from_millis(1);
+
+/// How long the keeper works before it turns to other things.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// A handle.
+pub(crate) struct Keyed<K, V, H> {
+    hasher: H,
+    shared: Arc<Shared<K, V>>,
+}
+
+struct Shared<K, V> {
+    clock: Clock,
+    /// A power of two.
+    parts: Box<[Part<K, V>]>,
+    keys: AtomicUsize,
+    sweep_interval: Duration,
+    sweep: Mutex<Pass>,
+}
+
+/// What nobody shares a cache line with.
+#[repr(align(64))]
+struct Part<K, V>(SpinLock<Slots<K, V>>);
+
+struct Slots<K, V> {
+    table: HashTable<Slot<K, V>>,
+    /// The last reading of the clock by anybody who came here.
+    seen: u64,
+}
+
+struct Slot<K, V> {
+    hash: u64,
+    key: K,
+    state: V,
+}
+
+/// How far the sweep has come.
+struct Pass {
+    /// The part to look at next; 0 between two passes.
+    part: usize,
+    /// When the next pass begins.
+    due: Deadline,
+}
+
+/// The clock as a change sees it: read after the lock was taken, and as precisely as it is asked.
+pub(crate) struct Reading<'s> {
+    clock: &'s Clock,
+    seen: &'s mut u64,
+}
+
+impl<'s> Reading<'s> {
+    /// For a key that is not there.
+    pub(crate) fn new(clock: &'s Clock, seen: &'s mut u64) -> Self {
+        Self { clock, seen }
+    }
+
+    /// A time that has passed, which costs no look at the clock: of the last change that looked.
+    #[inline]
+    pub(crate) fn seen(&self) -> u64 {
+        *self.seen
+    }
+
+    /// May lag by one tick of the kernel.
+    #[inline]
+    pub(crate) fn coarse(&mut self) -> u64 {
+        *self.seen = self.clock.coarse().max(*self.seen);
+        *self.seen
+    }
+
+    #[inline]
+    pub(crate) fn precise(&mut self) -> u64 {
+        *self.seen = self.clock.now();
+        *self.seen
+    }
+
+    /// Whether a deadline has passed, precisely.
+    #[inline]
+    pub(crate) fn has_passed(&mut self, deadline: Deadline) -> bool {
+        let coarse = self.coarse();
+        coarse >= deadline || (deadline - coarse < NEAR && self.precise() >= deadline)
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        self.clock
+    }
+}
+
+impl<K, V, H: Clone> Clone for Keyed<K, V, H> {
+    fn clone(&self) -> Self {
+        Self {
+            hasher: self.hasher.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<K, V, H> Keyed<K, V, H>
+where
+    K: Send + Sync + 'static,
+    V: State,
+{
+    pub(crate) fn new(clock: Clock, sweep_interval: Duration, hasher: H) -> Self {
+        let processors = available_parallelism().map_or(1, usize::from);
+        let parts = (16 * processors).next_power_of_two().clamp(64, 1024);
+        let shared = Arc::new(Shared {
+            parts: (0..parts).map(|_| Part::new()).collect(),
+            keys: AtomicUsize::new(0),
+            sweep_interval,
+            sweep: Mutex::new(Pass { part: 0, due: 0 }),
+            clock,
+        });
+        let sweep: Weak<Shared<K, V>> = Arc::downgrade(&shared);
+        register(&shared.clock, sweep, sweep_interval);
+        Self { hasher, shared }
+    }
+}
+
+impl<K, V, H> Keyed<K, V, H> {
+    /// How many keys take up memory.
+    pub(crate) fn len(&self) -> usize {
+        self.shared.keys.load(Relaxed)
+    }
+
+    /// What finds a key, for who calls about it more than once.
+    #[inline]
+    pub(crate) fn hash<Q>(&self, key: &Q) -> KeyHash
+    where
+        Q: Hash + ?Sized,
+        H: BuildHasher,
+    {
+        KeyHash::of(&self.hasher, key)
+    }
+
+    /// Changes the state of a key, which is made if it is missing. `None` from a thread that unwinds
+    /// while it holds a lock.
+    #[inline]
+    pub(crate) fn change<Q, R>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        change: impl FnOnce(&mut V, &mut Reading<'_>) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        K: Eq,
+        V: State,
+    {
+        let inside = reentrancy::enter()?;
+        let mut slots = self.shared.part(hash).lock();
+        if let Some((state, mut reading)) = slots.find(&self.shared.clock, hash, key) {
+            return Some(change(state, &mut reading));
+        }
+        drop(slots);
+        drop(inside);
+        self.shared.add(hash, key.to_owned(), change)
+    }
+
+    /// Changes the state of a key, if it is there.
+    #[inline]
+    pub(crate) fn existing<Q, R>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        change: impl FnOnce(&mut V, &mut Reading<'_>) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let _inside = reentrancy::enter()?;
+        let mut slots = self.shared.part(hash).lock();
+        let (state, mut reading) = slots.find(&self.shared.clock, hash, key)?;
+        Some(change(state, &mut reading))
+    }
+
+    /// Forgets a key; whether it was there.
+    pub(crate) fn remove<Q>(&self, hash: KeyHash, key: &Q) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let Some(inside) = reentrancy::enter() else {
+            return false;
+        };
+        let mut slots = self.shared.part(hash).lock();
+        let is_it = |slot: &Slot<K, V>| key.equivalent(&slot.key);
+        let found = slots.table.find_entry(hash.bits(), is_it).ok();
+        let removed = found.map(|entry| entry.remove().0);
+        drop(slots);
+        drop(inside);
+        self.shared
+            .keys
+            .fetch_sub(usize::from(removed.is_some()), Relaxed);
+        removed.is_some()
+    }
+
+    /// Visits the states of all keys that stay while this runs, each under its lock.
+    pub(crate) fn each(&self, mut visit: impl FnMut(&mut V)) {
+        for part in &self.shared.parts {
+            let Some(_inside) = reentrancy::enter() else {
+                return;
+            };
+            let mut slots = part.0.lock();
+            slots
+                .table
+                .iter_mut()
+                .for_each(|slot| visit(&mut slot.state));
+        }
+    }
+}
+
+impl<K, V> Part<K, V> {
+    fn new() -> Self {
+        Self(SpinLock::new(Slots {
+            table: HashTable::new(),
+            seen: 0,
+        }))
+    }
+}
+
+impl<K, V> Slots<K, V> {
+    #[inline]
+    fn find<'s, Q>(
+        &'s mut self,
+        clock: &'s Clock,
+        hash: KeyHash,
+        key: &Q,
+    ) -> Option<(&'s mut V, Reading<'s>)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let is_it = |slot: &Slot<K, V>| key.equivalent(&slot.key);
+        let slot = self.table.find_mut(hash.bits(), is_it)?;
+        let seen = &mut self.seen;
+        Some((&mut slot.state, Reading { clock, seen }))
+    }
+}
+
+impl<K, V> Shared<K, V> {
+    #[inline]
+    fn part(&self, hash: KeyHash) -> &SpinLock<Slots<K, V>> {
+        // The tables take the lowest bits and the highest.
+        let number = (hash.bits() >> 32) as usize & (self.parts.len() - 1);
+        &self.parts[number].0
+    }
+
+    #[cold]
+    fn add<R>(
+        &self,
+        hash: KeyHash,
+        key: K,
+        change: impl FnOnce(&mut V, &mut Reading<'_>) -> R,
+    ) -> Option<R>
+    where
+        K: Eq,
+        V: State,
+    {
+        let inside = reentrancy::enter()?;
+        let mut slots = self.part(hash).lock();
+        // Another thread may have added it since.
+        if let Some((state, mut reading)) = slots.find(&self.clock, hash, &key) {
+            let result = change(state, &mut reading);
+            drop(slots);
+            drop(inside);
+            return Some(result);
+        }
+        let mut state = V::default();
+        let seen = &mut slots.seen;
+        let clock = &self.clock;
+        let result = change(&mut state, &mut Reading { clock, seen });
+        let hash = hash.bits();
+        let slot = Slot { hash, key, state };
+        slots.table.insert_unique(hash, slot, |slot| slot.hash);
+        self.keys.fetch_add(1, Relaxed);
+        Some(result)
+    }
+}
+
+// ---- forgetting ----
+
+impl<K, V: State> Shared<K, V> {
+    /// Takes idle keys out of a part, at most a batch; whether there may be more.
+    fn forget(&self, part: &SpinLock<Slots<K, V>>, now: u64, into: &mut Vec<Slot<K, V>>) -> bool {
+        let Some(mut slots) = part.try_lock_for(SOON) else {
+            return true;
+        };
+        let is_idle = |slot: &mut Slot<K, V>| {
+            let from = slot.state.idle_from();
+            from != NEVER && from.saturating_add(GRACE) <= now
+        };
+        let before = into.len();
+        into.extend(slots.table.extract_if(is_idle).take(BATCH));
+        let count = into.len() - before;
+        self.keys.fetch_sub(count, Relaxed);
+        if count == BATCH {
+            return true;
+        }
+        // A table that was full keeps no memory for what may never come again.
+        let len = slots.table.len();
+        if slots.table.capacity() > 64.max(8 * len) {
+            slots.table.shrink_to(2 * len, |slot| slot.hash);
+        }
+        false
+    }
+
+    /// Goes on with a pass until it ends or the slice does; whether it has to go on.
+    fn pass(&self, pass: &mut Pass, until: Instant, forgotten: &mut Vec<Slot<K, V>>) -> bool {
+        let now = self.clock.now();
+        if pass.part == 0 {
+            if now < pass.due || self.keys.load(Relaxed) == 0 {
+                return false;
+            }
+            pass.due = now.saturating_add(PAUSE);
+        }
+        while pass.part < self.parts.len() {
+            if !self.forget(&self.parts[pass.part].0, now, forgotten) {
+                pass.part += 1;
+            }
+            if Instant::now() > until && pass.part < self.parts.len() {
+                return true;
+            }
+        }
+        pass.part = 0;
+        false
+    }
+}
+
+impl<K, V> Sweep for Shared<K, V>
+where
+    K: Send + Sync + 'static,
+    V: State,
+{
+    fn interval(&self) -> Duration {
+        self.sweep_interval
+    }
+
+    fn sweep_slice(&self) -> Swept {
+        let mut forgotten = Vec::new();
+        let until = Instant::now() + SLICE;
+        // One at a time; the other does what there is to do.
+        let pass = self.sweep.try_lock();
+        let more = pass.is_some_and(|mut pass| self.pass(&mut pass, until, &mut forgotten));
+        // The keys are code of the user's to drop, and the keeper runs none.
+        let aftermath =
+            (!forgotten.is_empty()).then(|| Box::new(move || drop(forgotten)) as Aftermath);
+        Swept { more, aftermath }
+    }
+
+    fn needs_reaper(&self) -> bool {
+        mem::needs_drop::<K>()
+    }
+}
