@@ -6,16 +6,17 @@
 
 use super::life::Life;
 use super::recent::Recent;
-use super::{Mutex, State, Total};
+use super::{State, Total};
 use crate::Equivalent;
 use crate::reentrancy;
+use crate::sync::SpinLock;
 use crate::time::Clock;
 use hashtable::HashTable;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 #[repr(align(64))]
-pub(super) struct Shard<K>(Mutex<HashTable<Cell<K>>>);
+pub(super) struct Shard<K>(SpinLock<HashTable<Cell<K>>>);
 
 pub(super) struct Cell<K> {
     pub(super) hash: u64,
@@ -66,7 +67,7 @@ impl<K> Cell<K> {
 
 impl<K> Shard<K> {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(HashTable::new()))
+        Self(SpinLock::new(HashTable::new()))
     }
 
     /// Counts, if the key is there and lives; with a given life only if it has that.

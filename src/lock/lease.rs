@@ -20,7 +20,7 @@ use std::time::Duration;
 #[must_use = "a lease is released when it is dropped"]
 pub struct Lease<K> {
     target: Target<K>,
-    token: u64,
+    grant: Grant,
     watch: Option<Arc<Watch<K>>>,
     is_released: bool,
 }
@@ -28,7 +28,7 @@ pub struct Lease<K> {
 impl<K> fmt::Debug for Lease<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
-            .field("token", &self.token)
+            .field("token", &self.grant.token)
             .finish_non_exhaustive()
     }
 }
@@ -42,7 +42,7 @@ impl<K> Lease<K> {
         let watch = watch.map(|at_most| Watch::start(&target, grant, at_most));
         Self {
             target,
-            token: grant.token,
+            grant,
             watch,
             is_released: false,
         }
@@ -52,7 +52,7 @@ impl<K> Lease<K> {
     /// [module](crate::lock#fencing-tokens) for how it is used.
     #[must_use]
     pub fn token(&self) -> u64 {
-        self.token
+        self.grant.token
     }
 
     /// The key that is held.
@@ -72,7 +72,7 @@ impl<K> Lease<K> {
     pub fn remaining(&self) -> Duration {
         let mut remaining = Duration::ZERO;
         self.target.existing(|slot, terms| {
-            if let Some(deadline) = slot.deadline_of(self.token, terms.now) {
+            if let Some(deadline) = slot.deadline_of(self.grant.token, terms.now) {
                 let now = terms.clock.now();
                 remaining = left(deadline, now).unwrap_or(Duration::MAX);
             }
@@ -106,7 +106,7 @@ impl<K> Lease<K> {
     pub fn renew(&self) -> Result<(), LeaseLost> {
         let mut renewed = None;
         self.target.existing(|slot, terms| {
-            let (until, after) = slot.renew(self.token, NEVER, terms);
+            let (until, after) = slot.renew(self.grant, NEVER, terms);
             renewed = until;
             after
         });
@@ -133,7 +133,7 @@ impl<K> Lease<K> {
     /// ```
     pub fn unbind(self) -> Self {
         self.target.existing(|slot, _| {
-            slot.unbind(self.token);
+            slot.unbind(self.grant.token);
             After::default()
         });
         self
@@ -149,7 +149,9 @@ impl<K> Lease<K> {
     }
 
     fn lost(&self) -> LeaseLost {
-        LeaseLost { token: self.token }
+        LeaseLost {
+            token: self.grant.token,
+        }
     }
 
     /// Whether it still counted, if that is asked.
@@ -163,12 +165,12 @@ impl<K> Lease<K> {
             hash,
             key,
         } = &self.target;
-        if let Some(was_held) = registry.give_back(*hash, key, self.token, asks) {
+        if let Some(was_held) = registry.give_back(*hash, key, self.grant.token, asks) {
             return was_held;
         }
         let mut was_held = false;
         self.target.existing(|slot, terms| {
-            let (held, after) = slot.release(self.token, terms);
+            let (held, after) = slot.release(self.grant.token, terms);
             was_held = held;
             after
         });

@@ -13,6 +13,7 @@ use crate::load::this_thread;
 use crate::time::{Clock, Deadline, NEVER, after};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ where
     /// In nanoseconds.
     lease_time: u64,
     /// The permits that a lease takes.
-    taking: u32,
+    taking: NonZeroU32,
 }
 
 impl<K, S> Clone for Locks<K, S>
@@ -244,12 +245,14 @@ where
     /// # Errors
     /// [`BuildError`] if that is zero or more than there are.
     pub fn taking(&self, permits: u32) -> Result<Self, BuildError> {
-        let problem = match permits {
-            0 => "must be at least 1",
-            _ if permits > self.shared.permits => "must be at most the permits that there are",
-            _ => {
+        let problem = match NonZeroU32::new(permits) {
+            None => "must be at least 1",
+            Some(_) if permits > self.shared.permits => {
+                "must be at most the permits that there are"
+            }
+            Some(taking) => {
                 let mut other = self.clone();
-                other.taking = permits;
+                other.taking = taking;
                 return Ok(other);
             }
         };
@@ -476,7 +479,7 @@ impl<S> LocksBuilder<S> {
                 self.first_token,
             ),
             lease_time: nanoseconds(self.lease_time),
-            taking: 1,
+            taking: NonZeroU32::MIN,
         })
     }
 }

@@ -9,6 +9,8 @@ use crate::keyed::State;
 use crate::sync::AtomicU64;
 use crate::time::{Clock, Deadline, NEVER, Timer, wake_all};
 use std::collections::VecDeque;
+use std::mem;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Waker;
@@ -31,17 +33,20 @@ pub(super) struct Slot {
 struct Holders {
     /// Somebody, if there is anybody.
     first: Option<Holder>,
-    others: Vec<Holder>,
+    others: Option<Box<Others>>,
 }
+
+/// Apart, so that a slot is small.
+#[derive(Debug, Default)]
+struct Others(Vec<Holder>);
 
 #[derive(Clone, Copy, Debug)]
 struct Holder {
-    grant: Grant,
-    permits: u32,
+    token: u64,
+    deadline: Deadline,
     /// The thread that asked for it, 0 for a task.
     thread: u64,
-    /// How long a renewal holds.
-    lease_time: u64,
+    permits: NonZeroU32,
 }
 
 /// A lease as it was granted.
@@ -49,12 +54,14 @@ struct Holder {
 pub(super) struct Grant {
     pub(super) token: u64,
     pub(super) deadline: Deadline,
+    /// How long a renewal holds.
+    pub(super) lease_time: u64,
 }
 
 /// What somebody asks for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask {
-    pub(super) permits: u32,
+    pub(super) permits: NonZeroU32,
     pub(super) thread: u64,
     pub(super) lease_time: u64,
 }
@@ -121,7 +128,7 @@ impl State for Slot {
             // The timer sees to it.
             return NEVER;
         }
-        let ends = self.holders.iter().map(|holder| holder.grant.deadline);
+        let ends = self.holders.iter().map(|holder| holder.deadline);
         ends.fold(self.granted_at, Deadline::max)
     }
 }
@@ -141,13 +148,13 @@ impl Slot {
         if self.queue.is_some() {
             return None;
         }
-        Some(self.holders.remove(token)?.grant.deadline)
+        Some(self.holders.remove(token)?.deadline)
     }
 
     /// Grants what is asked for if it is free and nobody waits.
     pub(super) fn ask(&mut self, ask: Ask, terms: &Terms<'_>) -> (Asked, After) {
         let after = self.settle(terms);
-        if self.queue.is_none() && ask.permits <= self.free(terms.permits) {
+        if self.queue.is_none() && ask.permits.get() <= self.free(terms.permits) {
             return (Asked::Granted(self.grant(ask, terms)), after);
         }
         let is_own = |holder: &Holder| ask.thread != 0 && holder.thread == ask.thread;
@@ -193,17 +200,18 @@ impl Slot {
     /// is, if it still counted. A renewal never shortens a lease.
     pub(super) fn renew(
         &mut self,
-        token: u64,
+        Grant {
+            token, lease_time, ..
+        }: Grant,
         at_most: Deadline,
         terms: &Terms<'_>,
     ) -> (Option<Deadline>, After) {
         let holder = self.holders.find(token);
         let renewed = holder.filter(|holder| holder.counts(terms.now));
         let renewed = renewed.map(|holder| {
-            let wanted = terms.in_time(holder.lease_time).min(at_most);
-            let deadline = &mut holder.grant.deadline;
-            *deadline = (*deadline).max(wanted);
-            *deadline
+            let wanted = terms.in_time(lease_time).min(at_most);
+            holder.deadline = holder.deadline.max(wanted);
+            holder.deadline
         });
         (renewed, self.settle(terms))
     }
@@ -218,13 +226,13 @@ impl Slot {
     /// When a lease ends, if it still counts.
     pub(super) fn deadline_of(&mut self, token: u64, now: u64) -> Option<Deadline> {
         let holder = self.holders.find(token)?;
-        holder.counts(now).then_some(holder.grant.deadline)
+        holder.counts(now).then_some(holder.deadline)
     }
 
     /// The permits that nobody holds at a moment.
     pub(super) fn free_at(&self, permits: u32, now: u64) -> u32 {
         let held = self.holders.iter().filter(|holder| holder.counts(now));
-        permits - held.map(|holder| holder.permits).sum::<u32>()
+        permits - held.map(|holder| holder.permits.get()).sum::<u32>()
     }
 
     pub(super) fn waiters(&self) -> usize {
@@ -237,7 +245,7 @@ impl Slot {
         let mut after = After::default();
         self.holders.retain(|holder| holder.counts(terms.now));
         while let Some(first) = self.queue.as_ref().and_then(|queue| queue.waiters.front())
-            && first.ask().permits <= self.free(terms.permits)
+            && first.ask().permits.get() <= self.free(terms.permits)
         {
             let waiter = Arc::clone(first);
             let grant = self.grant(waiter.ask(), terms);
@@ -265,7 +273,7 @@ impl Slot {
     /// Whether a lease ends within `reach` of a coarse reading, which does not tell then whether it
     /// has ended.
     pub(super) fn is_near(&self, coarse: u64, reach: u64) -> bool {
-        let mut ends = self.holders.iter().map(|holder| holder.grant.deadline);
+        let mut ends = self.holders.iter().map(|holder| holder.deadline);
         ends.any(|end| end.abs_diff(coarse) < reach)
     }
 
@@ -291,7 +299,7 @@ impl Slot {
             - self
                 .holders
                 .iter()
-                .map(|holder| holder.permits)
+                .map(|holder| holder.permits.get())
                 .sum::<u32>()
     }
 
@@ -300,13 +308,14 @@ impl Slot {
         let grant = Grant {
             token: terms.tokens.fetch_add(1, SeqCst),
             deadline: terms.in_time(ask.lease_time),
+            lease_time: ask.lease_time,
         };
         self.granted_at = terms.now;
         self.holders.push(Holder {
-            grant,
-            permits: ask.permits,
+            token: grant.token,
+            deadline: grant.deadline,
             thread: ask.thread,
-            lease_time: ask.lease_time,
+            permits: ask.permits,
         });
         grant
     }
@@ -320,7 +329,7 @@ impl Slot {
             self.queue = None;
             return;
         }
-        let ends = self.holders.iter().map(|holder| holder.grant.deadline);
+        let ends = self.holders.iter().map(|holder| holder.deadline);
         let first = ends.min().unwrap_or(NEVER);
         if first < queue.watched {
             queue.watched = first;
@@ -331,42 +340,54 @@ impl Slot {
 
 impl Holders {
     fn iter(&self) -> impl Iterator<Item = &Holder> {
-        self.first.iter().chain(&self.others)
+        let others = self.others.iter().flat_map(|others| &others.0);
+        self.first.iter().chain(others)
     }
 
     fn find(&mut self, token: u64) -> Option<&mut Holder> {
-        let mut all = self.first.iter_mut().chain(&mut self.others);
-        all.find(|holder| holder.grant.token == token)
+        let others = self.others.iter_mut().flat_map(|others| &mut others.0);
+        let mut all = self.first.iter_mut().chain(others);
+        all.find(|holder| holder.token == token)
     }
 
     #[inline]
     fn push(&mut self, holder: Holder) {
         match &mut self.first {
             first @ None => *first = Some(holder),
-            Some(_) => self.others.push(holder),
+            Some(_) => self.others.get_or_insert_default().0.push(holder),
         }
     }
 
     #[inline]
     fn remove(&mut self, token: u64) -> Option<Holder> {
-        let is_it = |holder: &Holder| holder.grant.token == token;
+        let is_it = |holder: &Holder| holder.token == token;
         if self.first.as_ref().is_some_and(is_it) {
-            return std::mem::replace(&mut self.first, self.others.pop());
+            let next = self.pop();
+            return mem::replace(&mut self.first, next);
         }
-        let place = self.others.iter().position(is_it)?;
-        Some(self.others.swap_remove(place))
+        let others = &mut self.others.as_mut()?.0;
+        let place = others.iter().position(is_it)?;
+        Some(others.swap_remove(place))
     }
 
     fn retain(&mut self, keep: impl Fn(&Holder) -> bool) {
-        self.others.retain(&keep);
-        if self.first.as_ref().is_some_and(|first| !keep(first)) {
-            self.first = self.others.pop();
+        if let Some(others) = &mut self.others {
+            others.0.retain(&keep);
         }
+        if self.first.as_ref().is_some_and(|first| !keep(first)) {
+            self.first = self.pop();
+        }
+    }
+
+    /// One of the others.
+    #[inline]
+    fn pop(&mut self) -> Option<Holder> {
+        self.others.as_mut()?.0.pop()
     }
 }
 
 impl Holder {
     fn counts(&self, now: u64) -> bool {
-        self.grant.deadline > now
+        self.deadline > now
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Watch<K> {
     clock: Clock,
     hash: KeyHash,
     key: K,
-    token: u64,
+    grant: Grant,
     /// It is not renewed beyond this.
     until: Deadline,
     next: Mutex<Next>,
@@ -41,7 +41,7 @@ where
             clock,
             hash: target.hash,
             key: target.key.clone(),
-            token: grant.token,
+            grant,
             until,
             next: Mutex::default(),
         });
@@ -94,7 +94,7 @@ where
         };
         let mut renewed = None;
         registry.existing(self.hash, &self.key, &mut |slot, terms| {
-            let (until, after) = slot.renew(self.token, self.until, terms);
+            let (until, after) = slot.renew(self.grant, self.until, terms);
             renewed = until;
             after
         });

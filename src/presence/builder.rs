@@ -3,7 +3,7 @@
 use super::room::Rooms;
 use super::{Handle, PARTS, Presence, State, Times};
 use crate::pubsub::TopicState;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::time::{Clock, Sweep, register};
 use crate::{BuildError, DefaultHashBuilder};
 use std::fmt;
@@ -108,7 +108,7 @@ where
             sweep_interval: self.sweep_interval,
             times,
             parts: (0..PARTS)
-                .map(|_| Mutex::new(Rooms::new(times, &hasher)))
+                .map(|_| SpinLock::new(Rooms::new(times, &hasher)))
                 .collect(),
             events: TopicState::alone("presence", self.clock.clone()),
             clock: self.clock,

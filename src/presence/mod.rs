@@ -12,7 +12,7 @@ pub use builder::PresenceBuilder;
 
 use crate::pubsub::{SubscribeOptions, Subscription, Topic, TopicState};
 use crate::reentrancy;
-use crate::sync::Mutex;
+use crate::sync::SpinLock;
 use crate::time::{Aftermath, Clock, Sweep, Swept};
 use crate::{BuildError, DefaultHashBuilder};
 use room::{Rooms, Told};
@@ -128,7 +128,7 @@ struct State<R, M> {
     hasher: DefaultHashBuilder,
     sweep_interval: Duration,
     times: Times,
-    parts: Box<[Mutex<Rooms<R, M>>]>,
+    parts: Box<[SpinLock<Rooms<R, M>>]>,
     events: Arc<TopicState<PresenceEvent<R, M>>>,
 }
 
@@ -407,7 +407,7 @@ where
     fn is_due(&self) -> bool {
         let now = self.clock.now();
         let is_due =
-            |part: &Mutex<Rooms<R, M>>| part.try_lock().is_none_or(|rooms| rooms.is_due(now));
+            |part: &SpinLock<Rooms<R, M>>| part.try_lock().is_none_or(|rooms| rooms.is_due(now));
         self.parts.iter().any(is_due)
     }
 }

@@ -67,6 +67,11 @@ impl<R, M> Ord for Note<R, M> {
 /// What a call leaves to be done when the lock is released: readers to wake, names to drop.
 pub(super) struct Told<'p, R, M> {
     events: &'p TopicState<PresenceEvent<R, M>>,
+    /// Mostly nothing.
+    what: Option<Box<Leftovers<R, M>>>,
+}
+
+struct Leftovers<R, M> {
     left: Left<PresenceEvent<R, M>>,
     rooms: Vec<(R, Room<R, M>)>,
     room_names: Vec<R>,
@@ -74,16 +79,25 @@ pub(super) struct Told<'p, R, M> {
     seats: Vec<Arc<Seat<R, M>>>,
 }
 
-impl<'p, R, M> Told<'p, R, M> {
-    pub(super) fn new(events: &'p TopicState<PresenceEvent<R, M>>) -> Self {
+impl<R, M> Default for Leftovers<R, M> {
+    fn default() -> Self {
         Self {
-            events,
             left: Left::default(),
             rooms: Vec::new(),
             room_names: Vec::new(),
             members: Vec::new(),
             seats: Vec::new(),
         }
+    }
+}
+
+impl<'p, R, M> Told<'p, R, M> {
+    pub(super) fn new(events: &'p TopicState<PresenceEvent<R, M>>) -> Self {
+        Self { events, what: None }
+    }
+
+    fn what(&mut self) -> &mut Leftovers<R, M> {
+        self.what.get_or_insert_default()
     }
 }
 
@@ -94,7 +108,8 @@ impl<R: Send + Sync + 'static, M: Send + Sync + 'static> Told<'_, R, M> {
             member: Arc::clone(&seat.member),
             change,
         };
-        self.events.publish_later(event, &mut self.left);
+        let events = self.events;
+        events.publish_later(event, &mut self.what().left);
     }
 }
 
@@ -143,7 +158,9 @@ impl<R, M> Rooms<R, M> {
         let (empty, taken) = notes
             .into_iter()
             .partition::<Vec<_>, _>(|note| note.seat.is_empty.load(Relaxed));
-        told.seats.extend(empty.into_iter().map(|note| note.seat));
+        told.what()
+            .seats
+            .extend(empty.into_iter().map(|note| note.seat));
         self.notes = BinaryHeap::from(taken);
         self.empty = 0;
     }
@@ -161,7 +178,7 @@ where
         {
             if seat.is_empty.load(Relaxed) {
                 self.empty = self.empty.saturating_sub(1);
-                told.seats.push(seat);
+                told.what().seats.push(seat);
                 continue;
             }
             let (gone, idle) = (seat.gone(self.times), seat.turns_idle(self.times));
@@ -169,7 +186,7 @@ where
                 // The note is out of the heap, and `leave` counts it as left there.
                 self.leave(&*seat.room, &*seat.member, Change::TimedOut, told);
                 self.empty = self.empty.saturating_sub(1);
-                told.seats.push(seat);
+                told.what().seats.push(seat);
                 continue;
             }
             if idle <= due {
@@ -238,7 +255,7 @@ where
         let due = next.next_look(self.times);
         self.notes.push(Note { due, seat: next });
         seat.is_empty.store(true, Relaxed);
-        told.seats.push(seat);
+        told.what().seats.push(seat);
         self.forget_empty(told);
     }
 
@@ -252,12 +269,12 @@ where
         told: &mut Told<'_, R, M>,
     ) -> bool {
         if self.sign(&room, &key, sign, now, told) {
-            told.members.extend([key, member]);
-            told.room_names.extend([room, name]);
+            told.what().members.extend([key, member]);
+            told.what().room_names.extend([room, name]);
             return false;
         }
         let seat = if let Some(there) = self.rooms.get_mut(&room) {
-            told.room_names.extend([room, name]);
+            told.what().room_names.extend([room, name]);
             there.add(key, member, now)
         } else {
             let mut there = Room {
@@ -295,12 +312,12 @@ where
             return false;
         };
         if there.seats.is_empty() {
-            told.rooms.extend(self.rooms.remove_entry(room));
+            told.what().rooms.extend(self.rooms.remove_entry(room));
         }
         seat.is_empty.store(true, Relaxed);
         told.tell(&seat, change);
-        told.members.push(key);
-        told.seats.push(seat);
+        told.what().members.push(key);
+        told.what().seats.push(seat);
         self.forget_empty(told);
         true
     }

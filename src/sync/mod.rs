@@ -26,13 +26,18 @@ pub(crate) use shuttle::{
     thread::yield_now,
 };
 
-/// Waits for a notification at most until a point in time; says whether the time was up.
+/// Waits for a notification, at most until a point in time if there is one; says whether the time
+/// was up.
 #[cfg(not(shuttle))]
 pub(crate) fn wait_until<'m, T>(
     condvar: &Condvar,
     mut guard: parking_lot::MutexGuard<'m, T>,
-    until: std::time::Instant,
+    until: Option<std::time::Instant>,
 ) -> (parking_lot::MutexGuard<'m, T>, bool) {
+    let Some(until) = until else {
+        condvar.wait(&mut guard);
+        return (guard, false);
+    };
     let timed_out = condvar.wait_until(&mut guard, until).timed_out();
     (guard, timed_out)
 }
@@ -127,7 +132,7 @@ mod checked {
     pub(crate) fn wait_until<'m, T>(
         condvar: &Condvar,
         guard: MutexGuard<'m, T>,
-        _until: Instant,
+        _until: Option<Instant>,
     ) -> (MutexGuard<'m, T>, bool) {
         (
             condvar

@@ -1,6 +1,6 @@
 //! Waiting for a point in time, or to be woken before: threads and tasks alike.
 
-use super::{Clock, Deadline, Timer, left, wake_at};
+use super::{Clock, Deadline, NEVER, Timer, left, wake_at};
 use crate::sync::{Condvar, Mutex, wait_until};
 use std::future::poll_fn;
 use std::mem;
@@ -22,9 +22,13 @@ impl Parker {
         let _timer = clock
             .is_mock()
             .then(|| wake_at(clock, until, Waker::from(Arc::clone(self))));
-        let longest = Duration::from_secs(86_400);
-        let rest = left(until, clock.now()).filter(|_| !clock.is_mock());
-        let wake = Instant::now() + rest.map_or(longest, |rest| rest.min(longest));
+        // Two looks at clocks are saved where no time ends the wait.
+        let is_timed = until != NEVER && !clock.is_mock();
+        let wake = is_timed.then(|| {
+            let longest = Duration::from_secs(86_400);
+            let rest = left(until, clock.now());
+            Instant::now() + rest.map_or(longest, |rest| rest.min(longest))
+        });
         let mut is_woken = self.is_woken.lock();
         while !mem::take(&mut *is_woken) {
             let timed_out;
