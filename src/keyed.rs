@@ -11,7 +11,7 @@
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::reentrancy;
-use crate::sync::{AtomicUsize, Mutex, SpinLock};
+use crate::sync::{AtomicUsize, Mutex, SpinLock, yield_now};
 use crate::time::{Aftermath, Clock, Deadline, NEAR, NEVER, Sweep, Swept, register};
 use hashtable::HashTable;
 use std::hash::{BuildHasher, Hash};
@@ -322,6 +322,7 @@ impl<K, V: State> Shared<K, V> {
     /// Takes idle keys out of a part, at most a batch; whether there may be more.
     fn forget(&self, part: &SpinLock<Slots<K, V>>, now: u64, into: &mut Vec<Slot<K, V>>) -> bool {
         let Some(mut slots) = part.try_lock_for(SOON) else {
+            yield_now();
             return true;
         };
         let is_idle = |slot: &mut Slot<K, V>| {
@@ -388,5 +389,128 @@ where
 
     fn needs_reaper(&self) -> bool {
         mem::needs_drop::<K>()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::time::MockClock;
+    use std::cell::Cell;
+    use std::hash::{BuildHasherDefault, Hasher};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// In use until a point in time.
+    #[derive(Default)]
+    struct Until(Deadline);
+
+    impl State for Until {
+        fn idle_from(&self) -> Deadline {
+            self.0
+        }
+    }
+
+    /// Every key has the same hash.
+    #[derive(Default)]
+    struct Same;
+
+    impl Hasher for Same {
+        fn finish(&self) -> u64 {
+            7
+        }
+        fn write(&mut self, _: &[u8]) {}
+    }
+
+    type Table<K> = Keyed<K, Until, BuildHasherDefault<Same>>;
+
+    fn table<K: Send + Sync + 'static>() -> (Table<K>, MockClock) {
+        let time = MockClock::new();
+        let table = Table::new(time.clock(), SECOND, BuildHasherDefault::default());
+        (table, time)
+    }
+
+    /// Has a key used until so long from now.
+    fn use_for<K>(table: &Table<K>, key: &K, time: Duration)
+    where
+        K: Hash + Eq + Clone,
+    {
+        let used = table.change(table.hash(key), key, |state, reading| {
+            state.0 = crate::time::after(reading.coarse(), time);
+        });
+        assert!(used.is_some());
+    }
+
+    #[test]
+    fn idle_keys_are_forgotten_in_time_and_their_memory_released() {
+        let (table, time) = table::<u32>();
+        // More than a batch in one part, since all have one hash.
+        let keys = 0..3 * BATCH as u32;
+        keys.for_each(|key| use_for(&table, &key, SECOND));
+        use_for(&table, &u32::MAX, 60 * SECOND);
+        time.advance(SECOND);
+        assert_eq!(table.len(), 3 * BATCH + 1, "the grace");
+        (0..11).for_each(|_| time.advance(SECOND));
+        assert_eq!(table.len(), 1);
+        let hash = table.hash(&u32::MAX);
+        assert!(table.shared.part(hash).lock().table.capacity() <= 64);
+        assert!(table.existing(hash, &u32::MAX, |_, _| ()).is_some());
+        (0..60).for_each(|_| time.advance(SECOND));
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn what_is_used_again_or_never_idle_stays() {
+        let (table, time) = table::<u32>();
+        use_for(&table, &1, Duration::MAX);
+        for _ in 0..30 {
+            use_for(&table, &2, SECOND);
+            time.advance(SECOND);
+        }
+        assert_eq!(table.len(), 2);
+        assert!(table.remove(table.hash(&1), &1));
+        assert!(!table.remove(table.hash(&1), &1));
+        assert_eq!(table.len(), 1);
+    }
+
+    thread_local!(static FAILS: Cell<bool> = const { Cell::new(false) });
+
+    #[derive(Clone, Debug)]
+    struct Moody(u32);
+
+    impl PartialEq for Moody {
+        fn eq(&self, other: &Self) -> bool {
+            assert!(!FAILS.get(), "not now");
+            self.0 == other.0
+        }
+    }
+    impl Eq for Moody {}
+    impl Hash for Moody {
+        fn hash<H: Hasher>(&self, _: &mut H) {}
+    }
+
+    #[test]
+    fn a_panic_of_a_key_harms_nobody() {
+        let (table, _time) = table::<Moody>();
+        use_for(&table, &Moody(1), SECOND);
+        FAILS.set(true);
+        let call = || use_for(&table, &Moody(2), SECOND);
+        assert!(catch_unwind(AssertUnwindSafe(call)).is_err());
+        FAILS.set(false);
+        assert_eq!(table.len(), 1);
+        use_for(&table, &Moody(1), SECOND);
+        use_for(&table, &Moody(2), SECOND);
+        assert_eq!(table.len(), 2, "neither locked nor lost");
+    }
+
+    #[test]
+    fn a_coarse_reading_is_not_behind_what_was_seen() {
+        let (clock, mut seen) = (Clock::real(), 0);
+        let mut reading = Reading::new(&clock, &mut seen);
+        for _ in 0..100 {
+            let precise = reading.precise();
+            assert!(reading.seen() == precise && reading.coarse() >= precise);
+        }
     }
 }

@@ -22,7 +22,7 @@
 //! | algorithm | GCRA, which is a token bucket without a token: the *virtual scheduling algorithm* of ITU-T I.371, annex A | a log of what was allowed |
 //! | promise | In any span of time `t` at most `burst + t × limit / period`: a steady rate, and a burst after a rest. | In any span of length `period` at most `limit`, exactly. |
 //! | so in one `period` | at most `burst + limit` | at most `limit` |
-//! | memory for a key in use | the key and about 24 bytes | the key, about 70 bytes, and 16 for each call of the last `period`, rounded up to a power of two |
+//! | memory for a key in use | the key and about 30 bytes | the key, about 100 bytes, and 16 for each call of the last `period`, rounded up to a power of two |
 //! | time for a call | O(1) | O(1) amortised; O(cost) when refused |
 //!
 //! Take the first unless a contract says "at most N in any minute".
@@ -37,7 +37,7 @@
 //! # Time and threads
 //! Time is that of the crate's [`Clock`](crate::Clock): steps of the wall clock change nothing, and
 //! time that the machine is suspended counts as time passed. Every call is one atomic step under
-//! the lock of one small set of keys, whose decision reads the clock after the lock was taken: at
+//! the lock of one part of the keys, whose decision reads the clock after the lock was taken: at
 //! no moment do concurrent callers get more than the quota. A [`Limiter`] is a handle; clone it
 //! into every thread and task. What it has counted ends with the last handle.
 

@@ -34,12 +34,12 @@ impl<K> fmt::Debug for Lease<K> {
 }
 
 impl<K> Lease<K> {
-    pub(super) fn new(target: Target<K>, grant: Grant) -> Self
+    #[inline]
+    pub(super) fn new(target: Target<K>, grant: Grant, watchdog: Option<Duration>) -> Self
     where
         K: Clone + Send + Sync + 'static,
     {
-        let watch = target.registry.watchdog();
-        let watch = watch.map(|at_most| Watch::start(&target, grant, at_most));
+        let watch = watchdog.map(|at_most| Watch::start(&target, grant, at_most));
         Self {
             target,
             grant,

@@ -3,7 +3,7 @@
 use super::error::LockError;
 use super::lease::Lease;
 use super::shared::{Registry, Shared};
-use super::slot::{Ask, Grant};
+use super::slot::Ask;
 use super::waiter::{Acquire, Call, Target};
 use crate::builder::{BuildError, LONGEST};
 use crate::equivalent::Equivalent;
@@ -133,9 +133,13 @@ where
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
-        let target = self.target(key);
-        let grant = self.ask(&target)?;
-        Ok(Lease::new(target, grant))
+        let (target, ask) = (self.target(key), self.terms(this_thread()));
+        let (hash, key) = (target.hash, &target.key);
+        let grant = match self.shared.take_free(hash, key, ask) {
+            Some(grant) => grant,
+            None => self.shared.ask(hash, key, ask)?,
+        };
+        Ok(Lease::new(target, grant, self.shared.watchdog))
     }
 
     /// Takes the lease of a key, and blocks the thread until it is free. What it waits for ends
@@ -342,11 +346,6 @@ where
         }
     }
 
-    fn ask(&self, target: &Target<K>) -> Result<Grant, LockError> {
-        let ask = self.terms(this_thread());
-        self.shared.ask(target.hash, &target.key, ask)
-    }
-
     fn acquire_until<Q>(
         &self,
         key: &Q,
@@ -355,11 +354,10 @@ where
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
-        let target = self.target(key);
-        match self.ask(&target) {
-            Ok(grant) => Ok(Lease::new(target, grant)),
-            Err(LockError::Busy) => Call::new(target, self.terms(this_thread())).wait(until()),
-            Err(error) => Err(error),
+        let (target, ask) = (self.target(key), self.terms(this_thread()));
+        match self.shared.take_free(target.hash, &target.key, ask) {
+            Some(grant) => Ok(Lease::new(target, grant, self.shared.watchdog)),
+            None => Call::new(target, ask).wait(until()),
         }
     }
 }

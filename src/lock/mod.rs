@@ -91,9 +91,9 @@
 //! ```
 //!
 //! # Cost
-//! Taking and giving back is O(1): the lock of one small set of keys each time, and a coarse look at
+//! Taking and giving back is O(1): the lock of one part of the keys each time, and one coarse look at
 //! the clock. With waiters it is O(permits) more. A key in use takes up the key twice, about 100
-//! bytes, and about 150 for each waiter; an idle one is cleared in the background within 71 s of its
+//! bytes, and about 150 for each waiter; an idle one is cleared in the background within 11 s of its
 //! last lease.
 //!
 //! # Time

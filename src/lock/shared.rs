@@ -85,44 +85,35 @@ where
         drop((unused, timer));
     }
 
-    /// Grants a lease that is free, without waiting.
+    /// Grants what is asked for where nobody holds anything or waits, as it is nearly always. `None`
+    /// where there is more to it, also where the locks are closed.
     #[inline]
-    pub(super) fn ask(&self, hash: KeyHash, key: &K, ask: Ask) -> Result<Grant, LockError> {
-        let asked = self.slots.change(hash, key, |slot, reading| {
+    pub(super) fn take_free(&self, hash: KeyHash, key: &K, ask: Ask) -> Option<Grant> {
+        let taken = self.slots.change(hash, key, |slot, reading| {
             if self.is_closed() {
-                return Err(LockError::Closed);
+                return None;
             }
             let now = reading.coarse();
-            match slot.take_free(ask, &self.terms(now, reading.clock())) {
-                Some(grant) => Ok((Asked::Granted(grant), None)),
-                None => Ok(self.ask_in_turn(slot, reading, ask)),
-            }
+            slot.take_free(ask, &self.terms(now, reading.clock()))
         });
-        let (asked, after) = asked.unwrap_or(Err(LockError::Closed))?;
-        if let Some(after) = after {
-            self.finish(hash, key, after);
-        }
-        match asked {
-            Asked::Granted(grant) => Ok(grant),
-            Asked::Reentrant => Err(LockError::Reentrant),
-            Asked::Busy => Err(LockError::Busy),
-        }
+        taken?
     }
 
+    /// Grants what is asked for if it is free, in all other cases.
     #[cold]
-    fn ask_in_turn(
-        &self,
-        slot: &mut Slot,
-        reading: &mut Reading<'_>,
-        ask: Ask,
-    ) -> (Asked, Option<After>) {
+    pub(super) fn ask(&self, hash: KeyHash, key: &K, ask: Ask) -> Result<Grant, LockError> {
         let mut asked = Asked::Busy;
-        let after = self.step(slot, reading, &mut |slot, terms| {
+        let is_open = self.change(hash, key, &mut |slot, terms| {
             let after;
             (asked, after) = slot.ask(ask, terms);
             after
         });
-        (asked, Some(after))
+        match asked {
+            _ if !is_open => Err(LockError::Closed),
+            Asked::Granted(grant) => Ok(grant),
+            Asked::Reentrant => Err(LockError::Reentrant),
+            Asked::Busy => Err(LockError::Busy),
+        }
     }
 
     fn step(&self, slot: &mut Slot, reading: &mut Reading<'_>, change: &mut Step<'_>) -> After {
@@ -164,7 +155,7 @@ impl<K, S> Shared<K, S> {
     /// Sends all who wait away.
     pub(super) fn close(&self) {
         self.is_closed.store(true, SeqCst);
-        // Whoever joined a queue did it with the set locked after it saw that the locks were open,
+        // Whoever joined a queue did it with the key locked after it saw that the locks were open,
         // so the walk meets it.
         let mut afters = Vec::new();
         self.slots.each(|slot| afters.extend(slot.close()));

@@ -1,6 +1,6 @@
 //! What is known of a key: who holds it and who waits, as a machine without clocks and threads.
 //!
-//! All of it happens under the lock of the key's set. What is to be done after that (waking,
+//! All of it happens under the lock of the key. What is to be done after that (waking,
 //! setting and dropping timers) is handed out as [`After`].
 
 use super::error::LockError;
@@ -98,7 +98,7 @@ impl Terms<'_> {
     }
 }
 
-/// What is left to do once the set is unlocked.
+/// What is left to do once the key is unlocked.
 #[derive(Debug, Default)]
 #[must_use = "waiters have to be woken"]
 pub(super) struct After {

@@ -49,12 +49,14 @@ impl Waiter {
 
     /// Takes what the wait came to, if it is over; otherwise `waker` is woken when it is.
     fn look(&self, waker: &Waker) -> Option<Served> {
+        // Wakers are code of the user's executor, which runs under no lock.
+        let waker = waker.clone();
         let mut state = self.state.lock();
         if let Some(served) = state.served.take() {
+            drop(state);
             return Some(served);
         }
-        let is_set = state.waker.as_ref().is_some_and(|old| old.will_wake(waker));
-        let replaced = (!is_set).then(|| state.waker.replace(waker.clone()));
+        let replaced = state.waker.replace(waker);
         drop(state);
         drop(replaced);
         None
@@ -175,7 +177,8 @@ impl<K> Call<K> {
         let served = served?;
         self.waiter = None;
         let target = self.target.take()?;
-        Some(served.map(|grant| Lease::new(target, grant)))
+        let watchdog = target.registry.watchdog();
+        Some(served.map(|grant| Lease::new(target, grant, watchdog)))
     }
 
     /// Asks for the lease and joins the queue if it is not free. The answer, if there is one.

@@ -354,7 +354,8 @@ where
             return otherwise;
         }
         let state = &*self.0.0;
-        let part = state.hasher.hash_one(room) as usize % PARTS;
+        // The tables of a part take the lowest bits and the highest.
+        let part = (state.hasher.hash_one(room) >> 40) as usize % PARTS;
         state.in_part(part, otherwise, f)
     }
 }

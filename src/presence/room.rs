@@ -173,22 +173,24 @@ where
 {
     /// Has everything happen that time has brought until now, in its order.
     pub(super) fn settle(&mut self, now: u64, told: &mut Told<'_, R, M>) {
-        while self.is_due(now)
-            && let Some(Note { due, seat }) = self.notes.pop()
-        {
+        while let Some(note) = self.notes.peek().filter(|note| note.due <= now) {
+            let (due, seat) = (note.due, Arc::clone(&note.seat));
             if seat.is_empty.load(Relaxed) {
                 self.empty = self.empty.saturating_sub(1);
-                told.what().seats.push(seat);
+                told.what()
+                    .seats
+                    .extend(self.notes.pop().map(|note| note.seat));
                 continue;
             }
             let (gone, idle) = (seat.gone(self.times), seat.turns_idle(self.times));
             if gone <= due && gone <= idle {
-                // The note is out of the heap, and `leave` counts it as left there.
+                // Its note stays as that of an empty seat. Should `Hash` or `Eq` panic, it is still
+                // that of a member that has to go.
                 self.leave(&*seat.room, &*seat.member, Change::TimedOut, told);
-                self.empty = self.empty.saturating_sub(1);
-                told.what().seats.push(seat);
+                seat.is_empty.store(true, Relaxed);
                 continue;
             }
+            self.notes.pop();
             if idle <= due {
                 seat.is_idle.store(true, Relaxed);
                 told.tell(&seat, Change::Idle);

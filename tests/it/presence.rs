@@ -6,7 +6,10 @@ use haybox::presence::{Change, Presence, PresenceBuilder, PresenceEvent, Status}
 use haybox::pubsub::{NoMessage, Slow, SubscribeOptions, Subscription};
 use haybox::{Cache, MockClock};
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -386,4 +389,33 @@ proptest! {
         online.sweep();
         assert_eq!(by_member(&told(&events)), by_member(&model.told));
     }
+}
+
+thread_local!(static FAILS: Cell<bool> = const { Cell::new(false) });
+
+/// A member whose `Hash` may panic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Moody(u8);
+
+impl Hash for Moody {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        assert!(!FAILS.get(), "not now");
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn a_panic_while_somebody_is_found_gone_delays_it_and_does_not_lose_it() {
+    let time = MockClock::new();
+    let builder = Presence::<u8, Moody>::builder().clock(time.clock());
+    let online = builder.timeout(SECOND * 30).build().unwrap();
+    let events = online.events();
+    assert!(online.heartbeat(&1, &Moody(7)));
+    FAILS.set(true);
+    let advance = AssertUnwindSafe(|| time.advance(SECOND * 31));
+    assert!(catch_unwind(advance).is_err());
+    FAILS.set(false);
+    assert_eq!(online.count(&1), 0);
+    let told: Vec<Change> = events.try_iter().map(|event| event.change).collect();
+    assert_eq!(told, [Joined, TimedOut]);
 }
