@@ -80,6 +80,12 @@ impl Waiters {
         before
     }
 
+    /// Whether nobody is to be woken.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
     /// Gives a place back, and the waker that was in it to the caller to drop.
     pub(crate) fn leave(&mut self, place: usize) -> Option<Waker> {
         let waker = self.places[place].take();

@@ -4,7 +4,7 @@
 //! dropped after, wakers likewise. It is a leaf: who holds it takes no other lock.
 
 use super::Slow;
-use crate::sync::SpinMutex;
+use crate::sync::{SpinGuard, SpinMutex};
 use crate::time::wake_all;
 use crate::wait::Waiters;
 use crossbeam_channel::{Receiver, Sender};
@@ -83,6 +83,12 @@ impl<M> State<M> {
         if let Some(bell) = &self.bell {
             let _ = bell.ring.try_send(());
         }
+    }
+
+    /// Whether it matters to others that a message is taken.
+    #[inline]
+    fn is_watched(&self) -> bool {
+        self.bell.is_some() || !self.writers.is_empty()
     }
 
     /// Lets nothing in any more.
@@ -211,14 +217,22 @@ impl<M> Mailbox<M> {
         let Some(message) = state.messages.pop_front() else {
             return state.end.map_or(Ok(None), Err);
         };
-        if state.bell.is_some() && !state.messages.is_empty() {
+        if state.is_watched() {
+            Self::tell(state);
+        }
+        Ok(Some(message))
+    }
+
+    /// Tells who waits for room, and who waits for the bell, that a message was taken.
+    #[cold]
+    fn tell(mut state: SpinGuard<'_, State<M>>) {
+        if !state.messages.is_empty() {
             state.ring();
         }
         let mut woken = Vec::new();
         state.writers.take(&mut woken);
         drop(state);
         wake_all(woken);
-        Ok(Some(message))
     }
 
     /// Moves at most `most` messages to `into`; how many.
@@ -238,13 +252,7 @@ impl<M> Mailbox<M> {
             };
         }
         into.extend(state.messages.drain(..count));
-        if state.bell.is_some() && !state.messages.is_empty() {
-            state.ring();
-        }
-        let mut woken = Vec::new();
-        state.writers.take(&mut woken);
-        drop(state);
-        wake_all(woken);
+        Self::tell(state);
         Ok(count)
     }
 
