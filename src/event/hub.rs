@@ -363,7 +363,7 @@ impl<K, V> Queue<K, V> {
         let mut notices = self.notices.lock();
         let mut timed_out = false;
         while notices.len() > BACKLOG && self.draining.load(SeqCst) && !timed_out {
-            (notices, timed_out) = wait_until(&self.delivered, notices, Some(until));
+            (notices, timed_out) = wait_until(&self.delivered, notices, until);
         }
         drop(notices);
         self.waiting.fetch_sub(1, SeqCst);

@@ -18,7 +18,7 @@ pub(crate) use std::{
 
 #[cfg(shuttle)]
 pub(crate) use self::checked::{
-    Condvar, Mutex, RwLock, SpinGuard, SpinLock, SpinMutex, wait_until,
+    Condvar, Mutex, RwLock, SpinGuard, SpinLock, SpinMutex, wait, wait_until,
 };
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
@@ -26,20 +26,25 @@ pub(crate) use shuttle::{
     thread::yield_now,
 };
 
-/// Waits for a notification, at most until a point in time if there is one; says whether the time
-/// was up.
+/// Waits for a notification at most until a point in time; says whether the time was up.
 #[cfg(not(shuttle))]
 pub(crate) fn wait_until<'m, T>(
     condvar: &Condvar,
     mut guard: parking_lot::MutexGuard<'m, T>,
-    until: Option<std::time::Instant>,
+    until: std::time::Instant,
 ) -> (parking_lot::MutexGuard<'m, T>, bool) {
-    let Some(until) = until else {
-        condvar.wait(&mut guard);
-        return (guard, false);
-    };
     let timed_out = condvar.wait_until(&mut guard, until).timed_out();
     (guard, timed_out)
+}
+
+/// Waits for a notification.
+#[cfg(not(shuttle))]
+pub(crate) fn wait<'m, T>(
+    condvar: &Condvar,
+    mut guard: parking_lot::MutexGuard<'m, T>,
+) -> parking_lot::MutexGuard<'m, T> {
+    condvar.wait(&mut guard);
+    guard
 }
 
 /// A thread-local that the interleaving checker keeps apart for each of its simulated threads.
@@ -128,18 +133,19 @@ mod checked {
         }
     }
 
+    pub(crate) fn wait<'m, T>(condvar: &Condvar, guard: MutexGuard<'m, T>) -> MutexGuard<'m, T> {
+        condvar
+            .0
+            .wait(guard)
+            .unwrap_or_else(|error| error.into_inner())
+    }
+
     /// Shuttle has no time: a wait ends only when it is woken.
     pub(crate) fn wait_until<'m, T>(
         condvar: &Condvar,
         guard: MutexGuard<'m, T>,
-        _until: Option<Instant>,
+        _until: Instant,
     ) -> (MutexGuard<'m, T>, bool) {
-        (
-            condvar
-                .0
-                .wait(guard)
-                .unwrap_or_else(|error| error.into_inner()),
-            false,
-        )
+        (wait(condvar, guard), false)
     }
 }

@@ -1,7 +1,7 @@
 //! Waiting for a point in time, or to be woken before: threads and tasks alike.
 
 use super::{Clock, Deadline, NEVER, Timer, left, wake_at};
-use crate::sync::{Condvar, Mutex, wait_until};
+use crate::sync::{Condvar, Mutex, wait, wait_until};
 use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
@@ -31,6 +31,10 @@ impl Parker {
         });
         let mut is_woken = self.is_woken.lock();
         while !mem::take(&mut *is_woken) {
+            let Some(wake) = wake else {
+                is_woken = wait(&self.woken, is_woken);
+                continue;
+            };
             let timed_out;
             (is_woken, timed_out) = wait_until(&self.woken, is_woken, wake);
             if timed_out {
