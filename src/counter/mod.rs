@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 /// # How it counts
 /// Threads count in stripes of their own, twice as many as the machine has processors (at most
 /// 64), and a key that several threads count is in several stripes. So a hot key costs its writers
-/// no more than a cold one (some 40 ns), and what reads has to add up: [`get`](Self::get) is
+/// no more than a cold one (some 10 ns), and what reads has to add up: [`get`](Self::get) is
 /// O(stripes), [`top`](Self::top) O(keys). Nothing counted is lost or counted twice. What others
 /// count during a call that reads may or may not be in its answer.
 ///

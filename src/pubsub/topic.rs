@@ -111,7 +111,7 @@ impl<T: Clone + Send + 'static> Topic<T> {
     /// or the topic is closed. One for which an older message was given up has it.
     ///
     /// The message is cloned for every subscription but one, so give big ones an [`Arc`]. It takes
-    /// some 50 ns and, for each subscription, the time of a clone and of one short lock. It waits for
+    /// some 20 ns and, for each subscription, the time of a clone and of one short lock. It waits for
     /// nobody but subscriptions that asked for that ([`Slow::Block`]), and for those all at the
     /// same time, after all others have the message. A task should not wait that way: see
     /// [`publish_async`](Self::publish_async).
