@@ -18,6 +18,8 @@ mod labels;
 pub mod limit;
 mod load;
 pub mod lock;
+#[cfg(feature = "persist")]
+pub mod persist;
 pub mod presence;
 pub mod pubsub;
 mod random;

@@ -1,0 +1,30 @@
+//! What a journal keeps, as the journal sees it.
+
+use super::effect::{Effect, Effects, Undecodable};
+
+/// What the journal keeps: the entries of a cache, or a map in its tests.
+pub(crate) trait Contents: Send + Sync {
+    /// Recovery. Effects of a snapshot may come from several threads at once; those of the log that
+    /// concern one key come in order on one thread. `seq` is its number.
+    ///
+    /// A deadline or a deletion may concern a key that is not there: a snapshot is taken while
+    /// writes go on, and replaying the log once more must do no harm.
+    fn apply(&self, seq: u64, effect: Effect<'_>) -> Result<(), Undecodable>;
+
+    /// As [`apply`](Self::apply), of a file that was written under another `schema_version`, which
+    /// the settings accept.
+    fn migrate(&self, schema: u32, seq: u64, effect: Effect<'_>) -> Result<(), Undecodable> {
+        let _ = schema;
+        self.apply(seq, effect)
+    }
+
+    /// All is recovered: enforce bounds, drop what died. `now_ms` is the wall time that counts.
+    fn recovered(&self, now_ms: u64);
+
+    /// Snapshot: encodes the live entries of the set at `position`, under its lock, the oldest
+    /// first, and says where to go on. Starts at 0; a position stays valid while the table grows.
+    fn write_set(&self, position: u64, out: &mut Effects) -> Option<u64>;
+
+    /// Snapshot: the invalidations that still matter, before the first set.
+    fn write_labels(&self, out: &mut Effects);
+}

@@ -1,0 +1,497 @@
+//! What can go wrong with files, said so that somebody can act on it.
+
+use super::header::{CodecId, StoreId};
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a directory could not be opened. Nothing in it was changed, unless the variant says so.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another handle of this one, has the directory open. The system frees it
+    /// when the holder ends, however it ends.
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The path is that of something else.
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The file system failed.
+    Disk(DiskError),
+    /// A file that the manifest lists is not there.
+    Missing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// There are files with data, and no `MANIFEST` that says which of them count.
+    NoManifest {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A file is not what was written: below a point that was proven to be on disk, or where no
+    /// crash can have done it.
+    Damaged(Damage),
+    /// The log ends in the middle of a write, which
+    /// [`Strict`](super::RecoveryMode::Strict) refuses.
+    TornTail(Damage),
+    /// A file belongs to another store.
+    OtherStore {
+        /// The file.
+        file: PathBuf,
+        /// The store that the manifest names.
+        expected: StoreId,
+        /// The store that the file names.
+        found: StoreId,
+    },
+    /// A file was written by a newer version of haybox.
+    NewerFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        found: u16,
+        /// The newest format that this version reads.
+        supported: u16,
+    },
+    /// A file uses features of the format that this version does not know.
+    UnknownFeatures {
+        /// The file.
+        file: PathBuf,
+        /// The bits of the features.
+        bits: u32,
+    },
+    /// The keys and values were written with another codec.
+    OtherCodec {
+        /// The file.
+        file: PathBuf,
+        /// The codec that was asked for.
+        expected: CodecId,
+        /// The codec that wrote the file.
+        found: CodecId,
+    },
+    /// The keys and values were written with another `schema_version`, which no migration accepts.
+    OtherSchema {
+        /// The file.
+        file: PathBuf,
+        /// The version that was asked for.
+        expected: u32,
+        /// The version of the file.
+        found: u32,
+    },
+    /// A key or a value is whole and cannot be decoded.
+    Undecodable {
+        /// The file.
+        file: PathBuf,
+        /// Where in it the frame begins.
+        offset: u64,
+        /// The sequence number, of a log; of a snapshot, how many entries come before it in the
+        /// frame.
+        seq: u64,
+        /// What the codec said.
+        reason: String,
+    },
+    /// The point in time is not in the files.
+    OutOfReach {
+        /// The directory.
+        dir: PathBuf,
+        /// The oldest sequence number that can be gone back to.
+        oldest_seq: u64,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn header(
+        file: &Path,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self::Damaged(Damage {
+            file: file.to_owned(),
+            offset: 0,
+            expected: expected.into(),
+            found: found.into(),
+            next_seq: 0,
+            durable_seq: 0,
+        })
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { dir } => write!(
+                f,
+                "{} is open already, in this process or another: close it there first",
+                dir.display()
+            ),
+            Self::NotADirectory { path } => write!(
+                f,
+                "{} is not a directory: give the path of a directory, or of none",
+                path.display()
+            ),
+            Self::Disk(error) => error.fmt(f),
+            Self::Missing { file } => write!(
+                f,
+                "{} is missing, and the manifest lists it: bring it back, restore a backup, or \
+                 open with RecoveryMode::Salvage for what the other files hold",
+                file.display()
+            ),
+            Self::NoManifest { dir } => write!(
+                f,
+                "{} holds data and no MANIFEST: bring that back, restore a backup, or open with \
+                 RecoveryMode::Salvage",
+                dir.display()
+            ),
+            Self::Damaged(damage) => write!(
+                f,
+                "{damage}: nothing was changed; restore a backup, or open with \
+                 RecoveryMode::Salvage for what can still be read"
+            ),
+            Self::TornTail(damage) => write!(
+                f,
+                "{damage}: a write that a crash cut short; RecoveryMode::TolerateTornTail keeps \
+                 all that is before it"
+            ),
+            Self::OtherStore {
+                file,
+                expected,
+                found,
+            } => write!(
+                f,
+                "{} belongs to store {found}, and the manifest to store {expected}: bring back \
+                 the store's own file",
+                file.display()
+            ),
+            Self::NewerFormat {
+                file,
+                found,
+                supported,
+            } => write!(
+                f,
+                "{} has format {found}, and this version of haybox reads up to format \
+                 {supported}: open it with a newer version",
+                file.display()
+            ),
+            Self::UnknownFeatures { file, bits } => write!(
+                f,
+                "{} uses features {bits:#x} that this version of haybox does not know: open it \
+                 with a newer version",
+                file.display()
+            ),
+            Self::OtherCodec {
+                file,
+                expected,
+                found,
+            } => write!(
+                f,
+                "{} was written with codec {found}, not {expected}: open it with that codec",
+                file.display()
+            ),
+            Self::OtherSchema {
+                file,
+                expected,
+                found,
+            } => write!(
+                f,
+                "{} was written with schema_version {found}, not {expected}: give a migration \
+                 that accepts it",
+                file.display()
+            ),
+            Self::Undecodable {
+                file,
+                offset,
+                seq,
+                reason,
+            } => write!(
+                f,
+                "{}, frame at byte {offset}, number {seq}: cannot be decoded ({reason}); open it \
+                 with the types that it was written with, or raise schema_version and give a \
+                 migration",
+                file.display()
+            ),
+            Self::OutOfReach { dir, oldest_seq } => write!(
+                f,
+                "{} does not reach back that far: its oldest point is number {oldest_seq}",
+                dir.display()
+            ),
+        }
+    }
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Disk(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<DiskError> for OpenError {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+/// A place in a file that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// The byte at which the damaged frame begins.
+    pub offset: u64,
+    /// What should have been there.
+    pub expected: String,
+    /// What is there.
+    pub found: String,
+    /// The sequence number that the damaged frame begins with; 0 where there are none.
+    pub next_seq: u64,
+    /// The highest number that is proven to have been on disk.
+    pub durable_seq: u64,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is damaged at byte {}: expected {}, found {}",
+            self.file.display(),
+            self.offset,
+            self.expected,
+            self.found
+        )?;
+        match self.next_seq {
+            0 => Ok(()),
+            next => write!(
+                f,
+                " (number {next}; proven on disk up to {})",
+                self.durable_seq
+            ),
+        }
+    }
+}
+
+/// The file system failed: what was done, to which file, and what it said.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DiskError {
+    /// What was tried: "write", "sync", "rename", …
+    pub doing: &'static str,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the system said.
+    pub error: Arc<io::Error>,
+}
+
+impl DiskError {
+    pub(crate) fn new(doing: &'static str, path: &Path, error: io::Error) -> Self {
+        Self {
+            doing,
+            path: path.to_owned(),
+            error: Arc::new(error),
+        }
+    }
+
+    /// For `map_err`.
+    pub(crate) fn of(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::new(doing, path, error)
+    }
+
+    /// Whether there is no space left, or no more is allowed.
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(
+            self.error.kind(),
+            StorageFull | QuotaExceeded | FileTooLarge
+        )
+    }
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cannot {} {}: {}",
+            self.doing,
+            self.path.display(),
+            self.error
+        )?;
+        if self.is_full() {
+            f.write_str("; free some space")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for DiskError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.error)
+    }
+}
+
+/// Why a write was refused. What is in memory is unchanged.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// It was closed.
+    Closed,
+    /// It was opened with [`RecoveryMode::ReadOnly`](super::RecoveryMode::ReadOnly).
+    ReadOnly,
+    /// More is waiting to be written than may be, also after the time that
+    /// [`WhenFull::Block`](super::WhenFull::Block) allows.
+    BufferFull {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The disk is full or fails. Writing is tried again until it succeeds.
+    Disk(DiskError),
+    /// The log has reached its limit, and could not be compacted.
+    LogFull {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// One write, or one transaction, is larger than any may be.
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+        /// The largest size.
+        limit: usize,
+    },
+    /// The key or the value cannot be encoded.
+    Encode(String),
+    /// A thread of the journal panicked, which is a bug of haybox. Nothing is written any more; what
+    /// was durable is safe on disk. Close and open again.
+    Panicked {
+        /// The thread, and what it said.
+        thread: String,
+    },
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("nothing is written after close"),
+            Self::ReadOnly => f.write_str("it was opened read-only"),
+            Self::BufferFull { waited } => write!(
+                f,
+                "the disk is slower than the writes: the log buffer is full, after {waited:?}"
+            ),
+            Self::Disk(error) => write!(f, "writes are refused until the disk is well: {error}"),
+            Self::LogFull { limit } => write!(
+                f,
+                "the log has reached its limit of {limit} bytes and cannot be compacted: see \
+                 health()"
+            ),
+            Self::TooLarge { bytes, limit } => write!(
+                f,
+                "one write of {bytes} bytes, and {limit} is the most: split it"
+            ),
+            Self::Encode(reason) => write!(f, "the key or value cannot be encoded: {reason}"),
+            Self::Panicked { thread } => write!(
+                f,
+                "a thread of the journal panicked ({thread}): close and open again"
+            ),
+        }
+    }
+}
+
+impl Error for WriteError {}
+
+/// Why it is *not known* whether a write is durable. It is visible in memory, and it may be on disk
+/// or get there: after most of these, waiting again can still succeed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// It took longer than the caller would wait.
+    TimedOut,
+    /// The disk refused it; it is tried again in the background.
+    Disk(DiskError),
+    /// It was closed before the write was durable.
+    Closed,
+    /// A thread of the journal panicked.
+    Panicked {
+        /// The thread, and what it said.
+        thread: String,
+    },
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why: &dyn fmt::Display = match self {
+            Self::TimedOut => &"the wait timed out",
+            Self::Disk(error) => error,
+            Self::Closed => &"it was closed",
+            Self::Panicked { thread } => thread,
+        };
+        write!(f, "not known to be durable: {why}")
+    }
+}
+
+impl Error for CommitError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Disk(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+/// Why a compaction, a dump or a backup was not made. What was there before is intact.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CompactError {
+    /// The file system failed.
+    Disk(DiskError),
+    /// It was closed.
+    Closed,
+    /// It was opened read-only.
+    ReadOnly,
+    /// The backup's directory holds files already.
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A thread of the journal panicked.
+    Panicked {
+        /// The thread, and what it said.
+        thread: String,
+    },
+}
+
+impl fmt::Display for CompactError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk(error) => write!(f, "the old files stay: {error}"),
+            Self::Closed => f.write_str("it was closed"),
+            Self::ReadOnly => f.write_str("it was opened read-only"),
+            Self::NotEmpty { dir } => write!(
+                f,
+                "{} holds files: a backup goes to an empty directory, or to none",
+                dir.display()
+            ),
+            Self::Panicked { thread } => write!(f, "a thread of the journal panicked: {thread}"),
+        }
+    }
+}
+
+impl Error for CompactError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Disk(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<DiskError> for CompactError {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}

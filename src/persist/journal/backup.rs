@@ -1,0 +1,95 @@
+//! A backup while running: second names for the files that the manifest lists.
+//!
+//! The files that are linked are not written to any more: the log is rotated first, and the backup
+//! gets an empty log of its own to go on with.
+
+use super::Inner;
+use super::log::LogFile;
+use crate::persist::error::{CommitError, CompactError, DiskError};
+use crate::persist::files::link_or_copy;
+use crate::persist::manifest::{Manifest, Name};
+use crate::persist::report::BackupReport;
+use crate::persist::storage::Access;
+use std::path::Path;
+
+impl Inner {
+    pub(super) fn backup(&self, to: &Path) -> Result<BackupReport, CompactError> {
+        if self.settings.is_read_only() {
+            return Err(CompactError::ReadOnly);
+        }
+        self.prepare(to)?;
+        if self.needs_generation() || !self.settings.log {
+            self.compact()?;
+        }
+        let _alone = self.compacting.lock();
+        if self.contents.lock().is_none() {
+            return Err(CompactError::Closed);
+        }
+        let (manifest, last_seq) = self.freeze(to)?;
+        let mut report = BackupReport {
+            dir: to.to_owned(),
+            last_seq,
+            ..BackupReport::default()
+        };
+        for name in manifest.files() {
+            self.hand_over(&name, to, &mut report)?;
+        }
+        self.storage
+            .sync_dir(to)
+            .map_err(DiskError::of("sync", to))?;
+        let mut manifest = manifest;
+        manifest.publish(&*self.storage, to)?;
+        Ok(report)
+    }
+
+    fn prepare(&self, to: &Path) -> Result<(), CompactError> {
+        self.storage
+            .create_dir(to)
+            .map_err(DiskError::of("create", to))?;
+        let names = self.storage.list(to).map_err(DiskError::of("list", to))?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        let dir = to.to_owned();
+        Err(CompactError::NotEmpty { dir })
+    }
+
+    /// Has the listed files written to no more. Says what the backup lists, and how far it goes.
+    fn freeze(&self, to: &Path) -> Result<(Manifest, u64), CompactError> {
+        if !self.settings.log {
+            let manifest = self.catalog.lock().clone();
+            let last = manifest.newest().map_or(0, |snapshot| snapshot.base);
+            return Ok((manifest, last));
+        }
+        let rotation = self.rotate()?;
+        match self.sync_step() {
+            Ok(()) => {}
+            Err(CommitError::Disk(error)) => return Err(error.into()),
+            Err(_) => return Err(CompactError::Closed),
+        }
+        let mut manifest = self.catalog.lock().clone();
+        manifest.version = 0;
+        manifest.durable = rotation.base;
+        LogFile::create(&*self.storage, to, &manifest, rotation.generation)?;
+        Ok((manifest, rotation.base))
+    }
+
+    fn hand_over(
+        &self,
+        name: &str,
+        to: &Path,
+        report: &mut BackupReport,
+    ) -> Result<(), CompactError> {
+        let (from, copy) = (self.dir.join(name), to.join(name));
+        let newest = Name::Log(self.catalog.lock().generation);
+        if Name::parse(name) != Some(newest) {
+            let is_linked = link_or_copy(&*self.storage, &from, &copy)?;
+            report.linked += u64::from(is_linked);
+            report.copied += u64::from(!is_linked);
+        }
+        let blob = self.storage.open(&copy, Access::Read);
+        let length = blob.and_then(|blob| blob.length());
+        report.bytes += length.map_err(DiskError::of("read", &copy))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,262 @@
+//! What has been appended and not been written: frames that lack only their headers.
+//!
+//! Appending is a copy under a lock that nobody holds for longer than that. The order in which the
+//! lock is taken is the order of the numbers, and of the log.
+
+use crate::persist::effect::Effects;
+use crate::persist::frame::{self, HEADER, PAYLOAD, Stamp};
+use crate::sync::{AtomicU64, AtomicUsize, SpinLock};
+use std::mem;
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+/// Frames behind one another, ready to be written in one go.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    frames: Vec<Part>,
+    /// The number of the first effect.
+    first: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    /// Where in the bytes the frame ends.
+    end: usize,
+    count: u32,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The number of the last effect.
+    pub(super) fn last(&self) -> u64 {
+        let count: u64 = self.frames.iter().map(|part| u64::from(part.count)).sum();
+        self.first + count - 1
+    }
+
+    /// Adds effects that stay together: to the last frame if they fit, or to a new one.
+    fn add(&mut self, effects: &Effects) {
+        let start = self.frames.iter().rev().nth(1).map_or(0, |part| part.end);
+        let length = self.bytes.len() - start;
+        let is_full = length + effects.bytes().len() > HEADER + PAYLOAD;
+        match self.frames.last_mut() {
+            Some(part) if !is_full => {
+                part.count += effects.len();
+                part.end += effects.bytes().len();
+            }
+            _ => {
+                self.bytes.extend_from_slice(&[0; HEADER]);
+                self.frames.push(Part {
+                    end: self.bytes.len() + effects.bytes().len(),
+                    count: effects.len(),
+                });
+            }
+        }
+        self.bytes.extend_from_slice(effects.bytes());
+    }
+
+    /// Fills in the headers.
+    pub(super) fn seal(&mut self, durable: u64, wall_ms: u64, salt: u32) {
+        let (mut start, mut first) = (0, self.first);
+        for part in &self.frames {
+            let stamp = Stamp {
+                kind: frame::Kind::Batch,
+                count: part.count,
+                first,
+                durable,
+                wall_ms,
+            };
+            frame::seal(&mut self.bytes[start..part.end], stamp, salt);
+            (start, first) = (part.end, first + u64::from(part.count));
+        }
+    }
+
+    /// Removes all and keeps the memory, unless it is much.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
+        self.frames.clear();
+    }
+}
+
+/// The memory that a batch keeps for the next.
+const KEPT: usize = 4 * PAYLOAD;
+
+/// The log is behind by this many buffers: more is not kept, a snapshot has to make up for it.
+const HOPELESS: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Buffer {
+    filling: SpinLock<Filling>,
+    /// Bytes that are not written yet. Changed only under the lock, so that a plain store will do.
+    used: AtomicUsize,
+    last: AtomicU64,
+    unlogged: AtomicU64,
+    dropped: AtomicU64,
+    /// Without a log only numbers are given.
+    keeps: bool,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Filling {
+    batch: Batch,
+    /// The number that comes next.
+    next: u64,
+    /// Bytes that were taken, and are not written yet.
+    in_flight: usize,
+    /// Effects were not kept, so none that follow are of use to the log.
+    has_gap: bool,
+}
+
+/// How an append has changed how much waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Appended {
+    /// The number of the last effect.
+    pub(super) last: u64,
+    pub(super) crossed_half: bool,
+}
+
+impl Buffer {
+    pub(super) fn new(capacity: usize, next: u64, keeps: bool) -> Self {
+        Self {
+            filling: SpinLock::new(Filling {
+                batch: Batch {
+                    bytes: Vec::with_capacity(if keeps { capacity.min(KEPT) } else { 0 }),
+                    frames: Vec::new(),
+                    first: next,
+                },
+                next,
+                in_flight: 0,
+                has_gap: false,
+            }),
+            used: AtomicUsize::new(0),
+            last: AtomicU64::new(next - 1),
+            unlogged: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            keeps,
+            capacity,
+        }
+    }
+
+    /// Numbers effects and keeps a copy. Never waits, so it may go beyond the capacity by what no
+    /// room was asked for; far beyond it nothing more is kept.
+    pub(super) fn append(&self, effects: &Effects) -> Appended {
+        let mut filling = self.filling.lock();
+        let used = filling.used();
+        filling.next += u64::from(effects.len());
+        let last = filling.next - 1;
+        self.last.store(last, Release);
+        if !self.keeps || effects.is_empty() {
+            return Appended {
+                last,
+                crossed_half: false,
+            };
+        }
+        if filling.has_gap || used > self.capacity.saturating_mul(HOPELESS) {
+            filling.has_gap = true;
+            drop(filling);
+            add(&self.unlogged, u64::from(effects.len()));
+            return Appended {
+                last,
+                crossed_half: true,
+            };
+        }
+        if filling.batch.is_empty() {
+            filling.batch.first = last + 1 - u64::from(effects.len());
+        }
+        filling.batch.add(effects);
+        let now = filling.used();
+        self.used.store(now, Release);
+        let half = self.capacity / 2;
+        Appended {
+            last,
+            crossed_half: used < half && now >= half,
+        }
+    }
+
+    /// As [`append`](Self::append), unless the buffer is full.
+    pub(super) fn append_if_room(&self, effects: &Effects) -> Option<Appended> {
+        if self.used() + effects.bytes().len() > self.capacity {
+            add(&self.dropped, u64::from(effects.len()));
+            return None;
+        }
+        Some(self.append(effects))
+    }
+
+    /// Whether so much more may wait. More than the capacity may come in when nothing waits.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let used = self.used();
+        used == 0 || used.saturating_add(bytes) <= self.capacity
+    }
+
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Acquire)
+    }
+
+    /// The last number that was given.
+    pub(super) fn last(&self) -> u64 {
+        self.last.load(Acquire)
+    }
+
+    pub(super) fn unlogged(&self) -> u64 {
+        self.unlogged.load(Acquire)
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Acquire)
+    }
+
+    pub(super) fn has_gap(&self) -> bool {
+        self.filling.lock().has_gap
+    }
+
+    /// Whether there is nothing to take.
+    pub(super) fn is_empty(&self) -> bool {
+        self.filling.lock().batch.is_empty()
+    }
+
+    /// Takes what there is, and leaves an empty batch for what comes.
+    pub(super) fn take(&self, spare: Batch) -> Batch {
+        let mut filling = self.filling.lock();
+        filling.in_flight += filling.batch.bytes.len();
+        mem::replace(&mut filling.batch, spare)
+    }
+
+    /// What was taken has been written.
+    pub(super) fn done(&self, bytes: usize) {
+        let mut filling = self.filling.lock();
+        filling.in_flight = filling.in_flight.saturating_sub(bytes);
+        self.used.store(filling.used(), Release);
+    }
+
+    /// Forgets all that waits, and the gap. Says the number that comes next.
+    pub(super) fn restart(&self) -> u64 {
+        let mut filling = self.filling.lock();
+        filling.batch.clear();
+        filling.in_flight = 0;
+        filling.has_gap = false;
+        self.used.store(0, Release);
+        filling.next
+    }
+}
+
+impl Filling {
+    fn used(&self) -> usize {
+        self.in_flight + self.batch.bytes.len()
+    }
+}
+
+fn add(counter: &AtomicU64, number: u64) {
+    counter.fetch_add(number, std::sync::atomic::Ordering::Relaxed);
+}

@@ -1,0 +1,130 @@
+//! How far the log has got, and who waits for that.
+
+use crate::persist::error::CommitError;
+use crate::sync::{AtomicU64, Mutex};
+use crate::time::wake_all;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::{Poll, Waker};
+
+#[derive(Debug)]
+pub(super) struct Commits {
+    written: AtomicU64,
+    durable: AtomicU64,
+    /// Who waits for a write waits until it is durable, not only until it is written.
+    until_durable: bool,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    wakers: BTreeMap<u64, Vec<Waker>>,
+    /// Up to here it is not known how it will end.
+    failed_through: u64,
+    failure: Option<CommitError>,
+    /// Nothing more will come.
+    ended: Option<CommitError>,
+}
+
+impl Commits {
+    pub(super) fn new(written: u64, durable: u64, until_durable: bool) -> Self {
+        Self {
+            written: AtomicU64::new(written),
+            durable: AtomicU64::new(durable),
+            until_durable,
+            waiting: Mutex::default(),
+        }
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(SeqCst)
+    }
+
+    pub(super) fn durable(&self) -> u64 {
+        self.durable.load(SeqCst)
+    }
+
+    fn has_reached(&self, seq: u64) -> bool {
+        let reached = if self.until_durable {
+            self.durable()
+        } else {
+            self.written()
+        };
+        reached >= seq
+    }
+
+    /// Whether a write is as safe as the policy says. If not, the waker is woken when that changes.
+    pub(super) fn poll(&self, seq: u64, waker: &Waker) -> Poll<Result<(), CommitError>> {
+        if self.has_reached(seq) {
+            return Poll::Ready(Ok(()));
+        }
+        // Code of the user's executor, so before the lock.
+        let waker = waker.clone();
+        let mut waiting = self.waiting.lock();
+        if self.has_reached(seq) {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = waiting.error_of(seq) {
+            return Poll::Ready(Err(error));
+        }
+        let wakers = waiting.wakers.entry(seq).or_default();
+        if wakers.iter().any(|other| other.will_wake(&waker)) {
+            drop(waiting);
+            drop(waker);
+        } else {
+            wakers.push(waker);
+        }
+        Poll::Pending
+    }
+
+    /// All up to `seq` has been handed to the system.
+    pub(super) fn wrote(&self, seq: u64) {
+        self.written.fetch_max(seq, SeqCst);
+        if !self.until_durable {
+            self.wake_through(seq);
+        }
+    }
+
+    /// All up to `seq` is on the disk.
+    pub(super) fn synced(&self, seq: u64) {
+        self.written.fetch_max(seq, SeqCst);
+        self.durable.fetch_max(seq, SeqCst);
+        self.wake_through(seq);
+    }
+
+    /// Up to `seq` nobody knows how it will end.
+    pub(super) fn fail(&self, seq: u64, error: CommitError) {
+        let mut waiting = self.waiting.lock();
+        waiting.failed_through = waiting.failed_through.max(seq);
+        waiting.failure = Some(error);
+        drop(waiting);
+        self.wake_through(seq);
+    }
+
+    /// Nothing more is written. The first reason counts.
+    pub(super) fn end(&self, error: CommitError) {
+        self.waiting.lock().ended.get_or_insert(error);
+        self.wake_through(u64::MAX);
+    }
+
+    fn wake_through(&self, seq: u64) {
+        let mut waiting = self.waiting.lock();
+        if waiting.wakers.is_empty() {
+            return;
+        }
+        let later = match seq.checked_add(1) {
+            Some(next) => waiting.wakers.split_off(&next),
+            None => BTreeMap::new(),
+        };
+        let woken = std::mem::replace(&mut waiting.wakers, later);
+        drop(waiting);
+        wake_all(woken.into_values().flatten().collect::<Vec<_>>());
+    }
+}
+
+impl Waiting {
+    fn error_of(&self, seq: u64) -> Option<CommitError> {
+        let failure = self.failure.as_ref().filter(|_| seq <= self.failed_through);
+        self.ended.as_ref().or(failure).cloned()
+    }
+}

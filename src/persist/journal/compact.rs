@@ -1,0 +1,429 @@
+//! Compaction: a new snapshot and a new log, while writes go on.
+//!
+//! 1. A new log is created and listed in the manifest, and the writer goes on in it. All before it
+//!    is in memory, so a walk that begins now sees it.
+//! 2. The sets are walked one by one, each under its own lock: the snapshot holds everything up to
+//!    its `base`, and some of what came during the walk, up to its `end`.
+//! 3. The log is made durable up to `end`: were its tail lost, the snapshot would show parts of a
+//!    state that never was.
+//! 4. The snapshot is synced and given its name, and the name is synced.
+//! 5. The manifest lists the new files alone. Only then the old ones are removed.
+//!
+//! The same makes up for a failed sync, and for effects that could not be logged: memory holds the
+//! truth. After effects were lost the new log is not listed before the snapshot is, since it does
+//! not follow on the old one.
+
+use super::log::LogFile;
+use super::{Compacting, Inner};
+use crate::persist::contents::Contents;
+use crate::persist::effect::Effects;
+use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
+use crate::persist::files::remove_unlisted;
+use crate::persist::frame::{self, PAYLOAD, Stamp};
+use crate::persist::header::{self, Kind};
+use crate::persist::manifest::{Manifest, Name, Snapshot};
+use crate::persist::recovery::Bounds;
+use crate::persist::report::CompactReport;
+use crate::persist::storage::{Blob, write_all};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// How long a compaction that failed is not tried again, at first and at last.
+const BACKOFF: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(300);
+
+/// The new log, and where it begins.
+pub(super) struct Rotation {
+    pub(super) generation: u64,
+    /// The number before its first.
+    pub(super) base: u64,
+    /// It follows on the logs before, which are good.
+    pub(super) is_continuous: bool,
+}
+
+impl From<CompactError> for CommitError {
+    fn from(error: CompactError) -> Self {
+        match error {
+            CompactError::Disk(error) => CommitError::Disk(error),
+            CompactError::Panicked { thread } => CommitError::Panicked { thread },
+            _ => CommitError::Closed,
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn compact(&self) -> Result<CompactReport, CompactError> {
+        match self.gate.reason() {
+            Some(WriteError::Closed) => Err(CompactError::Closed),
+            Some(WriteError::ReadOnly) => Err(CompactError::ReadOnly),
+            Some(WriteError::Panicked { thread }) => Err(CompactError::Panicked { thread }),
+            _ => self.compact_closing(),
+        }
+    }
+
+    /// As [`compact`](Self::compact), also after the gate was shut.
+    pub(super) fn compact_closing(&self) -> Result<CompactReport, CompactError> {
+        let mut compacting = self.compacting.lock();
+        let contents = self.contents.lock().clone();
+        let contents = contents.ok_or(CompactError::Closed)?;
+        let made = self.make_generation(&*contents);
+        self.now.lock().compaction = None;
+        compacting.last = Some(Instant::now());
+        match &made {
+            Ok(_) => {
+                compacting.failures = 0;
+                self.counts.compactions.fetch_add(1, Relaxed);
+                self.now.lock().trouble = None;
+            }
+            Err(error) => {
+                compacting.failures += 1;
+                self.counts.compaction_failures.fetch_add(1, Relaxed);
+                self.now.lock().trouble = Some(error.to_string());
+                self.generation_failed(error);
+            }
+        }
+        made
+    }
+
+    fn generation_failed(&self, error: &CompactError) {
+        let CompactError::Disk(error) = error else {
+            return;
+        };
+        if self.has_lost() {
+            self.gate.snapshot_is(Some(error.clone()));
+        }
+        if self.needs_generation() {
+            let through = self.buffer.last();
+            self.commits.fail(through, CommitError::Disk(error.clone()));
+        }
+    }
+
+    fn make_generation(&self, contents: &dyn Contents) -> Result<CompactReport, CompactError> {
+        let start = Instant::now();
+        let rotation = self.rotate()?;
+        let temporary = self.temporary(rotation.generation);
+        let written = self.write_snapshot(&rotation, contents, &temporary);
+        let (snapshot, entries) = written.inspect_err(|_| {
+            // It counts for nothing, and the space is wanted. If it stays it is removed later.
+            let _ = self.storage.remove(&temporary);
+        })?;
+        let freed = self.publish(snapshot, &rotation)?;
+        Ok(CompactReport {
+            generation: rotation.generation,
+            entries,
+            bytes: snapshot.bytes,
+            freed,
+            last_seq: snapshot.end,
+            took: start.elapsed(),
+        })
+    }
+
+    /// Has the writer go on in a new log.
+    pub(super) fn rotate(&self) -> Result<Rotation, CompactError> {
+        let mut catalog = self.catalog.lock();
+        catalog.generation += 1;
+        let generation = catalog.generation;
+        let mut next = catalog.clone();
+        drop(catalog);
+        if !self.settings.log {
+            return Ok(Rotation {
+                generation,
+                base: self.buffer.last(),
+                is_continuous: !self.syncing.lock().is_distrusted,
+            });
+        }
+        let log = LogFile::create(&*self.storage, &self.dir, &next, generation)?;
+        let has_lost = self.has_lost();
+        if !has_lost {
+            next.logs.push(generation);
+            next.durable = self.commits.durable();
+            next.distrusted |= self.syncing.lock().is_distrusted;
+            self.publish_manifest(&mut next)?;
+        }
+        Ok(self.switch(log, generation, has_lost))
+    }
+
+    fn switch(&self, log: LogFile, generation: u64, has_lost: bool) -> Rotation {
+        let mut syncing = self.syncing.lock();
+        syncing.is_distrusted |= has_lost;
+        let mut tail = self.tail.lock();
+        let old = tail.switch_to(log);
+        if has_lost {
+            tail.is_unlisted = true;
+            tail.skip_to_end(&self.buffer);
+        }
+        if syncing.is_distrusted {
+            tail.unsynced.clear();
+        } else {
+            tail.unsynced.extend(old);
+        }
+        let rotation = Rotation {
+            generation,
+            base: tail.next - 1,
+            is_continuous: !syncing.is_distrusted,
+        };
+        drop(tail);
+        drop(syncing);
+        self.free_room();
+        rotation
+    }
+
+    fn publish_manifest(&self, next: &mut Manifest) -> Result<(), DiskError> {
+        // A version that failed may have come through all the same.
+        self.catalog.lock().version += 1;
+        next.publish(&*self.storage, &self.dir)?;
+        *self.catalog.lock() = next.clone();
+        Ok(())
+    }
+
+    fn temporary(&self, generation: u64) -> PathBuf {
+        self.dir.join(format!("{}.tmp", Name::Snapshot(generation)))
+    }
+
+    fn write_snapshot(
+        &self,
+        rotation: &Rotation,
+        contents: &dyn Contents,
+        temporary: &Path,
+    ) -> Result<(Snapshot, u64), CompactError> {
+        let mut sink = self.begin_snapshot(rotation, temporary)?;
+        contents.write_labels(&mut sink.effects);
+        let mut position = Some(0);
+        while let Some(at) = position {
+            self.now.lock().compaction = Some(at);
+            position = contents.write_set(at, &mut sink.effects);
+            sink.flush(PAYLOAD)?;
+        }
+        sink.flush(1)?;
+        let end = if self.settings.log {
+            self.buffer.last()
+        } else {
+            rotation.base
+        };
+        let bounds = Bounds {
+            base: rotation.base,
+            end,
+            entries: sink.entries,
+        };
+        sink.put(frame::Kind::End, 0, &bounds.encode())?;
+        if self.settings.log {
+            self.make_durable(end)?;
+        }
+        sink.blob.sync().map_err(DiskError::of("sync", temporary))?;
+        let path = Name::Snapshot(rotation.generation).in_dir(&self.dir);
+        self.storage
+            .rename(temporary, &path)
+            .map_err(DiskError::of("rename", temporary))?;
+        self.storage
+            .sync_dir(&self.dir)
+            .map_err(DiskError::of("sync", &self.dir))?;
+        let snapshot = Snapshot {
+            generation: rotation.generation,
+            base: rotation.base,
+            end,
+            wall_ms: self.settings.wall_ms(),
+            bytes: sink.offset,
+        };
+        Ok((snapshot, sink.entries))
+    }
+
+    fn begin_snapshot(&self, rotation: &Rotation, path: &Path) -> Result<Sink, DiskError> {
+        let blob = self
+            .storage
+            .create(path)
+            .map_err(DiskError::of("create", path))?;
+        let header = self
+            .catalog
+            .lock()
+            .header(Kind::Snapshot, rotation.generation);
+        write_all(&*blob, &header.encode(), 0).map_err(DiskError::of("write", path))?;
+        let mut sink = Sink {
+            blob,
+            path: path.to_owned(),
+            salt: header.salt,
+            wall_ms: self.settings.wall_ms(),
+            offset: header::LENGTH as u64,
+            index: 0,
+            entries: 0,
+            effects: Effects::new(),
+        };
+        let bounds = Bounds {
+            base: rotation.base,
+            ..Bounds::default()
+        };
+        sink.put(frame::Kind::Snapshot, 0, &bounds.encode())?;
+        Ok(sink)
+    }
+
+    /// Makes the log durable up to the end of the snapshot.
+    fn make_durable(&self, end: u64) -> Result<(), CompactError> {
+        self.write_through(end)?;
+        if self.buffer.has_gap() || self.tail.lock().next <= end {
+            let error = io::Error::other("more was written than the disk took meanwhile");
+            return Err(DiskError::new("write", &self.dir, error).into());
+        }
+        if !self.syncing.lock().is_distrusted {
+            return match self.sync_step() {
+                Ok(()) => Ok(()),
+                Err(CommitError::Disk(error)) => Err(error.into()),
+                Err(_) => Err(CompactError::Closed),
+            };
+        }
+        // The new log is as good as its own syncs; those before it do not count any more.
+        let (files, _) = self.tail.lock().files();
+        files.iter().try_for_each(LogFile::sync)?;
+        Ok(())
+    }
+
+    /// Has the new files count, and says how many bytes that freed.
+    fn publish(&self, snapshot: Snapshot, rotation: &Rotation) -> Result<u64, DiskError> {
+        let mut next = self.catalog.lock().clone();
+        next.take_over(snapshot, self.kept(rotation), self.settings.log);
+        self.publish_manifest(&mut next)?;
+        let mut syncing = self.syncing.lock();
+        let mut tail = self.tail.lock();
+        syncing.is_distrusted = false;
+        tail.is_unlisted = false;
+        let written = tail.log.as_ref().map(|log| (tail.next - 1, log.offset));
+        drop(tail);
+        drop(syncing);
+        let (written, log_bytes) = written.unwrap_or((snapshot.end, 0));
+        self.log_bytes.store(log_bytes, Relaxed);
+        self.gate.log_limit_is(None);
+        self.gate.snapshot_is(None);
+        // What could not be written before is in the snapshot; if it still cannot, that shows soon.
+        self.gate.log_is(None);
+        self.commits.synced(snapshot.end);
+        self.commits.wrote(written);
+        self.now.lock().last_sync = Some(self.settings.clock.system_time());
+        Ok(remove_unlisted(&*self.storage, &self.dir, &next))
+    }
+
+    /// How many snapshots are kept. What does not follow on the old files replaces them all.
+    fn kept(&self, rotation: &Rotation) -> usize {
+        if rotation.is_continuous {
+            self.settings.generations.max(1)
+        } else {
+            1
+        }
+    }
+
+    /// Whether the log alone will not make anything durable any more.
+    pub(super) fn needs_generation(&self) -> bool {
+        self.syncing.lock().is_distrusted || self.has_lost()
+    }
+
+    /// Whether there are effects that are in no listed log.
+    fn has_lost(&self) -> bool {
+        self.settings.log && (self.buffer.has_gap() || self.tail.lock().is_unlisted)
+    }
+
+    pub(super) fn is_log_large(&self) -> bool {
+        let catalog = self.catalog.lock();
+        let snapshot = catalog.newest().map_or(0, |snapshot| snapshot.bytes);
+        drop(catalog);
+        let growth = snapshot.saturating_mul(self.settings.growth_percent) / 100;
+        let threshold = growth.max(self.settings.growth_bytes);
+        self.log_bytes.load(Relaxed) >= threshold
+    }
+
+    /// How long the compactor has to wait, `None` until it is rung for.
+    pub(super) fn time_to_compaction(&self) -> Option<Duration> {
+        let compacting = self.compacting.lock();
+        let since = compacting.last.map_or(Duration::MAX, |last| last.elapsed());
+        let backoff = compacting.backoff().saturating_sub(since);
+        drop(compacting);
+        if self.needs_generation() || (self.settings.log && self.is_log_large()) {
+            return Some(backoff);
+        }
+        if self.settings.log {
+            return None;
+        }
+        let every = self.settings.dump_every?;
+        let left = every.saturating_sub(since);
+        // With nothing to dump it looks again an interval later.
+        let is_idle = self.buffer.last() <= self.commits.durable();
+        Some(if is_idle {
+            left.max(every)
+        } else {
+            left.max(backoff)
+        })
+    }
+}
+
+impl Compacting {
+    fn backoff(&self) -> Duration {
+        match self.failures {
+            0 => Duration::ZERO,
+            failures => (BACKOFF.start * (1 << (failures - 1).min(16))).min(BACKOFF.end),
+        }
+    }
+}
+
+impl Manifest {
+    /// Lists a new snapshot, and no more of the old files than are to be kept.
+    fn take_over(&mut self, snapshot: Snapshot, kept: usize, has_log: bool) {
+        self.snapshots.push(snapshot);
+        self.distrusted = false;
+        self.durable = self.durable.max(snapshot.end);
+        // The beginning counts as a generation.
+        self.from_start &= self.snapshots.len() < kept;
+        let surplus = self.snapshots.len().saturating_sub(kept);
+        self.snapshots.drain(..surplus);
+        if !self.from_start {
+            let oldest = self.snapshots[0].generation;
+            self.logs.retain(|log| *log >= oldest);
+        }
+        if !has_log {
+            self.logs.clear();
+        } else if self.logs.last() != Some(&snapshot.generation) {
+            self.logs.push(snapshot.generation);
+        }
+    }
+}
+
+/// A snapshot that is being written.
+struct Sink {
+    blob: Arc<dyn Blob>,
+    path: PathBuf,
+    salt: u32,
+    wall_ms: u64,
+    offset: u64,
+    /// The number of the next frame.
+    index: u64,
+    entries: u64,
+    effects: Effects,
+}
+
+impl Sink {
+    /// Writes the effects, if they are so many bytes.
+    fn flush(&mut self, bytes: usize) -> Result<(), DiskError> {
+        if self.effects.bytes().len() < bytes {
+            return Ok(());
+        }
+        let effects = std::mem::take(&mut self.effects);
+        let count = effects.len();
+        self.entries += u64::from(count);
+        self.put(frame::Kind::Snapshot, count, effects.bytes())?;
+        self.effects = effects;
+        self.effects.clear();
+        Ok(())
+    }
+
+    fn put(&mut self, kind: frame::Kind, count: u32, payload: &[u8]) -> Result<(), DiskError> {
+        let stamp = Stamp {
+            kind,
+            count,
+            first: self.index,
+            durable: 0,
+            wall_ms: self.wall_ms,
+        };
+        let bytes = frame::framed(payload, stamp, self.salt);
+        write_all(&*self.blob, &bytes, self.offset).map_err(DiskError::of("write", &self.path))?;
+        self.offset += bytes.len() as u64;
+        self.index += 1;
+        Ok(())
+    }
+}

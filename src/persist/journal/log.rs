@@ -1,0 +1,182 @@
+//! The end of the log, where frames are written.
+
+use super::buffer::{Batch, Buffer};
+use crate::persist::error::DiskError;
+use crate::persist::frame::{self, Stamp};
+use crate::persist::header::{self, Kind};
+use crate::persist::manifest::{Manifest, Name};
+use crate::persist::recovery::LogEnd;
+use crate::persist::storage::{Blob, Storage, write_all};
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A log that frames are written to.
+#[derive(Clone, Debug)]
+pub(super) struct LogFile {
+    pub(super) path: PathBuf,
+    pub(super) blob: Arc<dyn Blob>,
+    pub(super) salt: u32,
+    /// Where the next frame goes.
+    pub(super) offset: u64,
+}
+
+impl LogFile {
+    /// A new log with a header and no frames, durable but for its name.
+    pub(super) fn create(
+        storage: &dyn Storage,
+        dir: &Path,
+        manifest: &Manifest,
+        generation: u64,
+    ) -> Result<Self, DiskError> {
+        let path = Name::Log(generation).in_dir(dir);
+        let blob = storage
+            .create(&path)
+            .map_err(DiskError::of("create", &path))?;
+        let header = manifest.header(Kind::Log, generation);
+        write_all(&*blob, &header.encode(), 0).map_err(DiskError::of("write", &path))?;
+        blob.sync().map_err(DiskError::of("sync", &path))?;
+        Ok(Self {
+            path,
+            blob,
+            salt: header.salt,
+            offset: header::LENGTH as u64,
+        })
+    }
+
+    pub(super) fn sync(&self) -> Result<(), DiskError> {
+        self.blob.sync().map_err(DiskError::of("sync", &self.path))
+    }
+}
+
+impl From<LogEnd> for LogFile {
+    fn from(end: LogEnd) -> Self {
+        Self {
+            path: end.path,
+            blob: end.blob,
+            salt: end.salt,
+            offset: end.offset,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// `None` without a log.
+    pub(super) log: Option<LogFile>,
+    /// Logs from before this one that have not been synced to their ends.
+    pub(super) unsynced: Vec<LogFile>,
+    /// The number that the next frame begins with.
+    pub(super) next: u64,
+    /// The manifest does not list this log yet, so what is in it does not count.
+    pub(super) is_unlisted: bool,
+    /// What was taken from the buffer and could not be written yet.
+    unsent: Batch,
+    spare: Batch,
+    /// Behind the last frame there may be a part of another.
+    is_dirty: bool,
+    /// What the last frame says about how far the log is proven on disk.
+    marked: u64,
+}
+
+impl Tail {
+    pub(super) fn new(log: Option<LogFile>, next: u64) -> Self {
+        Self {
+            log,
+            unsynced: Vec::new(),
+            next,
+            is_unlisted: false,
+            unsent: Batch::default(),
+            spare: Batch::default(),
+            is_dirty: false,
+            marked: 0,
+        }
+    }
+
+    /// Writes what waits, and says how many bytes that were. What cannot be written is kept, and
+    /// what was written of it is cut off again.
+    pub(super) fn write(
+        &mut self,
+        buffer: &Buffer,
+        durable: u64,
+        wall_ms: u64,
+    ) -> Result<usize, DiskError> {
+        let Some(log) = &mut self.log else {
+            return Ok(0);
+        };
+        if self.unsent.is_empty() {
+            self.unsent = buffer.take(mem::take(&mut self.spare));
+        }
+        if self.unsent.is_empty() {
+            self.spare = mem::take(&mut self.unsent);
+            return Ok(0);
+        }
+        debug_assert_eq!(self.unsent.first(), self.next, "numbers follow one another");
+        self.unsent.seal(durable, wall_ms, log.salt);
+        put(log, &mut self.is_dirty, self.unsent.bytes())?;
+        let written = self.unsent.bytes().len();
+        self.next = self.unsent.last() + 1;
+        self.marked = durable;
+        self.spare = mem::take(&mut self.unsent);
+        self.spare.clear();
+        Ok(written)
+    }
+
+    /// Writes a frame without effects that says how far the log is proven on disk, if the last
+    /// frame does not.
+    pub(super) fn mark(&mut self, durable: u64, wall_ms: u64) -> Result<(), DiskError> {
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        if durable <= self.marked || !self.unsent.is_empty() {
+            return Ok(());
+        }
+        let stamp = Stamp {
+            kind: frame::Kind::Mark,
+            count: 0,
+            first: self.next,
+            durable,
+            wall_ms,
+        };
+        put(
+            log,
+            &mut self.is_dirty,
+            &frame::framed(&[], stamp, log.salt),
+        )?;
+        self.marked = durable;
+        Ok(())
+    }
+
+    /// Goes on in another log, with what waits. Gives back the one before.
+    pub(super) fn switch_to(&mut self, log: LogFile) -> Option<LogFile> {
+        self.is_dirty = false;
+        self.log.replace(log)
+    }
+
+    /// Forgets what waits and goes on at the number that the buffer gives next.
+    pub(super) fn skip_to_end(&mut self, buffer: &Buffer) {
+        self.unsent.clear();
+        self.next = buffer.restart();
+    }
+}
+
+/// Writes at the end of a log, all or nothing.
+fn put(log: &mut LogFile, is_dirty: &mut bool, bytes: &[u8]) -> Result<(), DiskError> {
+    if *is_dirty {
+        cut(log)?;
+        *is_dirty = false;
+    }
+    if let Err(error) = write_all(&*log.blob, bytes, log.offset) {
+        // If this fails, too, it is done before the next write.
+        *is_dirty = cut(log).is_err();
+        return Err(DiskError::new("write", &log.path, error));
+    }
+    log.offset += bytes.len() as u64;
+    Ok(())
+}
+
+fn cut(log: &LogFile) -> Result<(), DiskError> {
+    log.blob
+        .set_length(log.offset)
+        .map_err(DiskError::of("cut", &log.path))
+}

@@ -1,0 +1,367 @@
+//! The journal: effects go in at one end, under the locks of the sets, and come out durable.
+//!
+//! ```text
+//! append ──> buffer ──writer──> log file ──syncer──> the disk
+//!                                   └──compactor──> snapshot, new log
+//! ```
+//!
+//! Each of the three threads does nothing but take steps, and who wants to wait for one
+//! (`sync`, `close`, `compact`, a test) can take it himself. The locks, in the order in which they
+//! are taken: `compacting`, `syncing`, `tail`, the buffer's; `catalog` under any but the last.
+
+mod backup;
+mod bell;
+mod buffer;
+mod commits;
+mod compact;
+mod gate;
+mod log;
+mod open;
+mod steps;
+mod threads;
+
+use self::bell::Bell;
+use self::buffer::{Appended, Buffer};
+use self::commits::Commits;
+use self::gate::Gate;
+use self::log::Tail;
+use super::contents::Contents;
+use super::effect::Effects;
+use super::error::{CommitError, CompactError, WriteError};
+use super::frame::LARGEST;
+use super::manifest::Manifest;
+use super::report::{BackupReport, CloseReport, CompactReport, Health, HealthState};
+use super::settings::{Settings, SyncPolicy, WhenFull};
+use super::storage::{Lock, Storage};
+use crate::sync::{AtomicU64, Condvar, Mutex, wait_until};
+use crate::time::{Clock, NEVER, after};
+use crate::wait;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A directory that is kept up to date with what is appended.
+///
+/// Dropping it closes it, and waits for what the disk is doing at that moment.
+pub(crate) struct Journal {
+    inner: Arc<Inner>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+/// What the threads share.
+struct Inner {
+    dir: PathBuf,
+    settings: Settings,
+    storage: Arc<dyn Storage>,
+    buffer: Buffer,
+    commits: Commits,
+    gate: Gate,
+    tail: Mutex<Tail>,
+    syncing: Mutex<Syncing>,
+    /// Held by a compaction or a backup.
+    compacting: Mutex<Compacting>,
+    catalog: Mutex<Manifest>,
+    /// `None` after close: what is kept may itself keep the journal.
+    contents: Mutex<Option<Arc<dyn Contents>>>,
+    lock: Mutex<Option<Lock>>,
+    room: Room,
+    writer: Bell,
+    syncer: Bell,
+    compactor: Bell,
+    log_bytes: AtomicU64,
+    counts: Counts,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug, Default)]
+struct Syncing {
+    /// A sync of the log failed, or something was not logged: all of it has to be written to new
+    /// files before anything more counts as durable.
+    is_distrusted: bool,
+}
+
+#[derive(Debug, Default)]
+struct Compacting {
+    /// Failures since the last success.
+    failures: u32,
+    last: Option<Instant>,
+}
+
+/// Who waits for room in the buffer.
+#[derive(Debug, Default)]
+struct Room {
+    waiting: AtomicU64,
+    lock: Mutex<()>,
+    freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    write_failures: AtomicU64,
+    sync_failures: AtomicU64,
+    compactions: AtomicU64,
+    compaction_failures: AtomicU64,
+    unencodable: AtomicU64,
+}
+
+/// What is going on.
+#[derive(Debug, Default)]
+struct Now {
+    trouble: Option<String>,
+    last_sync: Option<SystemTime>,
+    /// The position that a compaction has reached.
+    compaction: Option<u64>,
+    is_closed: bool,
+}
+
+impl Journal {
+    /// Before any lock is taken: waits until `bytes` fit into the buffer, or says why writes are
+    /// refused now.
+    ///
+    /// Between this and `append` other threads may use the room, so the buffer can exceed its
+    /// capacity by one write of each thread.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full or fails, the buffer stays full, `bytes` are more than any write may have,
+    /// the journal was closed or opened read-only, or one of its threads panicked.
+    #[inline]
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<(), WriteError> {
+        self.inner.gate.check()?;
+        if bytes > LARGEST {
+            return Err(WriteError::TooLarge {
+                bytes,
+                limit: LARGEST,
+            });
+        }
+        if self.inner.buffer.has_room(bytes) {
+            return Ok(());
+        }
+        self.inner.wait_for_room(bytes)
+    }
+
+    /// Under a set's lock: numbers effects, which are recovered all or none, and copies them.
+    /// Returns the number of the last. Never waits for the disk.
+    #[inline]
+    pub(crate) fn append(&self, effects: &Effects) -> u64 {
+        let appended = self.inner.buffer.append(effects);
+        self.inner.told(appended);
+        appended.last
+    }
+
+    /// As [`append`](Self::append), if the buffer is not full. What is dropped is counted.
+    pub(crate) fn append_if_room(&self, effects: &Effects) -> bool {
+        let appended = self.inner.buffer.append_if_room(effects);
+        appended
+            .inspect(|appended| self.inner.told(*appended))
+            .is_some()
+    }
+
+    /// Waits until a write is as safe as the policy says: with `Always` on the disk, otherwise
+    /// handed to the system. Without a log: in a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// It is not known whether the write is safe.
+    pub(crate) fn wait(&self, seq: u64, until: Option<Instant>) -> Result<(), CommitError> {
+        if self.inner.settings.by_hand {
+            self.inner.push(seq);
+        }
+        let clock = Clock::real();
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        let until = until.map_or(NEVER, |until| after(clock.now(), left(until)));
+        let look = |waker: &_| self.inner.poll_commit(seq, waker);
+        wait::block(&clock, until, look).unwrap_or(Err(CommitError::TimedOut))
+    }
+
+    /// As [`wait`](Self::wait), for a task.
+    pub(crate) fn poll_wait(
+        &self,
+        seq: u64,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), CommitError>> {
+        if self.inner.settings.by_hand {
+            self.inner.push(seq);
+        }
+        self.inner.poll_commit(seq, context.waker())
+    }
+
+    /// Makes durable all that has been appended before the call. Returns the number of the last
+    /// that is. Calls at the same time share one sync.
+    ///
+    /// # Errors
+    ///
+    /// It is not known whether all is durable.
+    pub(crate) fn sync(&self) -> Result<u64, CommitError> {
+        self.inner.guarded("sync", || self.inner.sync_all())
+    }
+
+    /// How far the log is proven on disk.
+    pub(crate) fn durable_seq(&self) -> u64 {
+        self.inner.commits.durable()
+    }
+
+    /// The last number that was given.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.inner.buffer.last()
+    }
+
+    /// Counts an entry that is in memory and could not be encoded.
+    pub(crate) fn count_unencodable(&self) {
+        self.inner.counts.unencodable.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    /// Writes a new snapshot, and removes what it makes superfluous. One at a time: a call during
+    /// another waits for that and compacts again.
+    ///
+    /// # Errors
+    ///
+    /// The old files are intact.
+    pub(crate) fn compact(&self) -> Result<CompactReport, CompactError> {
+        self.inner.guarded("compactor", || self.inner.compact())
+    }
+
+    /// Makes a directory that holds the state of now and can be opened like any other.
+    ///
+    /// # Errors
+    ///
+    /// The directory holds files, or the disk fails; what was made of the backup stays.
+    pub(crate) fn backup(&self, to: &Path) -> Result<BackupReport, CompactError> {
+        self.inner.guarded("backup", || self.inner.backup(to))
+    }
+
+    /// Writes and syncs all, and gives the directory free. What is appended afterwards is lost. A
+    /// second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// It is not known whether all is durable.
+    pub(crate) fn close(&self) -> Result<CloseReport, CommitError> {
+        self.stop_threads();
+        self.inner.close()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Nobody is left to be told; `close` is there for who wants to know.
+        let _ = self.close();
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("dir", &self.inner.dir)
+            .field("last_seq", &self.last_seq())
+            .field("durable_seq", &self.durable_seq())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Has the writer look, if it does not do so by itself.
+    #[inline]
+    fn told(&self, appended: Appended) {
+        if appended.crossed_half {
+            self.writer.ring();
+        } else {
+            self.writer.ring_if_parked();
+        }
+    }
+
+    fn poll_commit(&self, seq: u64, waker: &std::task::Waker) -> Poll<Result<(), CommitError>> {
+        let found = self.commits.poll(seq, waker);
+        if found.is_pending() {
+            self.writer.ring();
+        }
+        found
+    }
+
+    #[cold]
+    fn wait_for_room(&self, bytes: usize) -> Result<(), WriteError> {
+        let start = Instant::now();
+        let WhenFull::Block(patience) = self.settings.when_full else {
+            self.writer.ring();
+            let waited = Duration::ZERO;
+            return Err(WriteError::BufferFull { waited });
+        };
+        if self.settings.by_hand {
+            let _ = self.write_step();
+        }
+        self.room.waiting.fetch_add(1, SeqCst);
+        let result = self.room_until(bytes, start, patience);
+        self.room.waiting.fetch_sub(1, SeqCst);
+        result
+    }
+
+    fn room_until(
+        &self,
+        bytes: usize,
+        start: Instant,
+        patience: Duration,
+    ) -> Result<(), WriteError> {
+        let mut guard = self.room.lock.lock();
+        loop {
+            self.gate.check()?;
+            if self.buffer.has_room(bytes) {
+                return Ok(());
+            }
+            let waited = start.elapsed();
+            if waited >= patience || self.settings.by_hand {
+                return Err(WriteError::BufferFull { waited });
+            }
+            self.writer.ring();
+            (guard, _) = wait_until(&self.room.freed, guard, start + patience);
+        }
+    }
+
+    fn health(&self) -> Health {
+        let catalog = self.catalog.lock();
+        let (generation, newest) = (catalog.generation, catalog.newest());
+        drop(catalog);
+        let refusal = self.gate.reason();
+        let now = self.now.lock();
+        let state = match &refusal {
+            Some(WriteError::Panicked { .. }) => HealthState::Failed,
+            _ if now.is_closed => HealthState::Closed,
+            Some(WriteError::ReadOnly) => HealthState::ReadOnly,
+            None if now.trouble.is_none() => HealthState::Well,
+            _ => HealthState::Troubled,
+        };
+        let said = refusal.filter(|_| state != HealthState::ReadOnly && !now.is_closed);
+        Health {
+            state,
+            trouble: said
+                .map(|reason| reason.to_string())
+                .or(now.trouble.clone()),
+            last_seq: self.buffer.last(),
+            written_seq: self.commits.written(),
+            durable_seq: self.commits.durable(),
+            waiting_bytes: self.buffer.used(),
+            log_bytes: self.log_bytes.load(Relaxed),
+            snapshot_bytes: newest.map_or(0, |snapshot| snapshot.bytes),
+            generation,
+            write_failures: self.counts.write_failures.load(Relaxed),
+            sync_failures: self.counts.sync_failures.load(Relaxed),
+            compactions: self.counts.compactions.load(Relaxed),
+            compaction_failures: self.counts.compaction_failures.load(Relaxed),
+            compaction: now.compaction.map(|at| at as f32 / u64::MAX as f32),
+            dropped_extensions: self.buffer.dropped(),
+            unlogged: self.buffer.unlogged(),
+            unencodable: self.counts.unencodable.load(Relaxed),
+            last_sync: now.last_sync,
+        }
+    }
+
+    fn waits_for_disk(&self) -> bool {
+        self.settings.sync == SyncPolicy::Always
+    }
+}

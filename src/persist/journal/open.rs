@@ -1,0 +1,239 @@
+//! Opening a directory: lock, recover, go on.
+
+use super::buffer::Buffer;
+use super::commits::Commits;
+use super::gate::Gate;
+use super::log::{LogFile, Tail};
+use super::{Compacting, Counts, Inner, Journal, Now, Room, Syncing};
+use crate::persist::contents::Contents;
+use crate::persist::error::{CompactError, DiskError, OpenError, WriteError};
+use crate::persist::files::{link_or_copy, remove_unlisted};
+use crate::persist::manifest::{LOCK, Manifest, QUARANTINE};
+use crate::persist::recovery::{Recovered, Recovery};
+use crate::persist::report::{ClockCheck, RecoveryReport};
+use crate::persist::settings::{Settings, SyncPolicy};
+use crate::persist::storage::{Hold, Lock, Storage};
+use crate::sync::{AtomicU64, Mutex};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+impl Journal {
+    /// Opens or creates a directory and recovers what is in it through `contents`, which was empty.
+    ///
+    /// # Errors
+    ///
+    /// Of the directory nothing was changed, unless the error says so. The contents may have been
+    /// filled in part and are to be thrown away.
+    pub(crate) fn open(
+        dir: &Path,
+        settings: Settings,
+        storage: Arc<dyn Storage>,
+        contents: Arc<dyn Contents>,
+    ) -> Result<(Arc<Self>, RecoveryReport), OpenError> {
+        let start = Instant::now();
+        let lock = hold(dir, &settings, &*storage)?;
+        let mut recovered = Recovery {
+            dir,
+            settings: &settings,
+            storage: &*storage,
+            contents: &*contents,
+        }
+        .run()?;
+        contents.recovered(now_that_counts(&settings, &recovered.report));
+        let report = std::mem::take(&mut recovered.report);
+        let journal = Self {
+            inner: Arc::new(inner(dir, settings, storage, contents, &recovered, &report)),
+            threads: Mutex::default(),
+        };
+        *journal.inner.lock.lock() = lock;
+        let mut report = report;
+        journal.begin(&recovered, &mut report)?;
+        report.total_time = start.elapsed();
+        Ok((Arc::new(journal), report))
+    }
+
+    /// Makes the directory ready to be written to.
+    fn begin(&self, recovered: &Recovered, report: &mut RecoveryReport) -> Result<(), OpenError> {
+        let inner = &*self.inner;
+        if inner.settings.is_read_only() {
+            inner.gate.end(WriteError::ReadOnly);
+            return Ok(());
+        }
+        if recovered.replaces {
+            inner.preserve(&recovered.manifest, report)?;
+        }
+        if inner.needs_generation() || recovered.is_of_other_schema(&inner.settings) {
+            inner.compact().map_err(open_error)?;
+        } else if inner.tail.lock().log.is_none() && inner.settings.log {
+            inner.rotate().map_err(open_error)?;
+        } else if report.created {
+            inner.list_nothing()?;
+        }
+        let catalog = inner.catalog.lock().clone();
+        remove_unlisted(&*inner.storage, &inner.dir, &catalog);
+        self.start_threads()
+    }
+}
+
+/// Takes the directory, after making it if need be. Read-only it may be taken by several, and
+/// where there is nothing to lock and nothing may be made, without a lock.
+fn hold(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<Option<Lock>, OpenError> {
+    if !settings.is_read_only() {
+        storage
+            .create_dir(dir)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                    let path = dir.to_owned();
+                    OpenError::NotADirectory { path }
+                }
+                _ => DiskError::new("create", dir, error).into(),
+            })?;
+    }
+    storage.list(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory => {
+            let path = dir.to_owned();
+            OpenError::NotADirectory { path }
+        }
+        _ => DiskError::new("list", dir, error).into(),
+    })?;
+    let path = dir.join(LOCK);
+    let how = if settings.is_read_only() {
+        Hold::Shared
+    } else {
+        Hold::Exclusive
+    };
+    match storage.lock(&path, how) {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => {
+            let dir = dir.to_owned();
+            Err(OpenError::Locked { dir })
+        }
+        Err(error) if how == Hold::Shared && error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(DiskError::new("lock", &path, error).into()),
+    }
+}
+
+/// The time for deadlines: not before the last write, so that nothing that had expired comes back,
+/// unless the log is so far ahead that its clock was wrong.
+fn now_that_counts(settings: &Settings, report: &RecoveryReport) -> u64 {
+    let now = settings.wall_ms();
+    match report.clock {
+        ClockCheck::WentBack(by) => now.saturating_add(by.as_millis() as u64),
+        ClockCheck::Fine | ClockCheck::LogAhead(_) => now,
+    }
+}
+
+fn inner(
+    dir: &Path,
+    settings: Settings,
+    storage: Arc<dyn Storage>,
+    contents: Arc<dyn Contents>,
+    recovered: &Recovered,
+    report: &RecoveryReport,
+) -> Inner {
+    let (last, next) = (recovered.last_seq, recovered.last_seq.saturating_add(1));
+    let log = recovered.log.clone().filter(|_| settings.log);
+    let mut tail = Tail::new(log.map(LogFile::from), next);
+    tail.is_unlisted = recovered.replaces;
+    let is_distrusted = recovered.manifest.distrusted || recovered.replaces;
+    // What was recovered and synced is durable; what cannot be trusted is what was proven before.
+    let durable = if is_distrusted {
+        report.durable_seq.min(last)
+    } else {
+        last
+    };
+    let mut manifest = recovered.manifest.clone();
+    manifest.schema = settings.schema;
+    manifest.codec = settings.codec;
+    let keeps = settings.log && !settings.is_read_only();
+    Inner {
+        dir: dir.to_owned(),
+        storage,
+        buffer: Buffer::new(settings.buffer, next, keeps),
+        commits: Commits::new(
+            last,
+            durable,
+            settings.sync == SyncPolicy::Always || !settings.log,
+        ),
+        gate: Gate::default(),
+        tail: Mutex::new(tail),
+        syncing: Mutex::new(Syncing { is_distrusted }),
+        compacting: Mutex::new(Compacting {
+            failures: 0,
+            last: Some(Instant::now()),
+        }),
+        catalog: Mutex::new(manifest),
+        contents: Mutex::new(Some(contents)),
+        lock: Mutex::new(None),
+        room: Room::default(),
+        writer: Default::default(),
+        syncer: Default::default(),
+        compactor: Default::default(),
+        log_bytes: AtomicU64::new(recovered.log_bytes),
+        counts: Counts::default(),
+        now: Mutex::new(Now::default()),
+        settings,
+    }
+}
+
+impl Recovered {
+    /// Whether some of it was written under another schema version, so that it has to be written
+    /// anew before it can be gone on with.
+    fn is_of_other_schema(&self, settings: &Settings) -> bool {
+        self.manifest.schema != settings.schema
+            || self
+                .log
+                .as_ref()
+                .is_some_and(|log| log.schema != settings.schema)
+    }
+}
+
+impl Inner {
+    /// Keeps what is there, before a state that is not that of the files takes its place.
+    fn preserve(&self, manifest: &Manifest, report: &mut RecoveryReport) -> Result<(), DiskError> {
+        let name = format!(
+            "generation-{}-at-{}",
+            manifest.generation,
+            self.settings.wall_ms()
+        );
+        let to = self.dir.join(QUARANTINE).join(name);
+        self.storage
+            .create_dir(&to)
+            .map_err(DiskError::of("create", &to))?;
+        let names = self
+            .storage
+            .list(&self.dir)
+            .map_err(DiskError::of("list", &self.dir))?;
+        for name in names.iter().filter(|name| *name != LOCK) {
+            link_or_copy(&*self.storage, &self.dir.join(name), &to.join(name))?;
+        }
+        self.storage
+            .sync_dir(&to)
+            .map_err(DiskError::of("sync", &to))?;
+        report.quarantine = Some(to);
+        Ok(())
+    }
+
+    /// A manifest of a new store without a log, so that its files have an owner.
+    fn list_nothing(&self) -> Result<(), DiskError> {
+        let mut manifest = self.catalog.lock().clone();
+        manifest.publish(&*self.storage, &self.dir)?;
+        *self.catalog.lock() = manifest;
+        Ok(())
+    }
+}
+
+fn open_error(error: CompactError) -> OpenError {
+    match error {
+        CompactError::Disk(error) => error.into(),
+        error => {
+            let error = io::Error::other(error.to_string());
+            DiskError::new("write", Path::new("a new generation"), error).into()
+        }
+    }
+}
+
+/// How long a thread that has nothing to do looks again before it sleeps.
+pub(super) const NAP: Duration = Duration::from_millis(2);

@@ -1,0 +1,256 @@
+//! The steps that the threads take: writing what waits, syncing what was written.
+
+use super::log::LogFile;
+use super::{Inner, Tail};
+use crate::persist::error::{CommitError, DiskError, WriteError};
+use crate::persist::report::CloseReport;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// What a step can end a call with: of a panic the caller is told as of everything else.
+pub(super) trait Failure {
+    fn panicked(thread: String) -> Self;
+}
+
+impl Failure for CommitError {
+    fn panicked(thread: String) -> Self {
+        CommitError::Panicked { thread }
+    }
+}
+
+impl Failure for crate::persist::error::CompactError {
+    fn panicked(thread: String) -> Self {
+        Self::Panicked { thread }
+    }
+}
+
+impl Inner {
+    /// Writes what waits. Says how many bytes that were.
+    pub(super) fn write_step(&self) -> Result<usize, DiskError> {
+        let mut tail = self.tail.lock();
+        let written = tail.write(
+            &self.buffer,
+            self.commits.durable(),
+            self.settings.wall_ms(),
+        );
+        let (last, is_unlisted) = (tail.next - 1, tail.is_unlisted);
+        if let Ok(bytes) = written {
+            self.buffer.done(bytes);
+        }
+        drop(tail);
+        match &written {
+            Ok(0) => {}
+            Ok(bytes) => {
+                self.gate.log_is(None);
+                self.count_log(*bytes as u64);
+                if !is_unlisted {
+                    self.commits.wrote(last);
+                }
+                self.free_room();
+            }
+            Err(error) => {
+                self.counts.write_failures.fetch_add(1, Relaxed);
+                self.gate.log_is(Some(error.clone()));
+                let through = self.buffer.last();
+                self.commits.fail(through, CommitError::Disk(error.clone()));
+                self.free_room();
+            }
+        }
+        written
+    }
+
+    /// Has those look again who wait for room: there is some, or there will be none.
+    pub(super) fn free_room(&self) {
+        if self.room.waiting.load(SeqCst) > 0 {
+            drop(self.room.lock.lock());
+            self.room.freed.notify_all();
+        }
+    }
+
+    fn count_log(&self, bytes: u64) {
+        let size = self.log_bytes.fetch_add(bytes, Relaxed) + bytes;
+        if size >= self.settings.log_limit {
+            self.gate.log_limit_is(Some(self.settings.log_limit));
+        }
+        if self.is_log_large() {
+            self.compactor.ring_if_parked();
+        }
+    }
+
+    /// Syncs what was written. After a failure nothing is synced any more until there is a new
+    /// generation: a second sync of the same file may succeed without writing what the first lost.
+    pub(super) fn sync_step(&self) -> Result<(), CommitError> {
+        let mut syncing = self.syncing.lock();
+        if syncing.is_distrusted {
+            return Err(self.distrust());
+        }
+        let (files, target) = self.tail.lock().files();
+        if target <= self.commits.durable() {
+            return Ok(());
+        }
+        if let Err(error) = files.iter().try_for_each(LogFile::sync) {
+            syncing.is_distrusted = true;
+            drop(syncing);
+            return Err(self.sync_failed(error));
+        }
+        let mut tail = self.tail.lock();
+        tail.unsynced
+            .retain(|log| files.iter().all(|synced| synced.path != log.path));
+        drop(tail);
+        drop(syncing);
+        self.commits.synced(target);
+        self.now.lock().last_sync = Some(self.settings.clock.system_time());
+        Ok(())
+    }
+
+    pub(super) fn sync_failed(&self, error: DiskError) -> CommitError {
+        self.counts.sync_failures.fetch_add(1, Relaxed);
+        self.now.lock().trouble = Some(error.to_string());
+        let error = CommitError::Disk(error);
+        // Also what has been written behind the sync.
+        let written = self.tail.lock().next - 1;
+        self.commits.fail(written, error.clone());
+        self.compactor.ring();
+        error
+    }
+
+    fn distrust(&self) -> CommitError {
+        self.compactor.ring();
+        let path = self.dir.join("the log");
+        let error = std::io::Error::other("a sync failed before; a new generation is needed");
+        CommitError::Disk(DiskError::new("sync", &path, error))
+    }
+
+    /// Makes durable all that has been appended, by a new generation if need be.
+    pub(super) fn sync_all(&self) -> Result<u64, CommitError> {
+        let target = self.buffer.last();
+        if self.commits.durable() < target {
+            if let Some(error) = self.ended() {
+                return Err(error);
+            }
+            if self.needs_generation() || !self.settings.log {
+                self.compact().map_err(CommitError::from)?;
+            } else {
+                self.write_through(target).map_err(CommitError::Disk)?;
+                self.sync_step()?;
+            }
+        }
+        match self.commits.durable() {
+            durable if durable >= target => Ok(durable),
+            // It began to fail meanwhile.
+            _ => Err(self.distrust()),
+        }
+    }
+
+    /// Writes until all numbers up to `seq` are in the log, as far as they are kept.
+    pub(super) fn write_through(&self, seq: u64) -> Result<(), DiskError> {
+        while self.tail.lock().next <= seq {
+            if self.write_step()? == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the steps that bring a write where the policy wants it.
+    pub(super) fn push(&self, seq: u64) {
+        let _: Result<(), CommitError> = self.guarded("writer", || {
+            self.write_through(seq).map_err(CommitError::Disk)?;
+            if self.waits_for_disk() {
+                self.sync_step()?;
+            }
+            Ok(())
+        });
+    }
+
+    /// Says that the log is proven on disk, for who opens it.
+    pub(super) fn mark_step(&self) -> Result<(), DiskError> {
+        let mut tail = self.tail.lock();
+        if tail.is_unlisted {
+            return Ok(());
+        }
+        tail.mark(self.commits.durable(), self.settings.wall_ms())
+    }
+
+    pub(super) fn ended(&self) -> Option<CommitError> {
+        match self.gate.reason() {
+            Some(WriteError::Panicked { thread }) => Some(CommitError::Panicked { thread }),
+            Some(WriteError::Closed) => Some(CommitError::Closed),
+            _ => None,
+        }
+    }
+
+    /// Runs a step. A panic in it ends the journal, visibly.
+    pub(super) fn guarded<R, E: Failure>(
+        &self,
+        thread: &str,
+        step: impl FnOnce() -> Result<R, E>,
+    ) -> Result<R, E> {
+        catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|payload| {
+            let said = payload.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
+            let thread = format!("{thread}: {}", said.unwrap_or("no reason given"));
+            self.die(thread.clone());
+            Err(E::panicked(thread))
+        })
+    }
+
+    fn die(&self, thread: String) {
+        let reason = thread.clone();
+        self.gate.end(WriteError::Panicked { thread: reason });
+        self.commits.end(CommitError::Panicked { thread });
+        self.free_room();
+    }
+
+    pub(super) fn close(&self) -> Result<CloseReport, CommitError> {
+        if std::mem::replace(&mut self.now.lock().is_closed, true) {
+            return Ok(self.close_report());
+        }
+        let is_writing = self.gate.reason();
+        self.gate.end(WriteError::Closed);
+        self.free_room();
+        let closed = match is_writing {
+            Some(WriteError::ReadOnly) => Ok(()),
+            Some(WriteError::Panicked { thread }) => Err(CommitError::Panicked { thread }),
+            _ => self.guarded("close", || self.finish()),
+        };
+        self.commits.end(CommitError::Closed);
+        // What is kept may keep the journal, so this comes last, and outside of the lock.
+        let contents = self.contents.lock().take();
+        drop(contents);
+        *self.lock.lock() = None;
+        closed.map(|()| self.close_report())
+    }
+
+    fn close_report(&self) -> CloseReport {
+        CloseReport {
+            last_seq: self.buffer.last(),
+            durable_seq: self.commits.durable(),
+        }
+    }
+
+    fn finish(&self) -> Result<(), CommitError> {
+        let last = self.buffer.last();
+        if !self.settings.log || self.needs_generation() {
+            if self.commits.durable() < last || self.needs_generation() {
+                self.compact_closing().map_err(CommitError::from)?;
+            }
+        } else {
+            let written = self.write_through(last).map_err(CommitError::Disk);
+            let synced = self.sync_step();
+            written.and(synced)?;
+        }
+        self.mark_step().map_err(CommitError::Disk)?;
+        let (files, _) = self.tail.lock().files();
+        let synced = files.iter().try_for_each(LogFile::sync);
+        synced.map_err(CommitError::Disk)
+    }
+}
+
+impl Tail {
+    /// What a sync has to cover, the oldest first, and the number up to which it then does.
+    pub(super) fn files(&self) -> (Vec<LogFile>, u64) {
+        let logs = self.unsynced.iter().chain(&self.log).cloned();
+        (logs.collect(), self.next - 1)
+    }
+}

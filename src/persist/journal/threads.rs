@@ -1,0 +1,146 @@
+//! The threads: each takes its steps, and sleeps when there are none.
+
+use super::open::NAP;
+use super::{Inner, Journal};
+use crate::persist::error::{CommitError, CompactError, DiskError, OpenError};
+use crate::persist::settings::SyncPolicy;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// How many naps without work the writer takes before it sleeps until it is woken.
+const IDLE_NAPS: u32 = 25;
+
+/// How long the writer waits after a failure, at first and at last.
+const BACKOFF: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::from_secs(1);
+
+/// Under [`SyncPolicy::Os`] so often, for the sake of telling damage from a crash.
+const SELDOM: Duration = Duration::from_secs(60);
+
+impl Journal {
+    pub(super) fn start_threads(&self) -> Result<(), OpenError> {
+        if self.inner.settings.by_hand {
+            return Ok(());
+        }
+        self.start("haybox-writer", Inner::run_writer)?;
+        self.start("haybox-syncer", Inner::run_syncer)?;
+        self.start("haybox-compactor", Inner::run_compactor)
+    }
+
+    fn start(&self, name: &str, run: fn(&Inner)) -> Result<(), OpenError> {
+        let inner = Arc::clone(&self.inner);
+        let builder = thread::Builder::new().name(name.to_owned());
+        let started = builder.spawn(move || run(&inner));
+        let thread = started.map_err(DiskError::of("start a thread for", Path::new(name)))?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Ends the threads after the steps they are in.
+    pub(super) fn stop_threads(&self) {
+        for bell in [
+            &self.inner.writer,
+            &self.inner.syncer,
+            &self.inner.compactor,
+        ] {
+            bell.stop();
+        }
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // A waker that the writer wakes may drop the last handle: no thread waits for itself.
+            if thread.thread().id() != thread::current().id() {
+                // Its steps catch panics, and report them.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn run_writer(&self) {
+        let mut idle = 0;
+        let mut backoff = BACKOFF.start;
+        while !self.writer.is_stopped() {
+            let step = || self.write_step().map_err(CommitError::Disk);
+            match self.guarded("writer", step) {
+                Ok(0) if idle >= IDLE_NAPS => self.rest(),
+                Ok(0) => {
+                    idle += 1;
+                    self.writer.listen_for(NAP);
+                }
+                Ok(_) => {
+                    (idle, backoff) = (0, BACKOFF.start);
+                    self.wrote();
+                }
+                Err(CommitError::Panicked { .. }) => return,
+                Err(_) => {
+                    self.writer.nap(backoff);
+                    backoff = (backoff * 2).min(BACKOFF.end);
+                }
+            }
+            if self.buffer.has_gap() {
+                self.compactor.ring_if_parked();
+            }
+        }
+    }
+
+    fn wrote(&self) {
+        if self.waits_for_disk() {
+            self.syncer.ring();
+        } else {
+            self.syncer.ring_if_parked();
+        }
+        self.writer.listen_for(NAP);
+    }
+
+    /// Sleeps until something is appended.
+    fn rest(&self) {
+        // A failure shows with the next write.
+        let _ = self.mark_step();
+        self.writer.park(|| !self.buffer.is_empty());
+    }
+
+    fn run_syncer(&self) {
+        let pause = match self.settings.sync {
+            SyncPolicy::Always => Duration::ZERO,
+            SyncPolicy::Every(pause) => pause,
+            SyncPolicy::Os => SELDOM,
+        };
+        while !self.syncer.is_stopped() {
+            self.syncer.park(|| self.has_unsynced());
+            self.syncer.nap(pause);
+            if self.syncer.is_stopped() {
+                return;
+            }
+            let failed = self.guarded("syncer", || self.sync_step());
+            match failed {
+                Ok(()) => self.writer.ring_if_parked(),
+                Err(CommitError::Panicked { .. }) => return,
+                // The compactor works at it.
+                Err(_) => self.syncer.nap(BACKOFF.end),
+            }
+        }
+    }
+
+    fn has_unsynced(&self) -> bool {
+        self.tail.lock().next - 1 > self.commits.durable()
+    }
+
+    fn run_compactor(&self) {
+        while !self.compactor.is_stopped() {
+            match self.time_to_compaction() {
+                Some(Duration::ZERO) => {}
+                Some(time) => self.compactor.doze(time),
+                None => self.compactor.park(|| self.time_to_compaction().is_some()),
+            }
+            if self.compactor.is_stopped() || self.time_to_compaction() != Some(Duration::ZERO) {
+                continue;
+            }
+            let made = self.guarded("compactor", || self.compact());
+            if let Err(CompactError::Panicked { .. }) = made {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! `MANIFEST`: which files count. It is replaced as a whole, so it says either the old or the new.
+
+use super::error::{DiskError, OpenError};
+use super::frame::{self, FrameReader, Stamp, Unread};
+use super::header::{CodecId, FileHeader, Kind, StoreId};
+use super::storage::{Access, Storage, write_all};
+use super::varint::{put_number, take_number};
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) store: StoreId,
+    pub(crate) codec: CodecId,
+    pub(crate) schema: u32,
+    /// How often it was written.
+    pub(crate) version: u64,
+    /// The highest number of a file so far.
+    pub(crate) generation: u64,
+    /// The number up to which the log was proven on disk when this was written.
+    pub(crate) durable: u64,
+    /// A sync of a listed log failed: what the system still shows of it may not be on the disk, so
+    /// all of it has to be written anew before it counts as durable.
+    pub(crate) distrusted: bool,
+    /// The listed logs reach back to the beginning.
+    pub(crate) from_start: bool,
+    /// The snapshots that are kept, the oldest first.
+    pub(crate) snapshots: Vec<Snapshot>,
+    /// The generations of the logs, the oldest first.
+    pub(crate) logs: Vec<u64>,
+}
+
+/// A snapshot. The logs of its generation and later go on from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) generation: u64,
+    /// All numbers up to this one are in it.
+    pub(crate) base: u64,
+    /// The log has to be replayed up to this number, for some of what is between is in it too.
+    pub(crate) end: u64,
+    /// The time of its end.
+    pub(crate) wall_ms: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Manifest {
+    pub(crate) fn new(store: StoreId, codec: CodecId, schema: u32) -> Self {
+        Self {
+            store,
+            codec,
+            schema,
+            version: 0,
+            generation: 0,
+            durable: 0,
+            distrusted: false,
+            from_start: true,
+            snapshots: Vec::new(),
+            logs: Vec::new(),
+        }
+    }
+
+    pub(crate) fn newest(&self) -> Option<Snapshot> {
+        self.snapshots.last().copied()
+    }
+
+    /// The names of the listed files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = String> {
+        let snapshots = self.snapshots.iter().map(|snapshot| snapshot.generation);
+        let snapshots = snapshots.map(|generation| Name::Snapshot(generation).to_string());
+        let logs = self.logs.iter().map(|log| Name::Log(*log).to_string());
+        snapshots.chain(logs)
+    }
+
+    /// The header of a new file of this store.
+    pub(crate) fn header(&self, kind: Kind, generation: u64) -> FileHeader {
+        FileHeader {
+            kind,
+            store: self.store,
+            generation,
+            codec: self.codec,
+            schema: self.schema,
+            salt: crate::random::number() as u32,
+        }
+    }
+
+    /// Takes over the place of the one before, durably: written beside it, synced, renamed.
+    ///
+    /// When this fails the old one may count or the new one, so both sets of files have to stay.
+    pub(crate) fn publish(&mut self, storage: &dyn Storage, dir: &Path) -> Result<(), DiskError> {
+        self.version += 1;
+        let (temporary, path) = (dir.join(TEMPORARY), dir.join(NAME));
+        let bytes = self.encode();
+        let blob = storage
+            .create(&temporary)
+            .map_err(DiskError::of("create", &temporary))?;
+        write_all(&*blob, &bytes, 0).map_err(DiskError::of("write", &temporary))?;
+        blob.sync().map_err(DiskError::of("sync", &temporary))?;
+        storage
+            .rename(&temporary, &path)
+            .map_err(DiskError::of("rename", &temporary))?;
+        storage.sync_dir(dir).map_err(DiskError::of("sync", dir))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        let flags = u64::from(self.distrusted) | u64::from(self.from_start) << 1;
+        for number in [self.generation, self.durable, flags] {
+            put_number(&mut payload, number);
+        }
+        put_number(&mut payload, self.snapshots.len() as u64);
+        for at in &self.snapshots {
+            for number in [at.generation, at.base, at.end, at.wall_ms, at.bytes] {
+                put_number(&mut payload, number);
+            }
+        }
+        put_number(&mut payload, self.logs.len() as u64);
+        for log in &self.logs {
+            put_number(&mut payload, *log);
+        }
+        let header = self.header(Kind::Manifest, self.version);
+        let stamp = Stamp {
+            kind: frame::Kind::Manifest,
+            count: 1,
+            first: self.version,
+            durable: self.durable,
+            wall_ms: 0,
+        };
+        let mut bytes = header.encode().to_vec();
+        bytes.extend_from_slice(&frame::framed(&payload, stamp, header.salt));
+        bytes
+    }
+
+    /// Reads the manifest of a directory, `None` if there is none.
+    pub(crate) fn read(storage: &dyn Storage, dir: &Path) -> Result<Option<Self>, OpenError> {
+        let path = dir.join(NAME);
+        let blob = match storage.open(&path, Access::Read) {
+            Ok(blob) => blob,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(DiskError::new("open", &path, error).into()),
+        };
+        let header = FileHeader::read(&*blob, &path)?;
+        header.expect(Kind::Manifest, header.generation, &path)?;
+        let mut reader =
+            FrameReader::new(blob, header.salt).map_err(DiskError::of("read", &path))?;
+        let frame = match reader.next() {
+            Ok(Some(frame)) if frame.header.kind == frame::Kind::Manifest => frame,
+            Ok(_) => return Err(damaged(&path, "a list of files", "none")),
+            Err(Unread::Disk(error)) => return Err(DiskError::new("read", &path, error).into()),
+            Err(Unread::Broken { expected, found }) => {
+                return Err(damaged(&path, expected, found));
+            }
+        };
+        let decoded = Self::decode(header, &mut &frame.payload[..]);
+        let manifest = decoded.filter(|_| frame.end() == reader.length());
+        manifest.map_or_else(
+            || Err(damaged(&path, "a list of files", "other bytes")),
+            |manifest| Ok(Some(manifest)),
+        )
+    }
+
+    fn decode(header: FileHeader, rest: &mut &[u8]) -> Option<Self> {
+        let generation = take_number(rest)?;
+        let durable = take_number(rest)?;
+        let flags = take_number(rest)?;
+        let mut snapshots = Vec::new();
+        for _ in 0..take_number(rest)? {
+            snapshots.push(Snapshot {
+                generation: take_number(rest)?,
+                base: take_number(rest)?,
+                end: take_number(rest)?,
+                wall_ms: take_number(rest)?,
+                bytes: take_number(rest)?,
+            });
+        }
+        let mut logs = Vec::new();
+        for _ in 0..take_number(rest)? {
+            logs.push(take_number(rest)?);
+        }
+        rest.is_empty().then_some(Self {
+            store: header.store,
+            codec: header.codec,
+            schema: header.schema,
+            version: header.generation,
+            generation,
+            durable,
+            distrusted: flags & 1 != 0,
+            from_start: flags & 2 != 0,
+            snapshots,
+            logs,
+        })
+    }
+}
+
+fn damaged(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> OpenError {
+    match OpenError::header(path, expected, found) {
+        OpenError::Damaged(mut damage) => {
+            damage.offset = super::header::LENGTH as u64;
+            OpenError::Damaged(damage)
+        }
+        error => error,
+    }
+}
+
+pub(crate) const NAME: &str = "MANIFEST";
+const TEMPORARY: &str = "MANIFEST.tmp";
+pub(crate) const LOCK: &str = "LOCK";
+pub(crate) const QUARANTINE: &str = "quarantine";
+
+/// The name of a file of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Log(u64),
+    Snapshot(u64),
+    /// Unfinished.
+    Temporary,
+}
+
+impl Name {
+    /// What a name says, `None` if it is not one of ours.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        if name == TEMPORARY {
+            return Some(Name::Temporary);
+        }
+        if let Some(snapshot) = name.strip_suffix(".tmp") {
+            return Self::parse(snapshot).map(|_| Name::Temporary);
+        }
+        let parsed = match name.strip_prefix("log-") {
+            Some(rest) => Name::Log(rest.strip_suffix(".wal")?.parse().ok()?),
+            None => {
+                let rest = name.strip_prefix("snap-")?;
+                Name::Snapshot(rest.strip_suffix(".db")?.parse().ok()?)
+            }
+        };
+        (parsed.to_string() == name).then_some(parsed)
+    }
+
+    pub(crate) fn generation(self) -> u64 {
+        match self {
+            Name::Log(generation) | Name::Snapshot(generation) => generation,
+            Name::Temporary => 0,
+        }
+    }
+
+    pub(crate) fn in_dir(self, dir: &Path) -> PathBuf {
+        dir.join(self.to_string())
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Name::Log(generation) => write!(f, "log-{generation}.wal"),
+            Name::Snapshot(generation) => write!(f, "snap-{generation}.db"),
+            Name::Temporary => f.write_str(TEMPORARY),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Replaying the logs, and telling a torn tail from rot.
+
+use super::replay::{Division, Ended, Feed, Job};
+use super::{LogEnd, Opened, Recovery, State};
+use crate::persist::effect::Decoder;
+use crate::persist::error::{Damage, DiskError, OpenError};
+use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
+use crate::persist::header;
+use crate::persist::manifest::{self, Name};
+use crate::persist::settings::{Point, RecoveryMode, wall_ms};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How far a log was replayed.
+enum Reached {
+    /// To its end.
+    End,
+    /// To where it is torn, or to the point in time that was asked for.
+    Cut,
+}
+
+impl Recovery<'_> {
+    /// Replays the logs and says where each of them ends.
+    pub(super) fn replay_logs(
+        &self,
+        logs: &[u64],
+        state: &mut State,
+    ) -> Result<Vec<LogEnd>, OpenError> {
+        let read = |feed: &mut Feed<'_>| self.read_logs(logs, feed, &mut *state);
+        let (ends, undecodable) = self.replay(Division::ByKey, read)?;
+        state.report.undecodable += undecodable;
+        Ok(ends)
+    }
+
+    fn read_logs(
+        &self,
+        logs: &[u64],
+        feed: &mut Feed<'_>,
+        state: &mut State,
+    ) -> Result<Vec<LogEnd>, Ended> {
+        let mut opened = Vec::new();
+        for log in logs {
+            let log = Name::Log(*log);
+            let file = self.open(log, &state.manifest);
+            opened.extend(self.pass_over(file, log, state)?);
+        }
+        let mut ends = Vec::new();
+        for (at, file) in opened.iter().enumerate() {
+            let later = &opened[at + 1..];
+            state.note_schema(file.header.schema, self.settings.schema);
+            let mut reader = reader_of(file)?;
+            let reached = self.read_log(file, &mut reader, feed, state, later)?;
+            ends.push(LogEnd::new(file, &reader));
+            if let Reached::Cut = reached {
+                drop_rest(later, &mut ends, state)?;
+                return Ok(ends);
+            }
+        }
+        self.check_end(&ends, state)?;
+        Ok(ends)
+    }
+
+    fn read_log(
+        &self,
+        file: &Opened,
+        reader: &mut FrameReader,
+        feed: &mut Feed<'_>,
+        state: &mut State,
+        later: &[Opened],
+    ) -> Result<Reached, Ended> {
+        let path: Arc<Path> = file.path.clone().into();
+        loop {
+            let place = reader.offset();
+            let frame = match checked(reader.next(), state.next_seq()) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(Reached::End),
+                Err(Unread::Disk(error)) => return Err(disk(&path, error).into()),
+                Err(Unread::Broken { expected, found }) => {
+                    let damage = state.damage(&path, place, expected, found);
+                    if !self.is_salvage() {
+                        reader.go_to(place);
+                        self.judge(damage, reader, later, state)?;
+                        return Ok(Reached::Cut);
+                    }
+                    reader.go_to(place);
+                    match self.skip(damage, reader, state)? {
+                        Some(frame) => frame,
+                        None => return Ok(Reached::End),
+                    }
+                }
+            };
+            if self.take(&path, file, frame, feed, state)? {
+                reader.go_to(place);
+                state.leave_out(reader, later)?;
+                return Ok(Reached::Cut);
+            }
+            self.report_progress(state);
+        }
+    }
+
+    /// Applies a frame; says whether the point in time that was asked for lies in it or before it.
+    fn take(
+        &self,
+        path: &Arc<Path>,
+        file: &Opened,
+        frame: Frame,
+        feed: &mut Feed<'_>,
+        state: &mut State,
+    ) -> Result<bool, Ended> {
+        let limit = self.limit(&frame);
+        let is_cut = limit < frame.header.count;
+        state.see(&frame.header);
+        state.report.frames += 1;
+        state.report.bytes += frame.end() - frame.offset;
+        state.report.from_log += u64::from(limit);
+        state.last_seq = state
+            .last_seq
+            .max(frame.header.first.saturating_add(u64::from(limit)) - 1);
+        if limit > 0 {
+            feed.give(Job {
+                path: Arc::clone(path),
+                schema: file.header.schema,
+                frame,
+                limit,
+            })?;
+        }
+        Ok(is_cut)
+    }
+
+    /// How many effects of a frame come before the point in time that was asked for.
+    fn limit(&self, frame: &Frame) -> u32 {
+        let RecoveryMode::PointInTime(point) = self.settings.mode else {
+            return frame.header.count;
+        };
+        match point {
+            Point::Time(time) if frame.header.wall_ms > wall_ms(time) => 0,
+            Point::Time(_) => frame.header.count,
+            Point::Seq(seq) if frame.header.last() <= seq => frame.header.count,
+            Point::Seq(seq) => whole_batches(frame, seq),
+        }
+    }
+
+    /// Refuses damage that no crash has done. What is left is a torn tail.
+    fn judge(
+        &self,
+        damage: Damage,
+        reader: &mut FrameReader,
+        later: &[Opened],
+        state: &mut State,
+    ) -> Result<(), OpenError> {
+        let place = reader.offset();
+        state.leave_out(reader, later)?;
+        reader.go_to(place);
+        let damage = Damage {
+            durable_seq: state.durable,
+            ..damage
+        };
+        if damage.next_seq <= state.durable {
+            return Err(OpenError::Damaged(damage));
+        }
+        if self.settings.mode == RecoveryMode::Strict {
+            return Err(OpenError::TornTail(damage));
+        }
+        state.report.damages.push(damage);
+        Ok(())
+    }
+
+    /// The next frame that a salvage can use.
+    fn skip(
+        &self,
+        damage: Damage,
+        reader: &mut FrameReader,
+        state: &mut State,
+    ) -> Result<Option<Frame>, OpenError> {
+        state.replaces = true;
+        let file = damage.file.clone();
+        state.report.damages.push(damage);
+        let start = reader.offset();
+        // A frame that is whole and not the next: nothing to skip before it.
+        let mut found = match reader.next() {
+            Ok(frame) => frame,
+            Err(_) => reader.next_whole().map_err(|error| disk(&file, error))?,
+        };
+        while let Some(frame) = &found {
+            if frame.header.kind == Kind::Batch && frame.header.last() > state.last_seq {
+                state.note_gap(frame.header.first);
+                state.report.dropped_bytes += frame.offset - start;
+                return Ok(found);
+            }
+            found = match reader.next() {
+                Ok(frame) => frame,
+                Err(_) => reader.next_whole().map_err(|error| disk(&file, error))?,
+            };
+        }
+        state.report.dropped_bytes += reader.length() - start;
+        Ok(None)
+    }
+
+    /// Fails if the last log ends before what is proven to have been on disk.
+    fn check_end(&self, ends: &[LogEnd], state: &mut State) -> Result<(), OpenError> {
+        if state.last_seq >= state.durable {
+            return Ok(());
+        }
+        let (path, offset) = match ends.last() {
+            Some(end) => (end.path.clone(), end.offset),
+            None => (self.dir.join(manifest::NAME), 0),
+        };
+        let expected = format!("number {}", state.next_seq());
+        let damage = state.damage(&path, offset, expected, "the end of the log".to_owned());
+        if !self.is_salvage() {
+            return Err(OpenError::Damaged(damage));
+        }
+        state.report.damages.push(damage);
+        state.note_gap(state.durable.saturating_add(1));
+        state.last_seq = state.durable;
+        state.replaces = true;
+        Ok(())
+    }
+}
+
+impl State {
+    fn damage(&self, path: &Path, offset: u64, expected: String, found: String) -> Damage {
+        Damage {
+            file: path.to_owned(),
+            offset,
+            expected,
+            found,
+            next_seq: self.next_seq(),
+            durable_seq: self.durable,
+        }
+    }
+
+    /// Notes what is left out from here on, and what its headers prove.
+    fn leave_out(&mut self, reader: &mut FrameReader, later: &[Opened]) -> Result<(), OpenError> {
+        self.report.dropped_bytes += reader.length() - reader.offset();
+        self.scan(reader)
+            .map_err(|error| disk(Path::new("a log"), error))?;
+        self.leave_out_files(later)
+    }
+
+    fn leave_out_files(&mut self, later: &[Opened]) -> Result<(), OpenError> {
+        for file in later {
+            let mut reader = reader_of(file)?;
+            self.report.dropped_bytes += reader.length() - reader.offset().min(reader.length());
+            self.scan(&mut reader)
+                .map_err(|error| disk(&file.path, error))?;
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, reader: &mut FrameReader) -> io::Result<()> {
+        reader.go_to(reader.offset() - 1);
+        while let Some((_, header)) = reader.next_header()? {
+            self.see(&header);
+            if header.count > 0 {
+                let (first, last) = (header.first, header.last());
+                let seen = self.report.dropped_seqs.unwrap_or((first, last));
+                self.report.dropped_seqs = Some((seen.0.min(first), seen.1.max(last)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the numbers up to `next` are lost.
+    fn note_gap(&mut self, next: u64) {
+        if next > self.next_seq() {
+            let first = self
+                .report
+                .dropped_seqs
+                .map_or(self.next_seq(), |seen| seen.0);
+            self.report.dropped_seqs = Some((first, next - 1));
+        }
+    }
+}
+
+/// The logs behind the one that is cut are empty from now on.
+fn drop_rest(later: &[Opened], ends: &mut Vec<LogEnd>, state: &mut State) -> Result<(), OpenError> {
+    let is_point = state.report.damages.is_empty();
+    state.replaces |= is_point;
+    for file in later {
+        ends.push(LogEnd::new(file, &reader_of(file)?));
+    }
+    Ok(())
+}
+
+/// The frame, if it is the one whose turn it is.
+fn checked(read: Result<Option<Frame>, Unread>, next: u64) -> Result<Option<Frame>, Unread> {
+    let Some(frame) = read? else {
+        return Ok(None);
+    };
+    let header = &frame.header;
+    if !matches!(
+        (header.kind, header.count),
+        (Kind::Batch, 1..) | (Kind::Mark, 0)
+    ) {
+        return Err(Unread::broken(
+            "a frame of a log",
+            "a frame of another kind",
+        ));
+    }
+    if header.first != next {
+        let found = format!("number {}", header.first);
+        return Err(Unread::broken(format!("number {next}"), found));
+    }
+    Ok(Some(frame))
+}
+
+/// How many effects belong to batches that end at `seq` or before.
+fn whole_batches(frame: &Frame, seq: u64) -> u32 {
+    let mut effects = Decoder::new(&frame.payload);
+    let (mut whole, mut read) = (0, 0);
+    while frame.header.first + u64::from(read) <= seq && effects.next().is_some() {
+        read += 1;
+        if effects.at_batch() {
+            whole = read;
+        }
+    }
+    whole
+}
+
+fn reader_of(file: &Opened) -> Result<FrameReader, OpenError> {
+    FrameReader::new(Arc::clone(&file.blob), file.header.salt)
+        .map_err(|error| disk(&file.path, error))
+}
+
+fn disk(path: &Path, error: io::Error) -> OpenError {
+    DiskError::new("read", path, error).into()
+}
+
+impl LogEnd {
+    fn new(file: &Opened, reader: &FrameReader) -> Self {
+        Self {
+            generation: file.header.generation,
+            path: file.path.clone(),
+            blob: Arc::clone(&file.blob),
+            salt: file.header.salt,
+            schema: file.header.schema,
+            offset: reader.offset().max(header::LENGTH as u64),
+            length: reader.length(),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! From the files of a directory back to the state they hold.
+//!
+//! The newest snapshot is applied, then the logs that go on from it, as if they were one sequence of
+//! frames: each begins with the number that follows the last of the one before. Where a frame is not
+//! what it should be, two things can have happened. Let W be the highest number that was proven to
+//! be on disk, as the headers of all frames say, also of those behind the damage, and the manifest.
+//! If the damaged frame begins at or below W, something that was on the disk has changed: that is
+//! rot, and it is refused. Above W it is what a crash leaves of the last writes: a torn tail, which
+//! is copied to `quarantine/` and cut off.
+
+mod logs;
+mod plan;
+mod replay;
+mod snapshot;
+mod tail;
+
+pub(crate) use snapshot::Bounds;
+pub(crate) use tail::LogEnd;
+
+use super::contents::Contents;
+use super::error::{Damage, DiskError, OpenError};
+use super::header::FileHeader;
+use super::manifest::{Manifest, Name};
+use super::report::{ClockCheck, Progress, RecoveryReport};
+use super::settings::{RecoveryMode, Settings};
+use super::storage::{Access, Blob, Storage};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Where to read from, and where to.
+pub(crate) struct Recovery<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) settings: &'a Settings,
+    pub(crate) storage: &'a dyn Storage,
+    pub(crate) contents: &'a dyn Contents,
+}
+
+/// What a directory holds.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) manifest: Manifest,
+    pub(crate) report: RecoveryReport,
+    /// The last log, to be gone on with.
+    pub(crate) log: Option<LogEnd>,
+    /// The size of the logs since the snapshot.
+    pub(crate) log_bytes: u64,
+    /// The number of the last effect in the state.
+    pub(crate) last_seq: u64,
+    /// The state is not that of the files, so all of it has to be written to new ones; the old
+    /// ones are to be kept in `quarantine/`.
+    pub(crate) replaces: bool,
+}
+
+/// What is known so far.
+struct State {
+    manifest: Manifest,
+    report: RecoveryReport,
+    last_seq: u64,
+    /// The highest number that was proven on disk.
+    durable: u64,
+    /// The latest time in any frame.
+    wall_ms: u64,
+    total: u64,
+    replaces: bool,
+}
+
+impl Recovery<'_> {
+    /// Applies to the contents what the directory holds, and cuts off a torn tail.
+    pub(crate) fn run(&self) -> Result<Recovered, OpenError> {
+        let start = Instant::now();
+        let plan = self.plan()?;
+        let mut state = State::new(plan.manifest, plan.created);
+        state.total = plan.bytes;
+        state.replaces = plan.is_guess;
+        if let Some(snapshot) = plan.snapshot {
+            let begun = Instant::now();
+            self.load_snapshot(snapshot, &mut state)?;
+            state.report.snapshot_time = begun.elapsed();
+        }
+        let begun = Instant::now();
+        let ends = self.replay_logs(&plan.logs, &mut state)?;
+        state.report.log_time = begun.elapsed();
+        let log = self.settle(&ends, &mut state)?;
+        self.check_clock(&mut state);
+        state.report.total_time = start.elapsed();
+        Ok(state.finish(log, &ends))
+    }
+
+    /// Opens a listed file and checks whose it is.
+    fn open(&self, name: Name, manifest: &Manifest) -> Result<Opened, OpenError> {
+        let path = name.in_dir(self.dir);
+        let blob = self.open_blob(&path)?;
+        let header = FileHeader::read(&*blob, &path)?;
+        let (kind, generation) = match name {
+            Name::Snapshot(generation) => (super::header::Kind::Snapshot, generation),
+            Name::Log(generation) => (super::header::Kind::Log, generation),
+            Name::Temporary => return Err(OpenError::Missing { file: path }),
+        };
+        header.expect(kind, generation, &path)?;
+        if header.store != manifest.store {
+            return Err(OpenError::OtherStore {
+                file: path,
+                expected: manifest.store,
+                found: header.store,
+            });
+        }
+        self.check_codec(&header, &path)?;
+        Ok(Opened { path, blob, header })
+    }
+
+    fn open_blob(&self, path: &Path) -> Result<Arc<dyn Blob>, OpenError> {
+        let access = if self.settings.is_read_only() {
+            Access::Read
+        } else {
+            Access::Write
+        };
+        self.storage.open(path, access).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                let file = path.to_owned();
+                return OpenError::Missing { file };
+            }
+            DiskError::new("open", path, error).into()
+        })
+    }
+
+    /// Fails unless the keys and values can be decoded.
+    fn check_codec(&self, header: &FileHeader, path: &Path) -> Result<(), OpenError> {
+        let settings = self.settings;
+        if header.codec != settings.codec {
+            return Err(OpenError::OtherCodec {
+                file: path.to_owned(),
+                expected: settings.codec,
+                found: header.codec,
+            });
+        }
+        let accepts = settings.accepts_schema.as_ref();
+        let is_accepted = || accepts.is_some_and(|accepts| accepts(header.schema));
+        if header.schema == settings.schema || is_accepted() {
+            return Ok(());
+        }
+        Err(OpenError::OtherSchema {
+            file: path.to_owned(),
+            expected: settings.schema,
+            found: header.schema,
+        })
+    }
+
+    fn is_salvage(&self) -> bool {
+        self.settings.mode == RecoveryMode::Salvage
+    }
+
+    /// What a salvage does about a file that is missing, damaged as a whole or not ours: it notes
+    /// that and goes on.
+    fn pass_over<T>(
+        &self,
+        opened: Result<T, OpenError>,
+        name: Name,
+        state: &mut State,
+    ) -> Result<Option<T>, OpenError> {
+        let error = match opened {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(error) if !self.is_salvage() => return Err(error),
+            Err(error) => error,
+        };
+        let damage = match error {
+            OpenError::Damaged(damage) => damage,
+            OpenError::Missing { file } => whole(&file, "no such file".to_owned(), state),
+            OpenError::OtherStore { file, found, .. } => {
+                whole(&file, format!("one of store {found}"), state)
+            }
+            OpenError::Disk(error) => whole(&name.in_dir(self.dir), error.to_string(), state),
+            error => return Err(error),
+        };
+        state.report.damages.push(damage);
+        state.replaces = true;
+        Ok(None)
+    }
+
+    fn report_progress(&self, state: &State) {
+        if let Some(tell) = &self.settings.progress {
+            tell(Progress {
+                bytes: state.report.bytes,
+                total: state.total.max(state.report.bytes),
+            });
+        }
+    }
+
+    /// Notes what the clock looks like beside the log.
+    fn check_clock(&self, state: &mut State) {
+        let now = self.settings.wall_ms();
+        let ahead = Duration::from_millis(state.wall_ms.saturating_sub(now));
+        state.report.clock = if ahead.is_zero() {
+            ClockCheck::Fine
+        } else if ahead <= self.settings.clock_skew {
+            ClockCheck::WentBack(ahead)
+        } else {
+            ClockCheck::LogAhead(ahead)
+        };
+    }
+}
+
+/// A file that is open and ours.
+#[derive(Debug)]
+struct Opened {
+    path: PathBuf,
+    blob: Arc<dyn Blob>,
+    header: FileHeader,
+}
+
+impl State {
+    fn new(manifest: Manifest, created: bool) -> Self {
+        let report = RecoveryReport {
+            created,
+            ..RecoveryReport::default()
+        };
+        Self {
+            durable: manifest.durable,
+            manifest,
+            report,
+            last_seq: 0,
+            wall_ms: 0,
+            total: 0,
+            replaces: false,
+        }
+    }
+
+    /// The number that the next frame has to begin with.
+    fn next_seq(&self) -> u64 {
+        self.last_seq.saturating_add(1)
+    }
+
+    /// Notes what the header of a frame says, whether its payload is whole or not.
+    fn see(&mut self, header: &super::frame::FrameHeader) {
+        self.durable = self.durable.max(header.durable);
+        self.wall_ms = self.wall_ms.max(header.wall_ms);
+    }
+
+    fn note_schema(&mut self, schema: u32, expected: u32) {
+        if schema != expected && !self.report.migrated_from.contains(&schema) {
+            self.report.migrated_from.push(schema);
+        }
+    }
+
+    fn finish(mut self, log: Option<LogEnd>, ends: &[LogEnd]) -> Recovered {
+        self.report.last_seq = self.last_seq;
+        self.report.durable_seq = self.durable;
+        Recovered {
+            manifest: self.manifest,
+            report: self.report,
+            log,
+            log_bytes: ends.iter().map(|end| end.offset).sum(),
+            last_seq: self.last_seq,
+            replaces: self.replaces,
+        }
+    }
+}
+
+fn whole(file: &Path, found: String, state: &State) -> Damage {
+    Damage {
+        file: file.to_owned(),
+        offset: 0,
+        expected: "a file of this store".to_owned(),
+        found,
+        next_seq: state.next_seq(),
+        durable_seq: state.durable,
+    }
+}

@@ -1,0 +1,140 @@
+//! Which files to read: what the manifest lists, or what a salvage finds.
+
+use super::Recovery;
+use crate::persist::error::{DiskError, OpenError};
+use crate::persist::header::{self, FileHeader, StoreId};
+use crate::persist::manifest::{self, Manifest, Name, Snapshot};
+use crate::persist::settings::{Point, RecoveryMode, wall_ms};
+use crate::persist::storage::Access;
+
+pub(super) struct Plan {
+    pub(super) manifest: Manifest,
+    pub(super) created: bool,
+    /// There was no manifest to go by.
+    pub(super) is_guess: bool,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) logs: Vec<u64>,
+    /// How much there is to read.
+    pub(super) bytes: u64,
+}
+
+impl Recovery<'_> {
+    pub(super) fn plan(&self) -> Result<Plan, OpenError> {
+        match Manifest::read(self.storage, self.dir) {
+            Ok(Some(manifest)) => self.plan_listed(manifest),
+            Ok(None) => self.plan_without_manifest(),
+            Err(OpenError::Damaged(_)) if self.is_salvage() => self.plan_guess(),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn plan_listed(&self, manifest: Manifest) -> Result<Plan, OpenError> {
+        let snapshot = self.starting_point(&manifest)?;
+        let first = snapshot.map_or(0, |snapshot| snapshot.generation);
+        let logs = manifest.logs.iter().copied();
+        let logs: Vec<u64> = logs.filter(|log| *log >= first).collect();
+        let names = snapshot.map(|snapshot| Name::Snapshot(snapshot.generation));
+        let names = names.into_iter().chain(logs.iter().copied().map(Name::Log));
+        Ok(Plan {
+            bytes: names.map(|name| self.length_of(name)).sum(),
+            manifest,
+            created: false,
+            is_guess: false,
+            snapshot,
+            logs,
+        })
+    }
+
+    /// The snapshot to begin with, `None` for the very beginning.
+    fn starting_point(&self, manifest: &Manifest) -> Result<Option<Snapshot>, OpenError> {
+        let RecoveryMode::PointInTime(point) = self.settings.mode else {
+            return Ok(manifest.newest());
+        };
+        let is_before = |snapshot: &&Snapshot| match point {
+            Point::Seq(seq) => snapshot.end <= seq,
+            Point::Time(time) => snapshot.wall_ms <= wall_ms(time),
+        };
+        let found = manifest.snapshots.iter().rev().find(is_before).copied();
+        if found.is_some() || manifest.from_start {
+            return Ok(found);
+        }
+        Err(OpenError::OutOfReach {
+            dir: self.dir.to_owned(),
+            oldest_seq: manifest.snapshots.first().map_or(0, |oldest| oldest.end),
+        })
+    }
+
+    fn plan_without_manifest(&self) -> Result<Plan, OpenError> {
+        let names = self.names()?;
+        // A log without frames is what is left when the first opening is cut short.
+        let is_data = |name: &Name| self.length_of(*name) > header::LENGTH as u64;
+        if names.iter().any(is_data) {
+            if self.is_salvage() {
+                return self.plan_guess();
+            }
+            let dir = self.dir.to_owned();
+            return Err(OpenError::NoManifest { dir });
+        }
+        if self.settings.is_read_only() {
+            let file = self.dir.join(manifest::NAME);
+            return Err(OpenError::Missing { file });
+        }
+        let settings = self.settings;
+        Ok(Plan {
+            manifest: Manifest::new(StoreId::random(), settings.codec, settings.schema),
+            created: true,
+            is_guess: false,
+            snapshot: None,
+            logs: Vec::new(),
+            bytes: 0,
+        })
+    }
+
+    /// All logs from the newest snapshot on. Whose they are is what the most of them say.
+    fn plan_guess(&self) -> Result<Plan, OpenError> {
+        let mut names = self.names()?;
+        names.sort_by_key(|name| name.generation());
+        let headers = names.iter().filter_map(|name| self.header_of(*name));
+        let headers: Vec<FileHeader> = headers.collect();
+        let votes = |store: StoreId| headers.iter().filter(|other| other.store == store).count();
+        let owner = headers.iter().max_by_key(|header| votes(header.store));
+        let Some(owner) = owner else {
+            let dir = self.dir.to_owned();
+            return Err(OpenError::NoManifest { dir });
+        };
+        let mut manifest = Manifest::new(owner.store, owner.codec, self.settings.schema);
+        for name in names {
+            match name {
+                Name::Snapshot(generation) => manifest.snapshots.push(Snapshot {
+                    generation,
+                    ..Snapshot::default()
+                }),
+                Name::Log(generation) => manifest.logs.push(generation),
+                Name::Temporary => {}
+            }
+            manifest.generation = manifest.generation.max(name.generation());
+        }
+        let mut plan = self.plan_listed(manifest)?;
+        plan.is_guess = true;
+        Ok(plan)
+    }
+
+    /// The snapshots and logs that are there, whether listed or not.
+    fn names(&self) -> Result<Vec<Name>, OpenError> {
+        let names = self.storage.list(self.dir);
+        let names = names.map_err(DiskError::of("list", self.dir))?;
+        let ours = names.iter().filter_map(|name| Name::parse(name));
+        Ok(ours.filter(|name| *name != Name::Temporary).collect())
+    }
+
+    fn header_of(&self, name: Name) -> Option<FileHeader> {
+        let path = name.in_dir(self.dir);
+        let blob = self.storage.open(&path, Access::Read).ok()?;
+        FileHeader::read(&*blob, &path).ok()
+    }
+
+    fn length_of(&self, name: Name) -> u64 {
+        let blob = self.storage.open(&name.in_dir(self.dir), Access::Read);
+        blob.and_then(|blob| blob.length()).unwrap_or(0)
+    }
+}

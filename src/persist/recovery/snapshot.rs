@@ -1,0 +1,176 @@
+//! Reading a snapshot: all of it, or it is refused.
+
+use super::replay::{Division, Ended, Feed, Job};
+use super::{Opened, Recovery, State};
+use crate::persist::error::{Damage, DiskError, OpenError};
+use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
+use crate::persist::manifest::{Name, Snapshot};
+use crate::persist::varint::{put_number, take_number};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What the last frame of a snapshot says, and as far as it is known the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) base: u64,
+    pub(crate) end: u64,
+    pub(crate) entries: u64,
+}
+
+impl Bounds {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for number in [self.base, self.end, self.entries] {
+            put_number(&mut bytes, number);
+        }
+        bytes
+    }
+
+    pub(crate) fn decode(rest: &mut &[u8]) -> Option<Self> {
+        let bounds = Self {
+            base: take_number(rest)?,
+            end: take_number(rest)?,
+            entries: take_number(rest)?,
+        };
+        rest.is_empty().then_some(bounds)
+    }
+}
+
+impl Recovery<'_> {
+    pub(super) fn load_snapshot(
+        &self,
+        snapshot: Snapshot,
+        state: &mut State,
+    ) -> Result<(), OpenError> {
+        let name = Name::Snapshot(snapshot.generation);
+        state.durable = state.durable.max(snapshot.end);
+        let opened = self.open(name, &state.manifest);
+        state.last_seq = snapshot.base;
+        let Some(opened) = self.pass_over(opened, name, state)? else {
+            return Ok(());
+        };
+        state.note_schema(opened.header.schema, self.settings.schema);
+        let read = |feed: &mut Feed<'_>| self.read_snapshot(&opened, feed, state);
+        let ((), undecodable) = self.replay(Division::ByFrame, read)?;
+        state.report.undecodable += undecodable;
+        Ok(())
+    }
+
+    fn read_snapshot(
+        &self,
+        opened: &Opened,
+        feed: &mut Feed<'_>,
+        state: &mut State,
+    ) -> Result<(), Ended> {
+        let path: Arc<Path> = opened.path.clone().into();
+        let reader = FrameReader::new(Arc::clone(&opened.blob), opened.header.salt);
+        let mut reader = reader.map_err(|error| disk(&path, error))?;
+        let mut next = 0;
+        loop {
+            let place = reader.offset();
+            let frame = match checked(reader.next(), next) {
+                Ok(frame) => frame,
+                Err(unread) => {
+                    let damage = damage(&path, place, unread)?;
+                    self.note_or_refuse(damage, state)?;
+                    // A frame out of its turn has been read already, and is looked for no more.
+                    match reader.next_whole().map_err(|error| disk(&path, error))? {
+                        Some(frame) => frame,
+                        None => return Ok(()),
+                    }
+                }
+            };
+            next = frame.header.first.saturating_add(1);
+            state.see(&frame.header);
+            state.report.frames += 1;
+            state.report.bytes += frame.end() - frame.offset;
+            match frame.header.kind {
+                Kind::End => return self.finish_snapshot(&frame, &reader, &path, state),
+                Kind::Snapshot if frame.header.count == 0 => begin(&frame, state),
+                _ => {
+                    state.report.from_snapshot += u64::from(frame.header.count);
+                    feed.give(Job {
+                        path: Arc::clone(&path),
+                        schema: opened.header.schema,
+                        limit: frame.header.count,
+                        frame,
+                    })?;
+                }
+            }
+            self.report_progress(state);
+        }
+    }
+
+    fn finish_snapshot(
+        &self,
+        frame: &Frame,
+        reader: &FrameReader,
+        path: &Path,
+        state: &mut State,
+    ) -> Result<(), Ended> {
+        let bounds = Bounds::decode(&mut &frame.payload[..]);
+        let is_end = frame.end() == reader.length();
+        match bounds {
+            Some(bounds) if is_end && bounds.entries == state.report.from_snapshot => {
+                state.last_seq = bounds.base;
+                state.durable = state.durable.max(bounds.end);
+                Ok(())
+            }
+            _ => {
+                let expected = "the end of the snapshot, with the number of its entries";
+                let unread = Unread::broken(expected, "another number, or more behind it");
+                let damage = damage(path, frame.offset, unread)?;
+                self.note_or_refuse(damage, state)
+            }
+        }
+    }
+
+    fn note_or_refuse(&self, damage: Damage, state: &mut State) -> Result<(), Ended> {
+        if !self.is_salvage() {
+            return Err(Ended::Error(OpenError::Damaged(damage)));
+        }
+        state.report.damages.push(damage);
+        state.replaces = true;
+        Ok(())
+    }
+}
+
+fn begin(frame: &Frame, state: &mut State) {
+    if let Some(bounds) = Bounds::decode(&mut &frame.payload[..]) {
+        state.last_seq = bounds.base;
+    }
+}
+
+/// The frame, if it is the one whose turn it is.
+fn checked(read: Result<Option<Frame>, Unread>, next: u64) -> Result<Frame, Unread> {
+    let expected = || format!("frame {next} of the snapshot");
+    match read? {
+        None => Err(Unread::broken(expected(), "the end of the file")),
+        Some(frame) if !matches!(frame.header.kind, Kind::Snapshot | Kind::End) => {
+            Err(Unread::broken(expected(), "a frame of another kind"))
+        }
+        Some(frame) if frame.header.first != next => {
+            let found = format!("frame {}", frame.header.first);
+            Err(Unread::broken(expected(), found))
+        }
+        Some(frame) => Ok(frame),
+    }
+}
+
+fn damage(path: &Path, offset: u64, unread: Unread) -> Result<Damage, OpenError> {
+    match unread {
+        Unread::Disk(error) => Err(disk(path, error)),
+        Unread::Broken { expected, found } => Ok(Damage {
+            file: path.to_owned(),
+            offset,
+            expected,
+            found,
+            next_seq: 0,
+            durable_seq: 0,
+        }),
+    }
+}
+
+fn disk(path: &Path, error: std::io::Error) -> OpenError {
+    DiskError::new("read", path, error).into()
+}

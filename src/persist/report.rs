@@ -1,0 +1,259 @@
+//! What recovery, compaction, backups and the running journal tell.
+
+use super::error::Damage;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+/// What opening a directory found and did.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Whether the directory was new.
+    pub created: bool,
+    /// Entries that are alive after recovery.
+    pub entries: u64,
+    /// Entries whose time had passed, or whose tag was invalidated.
+    pub expired: u64,
+    /// Frames that were read, of the snapshot and of the logs.
+    pub frames: u64,
+    /// Effects that came from the snapshot.
+    pub from_snapshot: u64,
+    /// Effects that came from the logs.
+    pub from_log: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// The number of the last write that is in the recovered state.
+    pub last_seq: u64,
+    /// The number up to which the files prove what was on disk.
+    pub durable_seq: u64,
+    /// Where the log ended in the middle of a write, or, after a salvage, all that is damaged.
+    pub damages: Vec<Damage>,
+    /// Bytes that were left out, because of damage or for a point in time.
+    pub dropped_bytes: u64,
+    /// The first and the last number that were seen in what was left out, where they can be read.
+    pub dropped_seqs: Option<(u64, u64)>,
+    /// Entries that a salvage left out because they do not decode.
+    pub undecodable: u64,
+    /// Where a copy of what was left out is.
+    pub quarantine: Option<PathBuf>,
+    /// What the clock looked like.
+    pub clock: ClockCheck,
+    /// The `schema_version`s, other than the one asked for, that files were read with.
+    pub migrated_from: Vec<u32>,
+    /// How long the snapshot took.
+    pub snapshot_time: Duration,
+    /// How long the logs took.
+    pub log_time: Duration,
+    /// How long opening took, all in all.
+    pub total_time: Duration,
+}
+
+impl fmt::Display for RecoveryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.created {
+            return f.write_str("a new store");
+        }
+        write!(
+            f,
+            "{} entries ({} expired) from {} records of a snapshot and {} of logs, {} bytes, in \
+             {:.1?}; last number {}, proven on disk up to {}",
+            self.entries,
+            self.expired,
+            self.from_snapshot,
+            self.from_log,
+            self.bytes,
+            self.total_time,
+            self.last_seq,
+            self.durable_seq
+        )?;
+        for damage in &self.damages {
+            write!(f, "; {damage}")?;
+        }
+        if self.dropped_bytes > 0 {
+            write!(f, "; {} bytes left out", self.dropped_bytes)?;
+        }
+        if let Some((first, last)) = self.dropped_seqs {
+            write!(f, " with numbers {first} to {last}")?;
+        }
+        if self.undecodable > 0 {
+            write!(f, "; {} entries do not decode", self.undecodable)?;
+        }
+        if let Some(quarantine) = &self.quarantine {
+            write!(f, "; a copy is in {}", quarantine.display())?;
+        }
+        match self.clock {
+            ClockCheck::Fine => Ok(()),
+            other => write!(f, "; {other}"),
+        }
+    }
+}
+
+/// What the wall clock looks like beside the times in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClockCheck {
+    /// Not before the last write.
+    #[default]
+    Fine,
+    /// Before the last write, but not much: the time of the last write counted, so that nothing
+    /// that had expired came back.
+    WentBack(Duration),
+    /// So long before the last write that one of the two clocks was wrong: the clock of now counted,
+    /// so that one wrong clock cannot expire everything for ever.
+    LogAhead(Duration),
+}
+
+impl fmt::Display for ClockCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fine => f.write_str("the clock is fine"),
+            Self::WentBack(by) => write!(
+                f,
+                "the clock went back by {by:?}: the time of the last write counted"
+            ),
+            Self::LogAhead(by) => write!(
+                f,
+                "the log is {by:?} ahead of the clock: one of them was wrong, and the clock counted"
+            ),
+        }
+    }
+}
+
+/// How far a recovery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes that have been read.
+    pub bytes: u64,
+    /// Bytes that there are to read.
+    pub total: u64,
+}
+
+/// What a compaction, or a dump, did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactReport {
+    /// The number of the new snapshot and log.
+    pub generation: u64,
+    /// Entries and invalidations in the snapshot.
+    pub entries: u64,
+    /// The size of the snapshot.
+    pub bytes: u64,
+    /// The size of the files that it made superfluous, and that were removed.
+    pub freed: u64,
+    /// The number of the last write that the snapshot needs to be whole.
+    pub last_seq: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl fmt::Display for CompactReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "generation {}: {} entries in {} bytes, {} bytes freed, in {:.1?}",
+            self.generation, self.entries, self.bytes, self.freed, self.took
+        )
+    }
+}
+
+/// What a backup holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupReport {
+    /// The directory, which is opened like any other to restore it.
+    pub dir: PathBuf,
+    /// The number of the last write in it.
+    pub last_seq: u64,
+    /// Files that share their bytes with the store.
+    pub linked: u64,
+    /// Files that had to be copied, since the directory is on another file system.
+    pub copied: u64,
+    /// The size of all files.
+    pub bytes: u64,
+}
+
+impl fmt::Display for BackupReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} holds all up to number {}: {} files linked, {} copied, {} bytes",
+            self.dir.display(),
+            self.last_seq,
+            self.linked,
+            self.copied,
+            self.bytes
+        )
+    }
+}
+
+/// What closing did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// The number of the last write.
+    pub last_seq: u64,
+    /// The number up to which all is on disk: the same, unless the disk failed.
+    pub durable_seq: u64,
+}
+
+/// How the files of a running store are.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether all is well, in one word.
+    pub state: HealthState,
+    /// What the last failure said, while it lasts.
+    pub trouble: Option<String>,
+    /// The number of the last write in memory.
+    pub last_seq: u64,
+    /// The number up to which writes have been handed to the system.
+    pub written_seq: u64,
+    /// The number up to which writes are on the disk.
+    pub durable_seq: u64,
+    /// Bytes that wait to be written.
+    pub waiting_bytes: usize,
+    /// The size of the logs since the last snapshot.
+    pub log_bytes: u64,
+    /// The size of the last snapshot.
+    pub snapshot_bytes: u64,
+    /// The number of the newest log or snapshot.
+    pub generation: u64,
+    /// Writes to the log that failed and were, or will be, tried again.
+    pub write_failures: u64,
+    /// Syncs that failed. After one, all goes to new files.
+    pub sync_failures: u64,
+    /// Compactions, or dumps, that succeeded …
+    pub compactions: u64,
+    /// … and that failed.
+    pub compaction_failures: u64,
+    /// How far the compaction under way is, from 0 to 1.
+    pub compaction: Option<f32>,
+    /// Extensions of idle time that were not logged for lack of room.
+    pub dropped_extensions: u64,
+    /// Writes in memory that could not be logged for lack of room, and that a new snapshot has
+    /// covered or will cover.
+    pub unlogged: u64,
+    /// Entries that could not be encoded: they are in memory, and will be absent after a restart.
+    pub unencodable: u64,
+    /// When all was last known to be on disk.
+    pub last_sync: Option<SystemTime>,
+}
+
+/// How the files of a running store are, in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HealthState {
+    /// All is well.
+    #[default]
+    Well,
+    /// The disk is full or fails: it is tried again, and [`Health::trouble`] says what it says.
+    Troubled,
+    /// Opened read-only.
+    ReadOnly,
+    /// A thread of the journal panicked: nothing is written any more.
+    Failed,
+    /// Closed.
+    Closed,
+}

@@ -1,0 +1,178 @@
+//! How a directory is kept, and how it is opened.
+
+use super::header::CodecId;
+use super::report::Progress;
+use crate::time::Clock;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// When what was written is made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SyncPolicy {
+    /// As soon as possible: who waits for a write waits until it is on the disk. Writes that wait at
+    /// the same time share one sync. An acknowledged write survives `kill -9` and power loss.
+    Always,
+    /// At this interval, one second by default. A `kill -9` loses at most what was not written yet,
+    /// normally under 5 ms; a power loss the last interval and the time of one sync.
+    Every(Duration),
+    /// When the system sees fit, and once a minute so that damage can be told from a crash. As
+    /// `Every` against `kill -9`; no promise against power loss.
+    Os,
+}
+
+impl Default for SyncPolicy {
+    fn default() -> Self {
+        Self::Every(Duration::from_secs(1))
+    }
+}
+
+/// What a write does when more waits to be written than may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Waits, at most this long. The default, with 5 seconds.
+    Block(Duration),
+    /// Fails at once.
+    Error,
+}
+
+impl Default for WhenFull {
+    fn default() -> Self {
+        Self::Block(Duration::from_secs(5))
+    }
+}
+
+/// What opening a directory does about what it finds there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecoveryMode {
+    /// Opens only what was closed well, or was cut between two writes.
+    Strict,
+    /// The default. What a crash leaves behind, an unfinished write at the end of the log, is moved
+    /// to `quarantine/`. Damage below what is proven to have been on disk is refused.
+    #[default]
+    TolerateTornTail,
+    /// Goes back to an earlier state; what came after it is moved to `quarantine/`. How far back
+    /// depends on how many generations are kept.
+    PointInTime(Point),
+    /// Takes all that can be read, whatever is missing, and moves the old files to `quarantine/`.
+    /// What comes of it may be a mixture of states: the report says what was lost.
+    Salvage,
+    /// Changes nothing in the directory. Writes fail. Beside others that only read.
+    ReadOnly,
+}
+
+/// A state of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Point {
+    /// After the write with this sequence number. A transaction that it is inside of is left out.
+    Seq(u64),
+    /// At this wall-clock time, to the precision of one write to the log (a few milliseconds).
+    Time(SystemTime),
+}
+
+/// Whether files of another `schema_version` may be read.
+pub(crate) type AcceptsSchema = Arc<dyn Fn(u32) -> bool + Send + Sync>;
+
+/// Told now and then how far a recovery is.
+pub(crate) type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// All that can be chosen about a journal.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) codec: CodecId,
+    pub(crate) schema: u32,
+    /// Files of another schema are refused without it.
+    pub(crate) accepts_schema: Option<AcceptsSchema>,
+    pub(crate) sync: SyncPolicy,
+    pub(crate) when_full: WhenFull,
+    /// How many bytes may wait to be written.
+    pub(crate) buffer: usize,
+    pub(crate) mode: RecoveryMode,
+    /// `false`: no log, only snapshots.
+    pub(crate) log: bool,
+    /// How often to dump without a log; `None` only on close.
+    pub(crate) dump_every: Option<Duration>,
+    /// How much a log grows, in percent of the snapshot, before it is compacted, …
+    pub(crate) growth_percent: u64,
+    /// … and in bytes at least.
+    pub(crate) growth_bytes: u64,
+    /// Writes fail when the logs are larger than this, since compaction does not succeed.
+    pub(crate) log_limit: u64,
+    /// How many snapshots are kept, with the logs from the oldest of them on.
+    pub(crate) generations: usize,
+    /// How far the log may be ahead of the clock before the clock is believed all the same.
+    pub(crate) clock_skew: Duration,
+    /// Threads that recovery uses; 0 is as many as there are processors.
+    pub(crate) threads: usize,
+    pub(crate) progress: Option<OnProgress>,
+    pub(crate) clock: Clock,
+    /// No threads are started: the steps of writer, syncer and compactor are taken by the calls that
+    /// wait for them, and by tests.
+    pub(crate) by_hand: bool,
+}
+
+impl Settings {
+    pub(crate) fn new(codec: CodecId) -> Self {
+        Self {
+            codec,
+            schema: 0,
+            accepts_schema: None,
+            sync: SyncPolicy::default(),
+            when_full: WhenFull::default(),
+            buffer: 256 << 10,
+            mode: RecoveryMode::default(),
+            log: true,
+            dump_every: Some(Duration::from_secs(300)),
+            growth_percent: 100,
+            growth_bytes: 64 << 20,
+            log_limit: u64::MAX,
+            generations: 1,
+            clock_skew: Duration::from_secs(86_400),
+            threads: 0,
+            progress: None,
+            clock: Clock::real(),
+            by_hand: false,
+        }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.mode == RecoveryMode::ReadOnly
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        wall_ms(self.clock.system_time())
+    }
+
+    pub(crate) fn worker_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(8),
+            threads => threads,
+        }
+    }
+}
+
+/// Milliseconds since 1970; what is before that is zero.
+pub(crate) fn wall_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("codec", &self.codec)
+            .field("schema", &self.schema)
+            .field("sync", &self.sync)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,218 @@
+//! What the journal asks of a file system, and the one of this machine.
+//!
+//! The tests put others in its place: one that fails, and one that loses power.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file system.
+pub(crate) trait Storage: Debug + Send + Sync {
+    /// Creates a directory and those above it. One that is there is no error.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// The names of the files in a directory, in any order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Opens a new, empty file; one that is there is emptied.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn Blob>>;
+
+    /// Opens a file that is there.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Blob>>;
+
+    /// Gives a file another name, in place of the file that has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes durable which names are in a directory.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Holds a file against other processes until it is dropped, `None` if one of them has it.
+    fn lock(&self, path: &Path, hold: Hold) -> io::Result<Option<Lock>>;
+}
+
+/// An open file. Reads and writes say where, so there is no position to share.
+pub(crate) trait Blob: Debug + Send + Sync {
+    /// Writes some of the bytes and says how many.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Reads some bytes and says how many: none at the end of the file.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    fn length(&self) -> io::Result<u64>;
+
+    fn set_length(&self, length: u64) -> io::Result<()>;
+
+    /// Makes durable what was written before the call.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A lock, held until it is dropped.
+pub(crate) type Lock = Box<dyn Any + Send>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Beside others that only read.
+    Shared,
+    Exclusive,
+}
+
+/// Writes all of the bytes.
+pub(crate) fn write_all(blob: &dyn Blob, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match blob.write_at(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes = &bytes[written.min(bytes.len())..];
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads until the bytes are full or the file ends, and says how many there were.
+pub(crate) fn read_full(blob: &dyn Blob, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match blob.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// The file system of this machine.
+#[derive(Debug)]
+pub(crate) struct Disk;
+
+impl Storage for Disk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn Blob>> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true);
+        Ok(Arc::new(file.open(path)?))
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Blob>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(access == Access::Write)
+            .open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Arc::new(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    #[cfg(unix)]
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    /// Elsewhere a directory cannot be opened to be synced; the file system orders its names.
+    #[cfg(not(unix))]
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path, hold: Hold) -> io::Result<Option<Lock>> {
+        let (file, attempt) = match hold {
+            Hold::Exclusive => {
+                let mut options = OpenOptions::new();
+                let options = options.read(true).write(true).create(true).truncate(false);
+                let file = options.open(path)?;
+                let attempt = file.try_lock();
+                (file, attempt)
+            }
+            Hold::Shared => {
+                let file = File::open(path)?;
+                let attempt = file.try_lock_shared();
+                (file, attempt)
+            }
+        };
+        match attempt {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl Blob for File {
+    #[cfg(unix)]
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(self, bytes, offset)
+    }
+
+    #[cfg(unix)]
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(self, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_write(self, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(self, bytes, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

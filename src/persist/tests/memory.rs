@@ -1,0 +1,515 @@
+//! A file system in memory that fails when it is told to, and that loses power.
+//!
+//! What was not synced is kept apart: at a crash each such write is applied, dropped or garbled on
+//! its own, in any order, and each change of a name is applied or dropped. A sync that fails drops
+//! some of what it was to write and forgets about it, as Linux does: the next sync of that file
+//! succeeds, and the process still reads what is not on the disk.
+
+use crate::persist::storage::{Access, Blob, Hold, Lock, Storage};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+#[derive(Clone)]
+pub(super) struct Memory(Arc<Mutex<Disk>>);
+
+struct Disk {
+    files: Vec<File>,
+    names: BTreeMap<PathBuf, usize>,
+    durable_names: BTreeMap<PathBuf, usize>,
+    unsynced_names: Vec<NameChange>,
+    dirs: BTreeSet<PathBuf>,
+    locks: BTreeSet<PathBuf>,
+    /// Changes since the start.
+    operations: u64,
+    faults: Vec<Fault>,
+    random: fastrand::Rng,
+    /// How many bytes fit.
+    pub(super) space: usize,
+}
+
+#[derive(Default, Clone)]
+struct File {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Cut(usize),
+}
+
+struct NameChange {
+    dir: PathBuf,
+    unset: Option<PathBuf>,
+    set: Option<(PathBuf, usize)>,
+}
+
+/// What a change of the file system is, for choosing which fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Create,
+    Write,
+    Cut,
+    Sync,
+    SyncDir,
+    Rename,
+    Remove,
+    Link,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// Nothing is done.
+    Full,
+    Broken,
+    /// Of a write the first half is done before it fails.
+    Half,
+    /// The code has a bug.
+    Panic,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    /// From which operation on, counted from 1.
+    pub(super) from: u64,
+    /// How many fail.
+    pub(super) count: u64,
+    pub(super) only: Option<Operation>,
+    pub(super) how: How,
+}
+
+impl Memory {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Disk {
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            unsynced_names: Vec::new(),
+            dirs: BTreeSet::new(),
+            locks: BTreeSet::new(),
+            operations: 0,
+            faults: Vec::new(),
+            random: fastrand::Rng::with_seed(seed),
+            space: usize::MAX,
+        })))
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(|error| error.into_inner())
+    }
+
+    pub(super) fn operations(&self) -> u64 {
+        self.disk().operations
+    }
+
+    /// Has the next operations of a kind fail.
+    pub(super) fn fail_next(&self, count: u64, only: Option<Operation>, how: How) {
+        let mut disk = self.disk();
+        let from = disk.operations + 1;
+        disk.faults.push(Fault {
+            from,
+            count,
+            only,
+            how,
+        });
+    }
+
+    pub(super) fn fail(&self, fault: Fault) {
+        self.disk().faults.push(fault);
+    }
+
+    pub(super) fn heal(&self) {
+        let mut disk = self.disk();
+        disk.faults.clear();
+        disk.space = usize::MAX;
+    }
+
+    pub(super) fn limit_space(&self, more: usize) {
+        let mut disk = self.disk();
+        disk.space = disk.used() + more;
+    }
+
+    /// The power is gone, and comes back.
+    pub(super) fn crash(&self) {
+        let mut disk = self.disk();
+        let disk = &mut *disk;
+        for file in &mut disk.files {
+            file.settle(&mut disk.random);
+            file.seen = file.durable.clone();
+        }
+        for change in std::mem::take(&mut disk.unsynced_names) {
+            if disk.random.bool() {
+                change.apply(&mut disk.durable_names);
+            }
+        }
+        disk.names = disk.durable_names.clone();
+        disk.locks.clear();
+        disk.faults.clear();
+    }
+
+    /// The power is gone, and nothing that was not synced is there.
+    pub(super) fn crash_dropping_all(&self) {
+        let mut disk = self.disk();
+        for file in &mut disk.files {
+            file.unsynced.clear();
+            file.seen = file.durable.clone();
+        }
+        disk.unsynced_names.clear();
+        disk.names = disk.durable_names.clone();
+        disk.locks.clear();
+    }
+
+    /// A copy of all that is there now, as `kill -9` leaves it.
+    pub(super) fn copy(&self) -> Self {
+        let disk = self.disk();
+        let copy = Self::new(1);
+        {
+            let mut to = copy.disk();
+            to.files.clone_from(&disk.files);
+            to.names.clone_from(&disk.names);
+            to.durable_names.clone_from(&disk.names);
+            to.dirs.clone_from(&disk.dirs);
+            for file in &mut to.files {
+                file.durable.clone_from(&file.seen);
+                file.unsynced.clear();
+            }
+        }
+        copy
+    }
+
+    pub(super) fn bytes(&self, path: &Path) -> Vec<u8> {
+        let disk = self.disk();
+        disk.files[disk.names[path]].seen.clone()
+    }
+
+    /// Puts bytes into a file, durably, behind everybody's back.
+    pub(super) fn put(&self, path: &Path, bytes: Vec<u8>) {
+        let mut disk = self.disk();
+        let disk = &mut *disk;
+        let id = *disk.names.entry(path.to_owned()).or_insert_with(|| {
+            disk.files.push(File::default());
+            disk.files.len() - 1
+        });
+        disk.durable_names.insert(path.to_owned(), id);
+        disk.files[id] = File {
+            seen: bytes.clone(),
+            durable: bytes,
+            unsynced: Vec::new(),
+        };
+    }
+
+    pub(super) fn forget(&self, path: &Path) {
+        let mut disk = self.disk();
+        disk.names.remove(path);
+        disk.durable_names.remove(path);
+    }
+
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.disk().names.keys().cloned().collect()
+    }
+
+    /// All files with their bytes, without those whose names say that they are not of the state.
+    pub(super) fn image(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let disk = self.disk();
+        let files = disk.names.iter();
+        files
+            .map(|(path, id)| (path.clone(), disk.files[*id].seen.clone()))
+            .collect()
+    }
+}
+
+impl Disk {
+    fn used(&self) -> usize {
+        let files: BTreeSet<usize> = self.names.values().copied().collect();
+        files.iter().map(|id| self.files[*id].seen.len()).sum()
+    }
+
+    /// Counts an operation and says how it is to fail.
+    fn begin(&mut self, operation: Operation) -> Option<How> {
+        self.operations += 1;
+        let now = self.operations;
+        let fault = self.faults.iter_mut().find(|fault| {
+            let is_meant = fault.only.is_none_or(|only| only == operation);
+            is_meant && fault.from <= now && fault.count > 0
+        })?;
+        fault.count -= 1;
+        Some(fault.how)
+    }
+
+    fn check(&mut self, operation: Operation) -> io::Result<()> {
+        match self.begin(operation) {
+            None => Ok(()),
+            Some(how) => Err(how.error()),
+        }
+    }
+
+    fn id(&self, path: &Path) -> io::Result<usize> {
+        let id = self.names.get(path).copied();
+        id.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn change_names(&mut self, unset: Option<&Path>, set: Option<(&Path, usize)>) {
+        let path = unset.or(set.map(|(path, _)| path)).expect("a name");
+        let change = NameChange {
+            dir: path.parent().expect("in a directory").to_owned(),
+            unset: unset.map(Path::to_owned),
+            set: set.map(|(path, id)| (path.to_owned(), id)),
+        };
+        change.apply(&mut self.names);
+        self.unsynced_names.push(change);
+    }
+}
+
+impl How {
+    fn error(self) -> io::Error {
+        match self {
+            How::Full | How::Half => io::ErrorKind::StorageFull.into(),
+            How::Broken => io::Error::other("input/output error"),
+            How::Panic => panic!("a bug in the storage"),
+        }
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+        if let Some(path) = &self.unset {
+            names.remove(path);
+        }
+        if let Some((path, id)) = &self.set {
+            names.insert(path.clone(), *id);
+        }
+    }
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Change::Write(at, written) => {
+                let end = at + written.len();
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[*at..end].copy_from_slice(written);
+            }
+            Change::Cut(length) => bytes.resize(*length, 0),
+        }
+    }
+
+    /// Some of it as it was meant, the rest as anything.
+    fn garble(&mut self, random: &mut fastrand::Rng) {
+        if let Change::Write(_, bytes) = self {
+            let start = random.usize(0..=bytes.len());
+            match random.u8(0..3) {
+                0 => bytes[start..].fill(0),
+                1 => bytes.truncate(start),
+                _ => bytes[start..]
+                    .iter_mut()
+                    .for_each(|byte| *byte = random.u8(..)),
+            }
+        }
+    }
+}
+
+impl File {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.seen);
+        self.unsynced.push(change);
+    }
+
+    /// Whatever may become of what was not synced.
+    fn settle(&mut self, random: &mut fastrand::Rng) {
+        let mut changes = std::mem::take(&mut self.unsynced);
+        match random.u8(0..4) {
+            0 => changes.clear(),
+            1 => {}
+            2 => random.shuffle(&mut changes),
+            _ => changes.truncate(random.usize(0..=changes.len())),
+        }
+        for mut change in changes {
+            match random.u8(0..6) {
+                0 => continue,
+                1 => change.garble(random),
+                _ => {}
+            }
+            change.apply(&mut self.durable);
+        }
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Memory")
+    }
+}
+
+impl Storage for Memory {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk().dirs.insert(dir.to_owned());
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let disk = self.disk();
+        if !disk.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside = disk.names.keys().filter(|path| path.parent() == Some(dir));
+        Ok(inside
+            .map(|path| path.file_name().expect("a name").to_string_lossy().into())
+            .collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn Blob>> {
+        let mut disk = self.disk();
+        disk.check(Operation::Create)?;
+        disk.files.push(File::default());
+        let id = disk.files.len() - 1;
+        disk.change_names(None, Some((path, id)));
+        Ok(Arc::new(Handle {
+            disk: self.clone(),
+            id,
+        }))
+    }
+
+    fn open(&self, path: &Path, _: Access) -> io::Result<Arc<dyn Blob>> {
+        let id = self.disk().id(path)?;
+        Ok(Arc::new(Handle {
+            disk: self.clone(),
+            id,
+        }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.check(Operation::Rename)?;
+        let id = disk.id(from)?;
+        disk.change_names(Some(from), Some((to, id)));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.check(Operation::Remove)?;
+        disk.id(path)?;
+        disk.change_names(Some(path), None);
+        Ok(())
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.check(Operation::Link)?;
+        let id = disk.id(from)?;
+        disk.change_names(None, Some((to, id)));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.check(Operation::SyncDir)?;
+        let changes = std::mem::take(&mut disk.unsynced_names);
+        for change in changes {
+            if change.dir == dir {
+                change.apply(&mut disk.durable_names);
+            } else {
+                disk.unsynced_names.push(change);
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path, hold: Hold) -> io::Result<Option<Lock>> {
+        let is_new = self.disk().locks.insert(path.to_owned());
+        let lock = Held {
+            disk: self.clone(),
+            path: path.to_owned(),
+        };
+        if is_new {
+            return Ok(Some(Box::new(lock)));
+        }
+        std::mem::forget(lock);
+        assert!(hold == Hold::Exclusive || hold == Hold::Shared);
+        Ok(None)
+    }
+}
+
+struct Held {
+    disk: Memory,
+    path: PathBuf,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.disk.disk().locks.remove(&self.path);
+    }
+}
+
+#[derive(Debug)]
+struct Handle {
+    disk: Memory,
+    id: usize,
+}
+
+impl Blob for Handle {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut disk = self.disk.disk();
+        let how = disk.begin(Operation::Write);
+        let room = disk.space.saturating_sub(disk.used());
+        let at = offset as usize;
+        let fits = match how {
+            Some(How::Half) => bytes.len() / 2,
+            Some(how) => return Err(how.error()),
+            None => bytes.len().min(room),
+        };
+        if fits > 0 {
+            disk.files[self.id].change(Change::Write(at, bytes[..fits].to_vec()));
+        }
+        // A disk that is nearly full takes a part, and refuses the rest.
+        if how.is_some() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        match fits {
+            0 if !bytes.is_empty() => Err(io::ErrorKind::StorageFull.into()),
+            fits => Ok(fits),
+        }
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let disk = self.disk.disk();
+        let seen = &disk.files[self.id].seen;
+        let rest = seen.get(offset as usize..).unwrap_or(&[]);
+        let length = rest.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.disk.disk().files[self.id].seen.len() as u64)
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        disk.check(Operation::Cut)?;
+        disk.files[self.id].change(Change::Cut(length as usize));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        let fault = disk.check(Operation::Sync);
+        let disk = &mut *disk;
+        let file = &mut disk.files[self.id];
+        if fault.is_err() {
+            file.settle(&mut disk.random);
+            return fault;
+        }
+        for change in std::mem::take(&mut file.unsynced) {
+            change.apply(&mut file.durable);
+        }
+        Ok(())
+    }
+}
