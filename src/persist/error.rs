@@ -111,14 +111,7 @@ impl OpenError {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> Self {
-        Self::Damaged(Damage {
-            file: file.to_owned(),
-            offset: 0,
-            expected: expected.into(),
-            found: found.into(),
-            next_seq: 0,
-            durable_seq: 0,
-        })
+        Self::Damaged(Damage::at(file, 0, expected, found))
     }
 }
 
@@ -255,6 +248,25 @@ pub struct Damage {
     pub next_seq: u64,
     /// The highest number that is proven to have been on disk.
     pub durable_seq: u64,
+}
+
+impl Damage {
+    /// Damage in a file that has no numbers, or before they are known.
+    pub(crate) fn at(
+        file: &Path,
+        offset: u64,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self {
+            file: file.to_owned(),
+            offset,
+            expected: expected.into(),
+            found: found.into(),
+            next_seq: 0,
+            durable_seq: 0,
+        }
+    }
 }
 
 impl fmt::Display for Damage {

@@ -1,8 +1,8 @@
 //! `MANIFEST`: which files count. It is replaced as a whole, so it says either the old or the new.
 
-use super::error::{DiskError, OpenError};
+use super::error::{Damage, DiskError, OpenError};
 use super::frame::{self, FrameReader, Stamp, Unread};
-use super::header::{CodecId, FileHeader, Kind, StoreId};
+use super::header::{self, CodecId, FileHeader, Kind, StoreId};
 use super::storage::{Access, Storage, write_all};
 use super::varint::{put_number, take_number};
 use std::io;
@@ -192,13 +192,7 @@ impl Manifest {
 }
 
 fn damaged(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> OpenError {
-    match OpenError::header(path, expected, found) {
-        OpenError::Damaged(mut damage) => {
-            damage.offset = super::header::LENGTH as u64;
-            OpenError::Damaged(damage)
-        }
-        error => error,
-    }
+    OpenError::Damaged(Damage::at(path, header::LENGTH as u64, expected, found))
 }
 
 pub(crate) const NAME: &str = "MANIFEST";

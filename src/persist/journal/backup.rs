@@ -61,6 +61,7 @@ impl Inner {
             let last = manifest.newest().map_or(0, |snapshot| snapshot.base);
             return Ok((manifest, last));
         }
+        self.write_through(self.buffer.last())?;
         let rotation = self.rotate()?;
         match self.sync_step() {
             Ok(()) => {}

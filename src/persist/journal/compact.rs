@@ -170,7 +170,7 @@ impl Inner {
         rotation
     }
 
-    fn publish_manifest(&self, next: &mut Manifest) -> Result<(), DiskError> {
+    pub(super) fn publish_manifest(&self, next: &mut Manifest) -> Result<(), DiskError> {
         // A version that failed may have come through all the same.
         self.catalog.lock().version += 1;
         next.publish(&*self.storage, &self.dir)?;
@@ -367,7 +367,7 @@ impl Manifest {
     fn take_over(&mut self, snapshot: Snapshot, kept: usize, has_log: bool) {
         self.snapshots.push(snapshot);
         self.distrusted = false;
-        self.durable = self.durable.max(snapshot.end);
+        self.durable = snapshot.end;
         // The beginning counts as a generation.
         self.from_start &= self.snapshots.len() < kept;
         let surplus = self.snapshots.len().saturating_sub(kept);

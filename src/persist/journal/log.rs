@@ -22,7 +22,8 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// A new log with a header and no frames, durable but for its name.
+    /// A new log with a header and no frames, durable with its name: were it listed without, a crash
+    /// could leave the list and take the file.
     pub(super) fn create(
         storage: &dyn Storage,
         dir: &Path,
@@ -36,6 +37,7 @@ impl LogFile {
         let header = manifest.header(Kind::Log, generation);
         write_all(&*blob, &header.encode(), 0).map_err(DiskError::of("write", &path))?;
         blob.sync().map_err(DiskError::of("sync", &path))?;
+        storage.sync_dir(dir).map_err(DiskError::of("sync", dir))?;
         Ok(Self {
             path,
             blob,

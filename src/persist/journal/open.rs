@@ -69,7 +69,7 @@ impl Journal {
         } else if inner.tail.lock().log.is_none() && inner.settings.log {
             inner.rotate().map_err(open_error)?;
         } else if report.created {
-            inner.list_nothing()?;
+            inner.list()?;
         }
         let catalog = inner.catalog.lock().clone();
         remove_unlisted(&*inner.storage, &inner.dir, &catalog);
@@ -216,12 +216,11 @@ impl Inner {
         Ok(())
     }
 
-    /// A manifest of a new store without a log, so that its files have an owner.
-    fn list_nothing(&self) -> Result<(), DiskError> {
+    /// A manifest of what there is: for a new store without a log, so that its files have an owner.
+    pub(super) fn list(&self) -> Result<(), DiskError> {
         let mut manifest = self.catalog.lock().clone();
-        manifest.publish(&*self.storage, &self.dir)?;
-        *self.catalog.lock() = manifest;
-        Ok(())
+        manifest.durable = manifest.durable.max(self.commits.durable());
+        self.publish_manifest(&mut manifest)
     }
 }
 

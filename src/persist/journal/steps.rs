@@ -243,7 +243,12 @@ impl Inner {
         self.mark_step().map_err(CommitError::Disk)?;
         let (files, _) = self.tail.lock().files();
         let synced = files.iter().try_for_each(LogFile::sync);
-        synced.map_err(CommitError::Disk)
+        synced.map_err(CommitError::Disk)?;
+        // So that a log that is cut below its last mark is told from one that ended there.
+        if self.catalog.lock().durable < self.commits.durable() {
+            self.list().map_err(CommitError::Disk)?;
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use super::replay::{Division, Ended, Feed, Job};
 use super::{LogEnd, Opened, Recovery, State};
 use crate::persist::effect::Decoder;
 use crate::persist::error::{Damage, DiskError, OpenError};
-use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
+use crate::persist::frame::{Frame, FrameHeader, FrameReader, Kind, Unread};
 use crate::persist::header;
 use crate::persist::manifest::{self, Name};
 use crate::persist::settings::{Point, RecoveryMode, wall_ms};
@@ -183,7 +183,7 @@ impl Recovery<'_> {
             Err(_) => reader.next_whole().map_err(|error| disk(&file, error))?,
         };
         while let Some(frame) = &found {
-            if frame.header.kind == Kind::Batch && frame.header.last() > state.last_seq {
+            if is_of_log(&frame.header) && frame.header.last() > state.last_seq {
                 state.note_gap(frame.header.first);
                 state.report.dropped_bytes += frame.offset - start;
                 return Ok(found);
@@ -290,10 +290,7 @@ fn checked(read: Result<Option<Frame>, Unread>, next: u64) -> Result<Option<Fram
         return Ok(None);
     };
     let header = &frame.header;
-    if !matches!(
-        (header.kind, header.count),
-        (Kind::Batch, 1..) | (Kind::Mark, 0)
-    ) {
+    if !is_of_log(header) {
         return Err(Unread::broken(
             "a frame of a log",
             "a frame of another kind",
@@ -304,6 +301,13 @@ fn checked(read: Result<Option<Frame>, Unread>, next: u64) -> Result<Option<Fram
         return Err(Unread::broken(format!("number {next}"), found));
     }
     Ok(Some(frame))
+}
+
+fn is_of_log(header: &FrameHeader) -> bool {
+    matches!(
+        (header.kind, header.count),
+        (Kind::Batch, 1..) | (Kind::Mark, 0)
+    )
 }
 
 /// How many effects belong to batches that end at `seq` or before.

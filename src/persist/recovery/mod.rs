@@ -72,7 +72,8 @@ impl Recovery<'_> {
         let plan = self.plan()?;
         let mut state = State::new(plan.manifest, plan.created);
         state.total = plan.bytes;
-        state.replaces = plan.is_guess;
+        state.replaces = plan.guess.is_some();
+        state.report.damages.extend(plan.guess);
         if let Some(snapshot) = plan.snapshot {
             let begun = Instant::now();
             self.load_snapshot(snapshot, &mut state)?;

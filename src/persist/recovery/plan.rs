@@ -1,7 +1,7 @@
 //! Which files to read: what the manifest lists, or what a salvage finds.
 
 use super::Recovery;
-use crate::persist::error::{DiskError, OpenError};
+use crate::persist::error::{Damage, DiskError, OpenError};
 use crate::persist::header::{self, FileHeader, StoreId};
 use crate::persist::manifest::{self, Manifest, Name, Snapshot};
 use crate::persist::settings::{Point, RecoveryMode, wall_ms};
@@ -10,8 +10,8 @@ use crate::persist::storage::Access;
 pub(super) struct Plan {
     pub(super) manifest: Manifest,
     pub(super) created: bool,
-    /// There was no manifest to go by.
-    pub(super) is_guess: bool,
+    /// Why there was no manifest to go by.
+    pub(super) guess: Option<Damage>,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) logs: Vec<u64>,
     /// How much there is to read.
@@ -23,7 +23,7 @@ impl Recovery<'_> {
         match Manifest::read(self.storage, self.dir) {
             Ok(Some(manifest)) => self.plan_listed(manifest),
             Ok(None) => self.plan_without_manifest(),
-            Err(OpenError::Damaged(_)) if self.is_salvage() => self.plan_guess(),
+            Err(OpenError::Damaged(damage)) if self.is_salvage() => self.plan_guess(damage),
             Err(error) => Err(error),
         }
     }
@@ -39,7 +39,7 @@ impl Recovery<'_> {
             bytes: names.map(|name| self.length_of(name)).sum(),
             manifest,
             created: false,
-            is_guess: false,
+            guess: None,
             snapshot,
             logs,
         })
@@ -70,7 +70,8 @@ impl Recovery<'_> {
         let is_data = |name: &Name| self.length_of(*name) > header::LENGTH as u64;
         if names.iter().any(is_data) {
             if self.is_salvage() {
-                return self.plan_guess();
+                let path = self.dir.join(manifest::NAME);
+                return self.plan_guess(Damage::at(&path, 0, "a manifest", "no file"));
             }
             let dir = self.dir.to_owned();
             return Err(OpenError::NoManifest { dir });
@@ -83,7 +84,7 @@ impl Recovery<'_> {
         Ok(Plan {
             manifest: Manifest::new(StoreId::random(), settings.codec, settings.schema),
             created: true,
-            is_guess: false,
+            guess: None,
             snapshot: None,
             logs: Vec::new(),
             bytes: 0,
@@ -91,7 +92,7 @@ impl Recovery<'_> {
     }
 
     /// All logs from the newest snapshot on. Whose they are is what the most of them say.
-    fn plan_guess(&self) -> Result<Plan, OpenError> {
+    fn plan_guess(&self, why: Damage) -> Result<Plan, OpenError> {
         let mut names = self.names()?;
         names.sort_by_key(|name| name.generation());
         let headers = names.iter().filter_map(|name| self.header_of(*name));
@@ -115,7 +116,7 @@ impl Recovery<'_> {
             manifest.generation = manifest.generation.max(name.generation());
         }
         let mut plan = self.plan_listed(manifest)?;
-        plan.is_guess = true;
+        plan.guess = Some(why);
         Ok(plan)
     }
 

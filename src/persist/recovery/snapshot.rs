@@ -160,14 +160,7 @@ fn checked(read: Result<Option<Frame>, Unread>, next: u64) -> Result<Frame, Unre
 fn damage(path: &Path, offset: u64, unread: Unread) -> Result<Damage, OpenError> {
     match unread {
         Unread::Disk(error) => Err(disk(path, error)),
-        Unread::Broken { expected, found } => Ok(Damage {
-            file: path.to_owned(),
-            offset,
-            expected,
-            found,
-            next_seq: 0,
-            durable_seq: 0,
-        }),
+        Unread::Broken { expected, found } => Ok(Damage::at(path, offset, expected, found)),
     }
 }
 

@@ -160,6 +160,24 @@ fn writes(random: &mut fastrand::Rng) -> Vec<Write> {
     (0..count).map(one).collect()
 }
 
+/// The check of the checks: were nothing synced, it would be seen.
+#[test]
+fn a_disk_that_lies_is_found_out() {
+    let found_out = (0..200).filter(|seed| {
+        let mut world = World::new(*seed);
+        let run = std::panic::AssertUnwindSafe(|| {
+            let store = world.open();
+            world.memory.lie();
+            world.run(&store);
+            world.memory.crash();
+            std::mem::forget(store);
+            world.open();
+        });
+        std::panic::catch_unwind(run).is_err()
+    });
+    assert!(found_out.count() > 20);
+}
+
 #[test]
 fn after_any_crash_a_prefix_of_the_writes_comes_back() {
     let crashes = cases(600, 12_000);

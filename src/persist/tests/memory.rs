@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 #[derive(Clone)]
-pub(super) struct Memory(Arc<Mutex<Disk>>);
+pub(super) struct Memory(Arc<Mutex<Disk>>, Arc<Mutex<()>>);
 
 struct Disk {
     files: Vec<File>,
@@ -27,7 +27,9 @@ struct Disk {
     faults: Vec<Fault>,
     random: fastrand::Rng,
     /// How many bytes fit.
-    pub(super) space: usize,
+    space: usize,
+    /// It says that it has synced, and has not.
+    is_lying: bool,
 }
 
 #[derive(Default, Clone)]
@@ -43,6 +45,7 @@ enum Change {
     Cut(usize),
 }
 
+#[derive(Clone)]
 struct NameChange {
     dir: PathBuf,
     unset: Option<PathBuf>,
@@ -85,7 +88,7 @@ pub(super) struct Fault {
 
 impl Memory {
     pub(super) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Disk {
+        let disk = Arc::new(Mutex::new(Disk {
             files: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -96,7 +99,39 @@ impl Memory {
             faults: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             space: usize::MAX,
-        })))
+            is_lying: false,
+        }));
+        Self(disk, Arc::default())
+    }
+
+    /// Has no write to a file begin before what this returns is dropped.
+    pub(super) fn stall(&self) -> MutexGuard<'_, ()> {
+        self.1.lock().unwrap()
+    }
+
+    pub(super) fn lie(&self) {
+        self.disk().is_lying = true;
+    }
+
+    /// A copy with all that is not synced.
+    pub(super) fn fork(&self) -> Self {
+        let disk = self.disk();
+        let fork = Self::new(1);
+        let mut to = fork.disk();
+        to.files.clone_from(&disk.files);
+        to.names.clone_from(&disk.names);
+        to.durable_names.clone_from(&disk.durable_names);
+        to.unsynced_names.clone_from(&disk.unsynced_names);
+        to.dirs.clone_from(&disk.dirs);
+        drop(to);
+        fork
+    }
+
+    /// As [`copy`](Self::copy), with other dice.
+    pub(super) fn with_seed(&self, seed: u64) -> Self {
+        let copy = self.copy();
+        copy.disk().random = fastrand::Rng::with_seed(seed);
+        copy
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -456,6 +491,7 @@ struct Handle {
 
 impl Blob for Handle {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        drop(self.disk.1.lock());
         let mut disk = self.disk.disk();
         let how = disk.begin(Operation::Write);
         let room = disk.space.saturating_sub(disk.used());
@@ -506,6 +542,9 @@ impl Blob for Handle {
         if fault.is_err() {
             file.settle(&mut disk.random);
             return fault;
+        }
+        if disk.is_lying {
+            return Ok(());
         }
         for change in std::mem::take(&mut file.unsynced) {
             change.apply(&mut file.durable);

@@ -1,0 +1,429 @@
+//! Files that are not as they were written, disks that fail at any operation, and the modes of
+//! recovery.
+
+use super::cases;
+use super::memory::{Fault, How, Memory};
+use super::model::{History, Map, Store, Write, by_hand, dir};
+use super::{damage_of, frames_of, record};
+use crate::MockClock;
+use crate::persist::error::{OpenError, WriteError};
+use crate::persist::report::HealthState;
+use crate::persist::settings::{Point, RecoveryMode, Settings};
+use crate::persist::storage::Storage;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+fn storage(memory: &Memory) -> Arc<dyn Storage> {
+    Arc::new(memory.clone())
+}
+
+fn in_mode(mode: RecoveryMode) -> Settings {
+    Settings { mode, ..by_hand() }
+}
+
+/// A store with a snapshot and a log, all of it proven.
+fn small() -> (Memory, History) {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    for n in 0..6u8 {
+        record(&store, &mut history, &[Write::Put(vec![n], vec![n; 5])]);
+        store.journal.sync().unwrap();
+        if n == 2 {
+            store.journal.compact().unwrap();
+        }
+    }
+    store.journal.close().unwrap();
+    (memory, history)
+}
+
+/// Opens what was damaged: it is refused, or nothing is missing; and a salvage finds no more than
+/// there was.
+fn open_damaged(memory: &Memory, history: &History) -> bool {
+    let all = history.at(history.last()).unwrap();
+    let is_refused = match Store::open(&storage(&memory.copy()), by_hand()) {
+        Err(_) => true,
+        Ok(store) => {
+            assert_eq!(&store.map(), all, "{}", store.report);
+            false
+        }
+    };
+    if let Ok(store) = Store::open(&storage(memory), in_mode(RecoveryMode::Salvage)) {
+        let is_known = |(key, value): (&Vec<u8>, &Vec<u8>)| all.get(key) == Some(value);
+        assert!(store.map().iter().all(is_known), "{}", store.report);
+        assert!(!is_refused || !store.report.damages.is_empty());
+    }
+    is_refused
+}
+
+#[test]
+fn every_flipped_bit_is_refused_or_does_no_harm() {
+    let (original, history) = small();
+    let step = if cases(0, 1) == 0 { 3 } else { 1 };
+    let mut refused = 0;
+    for path in original.paths() {
+        let length = original.bytes(&path).len() * 8;
+        for bit in (0..length).step_by(step) {
+            let memory = original.copy();
+            let mut bytes = memory.bytes(&path);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            memory.put(&path, bytes);
+            refused += u64::from(open_damaged(&memory, &history));
+        }
+    }
+    assert!(refused > 1_000, "{refused}");
+}
+
+#[test]
+fn a_file_cut_at_any_byte_is_refused_or_nothing_is_missing() {
+    let (original, history) = small();
+    for path in original.paths() {
+        let bytes = original.bytes(&path);
+        for cut in 0..bytes.len() {
+            let memory = original.copy();
+            memory.put(&path, bytes[..cut].to_vec());
+            open_damaged(&memory, &history);
+        }
+        let memory = original.copy();
+        memory.forget(&path);
+        assert!(
+            open_damaged(&memory, &history),
+            "without {}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn bytes_that_are_swapped_or_random_do_no_harm() {
+    let (original, history) = small();
+    for seed in 0..cases(300, 5_000) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let memory = original.copy();
+        let paths = memory.paths();
+        let path = &paths[random.usize(0..paths.len())];
+        let mut bytes = memory.bytes(path);
+        let (one, two) = (random.usize(0..bytes.len()), random.usize(0..bytes.len()));
+        let (start, end) = (one.min(two), one.max(two));
+        match random.u8(0..4) {
+            0 => bytes[start..end]
+                .iter_mut()
+                .for_each(|byte| *byte = random.u8(..)),
+            1 => bytes[start..end].reverse(),
+            2 => drop(bytes.drain(start..end)),
+            _ => bytes = memory.bytes(&paths[random.usize(0..paths.len())]),
+        }
+        memory.put(path, bytes);
+        open_damaged(&memory, &history);
+    }
+}
+
+#[test]
+fn any_bytes_at_all_are_read_without_a_panic() {
+    for seed in 0..cases(2_000, 50_000) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (memory, _) = (Memory::new(seed), ());
+        let store = Store::open(&storage(&memory), by_hand()).unwrap();
+        store.journal.close().unwrap();
+        drop(store);
+        let log = dir().join("log-1.wal");
+        let mut bytes = memory.bytes(&log);
+        bytes.extend((0..random.usize(0..200)).map(|_| random.u8(..)));
+        memory.put(&log, bytes);
+        let salvage = in_mode(RecoveryMode::Salvage);
+        assert!(
+            Store::open(&storage(&memory), salvage)
+                .unwrap()
+                .map()
+                .is_empty()
+        );
+    }
+}
+
+/// A workload with compactions and backups in it. Failures are not its concern.
+fn work(store: &Store, history: &mut History) {
+    for n in 0..12u8 {
+        let writes = [
+            Write::Put(vec![n % 5], vec![n; 40]),
+            Write::Delete(vec![(n + 2) % 5]),
+        ];
+        if store.write(&writes).is_ok() {
+            history.add(store.journal.last_seq(), &writes);
+        }
+        if n % 2 == 0 {
+            let _ = store
+                .journal
+                .wait(history.last(), Some(std::time::Instant::now()));
+        }
+        if n % 5 == 4 {
+            let _ = store.journal.compact();
+        }
+        if n == 8 {
+            let _ = store.journal.backup(Path::new("/backup"));
+        }
+    }
+    let _ = store.journal.sync();
+}
+
+#[test]
+fn a_failure_of_any_operation_is_survived() {
+    for how in [How::Full, How::Broken, How::Half] {
+        for count in [1, 2, u64::MAX] {
+            for from in 1.. {
+                let memory = Memory::new(from);
+                memory.fail(Fault {
+                    from,
+                    count,
+                    only: None,
+                    how,
+                });
+                if survive(&memory, from) {
+                    assert!(from > 80, "{from} operations");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the failure came after all of the work.
+fn survive(memory: &Memory, from: u64) -> bool {
+    let mut history = History::new();
+    let store = loop {
+        match Store::open(&storage(memory), by_hand()) {
+            Ok(store) => break store,
+            Err(_) => memory.heal(),
+        }
+    };
+    work(&store, &mut history);
+    let durable = store.journal.durable_seq();
+    let (crashed, is_late) = (memory.fork(), memory.operations() < from);
+    crashed.crash_dropping_all();
+    let recovered = Store::open(&storage(&crashed), by_hand()).unwrap();
+    assert!(
+        recovered.report.last_seq >= durable,
+        "{} of {durable}",
+        recovered.report
+    );
+    assert_eq!(
+        Some(&recovered.map()),
+        history.at(recovered.report.last_seq)
+    );
+    // As soon as the disk is well, everything is.
+    memory.heal();
+    assert_eq!(
+        store.journal.sync().unwrap(),
+        history.last(),
+        "operation {from}"
+    );
+    record(&store, &mut history, &[Write::Put(vec![77], vec![1])]);
+    store.journal.wait(history.last(), None).unwrap();
+    // The last that failed may be a compaction, which leaves the old files.
+    if store.journal.health().state != HealthState::Well {
+        store.journal.compact().unwrap();
+    }
+    assert_eq!(store.journal.health().state, HealthState::Well);
+    let report = store.journal.close().unwrap();
+    assert_eq!(report.durable_seq, history.last());
+    memory.crash_dropping_all();
+    let recovered = Store::open(&storage(memory), by_hand()).unwrap();
+    assert_eq!(Some(&recovered.map()), history.at(history.last()));
+    is_late
+}
+
+#[test]
+fn a_point_in_time_is_gone_back_to() {
+    let time = MockClock::new();
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    time.set_system_time(start);
+    let settings = |mode, generations| Settings {
+        clock: time.clock(),
+        generations,
+        ..in_mode(mode)
+    };
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), settings(RecoveryMode::default(), 2)).unwrap();
+    for n in 0..9u8 {
+        time.advance(Duration::from_secs(1));
+        record(
+            &store,
+            &mut history,
+            &[Write::Put(vec![n], vec![1]), Write::Delete(vec![n / 2])],
+        );
+        // Two batches in a frame.
+        if n % 2 == 1 {
+            store.journal.sync().unwrap();
+        }
+        if n % 3 == 2 {
+            store.journal.compact().unwrap();
+        }
+    }
+    let oldest = 12;
+    store.journal.close().unwrap();
+    drop(store);
+    for seq in oldest..=20 {
+        let copy = memory.copy();
+        let mode = RecoveryMode::PointInTime(Point::Seq(seq));
+        let store = Store::open(&storage(&copy), settings(mode, 2)).unwrap();
+        let expected = (seq / 2 * 2).min(18);
+        assert_eq!(store.report.last_seq, expected, "no half transaction");
+        assert_eq!(Some(&store.map()), history.at(expected));
+        store.put(b"another", b"future");
+        drop(store);
+        let store = Store::open(&storage(&copy), by_hand()).unwrap();
+        assert_eq!(store.report.last_seq, expected + 1);
+        assert_eq!(store.report.quarantine, None);
+    }
+    let mode = RecoveryMode::PointInTime(Point::Seq(oldest - 1));
+    match Store::open(&storage(&memory), settings(mode, 2)).map(|_| ()) {
+        Err(OpenError::OutOfReach { oldest_seq, .. }) => assert_eq!(oldest_seq, oldest),
+        other => panic!("{other:?}"),
+    }
+    // The seventh and the eighth second are one frame, written in the eighth.
+    let at = |seconds| RecoveryMode::PointInTime(Point::Time(start + Duration::from_secs(seconds)));
+    for (seconds, expected) in [(6, 12), (7, 12), (8, 16), (100, 18)] {
+        let copy = memory.copy();
+        let store = Store::open(&storage(&copy), settings(at(seconds), 2)).unwrap();
+        assert_eq!(store.report.last_seq, expected, "after {seconds} s");
+        assert_eq!(Some(&store.map()), history.at(expected));
+    }
+}
+
+#[test]
+fn without_a_snapshot_every_point_is_in_reach() {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    for n in 0..5u8 {
+        record(&store, &mut history, &[Write::Put(vec![n], vec![1])]);
+    }
+    store.journal.close().unwrap();
+    for seq in 0..=5 {
+        let mode = RecoveryMode::PointInTime(Point::Seq(seq));
+        let store = Store::open(&storage(&memory.copy()), in_mode(mode)).unwrap();
+        assert_eq!(store.report.last_seq, seq);
+        assert_eq!(Some(&store.map()), history.at(seq));
+        assert_eq!(store.report.quarantine.is_some(), seq < 5);
+    }
+}
+
+#[test]
+fn read_only_changes_nothing_and_refuses_writes() {
+    let (memory, history) = small();
+    let log = dir().join("log-2.wal");
+    let mut bytes = memory.bytes(&log);
+    bytes.extend_from_slice(&[1; 50]);
+    memory.put(&log, bytes);
+    let before = memory.image();
+    let store = Store::open(&storage(&memory), in_mode(RecoveryMode::ReadOnly)).unwrap();
+    assert_eq!(Some(&store.map()), history.at(6));
+    assert_eq!(store.report.dropped_bytes, 50);
+    assert!(matches!(
+        store.journal.reserve(1),
+        Err(WriteError::ReadOnly)
+    ));
+    assert!(store.journal.compact().is_err());
+    assert!(store.journal.backup(Path::new("/backup")).is_err());
+    assert_eq!(store.journal.health().state, HealthState::ReadOnly);
+    store.journal.close().unwrap();
+    drop(store);
+    assert_eq!(memory.image(), before);
+    let nothing = Memory::new(1);
+    assert!(Store::open(&storage(&nothing), in_mode(RecoveryMode::ReadOnly)).is_err());
+    assert!(nothing.paths().is_empty());
+}
+
+#[test]
+fn a_salvage_takes_all_that_is_whole() {
+    let (original, history) = small();
+    let log = dir().join("log-2.wal");
+    let frames = frames_of(&original, &log);
+    for (at, frame) in frames.iter().enumerate().take(3) {
+        let memory = original.copy();
+        let mut bytes = memory.bytes(&log);
+        bytes[frame.start + 50] ^= 1;
+        memory.put(&log, bytes);
+        assert!(Store::open(&storage(&memory), by_hand()).is_err());
+        let store = Store::open(&storage(&memory), in_mode(RecoveryMode::Salvage)).unwrap();
+        let mut expected: Map = history.at(6).unwrap().clone();
+        expected.remove(&vec![at as u8 + 3]);
+        assert_eq!(store.map(), expected);
+        let lost = at as u64 + 4;
+        assert_eq!(store.report.dropped_seqs, Some((lost, lost)));
+        drop(store);
+        let store = Store::open(&storage(&memory), in_mode(RecoveryMode::Strict)).unwrap();
+        assert_eq!(store.map(), expected);
+    }
+}
+
+#[test]
+fn a_salvage_needs_no_manifest() {
+    let (memory, history) = small();
+    memory.forget(&dir().join("MANIFEST"));
+    let error = Store::open(&storage(&memory), by_hand())
+        .map(|_| ())
+        .unwrap_err();
+    assert!(matches!(error, OpenError::NoManifest { .. }), "{error}");
+    let store = Store::open(&storage(&memory), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(Some(&store.map()), history.at(6));
+    drop(store);
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    assert_eq!(Some(&store.map()), history.at(6));
+}
+
+#[test]
+fn what_does_not_decode_is_named_and_can_be_salvaged() {
+    let (memory, _) = small();
+    let open = |settings| {
+        let kept = Arc::new(super::model::Kept::default());
+        *kept.undecodable.lock().unwrap() = Some(vec![4; 5]);
+        Store::open_with(&dir(), &storage(&memory), settings, kept)
+    };
+    match open(by_hand()).map(|_| ()) {
+        Err(OpenError::Undecodable { file, seq, .. }) => {
+            assert_eq!((file, seq), (dir().join("log-2.wal"), 5));
+        }
+        other => panic!("{other:?}"),
+    }
+    let store = open(in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!((store.report.undecodable, store.map().len()), (1, 5));
+}
+
+#[test]
+fn progress_is_told_up_to_the_end() {
+    let (memory, _) = small();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let settings = Settings {
+        progress: Some(Arc::new(move |progress| log.lock().unwrap().push(progress))),
+        ..by_hand()
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    let told = told.lock().unwrap();
+    let last = told.last().unwrap();
+    assert_eq!(last.bytes, store.report.bytes);
+    // But for the headers of two files.
+    assert_eq!(last.total, last.bytes + 128);
+    assert!(told.is_sorted_by_key(|progress| progress.bytes));
+}
+
+#[test]
+fn damage_says_where_it_is_and_what_to_do() {
+    let (memory, _) = small();
+    let log = dir().join("log-2.wal");
+    let mut bytes = memory.bytes(&log);
+    bytes[64] ^= 1;
+    memory.put(&log, bytes);
+    let error = Store::open(&storage(&memory), by_hand())
+        .map(|_| ())
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/store/log-2.wal is damaged at byte 64: expected the header of a frame, found no mark of \
+         a frame (number 4; proven on disk up to 6): nothing was changed; restore a backup, or \
+         open with RecoveryMode::Salvage for what can still be read"
+    );
+    assert_eq!(damage_of(error).offset, 64);
+}

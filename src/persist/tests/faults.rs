@@ -1,0 +1,925 @@
+//! The thirty faults, by number. Of 1, 2 and 25 the real `kill -9`, and 26, need a process or
+//! entries that expire, and are tested with the cache and the store.
+
+use super::memory::{Fault, How, Memory, Operation};
+use super::model::{CODEC, History, Kept, Map, Store, Write, append, by_hand, dir, effects};
+use super::{damage_of, frames_of, record};
+use crate::MockClock;
+use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
+use crate::persist::header::{self, CodecId};
+use crate::persist::report::{ClockCheck, HealthState};
+use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
+use crate::persist::storage::{Disk, Storage};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+const LOG_1: &str = "/store/log-1.wal";
+
+fn path(name: &str) -> PathBuf {
+    dir().join(name)
+}
+
+fn lazily() -> Settings {
+    Settings {
+        sync: SyncPolicy::Os,
+        ..by_hand()
+    }
+}
+
+fn storage(memory: &Memory) -> Arc<dyn Storage> {
+    Arc::new(memory.clone())
+}
+
+/// A store whose five writes were handed to the system, one frame each, and of which nothing is
+/// proven to be on the disk: as `kill -9` leaves it.
+fn unproven() -> (Memory, History) {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), lazily()).unwrap();
+    for n in 0..5u8 {
+        let writes = [
+            Write::Put(vec![n], vec![n; 20]),
+            Write::Put(vec![n, 0], vec![1]),
+        ];
+        record(&store, &mut history, &writes);
+        store.journal.wait(history.last(), None).unwrap();
+    }
+    let killed = memory.copy();
+    drop(store);
+    (killed, history)
+}
+
+/// The same, closed in peace, so that all of it is proven.
+fn proven() -> (Memory, History) {
+    let (memory, history) = unproven();
+    let store = Store::open(&storage(&memory), lazily()).unwrap();
+    store.journal.close().unwrap();
+    (memory, history)
+}
+
+/// Opens and compares with the history; what is left out must not be proven.
+#[track_caller]
+fn opens(memory: &Memory, history: &History, at_least: u64) -> Store {
+    let store = Store::open(&storage(memory), lazily()).unwrap();
+    let seq = store.report.last_seq;
+    assert!(seq >= at_least, "{seq} of {at_least}: {}", store.report);
+    assert_eq!(Some(&store.map()), history.at(seq), "{}", store.report);
+    store
+}
+
+/// Refuses to open, and changes nothing.
+#[track_caller]
+fn refused(memory: &Memory, settings: Settings) -> OpenError {
+    let before = memory.image();
+    let Err(error) = Store::open(&storage(memory), settings) else {
+        panic!("this should have been refused");
+    };
+    assert_eq!(memory.image(), before, "after {error}");
+    let text = error.to_string();
+    assert!(text.contains("/store"), "it names the file: {text}");
+    error
+}
+
+fn edit(memory: &Memory, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = memory.bytes(Path::new(path));
+    change(&mut bytes);
+    memory.put(Path::new(path), bytes);
+}
+
+#[test]
+fn fault_01_killed_under_always_no_acknowledged_write_is_lost() {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    for n in 0..20u8 {
+        record(&store, &mut history, &[Write::Put(vec![n % 7], vec![n])]);
+        store.journal.wait(history.last(), None).unwrap();
+        drop(opens(&memory.copy(), &history, history.last()));
+    }
+}
+
+#[test]
+fn fault_02_killed_under_every_what_was_written_is_there() {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let settings = Settings {
+        sync: SyncPolicy::default(),
+        ..by_hand()
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    for n in 0..20u8 {
+        record(&store, &mut history, &[Write::Put(vec![n % 7], vec![n])]);
+        if n % 3 == 0 {
+            store.journal.wait(history.last(), None).unwrap();
+        }
+        let written = store.journal.health().written_seq;
+        assert!(store.journal.health().waiting_bytes < 256 << 10);
+        drop(opens(&memory.copy(), &history, written));
+    }
+}
+
+#[test]
+fn fault_03_power_cut_loses_nothing_durable() {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), lazily()).unwrap();
+    for n in 0..9u8 {
+        record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
+        store.journal.wait(history.last(), None).unwrap();
+        if n == 4 {
+            assert_eq!(store.journal.sync().unwrap(), 5);
+        }
+    }
+    assert_eq!(
+        (store.journal.durable_seq(), store.journal.last_seq()),
+        (5, 9)
+    );
+    memory.crash_dropping_all();
+    let store = opens(&memory, &history, 5);
+    assert_eq!(store.report.last_seq, 5);
+}
+
+#[test]
+fn fault_04_unsynced_writes_in_another_order_leave_a_prefix() {
+    let (memory, history) = unproven();
+    let frames = frames_of(&memory, Path::new(LOG_1));
+    // The second write never came to the disk, those behind it did.
+    edit(&memory, LOG_1, |bytes| bytes[frames[1].clone()].fill(0));
+    let store = opens(&memory, &history, 2);
+    assert_eq!(store.report.last_seq, 2);
+    assert_eq!(store.report.dropped_seqs, Some((5, 10)));
+    assert!(store.report.quarantine.is_some());
+}
+
+#[test]
+fn fault_05_a_tail_cut_at_any_byte_opens() {
+    let (original, history) = unproven();
+    let length = original.bytes(Path::new(LOG_1)).len();
+    for cut in header::LENGTH..length {
+        let memory = original.copy();
+        edit(&memory, LOG_1, |bytes| bytes.truncate(cut));
+        let frames = frames_of(&original, Path::new(LOG_1));
+        let whole = frames.iter().filter(|frame| frame.end <= cut).count() as u64;
+        let store = opens(&memory, &history, 0);
+        assert_eq!(store.report.last_seq, whole * 2);
+        // It goes on from there.
+        store.put(b"new", b"value");
+        store.journal.close().unwrap();
+        let again = Store::open(&storage(&memory), lazily()).unwrap();
+        assert_eq!(again.report.last_seq, whole * 2 + 1);
+        assert_eq!(again.map().get(&b"new"[..]), Some(&b"value".to_vec()));
+    }
+}
+
+#[test]
+fn fault_06_a_tail_of_zeros_is_torn() {
+    let (memory, history) = unproven();
+    edit(&memory, LOG_1, |bytes| bytes.extend_from_slice(&[0; 5_000]));
+    let store = opens(&memory, &history, history.last());
+    assert_eq!(store.report.dropped_bytes, 5_000);
+    assert_eq!(store.report.damages[0].found, "zeros");
+}
+
+#[test]
+fn fault_07_a_tail_of_garbage_is_torn_and_kept_in_quarantine() {
+    let (memory, history) = unproven();
+    let garbage: Vec<u8> = (0..3_000u32).map(|n| (n * n) as u8).collect();
+    edit(&memory, LOG_1, |bytes| bytes.extend_from_slice(&garbage));
+    let strict = Settings {
+        mode: RecoveryMode::Strict,
+        ..lazily()
+    };
+    let error = refused(&memory, strict);
+    assert!(matches!(error, OpenError::TornTail(_)), "{error}");
+    let store = opens(&memory, &history, history.last());
+    let copy = store.report.quarantine.clone().unwrap();
+    assert_eq!(memory.bytes(&copy), garbage);
+    drop(store);
+    let store = opens(&memory, &history, history.last());
+    assert!(store.report.damages.is_empty(), "once is enough");
+}
+
+#[test]
+fn fault_08_a_flipped_bit_below_what_is_proven_is_refused() {
+    let (original, _) = proven();
+    let frames = frames_of(&original, Path::new(LOG_1));
+    for (at, frame) in frames.iter().take(5).enumerate() {
+        let memory = original.copy();
+        edit(&memory, LOG_1, |bytes| bytes[frame.end - 1] ^= 1);
+        let damage = damage_of(refused(&memory, lazily()));
+        assert_eq!(damage.offset, frame.start as u64);
+        assert_eq!(
+            (damage.next_seq, damage.durable_seq),
+            (at as u64 * 2 + 1, 10)
+        );
+    }
+}
+
+#[test]
+fn fault_09_a_flipped_bit_in_a_length_is_told_from_a_length() {
+    for (original, is_proven) in [(unproven().0, false), (proven().0, true)] {
+        let frames = frames_of(&original, Path::new(LOG_1));
+        for bit in 0..32 {
+            let memory = original.copy();
+            let at = frames[2].start + 8 + bit / 8;
+            edit(&memory, LOG_1, |bytes| bytes[at] ^= 1 << (bit % 8));
+            let opened = Store::open(&storage(&memory), lazily());
+            match opened {
+                Ok(store) => assert!(!is_proven && store.report.last_seq == 4),
+                Err(error) => assert!(is_proven && damage_of(error).next_seq == 5),
+            }
+        }
+    }
+}
+
+#[test]
+fn fault_10_a_damaged_file_header_is_refused() {
+    let (original, _) = proven();
+    for name in ["MANIFEST", "log-1.wal"] {
+        for bit in 0..header::LENGTH * 8 {
+            let memory = original.copy();
+            let file = format!("/store/{name}");
+            edit(&memory, &file, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+            refused(&memory, lazily());
+        }
+        for cut in 0..header::LENGTH {
+            let memory = original.copy();
+            edit(&memory, &format!("/store/{name}"), |bytes| {
+                bytes.truncate(cut)
+            });
+            refused(&memory, lazily());
+        }
+    }
+}
+
+#[test]
+fn fault_11_a_damaged_snapshot_is_refused_and_salvaged() {
+    let (original, history) = proven();
+    let store = Store::open(&storage(&original), lazily()).unwrap();
+    store.journal.compact().unwrap();
+    store.journal.close().unwrap();
+    let snapshot = "/store/snap-2.db";
+    let frames = frames_of(&original, Path::new(snapshot));
+    edit(&original, snapshot, |bytes| {
+        bytes[frames[1].start + 60] ^= 4
+    });
+    let damage = damage_of(refused(&original, lazily()));
+    assert_eq!(damage.offset, frames[1].start as u64);
+    let salvage = Settings {
+        mode: RecoveryMode::Salvage,
+        ..lazily()
+    };
+    let store = Store::open(&storage(&original), salvage).unwrap();
+    assert_eq!(store.report.damages[0].offset, damage.offset);
+    assert_eq!(store.map(), Map::new(), "all entries were in that frame");
+    let copy = store.report.quarantine.clone().unwrap().join("snap-2.db");
+    assert!(original.paths().contains(&copy));
+    drop(store);
+    let store = Store::open(&storage(&original), lazily()).unwrap();
+    assert_eq!(
+        store.report.last_seq,
+        history.last(),
+        "a salvaged store is sound"
+    );
+}
+
+/// A store with three logs, since no compaction has succeeded.
+fn three_logs() -> (Memory, History) {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), lazily()).unwrap();
+    for n in 0..3u8 {
+        record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
+        store.journal.sync().unwrap();
+        if n < 2 {
+            // The first rename lists the new log, the second would name the snapshot.
+            memory.fail(Fault {
+                from: memory.operations() + 10,
+                count: 1,
+                only: Some(Operation::Rename),
+                how: How::Broken,
+            });
+            assert!(store.journal.compact().is_err());
+        }
+    }
+    store.journal.close().unwrap();
+    assert!(memory.paths().contains(&path("log-3.wal")));
+    (memory, history)
+}
+
+#[test]
+fn fault_12_a_missing_log_is_refused() {
+    let (original, history) = three_logs();
+    drop(opens(&original.copy(), &history, 3));
+    for log in ["log-1.wal", "log-2.wal", "log-3.wal"] {
+        let memory = original.copy();
+        memory.forget(&path(log));
+        match refused(&memory, lazily()) {
+            OpenError::Missing { file } => assert_eq!(file, path(log)),
+            error => panic!("{error}"),
+        }
+        let salvage = Settings {
+            mode: RecoveryMode::Salvage,
+            ..lazily()
+        };
+        let store = Store::open(&storage(&memory), salvage).unwrap();
+        assert_eq!(store.map().len(), 2);
+        assert!(!store.report.damages.is_empty());
+    }
+    // Nor is one taken for another.
+    let (first, second) = (
+        original.bytes(&path("log-1.wal")),
+        original.bytes(&path("log-2.wal")),
+    );
+    original.put(&path("log-2.wal"), first);
+    original.put(&path("log-1.wal"), second);
+    refused(&original, lazily());
+}
+
+#[test]
+fn fault_13_a_frame_twice_or_in_another_place_is_refused() {
+    let (original, _) = proven();
+    let frames = frames_of(&original, Path::new(LOG_1));
+    assert_eq!(frames[1].len(), frames[2].len());
+    let twice = original.copy();
+    edit(&twice, LOG_1, |bytes| {
+        bytes.copy_within(frames[1].clone(), frames[2].start)
+    });
+    let damage = damage_of(refused(&twice, lazily()));
+    assert_eq!(
+        (&*damage.expected, &*damage.found),
+        ("number 5", "number 3")
+    );
+    let swapped = original.copy();
+    edit(&swapped, LOG_1, |bytes| {
+        let (one, two) = (
+            bytes[frames[1].clone()].to_vec(),
+            bytes[frames[2].clone()].to_vec(),
+        );
+        bytes[frames[1].clone()].copy_from_slice(&two);
+        bytes[frames[2].clone()].copy_from_slice(&one);
+    });
+    let damage = damage_of(refused(&swapped, lazily()));
+    assert_eq!(
+        (&*damage.expected, &*damage.found),
+        ("number 3", "number 5")
+    );
+}
+
+#[test]
+fn fault_14_a_frame_or_a_file_of_another_store_is_refused() {
+    let (original, _) = proven();
+    let (other, _) = proven();
+    let frames = frames_of(&original, Path::new(LOG_1));
+    let foreign = other.bytes(Path::new(LOG_1))[frames[1].clone()].to_vec();
+    let memory = original.copy();
+    edit(&memory, LOG_1, |bytes| {
+        bytes[frames[1].clone()].copy_from_slice(&foreign)
+    });
+    let damage = damage_of(refused(&memory, lazily()));
+    assert_eq!(damage.found, "another checksum of the frame's header");
+    let memory = original.copy();
+    memory.put(Path::new(LOG_1), other.bytes(Path::new(LOG_1)));
+    let error = refused(&memory, lazily());
+    assert!(matches!(error, OpenError::OtherStore { .. }), "{error}");
+}
+
+#[test]
+fn fault_15_a_torn_transaction_is_all_or_nothing() {
+    let (original, mut history) = unproven();
+    let store = opens(&original, &history, 10);
+    let three: Vec<_> = (0..3u8)
+        .map(|n| Write::Put(vec![9, n], vec![n; 9]))
+        .collect();
+    record(&store, &mut history, &three);
+    store.journal.wait(history.last(), None).unwrap();
+    let killed = original.copy();
+    let last = frames_of(&killed, Path::new(LOG_1)).pop().unwrap();
+    for cut in last {
+        let memory = killed.copy();
+        edit(&memory, LOG_1, |bytes| bytes.truncate(cut));
+        let store = opens(&memory, &history, 10);
+        assert_eq!(store.report.last_seq, 10, "nothing of three");
+        store.put(b"more", b"1");
+        drop(store);
+        let store = Store::open(&storage(&memory), lazily()).unwrap();
+        assert_eq!(store.report.last_seq, 11);
+        assert!(!store.map().contains_key(&[9, 0][..]));
+    }
+}
+
+#[test]
+fn fault_16_a_short_write_is_completed_or_cut_back() {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), lazily()).unwrap();
+    for n in 0..10u8 {
+        let log_length = memory.bytes(Path::new(LOG_1)).len();
+        record(&store, &mut history, &[Write::Put(vec![n], vec![n; 100])]);
+        memory.fail_next(1, Some(Operation::Write), How::Half);
+        let error = store.journal.wait(history.last(), None).unwrap_err();
+        assert!(matches!(error, CommitError::Disk(_)), "{error}");
+        assert_eq!(memory.bytes(Path::new(LOG_1)).len(), log_length, "cut back");
+        store.journal.wait(history.last(), None).unwrap();
+        drop(opens(&memory.copy(), &history, history.last()));
+    }
+    assert_eq!(store.journal.health().write_failures, 10);
+}
+
+#[test]
+fn fault_17_a_full_disk_refuses_writes_and_heals() {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    store.journal.wait(1, None).unwrap();
+    memory.limit_space(30);
+    let accepted = [Write::Put(vec![2], vec![2; 50])];
+    record(&store, &mut history, &accepted);
+    let error = store.journal.wait(2, None).unwrap_err();
+    assert!(error.to_string().contains("free some space"), "{error}");
+    let refusal = store.write(&[Write::Put(vec![3], vec![3])]).unwrap_err();
+    assert!(
+        matches!(&refusal, WriteError::Disk(error) if error.is_full()),
+        "{refusal}"
+    );
+    assert_eq!(
+        store.map().len(),
+        2,
+        "reads go on, and the refused write is not there"
+    );
+    let health = store.journal.health();
+    assert_eq!(health.state, HealthState::Troubled);
+    assert!(health.trouble.unwrap().contains("log-1.wal"));
+    memory.heal();
+    store.journal.wait(2, None).unwrap();
+    assert_eq!(store.journal.health().state, HealthState::Well);
+    record(&store, &mut history, &[Write::Put(vec![3], vec![3])]);
+    store.journal.sync().unwrap();
+    memory.crash_dropping_all();
+    drop(opens(&memory, &history, 3));
+}
+
+/// A cache goes on in memory, for as long as the disk is full; the log cannot, and is made up for.
+#[test]
+fn fault_17_a_cache_goes_on_and_the_log_is_made_up_for() {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let settings = Settings {
+        buffer: 1_000,
+        ..by_hand()
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    store.journal.sync().unwrap();
+    memory.limit_space(100);
+    for n in 0..200u8 {
+        let writes = [Write::Put(vec![n], vec![n; 500])];
+        let seq = append(&store.journal, &store.kept, &writes);
+        history.add(seq, &writes);
+        let _ = store.journal.wait(seq, Some(Instant::now()));
+    }
+    let health = store.journal.health();
+    assert!(health.waiting_bytes < 20_000, "{}", health.waiting_bytes);
+    assert!(health.unlogged > 100);
+    assert_eq!(health.durable_seq, 1);
+    drop(opens(&memory.copy(), &history, 1));
+    memory.heal();
+    assert_eq!(store.journal.sync().unwrap(), history.last());
+    assert_eq!(store.journal.health().state, HealthState::Well);
+    memory.crash_dropping_all();
+    drop(opens(&memory, &history, history.last()));
+}
+
+#[test]
+fn fault_18_a_full_disk_in_compaction_leaves_the_old_files() {
+    let (memory, history) = proven();
+    let store = opens(&memory, &history, 10);
+    let before = memory.image();
+    memory.limit_space(400);
+    let error = store.journal.compact().unwrap_err();
+    assert!(
+        matches!(&error, CompactError::Disk(error) if error.is_full()),
+        "{error}"
+    );
+    assert!(
+        memory
+            .paths()
+            .iter()
+            .all(|path| !path.ends_with("snap-2.db.tmp"))
+    );
+    assert_eq!(memory.bytes(Path::new(LOG_1)), before[Path::new(LOG_1)]);
+    drop(opens(&memory.copy(), &history, 10));
+    memory.heal();
+    store.journal.compact().unwrap();
+    let health = store.journal.health();
+    assert_eq!((health.compactions, health.compaction_failures), (1, 1));
+    drop(store);
+    drop(opens(&memory, &history, 10));
+}
+
+#[test]
+fn fault_19_after_a_failed_sync_nothing_is_trusted_but_new_files() {
+    let memory = Memory::new(3);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    memory.fail_next(1, Some(Operation::Sync), How::Broken);
+    assert!(store.journal.wait(1, None).is_err());
+    // The next sync of that file would succeed, and lie.
+    assert!(store.journal.wait(1, None).is_err());
+    assert_eq!(store.journal.durable_seq(), 0);
+    let health = store.journal.health();
+    assert_eq!(
+        (health.state, health.sync_failures),
+        (HealthState::Troubled, 1)
+    );
+    record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
+    assert_eq!(store.journal.sync().unwrap(), 2);
+    assert!(memory.paths().contains(&path("snap-2.db")));
+    assert!(!memory.paths().contains(&path("log-1.wal")));
+    store.journal.wait(1, None).unwrap();
+    memory.crash_dropping_all();
+    drop(opens(&memory, &history, 2));
+}
+
+#[test]
+fn fault_20_a_failed_sync_and_a_crash_do_not_overstate() {
+    for seed in 0..200 {
+        let memory = Memory::new(seed);
+        let mut history = History::new();
+        let store = Store::open(&storage(&memory), by_hand()).unwrap();
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        store.journal.sync().unwrap();
+        record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
+        memory.fail_next(1, Some(Operation::Sync), How::Broken);
+        assert!(store.journal.wait(2, None).is_err());
+        for n in 3..6 {
+            record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
+            let _ = store.journal.wait(history.last(), Some(Instant::now()));
+        }
+        assert_eq!(store.journal.durable_seq(), 1);
+        memory.crash();
+        drop(opens(&memory, &history, 1));
+    }
+}
+
+#[test]
+fn fault_20_a_process_that_dies_after_a_failed_sync_leaves_word_of_it() {
+    let memory = Memory::new(5);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    memory.fail_next(1, Some(Operation::Sync), How::Broken);
+    assert!(store.journal.wait(1, None).is_err());
+    // The new generation does not come about, but the manifest says why it was begun.
+    memory.fail_next(1, Some(Operation::Create), How::Broken);
+    assert!(store.journal.compact().is_err());
+    let from = memory.operations() + 6;
+    let only = Some(Operation::Create);
+    memory.fail(Fault {
+        from,
+        count: 1,
+        only,
+        how: How::Broken,
+    });
+    assert!(store.journal.compact().is_err());
+    let killed = memory.copy();
+    let store = opens(&killed, &history, 1);
+    assert!(
+        killed
+            .paths()
+            .iter()
+            .any(|path| path.to_string_lossy().contains("snap-"))
+    );
+    assert_eq!(store.journal.durable_seq(), 1, "by new files");
+}
+
+/// Stops the disk for good at an operation, and then the power.
+fn stopped_at(memory: &Memory, operation: u64) {
+    memory.fail(Fault {
+        from: memory.operations() + operation,
+        count: u64::MAX,
+        only: None,
+        how: How::Broken,
+    });
+}
+
+#[test]
+fn fault_21_a_crash_at_any_step_of_compaction_leaves_the_old_files_or_the_new() {
+    let mut operations = 1;
+    let mut opened = 0;
+    loop {
+        let mut is_done = false;
+        for seed in 0..20 {
+            let (original, history) = proven();
+            let memory = original.with_seed(seed);
+            let store = opens(&memory, &history, 10);
+            let before = memory.operations();
+            stopped_at(&memory, operations);
+            is_done = store.journal.compact().is_ok() && memory.operations() < before + operations;
+            if seed == 0 {
+                memory.crash_dropping_all();
+            } else {
+                memory.crash();
+            }
+            memory.heal();
+            drop(opens(&memory, &history, 10));
+            opened += 1;
+        }
+        if is_done {
+            break;
+        }
+        operations += 1;
+    }
+    assert!(operations > 20, "{operations} steps, {opened} crashes");
+}
+
+#[test]
+fn fault_22_a_crash_during_recovery_and_another_change_nothing() {
+    let (mut original, history) = unproven();
+    edit(&original, LOG_1, |bytes| bytes.extend_from_slice(&[7; 100]));
+    original = original.with_seed(9);
+    let mut failures = 0;
+    for first in 1..30 {
+        for second in 1..30 {
+            let memory = original.with_seed(first * 100 + second);
+            for operation in [first, second] {
+                stopped_at(&memory, operation);
+                failures += u64::from(Store::open(&storage(&memory), lazily()).is_err());
+                memory.heal();
+                memory.crash();
+            }
+            let store = opens(&memory, &history, 10);
+            assert_eq!(store.report.last_seq, 10);
+        }
+    }
+    assert!(failures > 200, "{failures}");
+}
+
+#[test]
+fn fault_23_a_lost_rename_opens() {
+    let (memory, history) = proven();
+    let store = opens(&memory, &history, 10);
+    for directory_syncs in 0..3 {
+        memory.fail(Fault {
+            from: memory.operations() + 1 + directory_syncs * 4,
+            count: 1,
+            only: Some(Operation::SyncDir),
+            how: How::Broken,
+        });
+        let _ = store.journal.compact();
+        memory.heal();
+        let copy = memory.fork();
+        copy.crash_dropping_all();
+        drop(opens(&copy, &history, 10));
+    }
+}
+
+#[test]
+fn fault_24_the_log_is_durable_before_the_snapshot_counts() {
+    let (memory, history) = proven();
+    let store = opens(&memory, &history, 10);
+    let history = Arc::new(std::sync::Mutex::new(history));
+    let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
+    let noted = Arc::clone(&history);
+    *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
+        let writes = [
+            Write::Put(vec![set as u8 + 1], vec![99]),
+            Write::Delete(vec![set as u8]),
+        ];
+        let seq = append(
+            &journal.upgrade().unwrap(),
+            &kept.upgrade().unwrap(),
+            &writes,
+        );
+        noted.lock().unwrap().add(seq, &writes);
+    }));
+    let report = store.journal.compact().unwrap();
+    assert_eq!(report.last_seq, 18);
+    let history = history.lock().unwrap();
+    memory.crash_dropping_all();
+    drop(opens(&memory, &history, 18));
+    // Were a part of the log lost all the same, that is no torn tail.
+    let log = path("log-2.wal");
+    let length = memory.bytes(&log).len();
+    for cut in header::LENGTH..length {
+        let copy = memory.copy();
+        edit(&copy, log.to_str().unwrap(), |bytes| bytes.truncate(cut));
+        match Store::open(&storage(&copy), lazily()) {
+            Ok(store) => assert_eq!(Some(&store.map()), history.at(18)),
+            Err(error) => assert!(damage_of(error).next_seq <= 18),
+        }
+    }
+}
+
+#[test]
+fn fault_25_a_second_opening_finds_it_locked() {
+    let temporary = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Storage> = Arc::new(Disk);
+    let store = Store::open_at(temporary.path(), &disk, by_hand()).unwrap();
+    let again = Store::open_at(temporary.path(), &disk, by_hand());
+    let Err(OpenError::Locked { dir }) = again else {
+        panic!("it should be locked");
+    };
+    assert_eq!(dir, temporary.path());
+    store.put(b"key", b"value");
+    drop(store);
+    let store = Store::open_at(temporary.path(), &disk, by_hand()).unwrap();
+    assert_eq!(store.map().len(), 1);
+    store.journal.close().unwrap();
+    drop(Store::open_at(temporary.path(), &disk, by_hand()).unwrap());
+}
+
+#[test]
+fn fault_27_a_clock_that_is_wrong_is_reported() {
+    let time = MockClock::new();
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    time.set_system_time(start);
+    let memory = Memory::new(1);
+    let settings = || Settings {
+        clock: time.clock(),
+        ..by_hand()
+    };
+    let store = Store::open(&storage(&memory), settings()).unwrap();
+    store.put(b"key", b"value");
+    store.journal.close().unwrap();
+    let open = |offset: i64| {
+        let hours = Duration::from_secs(3600 * offset.unsigned_abs());
+        time.set_system_time(if offset < 0 {
+            start - hours
+        } else {
+            start + hours
+        });
+        let copy = memory.copy();
+        let store = Store::open(&storage(&copy), settings()).unwrap();
+        let now = store.kept.now_ms.lock().unwrap().unwrap();
+        (store.report.clock, now)
+    };
+    let hour = Duration::from_secs(3600);
+    let at = |hours: i64| (1_700_000_000_000 + hours * 3_600_000) as u64;
+    assert_eq!(open(0), (ClockCheck::Fine, at(0)));
+    assert_eq!(open(5), (ClockCheck::Fine, at(5)));
+    assert_eq!(open(-1), (ClockCheck::WentBack(hour), at(0)));
+    let years = 87_600;
+    assert_eq!(
+        open(-years),
+        (ClockCheck::LogAhead(hour * years as u32), at(-years))
+    );
+}
+
+#[test]
+fn fault_28_another_codec_schema_or_format_is_refused() {
+    let (memory, history) = proven();
+    let codec = Settings {
+        codec: CodecId(*b"json"),
+        ..lazily()
+    };
+    let error = refused(&memory, codec);
+    assert!(
+        matches!(error, OpenError::OtherCodec { found: CODEC, .. }),
+        "{error}"
+    );
+    let schema = Settings {
+        schema: 2,
+        ..lazily()
+    };
+    let error = refused(&memory, schema.clone());
+    assert!(
+        matches!(
+            error,
+            OpenError::OtherSchema {
+                found: 0,
+                expected: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let checked = |bytes: &mut Vec<u8>| {
+        let checksum = crc32c::crc32c(&bytes[..60]).to_le_bytes();
+        bytes[60..64].copy_from_slice(&checksum);
+    };
+    let newer = memory.copy();
+    edit(&newer, LOG_1, |bytes| {
+        bytes[8] = 2;
+        checked(bytes);
+    });
+    let error = refused(&newer, lazily());
+    assert!(
+        matches!(
+            error,
+            OpenError::NewerFormat {
+                found: 2,
+                supported: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let featured = memory.copy();
+    edit(&featured, LOG_1, |bytes| {
+        bytes[12] = 4;
+        checked(bytes);
+    });
+    let error = refused(&featured, lazily());
+    assert!(
+        matches!(error, OpenError::UnknownFeatures { bits: 4, .. }),
+        "{error}"
+    );
+    // A migration reads them, and writes all anew under the new version.
+    let migrating = Settings {
+        accepts_schema: Some(Arc::new(|schema| schema == 0)),
+        ..schema.clone()
+    };
+    let store = Store::open(&storage(&memory), migrating).unwrap();
+    assert_eq!(store.report.migrated_from, [0]);
+    assert_eq!(store.kept.migrated.lock().unwrap().len(), 10);
+    assert_eq!(Some(&store.map()), history.at(10));
+    drop(store);
+    let store = Store::open(&storage(&memory), schema).unwrap();
+    assert_eq!(Some(&store.map()), history.at(10));
+    assert!(store.kept.migrated.lock().unwrap().is_empty());
+}
+
+#[test]
+fn fault_29_a_stalled_disk_bounds_the_memory_and_the_wait() {
+    for when_full in [WhenFull::Error, WhenFull::Block(Duration::from_millis(1))] {
+        let memory = Memory::new(1);
+        let settings = Settings {
+            buffer: 10_000,
+            when_full,
+            ..Settings::new(CODEC)
+        };
+        let store = Store::open(&storage(&memory), settings).unwrap();
+        let stall = memory.stall();
+        let value = vec![7; 1_000];
+        let refused = (0..100u8)
+            .map(|n| store.write(&[Write::Put(vec![n], value.clone())]))
+            .find_map(Result::err);
+        assert!(
+            matches!(refused, Some(WriteError::BufferFull { .. })),
+            "{refused:?}"
+        );
+        let health = store.journal.health();
+        assert!(health.waiting_bytes <= 12_000, "{}", health.waiting_bytes);
+        drop(stall);
+        store.journal.sync().unwrap();
+        store.put(b"again", b"1");
+    }
+}
+
+#[test]
+fn fault_30_a_panic_of_the_writer_is_visible() {
+    for by_hand in [true, false] {
+        let memory = Memory::new(1);
+        let settings = Settings {
+            by_hand,
+            ..super::model::by_hand()
+        };
+        let store = Store::open(&storage(&memory), settings).unwrap();
+        memory.fail_next(1, Some(Operation::Write), How::Panic);
+        store.put(b"key", b"value");
+        let error = store.journal.wait(1, None).unwrap_err();
+        assert!(matches!(error, CommitError::Panicked { .. }), "{error}");
+        assert!(
+            error.to_string().contains("a bug in the storage"),
+            "{error}"
+        );
+        let health = store.journal.health();
+        assert_eq!(health.state, HealthState::Failed);
+        assert!(health.trouble.unwrap().contains("writer"));
+        let write = [Write::Put(vec![1], vec![1])];
+        let refused = store.journal.reserve(effects(&write).bytes().len());
+        assert!(matches!(refused, Err(WriteError::Panicked { .. })));
+        assert!(matches!(
+            store.journal.sync(),
+            Err(CommitError::Panicked { .. })
+        ));
+        assert!(matches!(
+            store.journal.close(),
+            Err(CommitError::Panicked { .. })
+        ));
+        drop(store);
+        assert!(Store::open(&storage(&memory), lazily()).is_ok());
+    }
+}
+
+#[test]
+fn fault_30_a_panic_of_the_compactor_is_visible() {
+    let memory = Memory::new(1);
+    let kept = Arc::new(Kept::default());
+    let store = Store::open_with(&dir(), &storage(&memory), by_hand(), Arc::clone(&kept)).unwrap();
+    store.put(b"key", b"value");
+    store.journal.sync().unwrap();
+    *kept.meanwhile.lock().unwrap() = Some(Box::new(|_| panic!("in the middle")));
+    let error = store.journal.compact().unwrap_err();
+    assert!(matches!(error, CompactError::Panicked { .. }), "{error}");
+    assert_eq!(store.journal.health().state, HealthState::Failed);
+    let refused = store.journal.reserve(1).unwrap_err();
+    assert!(refused.to_string().contains("in the middle"), "{refused}");
+    drop(store);
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    assert_eq!(store.map().len(), 1);
+}

@@ -1,0 +1,318 @@
+//! The journal while it runs: threads, waiting, bounds, backups, dumps.
+
+use super::memory::{How, Memory, Operation};
+use super::model::{CODEC, History, Store, Write, append, by_hand, dir, effects};
+use super::record;
+use crate::persist::error::{CommitError, CompactError, WriteError};
+use crate::persist::frame::LARGEST;
+use crate::persist::report::HealthState;
+use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
+use crate::persist::storage::{Disk, Storage};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+fn storage(memory: &Memory) -> Arc<dyn Storage> {
+    Arc::new(memory.clone())
+}
+
+/// With threads, and so small that they have to work.
+fn lively(sync: SyncPolicy) -> Settings {
+    Settings {
+        sync,
+        buffer: 4_000,
+        growth_bytes: 20_000,
+        ..Settings::new(CODEC)
+    }
+}
+
+#[test]
+fn many_threads_write_and_all_of_it_comes_back() {
+    for sync in [
+        SyncPolicy::Always,
+        SyncPolicy::Every(Duration::from_millis(5)),
+        SyncPolicy::Os,
+    ] {
+        let temporary = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Storage> = Arc::new(Disk);
+        let store = Store::open_at(temporary.path(), &disk, lively(sync)).unwrap();
+        thread::scope(|scope| {
+            for thread in 0..4u8 {
+                let store = &store;
+                scope.spawn(move || {
+                    for n in 0..100u8 {
+                        let key = vec![thread, n % 50];
+                        let seq = store.write(&[Write::Put(key, vec![n; 300])]).unwrap();
+                        if n % 10 == 0 {
+                            store.journal.wait(seq, None).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(store.journal.last_seq(), 400);
+        assert_eq!(store.journal.sync().unwrap(), 400);
+        let report = store.journal.close().unwrap();
+        assert_eq!((report.last_seq, report.durable_seq), (400, 400));
+        let again = Store::open_at(temporary.path(), &disk, lively(sync)).unwrap();
+        assert_eq!(again.map(), store.map());
+        assert_eq!(again.map().len(), 200);
+        assert_eq!(again.report.last_seq, 400);
+    }
+}
+
+#[test]
+fn the_log_is_compacted_when_it_has_grown() {
+    let memory = Memory::new(1);
+    let store = Store::open(&storage(&memory), lively(SyncPolicy::Os)).unwrap();
+    let start = Instant::now();
+    while store.journal.health().compactions < 2 {
+        store.put(b"key", &[1; 1_000]);
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            store.journal.health()
+        );
+    }
+    store.journal.close().unwrap();
+    let size: usize = memory.image().values().map(Vec::len).sum();
+    assert!(size < 200_000, "{size}");
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    assert_eq!(store.map().len(), 1);
+}
+
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn a_task_is_woken_when_its_write_is_durable() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        sync: SyncPolicy::Always,
+        ..Settings::new(CODEC)
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    let stall = memory.stall();
+    let seq = store.put(b"key", b"value");
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&count));
+    let mut context = Context::from_waker(&waker);
+    assert!(store.journal.poll_wait(seq, &mut context).is_pending());
+    assert!(store.journal.poll_wait(seq, &mut context).is_pending());
+    let late = store.journal.wait(seq, Some(Instant::now()));
+    assert!(matches!(late, Err(CommitError::TimedOut)));
+    drop(stall);
+    store.journal.wait(seq, None).unwrap();
+    assert!(matches!(
+        store.journal.poll_wait(seq, &mut context),
+        Poll::Ready(Ok(()))
+    ));
+    store.journal.close().unwrap();
+    assert_eq!(count.0.load(SeqCst), 1);
+    assert!(matches!(
+        store.journal.wait(seq + 1, None),
+        Err(CommitError::Closed)
+    ));
+}
+
+#[test]
+fn one_sync_serves_all_who_wait() {
+    let memory = Memory::new(1);
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let mut history = History::new();
+    for n in 0..50u8 {
+        record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
+    }
+    let before = memory.operations();
+    for seq in (1..=50).rev() {
+        store.journal.wait(seq, None).unwrap();
+    }
+    assert_eq!(memory.operations() - before, 2, "a write and a sync");
+}
+
+#[test]
+fn room_is_waited_for_and_found() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        buffer: 2_000,
+        when_full: WhenFull::Block(Duration::from_secs(30)),
+        sync: SyncPolicy::Os,
+        ..Settings::new(CODEC)
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    for n in 0..200u8 {
+        store.put(&[n], &[n; 500]);
+    }
+    // More than the buffer holds goes through it when it is empty.
+    store.put(b"large", &[1; 100_000]);
+    store.journal.sync().unwrap();
+    assert_eq!(store.journal.health().waiting_bytes, 0);
+}
+
+#[test]
+fn what_needs_no_room_is_dropped_when_there_is_none() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        buffer: 300,
+        when_full: WhenFull::Error,
+        ..by_hand()
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    let write = effects(&[Write::Put(vec![1], vec![1; 100])]);
+    assert!(store.journal.append_if_room(&write));
+    store.journal.append(&write);
+    assert!(!store.journal.append_if_room(&write));
+    assert_eq!(store.journal.health().dropped_extensions, 1);
+    assert!(matches!(
+        store.journal.reserve(100),
+        Err(WriteError::BufferFull { .. })
+    ));
+    store.journal.sync().unwrap();
+    store.journal.reserve(100).unwrap();
+    let too_large = store.journal.reserve(LARGEST + 1);
+    assert!(matches!(too_large, Err(WriteError::TooLarge { .. })));
+}
+
+#[test]
+fn frames_are_bounded_and_batches_stay_whole() {
+    let memory = Memory::new(1);
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let mut history = History::new();
+    for n in 0..20u8 {
+        record(
+            &store,
+            &mut history,
+            &[Write::Put(vec![n], vec![n; 30_000])],
+        );
+    }
+    let many: Vec<_> = (0..20u8)
+        .map(|n| Write::Put(vec![n], vec![0; 30_000]))
+        .collect();
+    record(&store, &mut history, &many);
+    record(&store, &mut history, &[Write::Delete(vec![0])]);
+    store.journal.close().unwrap();
+    let frames = super::frames_of(&memory, &dir().join("log-1.wal"));
+    let sizes: Vec<_> = frames.iter().map(|frame| frame.len() / 1_000).collect();
+    assert_eq!(sizes, [240, 240, 120, 600, 0, 0]);
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    assert_eq!(Some(&store.map()), history.at(history.last()));
+}
+
+#[test]
+fn a_log_that_may_not_grow_refuses_writes_until_it_is_compacted() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        log_limit: 1_000,
+        ..by_hand()
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    store.put(b"key", &[1; 2_000]);
+    store.journal.sync().unwrap();
+    let refused = store.journal.reserve(1);
+    assert!(matches!(refused, Err(WriteError::LogFull { limit: 1_000 })));
+    store.journal.compact().unwrap();
+    store.journal.reserve(1).unwrap();
+}
+
+#[test]
+fn a_backup_is_a_store_of_its_own() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (home, copy) = (temporary.path().join("home"), temporary.path().join("copy"));
+    let disk: Arc<dyn Storage> = Arc::new(Disk);
+    let store = Store::open_at(&home, &disk, by_hand()).unwrap();
+    let mut history = History::new();
+    for n in 0..20u8 {
+        record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
+        if n == 9 {
+            store.journal.compact().unwrap();
+        }
+    }
+    let report = store.journal.backup(&copy).unwrap();
+    assert_eq!((report.last_seq, report.linked, report.copied), (20, 2, 0));
+    let again = store.journal.backup(&copy);
+    assert!(matches!(again, Err(CompactError::NotEmpty { .. })));
+    // Both go on, and neither sees what the other writes.
+    record(&store, &mut history, &[Write::Put(vec![1], vec![99])]);
+    store.journal.sync().unwrap();
+    let restored = Store::open_at(&copy, &disk, by_hand()).unwrap();
+    assert_eq!(Some(&restored.map()), history.at(20));
+    restored.put(b"only here", b"1");
+    restored.journal.compact().unwrap();
+    restored.journal.close().unwrap();
+    store.journal.close().unwrap();
+    drop(store);
+    let store = Store::open_at(&home, &disk, by_hand()).unwrap();
+    assert_eq!(Some(&store.map()), history.at(21));
+}
+
+#[test]
+fn dumps_alone_are_kept_without_a_log() {
+    let memory = Memory::new(1);
+    let settings = || Settings {
+        log: false,
+        ..by_hand()
+    };
+    let store = Store::open(&storage(&memory), settings()).unwrap();
+    let mut history = History::new();
+    for n in 0..5u8 {
+        record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
+    }
+    assert_eq!(store.journal.durable_seq(), 0);
+    let killed = Store::open(&storage(&memory.copy()), settings()).unwrap();
+    assert!(killed.map().is_empty());
+    assert_eq!(store.journal.sync().unwrap(), 5);
+    record(&store, &mut history, &[Write::Put(vec![9], vec![9])]);
+    let backup = store.journal.backup(Path::new("/backup")).unwrap();
+    assert_eq!(backup.last_seq, 6);
+    let restored =
+        Store::open_at(Path::new("/backup"), &storage(&memory.copy()), settings()).unwrap();
+    assert_eq!(Some(&restored.map()), history.at(6));
+    record(&store, &mut history, &[Write::Delete(vec![0])]);
+    store.journal.close().unwrap();
+    assert!(
+        memory
+            .paths()
+            .iter()
+            .all(|path| path.extension().is_none_or(|end| end != "wal"))
+    );
+    memory.crash_dropping_all();
+    let store = Store::open(&storage(&memory), settings()).unwrap();
+    assert_eq!((store.report.last_seq, store.map().len()), (7, 5));
+    // And it may be given a log later, and lose it again.
+    drop(store);
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    store.put(b"logged", b"1");
+    drop(store);
+    let store = Store::open(&storage(&memory), settings()).unwrap();
+    assert_eq!(store.report.last_seq, 8);
+}
+
+#[test]
+fn closing_with_a_broken_disk_says_so() {
+    let memory = Memory::new(1);
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    store.put(b"key", b"value");
+    memory.fail_next(u64::MAX, Some(Operation::Sync), How::Broken);
+    assert!(store.journal.close().is_err());
+    let health = store.journal.health();
+    assert_eq!((health.state, health.durable_seq), (HealthState::Closed, 0));
+    assert!(store.journal.close().is_ok(), "a second time does nothing");
+    assert!(matches!(store.journal.reserve(1), Err(WriteError::Closed)));
+}
+
+#[test]
+fn what_is_kept_is_let_go_on_close() {
+    let memory = Memory::new(1);
+    let store = Store::open(&storage(&memory), Settings::new(CODEC)).unwrap();
+    append(&store.journal, &store.kept, &[Write::Put(vec![1], vec![1])]);
+    store.journal.close().unwrap();
+    assert_eq!(Arc::strong_count(&store.kept), 1);
+}
