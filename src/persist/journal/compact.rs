@@ -147,9 +147,11 @@ impl Inner {
 
     fn switch(&self, log: LogFile, generation: u64, has_lost: bool) -> Rotation {
         let mut syncing = self.syncing.lock();
-        syncing.is_distrusted |= has_lost;
         let mut tail = self.tail.lock();
-        let old = tail.switch_to(log);
+        // A log that follows on half a frame would be cut off with it.
+        let has_lost = tail.cut_back().is_err() || has_lost;
+        syncing.is_distrusted |= has_lost;
+        let old = tail.log.replace(log);
         if has_lost {
             tail.is_unlisted = true;
             tail.skip_to_end(&self.buffer);

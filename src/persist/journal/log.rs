@@ -149,10 +149,13 @@ impl Tail {
         Ok(())
     }
 
-    /// Goes on in another log, with what waits. Gives back the one before.
-    pub(super) fn switch_to(&mut self, log: LogFile) -> Option<LogFile> {
-        self.is_dirty = false;
-        self.log.replace(log)
+    /// Cuts off what there may be behind the last frame. Whether it can or not, from now on that is
+    /// not looked at any more.
+    pub(super) fn cut_back(&mut self) -> Result<(), DiskError> {
+        match &self.log {
+            Some(log) if std::mem::take(&mut self.is_dirty) => cut(log),
+            _ => Ok(()),
+        }
     }
 
     /// Forgets what waits and goes on at the number that the buffer gives next.

@@ -2,7 +2,7 @@
 //! was durable.
 
 use super::cases;
-use super::memory::{How, Memory, Operation};
+use super::memory::{Fault, How, Memory, Operation};
 use super::model::{History, Kept, Store, Write, append, by_hand};
 use crate::persist::journal::Journal;
 use crate::persist::settings::{Settings, SyncPolicy};
@@ -97,6 +97,23 @@ impl World {
             21 => self.memory.limit_space(self.random.usize(0..200)),
             22 => self.memory.heal(),
             _ => self.backup(store),
+        }
+    }
+
+    /// Has the disk stop at any of the next operations, and the work go on for a while.
+    fn stop_somewhere(&mut self, store: &Store) {
+        self.memory.fail(Fault {
+            from: self.memory.operations() + self.random.u64(0..20),
+            count: u64::MAX,
+            only: None,
+            how: How::Broken,
+        });
+        if self.random.bool() {
+            self.compact(store);
+        }
+        self.durable = self.durable.max(store.journal.durable_seq());
+        if let Ok(seq) = store.journal.sync() {
+            self.durable = self.durable.max(seq);
         }
     }
 
@@ -205,6 +222,7 @@ fn after_any_crash_a_prefix_of_the_writes_comes_back() {
                         world.memory.crash_dropping_all();
                     }
                     _ => {
+                        world.stop_somewhere(&store);
                         world.memory.crash();
                         // What it does when it is dropped comes too late.
                         let late = world.memory.copy();
