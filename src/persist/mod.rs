@@ -23,6 +23,7 @@
 // The faces that use it come next.
 #![allow(dead_code)]
 
+pub mod check;
 mod contents;
 mod effect;
 mod error;
@@ -37,6 +38,9 @@ mod settings;
 mod storage;
 mod varint;
 
+#[cfg(all(test, shuttle))]
+#[path = "tests/interleavings.rs"]
+mod interleavings;
 #[cfg(all(test, not(shuttle)))]
 mod tests;
 

@@ -10,6 +10,8 @@ mod spin;
 pub(crate) use self::spin::{SpinGuard, SpinLock, SpinMutex};
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, RwLock};
+#[cfg(all(not(shuttle), feature = "persist"))]
+pub(crate) use std::thread;
 #[cfg(not(shuttle))]
 pub(crate) use std::{
     sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize},
@@ -20,6 +22,8 @@ pub(crate) use std::{
 pub(crate) use self::checked::{
     Condvar, Mutex, RwLock, SpinGuard, SpinLock, SpinMutex, wait, wait_until,
 };
+#[cfg(all(shuttle, feature = "persist"))]
+pub(crate) use shuttle::thread;
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
     sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize},

@@ -60,7 +60,9 @@ impl Bell {
 
     /// Waits until the time is up, whoever rings.
     pub(super) fn nap(&self, time: Duration) {
-        self.wait(Instant::now() + time.min(LONG), |_| false);
+        if !time.is_zero() {
+            self.wait(Instant::now() + time.min(LONG), |_| false);
+        }
     }
 
     /// Waits until the bell is rung, unless there is something to do already.

@@ -33,7 +33,7 @@ use super::manifest::Manifest;
 use super::report::{BackupReport, CloseReport, CompactReport, Health, HealthState};
 use super::settings::{Settings, SyncPolicy, WhenFull};
 use super::storage::{Lock, Storage};
-use crate::sync::{AtomicU64, Condvar, Mutex, wait_until};
+use crate::sync::{AtomicU64, Condvar, Mutex, thread, wait_until};
 use crate::time::{Clock, NEVER, after};
 use crate::wait;
 use std::fmt;
@@ -48,7 +48,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// Dropping it closes it, and waits for what the disk is doing at that moment.
 pub(crate) struct Journal {
     inner: Arc<Inner>,
-    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 /// What the threads share.
@@ -61,6 +61,8 @@ struct Inner {
     gate: Gate,
     tail: Mutex<Tail>,
     syncing: Mutex<Syncing>,
+    /// Held by a caller that takes the steps for which it would have to wait.
+    leading: Mutex<()>,
     /// Held by a compaction or a backup.
     compacting: Mutex<Compacting>,
     catalog: Mutex<Manifest>,
@@ -167,8 +169,8 @@ impl Journal {
     ///
     /// It is not known whether the write is safe.
     pub(crate) fn wait(&self, seq: u64, until: Option<Instant>) -> Result<(), CommitError> {
-        if self.inner.settings.by_hand {
-            self.inner.push(seq);
+        if self.inner.settings.by_hand || (until.is_none() && self.inner.waits_for_disk()) {
+            self.inner.lead(seq);
         }
         let clock = Clock::real();
         let left = |until: Instant| until.saturating_duration_since(Instant::now());

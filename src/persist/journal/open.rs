@@ -39,6 +39,7 @@ impl Journal {
             settings: &settings,
             storage: &*storage,
             contents: &*contents,
+            may_change: !settings.is_read_only(),
         }
         .run()?;
         contents.recovered(now_that_counts(&settings, &recovered.report));
@@ -160,6 +161,7 @@ fn inner(
         gate: Gate::default(),
         tail: Mutex::new(tail),
         syncing: Mutex::new(Syncing { is_distrusted }),
+        leading: Mutex::new(()),
         compacting: Mutex::new(Compacting {
             failures: 0,
             last: Some(Instant::now()),

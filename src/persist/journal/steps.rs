@@ -152,6 +152,14 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes the steps on this thread if no other does: to wake two threads, and be woken by them,
+    /// takes longer than a sync. Who comes meanwhile is served by the threads, all at once.
+    pub(super) fn lead(&self, seq: u64) {
+        if let Some(_leading) = self.leading.try_lock() {
+            self.push(seq);
+        }
+    }
+
     /// Takes the steps that bring a write where the policy wants it.
     pub(super) fn push(&self, seq: u64) {
         let _: Result<(), CommitError> = self.guarded("writer", || {

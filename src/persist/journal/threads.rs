@@ -4,9 +4,10 @@ use super::open::NAP;
 use super::{Inner, Journal};
 use crate::persist::error::{CommitError, CompactError, DiskError, OpenError};
 use crate::persist::settings::SyncPolicy;
+use crate::sync::thread;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
+
 use std::time::Duration;
 
 /// How many naps without work the writer takes before it sleeps until it is woken.

@@ -34,6 +34,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) storage: &'a dyn Storage,
     pub(crate) contents: &'a dyn Contents,
+    /// Whether a torn tail is cut off, and the logs are synced.
+    pub(crate) may_change: bool,
 }
 
 /// What a directory holds.
@@ -111,10 +113,10 @@ impl Recovery<'_> {
     }
 
     fn open_blob(&self, path: &Path) -> Result<Arc<dyn Blob>, OpenError> {
-        let access = if self.settings.is_read_only() {
-            Access::Read
-        } else {
+        let access = if self.may_change {
             Access::Write
+        } else {
+            Access::Read
         };
         self.storage.open(path, access).map_err(|error| {
             if error.kind() == std::io::ErrorKind::NotFound {

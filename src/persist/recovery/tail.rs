@@ -28,7 +28,7 @@ impl Recovery<'_> {
         ends: &[LogEnd],
         state: &mut State,
     ) -> Result<Option<LogEnd>, OpenError> {
-        if self.settings.is_read_only() || state.replaces {
+        if !self.may_change || state.replaces {
             return Ok(None);
         }
         for end in ends.iter().filter(|end| end.offset < end.length) {

@@ -1,9 +1,11 @@
 //! Tests of the files: with a map for what is kept, and a file system in memory that fails and
 //! loses power.
 
+mod checking;
 mod crashes;
 mod damage;
 mod faults;
+mod golden;
 mod memory;
 mod model;
 mod running;

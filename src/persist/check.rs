@@ -1,0 +1,250 @@
+//! Looking at the files of a store without the types of its keys and values: what is in them,
+//! whether they are sound, what can be saved of them.
+//!
+//! These are for tools. An application opens its store, which checks all that these do.
+//!
+//! ```
+//! # let temporary = tempfile::tempdir()?;
+//! # let (dir, saved) = (temporary.path().join("store"), temporary.path().join("saved"));
+//! use haybox::persist::check;
+//!
+//! // What a script does before it starts a service again.
+//! match check::verify(&dir, |_| ()) {
+//!     Ok(report) => println!("sound: {report}"),
+//!     Err(error) => {
+//!         eprintln!("{error}");
+//!         // The damaged files stay as they are.
+//!         if let Ok(report) = check::salvage(&dir, &saved, |_| ()) {
+//!             println!("saved {} entries: {}", report.entries, report.recovery);
+//!         }
+//!     }
+//! }
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod inspect;
+mod raw;
+
+pub use inspect::{FileKind, FileReport, Inspection, ManifestReport, inspect};
+
+use self::raw::Raw;
+use super::contents::Contents;
+use super::error::{CompactError, DiskError, OpenError};
+use super::header::FileHeader;
+use super::journal::Journal;
+use super::manifest::{self, LOCK, Manifest, Name};
+use super::recovery::Recovery;
+use super::report::{CompactReport, Progress, RecoveryReport};
+use super::settings::{RecoveryMode, Settings};
+use super::storage::{Access, Disk, Hold, Lock, Storage};
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Reads all files of a store as opening it would, and changes nothing. Takes the time of reading
+/// them and the memory of a few frames; whether keys and values decode is not looked at.
+///
+/// A torn tail is in the report and no error.
+///
+/// # Errors
+///
+/// As opening the store, with any codec and schema version.
+pub fn verify(
+    dir: &Path,
+    on_progress: impl Fn(Progress) + Send + Sync + 'static,
+) -> Result<RecoveryReport, OpenError> {
+    let _lock = hold(dir, Hold::Shared)?;
+    let settings = settings_of(dir, RecoveryMode::ReadOnly, on_progress)?;
+    let recovered = recovery(dir, &settings, &raw::Nothing).run()?;
+    Ok(recovered.report)
+}
+
+/// Saves all that can be read to a new store in another directory, and changes nothing in the first.
+/// Takes about twice the memory of the keys and values.
+///
+/// What was lost, and where, is in the report. Where parts of the log are missing the result may be
+/// a mixture of states: an entry that was removed may be back.
+///
+/// # Errors
+///
+/// Nothing can be read, the disk fails, or there are files in `to`.
+pub fn salvage(
+    dir: &Path,
+    to: &Path,
+    on_progress: impl Fn(Progress) + Send + Sync + 'static,
+) -> Result<SalvageReport, CheckError> {
+    let _lock = hold(dir, Hold::Shared)?;
+    let settings = settings_of(dir, RecoveryMode::Salvage, on_progress)?;
+    let raw = Arc::new(Raw::default());
+    let recovered = recovery(dir, &settings, &*raw).run()?;
+    refuse_files_in(to)?;
+    let target = Settings {
+        mode: RecoveryMode::Strict,
+        progress: None,
+        ..settings
+    };
+    let written = rewrite(to, target, Arc::clone(&raw))?;
+    Ok(SalvageReport {
+        entries: raw.entries(),
+        recovery: recovered.report,
+        written,
+    })
+}
+
+/// Writes a new snapshot of a store that nobody has open, and removes what it makes superfluous.
+/// Takes about twice the memory of the keys and values. A torn tail is moved to `quarantine/`.
+///
+/// Entries whose time has passed stay: which those are, the store itself knows.
+///
+/// # Errors
+///
+/// As opening the store, or the disk fails: then the old files count.
+pub fn compact(
+    dir: &Path,
+    on_progress: impl Fn(Progress) + Send + Sync + 'static,
+) -> Result<CompactReport, CheckError> {
+    let settings = settings_of(dir, RecoveryMode::TolerateTornTail, on_progress)?;
+    rewrite(dir, settings, Arc::new(Raw::default()))
+}
+
+/// What [`salvage`] saved.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SalvageReport {
+    /// Entries that were saved, those whose time has passed among them.
+    pub entries: u64,
+    /// What was read, and what could not be.
+    pub recovery: RecoveryReport,
+    /// What was written.
+    pub written: CompactReport,
+}
+
+/// Why [`salvage`] or [`compact`] failed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// The store cannot be read.
+    Open(OpenError),
+    /// The result cannot be written.
+    Write(CompactError),
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(error) => error.fmt(f),
+            Self::Write(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for CheckError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Open(error) => error.source(),
+            Self::Write(error) => error.source(),
+        }
+    }
+}
+
+impl From<OpenError> for CheckError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<CompactError> for CheckError {
+    fn from(error: CompactError) -> Self {
+        Self::Write(error)
+    }
+}
+
+fn recovery<'a>(dir: &'a Path, settings: &'a Settings, contents: &'a dyn Contents) -> Recovery<'a> {
+    Recovery {
+        dir,
+        settings,
+        storage: &Disk,
+        contents,
+        may_change: false,
+    }
+}
+
+/// Opens a directory, writes all of it to a new generation, and closes it.
+fn rewrite(dir: &Path, settings: Settings, raw: Arc<Raw>) -> Result<CompactReport, CheckError> {
+    let (journal, _) = Journal::open(dir, settings, Arc::new(Disk), raw)?;
+    let report = journal.compact()?;
+    match journal.close() {
+        Ok(_) => Ok(report),
+        Err(error) => {
+            let error = DiskError::new("close", dir, io::Error::other(error.to_string()));
+            Err(CheckError::Write(error.into()))
+        }
+    }
+}
+
+/// Settings with the codec and the schema version of the files, so that neither is refused.
+fn settings_of(
+    dir: &Path,
+    mode: RecoveryMode,
+    on_progress: impl Fn(Progress) + Send + Sync + 'static,
+) -> Result<Settings, OpenError> {
+    let (codec, schema) = match Manifest::read(&Disk, dir) {
+        Ok(Some(manifest)) => (manifest.codec, manifest.schema),
+        Ok(None) if mode != RecoveryMode::Salvage => {
+            let file = dir.join(manifest::NAME);
+            return Err(OpenError::Missing { file });
+        }
+        Err(error) if mode != RecoveryMode::Salvage => return Err(error),
+        // What a file that can be read says.
+        _ => any_header(dir)?.map_or((super::CodecId(*b"none"), 0), |header| {
+            (header.codec, header.schema)
+        }),
+    };
+    let mut settings = Settings::new(codec);
+    settings.schema = schema;
+    settings.mode = mode;
+    settings.by_hand = true;
+    settings.progress = Some(Arc::new(on_progress));
+    // A tool has to read what a newer schema has not finished to migrate, too.
+    if mode != RecoveryMode::TolerateTornTail {
+        settings.accepts_schema = Some(Arc::new(|_| true));
+    }
+    Ok(settings)
+}
+
+fn any_header(dir: &Path) -> Result<Option<FileHeader>, OpenError> {
+    let names = Disk.list(dir).map_err(DiskError::of("list", dir))?;
+    let read = |name: Name| {
+        let path = name.in_dir(dir);
+        let blob = Disk.open(&path, Access::Read).ok()?;
+        FileHeader::read(&*blob, &path).ok()
+    };
+    let ours = names.iter().filter_map(|name| Name::parse(name));
+    Ok(ours.filter(|name| *name != Name::Temporary).find_map(read))
+}
+
+/// Keeps the store from being opened while it is looked at, if it has ever been opened.
+fn hold(dir: &Path, how: Hold) -> Result<Option<Lock>, OpenError> {
+    let path = dir.join(LOCK);
+    match Disk.lock(&path, how) {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => {
+            let dir = dir.to_owned();
+            Err(OpenError::Locked { dir })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(DiskError::new("lock", &path, error).into()),
+    }
+}
+
+fn refuse_files_in(dir: &Path) -> Result<(), CompactError> {
+    match Disk.list(dir) {
+        Ok(names) if !names.is_empty() => {
+            let dir = dir.to_owned();
+            Err(CompactError::NotEmpty { dir })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,201 @@
+//! Interleavings of those who append, wait and close with the threads of the journal.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg shuttle" cargo test --lib --all-features persist::interleavings
+//! ```
+//!
+//! `HAYBOX_SHUTTLE_ITERATIONS` says how many schedules each scenario is given. There is no time here,
+//! so whatever waits has to be woken.
+
+#[path = "memory.rs"]
+#[allow(dead_code)]
+mod memory;
+
+use self::memory::{How, Memory, Operation};
+use crate::persist::contents::Contents;
+use crate::persist::effect::{Effect, Effects, Meta, Undecodable};
+use crate::persist::error::CommitError;
+use crate::persist::header::CodecId;
+use crate::persist::journal::Journal;
+use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
+use crate::persist::storage::Storage;
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::thread;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+fn check(scenario: fn()) {
+    let iterations = match std::env::var("HAYBOX_SHUTTLE_ITERATIONS") {
+        Ok(iterations) => iterations.parse().expect("a number of iterations"),
+        Err(_) => 2_000,
+    };
+    run(RandomScheduler::new(iterations / 2), scenario);
+    run(PctScheduler::new(3, iterations / 2), scenario);
+}
+
+fn run(scheduler: impl Scheduler + 'static, scenario: fn()) {
+    let mut config = shuttle::Config::new();
+    config.silence_warnings = true;
+    config.stack_size = 1 << 18;
+    config.max_steps = shuttle::MaxSteps::FailAfter(200_000);
+    shuttle::Runner::new(scheduler, config).run(scenario);
+}
+
+/// Which keys are there.
+#[derive(Default)]
+struct Keys(Mutex<Vec<u64>>);
+
+impl Contents for Keys {
+    fn apply(&self, seq: u64, _: Effect<'_>) -> Result<(), Undecodable> {
+        self.0.lock().unwrap().push(seq);
+        Ok(())
+    }
+
+    fn recovered(&self, _: u64) {}
+
+    fn write_set(&self, _: u64, _: &mut Effects) -> Option<u64> {
+        None
+    }
+
+    fn write_labels(&self, _: &mut Effects) {}
+}
+
+fn settings(sync: SyncPolicy) -> Settings {
+    Settings {
+        sync,
+        threads: 1,
+        buffer: 150,
+        when_full: WhenFull::Block(Duration::from_secs(3_600)),
+        ..Settings::new(CodecId(*b"test"))
+    }
+}
+
+fn open(memory: &Memory, settings: Settings) -> (Arc<Journal>, Arc<Keys>) {
+    let keys = Arc::new(Keys::default());
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let contents = Arc::clone(&keys) as Arc<dyn Contents>;
+    let opened = Journal::open(Path::new("/store"), settings, storage, contents);
+    (opened.expect("it opens").0, keys)
+}
+
+fn put(journal: &Journal) -> u64 {
+    let mut effects = Effects::new();
+    effects.push(Effect::Put {
+        key: b"key",
+        value: &[1; 40],
+        meta: Meta::default(),
+    });
+    if journal.reserve(effects.bytes().len()).is_err() {
+        return 0;
+    }
+    journal.append(&effects)
+}
+
+/// What is on the disk when the power goes now.
+fn durable(memory: &Memory) -> u64 {
+    let crashed = memory.fork();
+    crashed.crash_dropping_all();
+    let by_hand = Settings {
+        by_hand: true,
+        ..settings(SyncPolicy::Os)
+    };
+    let (journal, keys) = open(&crashed, by_hand);
+    let keys = keys.0.lock().unwrap();
+    assert!(keys.iter().copied().eq(1..=keys.len() as u64), "{keys:?}");
+    assert_eq!(journal.last_seq(), keys.len() as u64);
+    keys.len() as u64
+}
+
+#[test]
+fn an_acknowledged_write_is_durable_and_none_waits_for_ever() {
+    check(|| {
+        let memory = Memory::new(1);
+        let (journal, _) = open(&memory, settings(SyncPolicy::Always));
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let (journal, memory) = (Arc::clone(&journal), memory.clone());
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        let seq = put(&journal);
+                        journal.wait(seq, None).expect("it is open");
+                        assert!(durable(&memory) >= seq);
+                    }
+                })
+            })
+            .collect();
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        assert_eq!(journal.close().unwrap().durable_seq, 4);
+    });
+}
+
+#[test]
+fn close_ends_every_wait_and_never_lies() {
+    check(|| {
+        let memory = Memory::new(1);
+        let (journal, _) = open(&memory, settings(SyncPolicy::Always));
+        let writer = {
+            let (journal, memory) = (Arc::clone(&journal), memory.clone());
+            thread::spawn(move || {
+                let seq = put(&journal);
+                match journal.wait(seq, None) {
+                    Ok(()) => assert!(durable(&memory) >= seq),
+                    Err(CommitError::Closed) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            })
+        };
+        let _ = put(&journal);
+        let report = journal.close().unwrap();
+        assert!(durable(&memory) >= report.durable_seq);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn who_waits_for_room_gets_it() {
+    check(|| {
+        let memory = Memory::new(1);
+        let (journal, _) = open(&memory, settings(SyncPolicy::Os));
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let journal = Arc::clone(&journal);
+                thread::spawn(move || (0..3).for_each(|_| assert_ne!(put(&journal), 0)))
+            })
+            .collect();
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        assert_eq!(journal.sync().unwrap(), 6);
+        assert_eq!(durable(&memory), 6);
+        journal.close().unwrap();
+    });
+}
+
+#[test]
+fn a_failed_sync_is_made_up_for_while_others_write() {
+    check(|| {
+        let memory = Memory::new(1);
+        let (journal, _) = open(&memory, settings(SyncPolicy::Always));
+        memory.fail_next(1, Some(Operation::Sync), How::Broken);
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let journal = Arc::clone(&journal);
+                thread::spawn(move || {
+                    let seq = put(&journal);
+                    // It may be the one that fails, or come after the new generation.
+                    let _ = journal.wait(seq, None);
+                })
+            })
+            .collect();
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        let synced = journal.sync();
+        assert!(synced.is_ok_and(|seq| seq == 2) || journal.sync().is_ok());
+        assert_eq!(journal.durable_seq(), 2);
+        journal.close().unwrap();
+    });
+}
