@@ -227,6 +227,21 @@ impl Effects {
         &self.bytes
     }
 
+    /// The effects as they are in a file, in parts of at most `limit` bytes and one effect.
+    pub(crate) fn parts(&self, limit: usize) -> impl Iterator<Item = (u32, &[u8])> {
+        let is_one = self.bytes.len() <= limit && !self.is_empty();
+        let whole = is_one.then_some((self.count, &self.bytes[..]));
+        let mut decoder = Decoder::new(if is_one { &[] } else { &self.bytes });
+        let parts = std::iter::from_fn(move || {
+            let (start, mut count) = (decoder.offset(), 0);
+            while decoder.offset() - start < limit && decoder.next().is_some() {
+                count += 1;
+            }
+            (count > 0).then(|| (count, &self.bytes[start..decoder.offset()]))
+        });
+        whole.into_iter().chain(parts)
+    }
+
     pub(crate) fn iter(&self) -> Decoder<'_> {
         Decoder::new(&self.bytes)
     }
@@ -453,6 +468,20 @@ mod tests {
         assert!(!decoder.at_batch());
         assert!(decoder.by_ref().all(|effect| effect.is_ok()));
         assert!(decoder.at_batch(), "the end ends a batch");
+    }
+
+    #[test]
+    fn parts_together_are_the_whole() {
+        let buffer = encoded(&samples());
+        for limit in 1..buffer.bytes().len() + 2 {
+            let parts: Vec<_> = buffer.parts(limit).collect();
+            assert_eq!(parts.iter().map(|part| part.0).sum::<u32>(), 6);
+            let bytes: Vec<u8> = parts.iter().flat_map(|part| part.1).copied().collect();
+            assert_eq!(bytes, buffer.bytes());
+        }
+        assert_eq!(buffer.parts(1).count(), 6);
+        assert_eq!(buffer.parts(usize::MAX).count(), 1);
+        assert_eq!(Effects::new().parts(1).count(), 0);
     }
 
     #[test]

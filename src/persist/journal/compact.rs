@@ -299,6 +299,8 @@ impl Inner {
         self.gate.log_is(None);
         self.commits.synced(snapshot.end);
         self.commits.wrote(written);
+        // For what came behind the snapshot.
+        self.syncer.ring();
         self.now.lock().last_sync = Some(self.settings.clock.system_time());
         Ok(remove_unlisted(&*self.storage, &self.dir, &next))
     }
@@ -406,9 +408,11 @@ impl Sink {
             return Ok(());
         }
         let effects = std::mem::take(&mut self.effects);
-        let count = effects.len();
-        self.entries += u64::from(count);
-        self.put(frame::Kind::Snapshot, count, effects.bytes())?;
+        // One frame, unless a set of huge values is more than the length of one can say.
+        for (count, payload) in effects.parts(frame::LARGEST) {
+            self.entries += u64::from(count);
+            self.put(frame::Kind::Snapshot, count, payload)?;
+        }
         self.effects = effects;
         self.effects.clear();
         Ok(())

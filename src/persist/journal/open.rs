@@ -43,14 +43,18 @@ impl Journal {
         }
         .run()?;
         contents.recovered(now_that_counts(&settings, &recovered.report));
-        let report = std::mem::take(&mut recovered.report);
+        let mut report = std::mem::take(&mut recovered.report);
         let journal = Self {
             inner: Arc::new(inner(dir, settings, storage, contents, &recovered, &report)),
             threads: Mutex::default(),
         };
         *journal.inner.lock.lock() = lock;
-        let mut report = report;
-        journal.begin(&recovered, &mut report)?;
+
+        if let Err(error) = journal.begin(&recovered, &mut report) {
+            // What was not opened is not closed: that would write.
+            journal.inner.now.lock().is_closed = true;
+            return Err(error);
+        }
         report.total_time = start.elapsed();
         Ok((Arc::new(journal), report))
     }

@@ -118,8 +118,8 @@ impl Inner {
             match failed {
                 Ok(()) => self.writer.ring_if_parked(),
                 Err(CommitError::Panicked { .. }) => return,
-                // The compactor works at it.
-                Err(_) => self.syncer.nap(BACKOFF.end),
+                // The compactor works at it, and rings when it is done.
+                Err(_) => self.syncer.listen_for(BACKOFF.end),
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Replaying the logs, and telling a torn tail from rot.
 
 use super::replay::{Division, Ended, Feed, Job};
-use super::{LogEnd, Opened, Recovery, State};
+use super::{LogEnd, Opened, Recovery, State, unreadable};
 use crate::persist::effect::Decoder;
-use crate::persist::error::{Damage, DiskError, OpenError};
+use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, FrameHeader, FrameReader, Kind, Unread};
 use crate::persist::header;
 use crate::persist::manifest::{self, Name};
@@ -75,7 +75,7 @@ impl Recovery<'_> {
             let frame = match checked(reader.next(), state.next_seq()) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(Reached::End),
-                Err(Unread::Disk(error)) => return Err(disk(&path, error).into()),
+                Err(Unread::Disk(error)) => return Err(unreadable(&path, error).into()),
                 Err(Unread::Broken { expected, found }) => {
                     let damage = state.damage(&path, place, expected, found);
                     if !self.is_salvage() {
@@ -180,7 +180,9 @@ impl Recovery<'_> {
         // A frame that is whole and not the next: nothing to skip before it.
         let mut found = match reader.next() {
             Ok(frame) => frame,
-            Err(_) => reader.next_whole().map_err(|error| disk(&file, error))?,
+            Err(_) => reader
+                .next_whole()
+                .map_err(|error| unreadable(&file, error))?,
         };
         while let Some(frame) = &found {
             if is_of_log(&frame.header) && frame.header.last() > state.last_seq {
@@ -190,7 +192,9 @@ impl Recovery<'_> {
             }
             found = match reader.next() {
                 Ok(frame) => frame,
-                Err(_) => reader.next_whole().map_err(|error| disk(&file, error))?,
+                Err(_) => reader
+                    .next_whole()
+                    .map_err(|error| unreadable(&file, error))?,
             };
         }
         state.report.dropped_bytes += reader.length() - start;
@@ -235,7 +239,7 @@ impl State {
     fn leave_out(&mut self, reader: &mut FrameReader, later: &[Opened]) -> Result<(), OpenError> {
         self.report.dropped_bytes += reader.length() - reader.offset();
         self.scan(reader)
-            .map_err(|error| disk(Path::new("a log"), error))?;
+            .map_err(|error| unreadable(Path::new("a log"), error))?;
         self.leave_out_files(later)
     }
 
@@ -244,7 +248,7 @@ impl State {
             let mut reader = reader_of(file)?;
             self.report.dropped_bytes += reader.length() - reader.offset().min(reader.length());
             self.scan(&mut reader)
-                .map_err(|error| disk(&file.path, error))?;
+                .map_err(|error| unreadable(&file.path, error))?;
         }
         Ok(())
     }
@@ -325,11 +329,7 @@ fn whole_batches(frame: &Frame, seq: u64) -> u32 {
 
 fn reader_of(file: &Opened) -> Result<FrameReader, OpenError> {
     FrameReader::new(Arc::clone(&file.blob), file.header.salt)
-        .map_err(|error| disk(&file.path, error))
-}
-
-fn disk(path: &Path, error: io::Error) -> OpenError {
-    DiskError::new("read", path, error).into()
+        .map_err(|error| unreadable(&file.path, error))
 }
 
 impl LogEnd {

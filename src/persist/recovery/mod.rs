@@ -269,3 +269,7 @@ fn whole(file: &Path, found: String, state: &State) -> Damage {
         durable_seq: state.durable,
     }
 }
+
+fn unreadable(path: &Path, error: std::io::Error) -> OpenError {
+    DiskError::new("read", path, error).into()
+}

@@ -1,8 +1,8 @@
 //! Reading a snapshot: all of it, or it is refused.
 
 use super::replay::{Division, Ended, Feed, Job};
-use super::{Opened, Recovery, State};
-use crate::persist::error::{Damage, DiskError, OpenError};
+use super::{Opened, Recovery, State, unreadable};
+use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
 use crate::persist::manifest::{Name, Snapshot};
 use crate::persist::varint::{put_number, take_number};
@@ -64,7 +64,7 @@ impl Recovery<'_> {
     ) -> Result<(), Ended> {
         let path: Arc<Path> = opened.path.clone().into();
         let reader = FrameReader::new(Arc::clone(&opened.blob), opened.header.salt);
-        let mut reader = reader.map_err(|error| disk(&path, error))?;
+        let mut reader = reader.map_err(|error| unreadable(&path, error))?;
         let mut next = 0;
         loop {
             let place = reader.offset();
@@ -74,7 +74,10 @@ impl Recovery<'_> {
                     let damage = damage(&path, place, unread)?;
                     self.note_or_refuse(damage, state)?;
                     // A frame out of its turn has been read already, and is looked for no more.
-                    match reader.next_whole().map_err(|error| disk(&path, error))? {
+                    match reader
+                        .next_whole()
+                        .map_err(|error| unreadable(&path, error))?
+                    {
                         Some(frame) => frame,
                         None => return Ok(()),
                     }
@@ -159,11 +162,7 @@ fn checked(read: Result<Option<Frame>, Unread>, next: u64) -> Result<Frame, Unre
 
 fn damage(path: &Path, offset: u64, unread: Unread) -> Result<Damage, OpenError> {
     match unread {
-        Unread::Disk(error) => Err(disk(path, error)),
+        Unread::Disk(error) => Err(unreadable(path, error)),
         Unread::Broken { expected, found } => Ok(Damage::at(path, offset, expected, found)),
     }
-}
-
-fn disk(path: &Path, error: std::io::Error) -> OpenError {
-    DiskError::new("read", path, error).into()
 }
