@@ -420,6 +420,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         }
     }
 
+    #[cfg(feature = "persist")]
+    pub(crate) fn chosen_clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// The first setting that no cache can have.
     fn check(&self, overhead: u64) -> Result<(), BuildError> {
         let policy = &self.policy;
@@ -537,6 +542,11 @@ where
     /// [`BuildError`] names the first setting that no cache can have and the range it has to be
     /// in.
     pub fn build(self) -> Result<Cache<K, V, S>, BuildError> {
+        self.assemble(true)
+    }
+
+    /// Builds the cache. One that is going to be recorded takes no short ways.
+    pub(crate) fn assemble(self, has_short_ways: bool) -> Result<Cache<K, V, S>, BuildError> {
         let overhead = self.overhead();
         self.check(overhead)?;
         // A table that is bounded by weight too may never hold that many: it starts small and grows.
@@ -562,7 +572,7 @@ where
         policy.reads_move_deadlines = policy.time_to_idle.is_some() || policy.expiry.is_some();
         policy.reads_change_sets =
             policy.reads_move_deadlines || policy.eviction == EvictionPolicy::Lru;
-        policy.is_plain = budget.counts_entries_only() && policy.asks_nothing();
+        policy.is_plain = has_short_ways && budget.counts_entries_only() && policy.asks_nothing();
         let counters = self.stats.then(Counters::new);
         let hub = Hub::new(self.listener);
         let engine = Engine::new(

@@ -553,6 +553,16 @@ impl<K, V, S> Cache<K, V, S> {
         &self.engine
     }
 
+    #[cfg(feature = "persist")]
+    pub(crate) fn shared_engine(&self) -> Arc<Engine<K, V>> {
+        Arc::clone(&self.engine)
+    }
+
+    #[cfg(feature = "persist")]
+    pub(crate) fn hasher(&self) -> &S {
+        &self.hasher
+    }
+
     pub(crate) fn from_parts(engine: Arc<Engine<K, V>>, hasher: S) -> Self {
         Self { engine, hasher }
     }

@@ -65,8 +65,9 @@ impl<K, V, S> Cache<K, V, S> {
     /// of an entry with tags looks at each of them once after an invalidation, whatever was
     /// invalidated, and not again until there is another. Entries without tags cost nothing.
     ///
-    /// Tags are known by 64 bits of their hash, with keys that are drawn at random for each process:
-    /// should two tags have the same, invalidating one ends the entries of both.
+    /// Tags are known by 64 bits of their hash, with keys that are drawn at random for each process
+    /// (with the feature `persist`, with keys that never change, so that a tag means the same after a
+    /// restart): should two tags have the same, invalidating one ends the entries of both.
     ///
     /// # Panics
     /// As every call does, from inside a closure that runs under the lock of a set.

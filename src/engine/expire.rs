@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::policy::{self, Deadlines};
+use super::record::RECORD;
 use super::room::{Held, Work};
 use crate::entry::{ExpireIf, Life};
 use crate::equivalent::Equivalent;
@@ -177,6 +178,9 @@ impl<K, V> Engine<K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         let mut work = self.work();
+        if !self.admit(RECORD, &mut work) {
+            return false;
+        }
         let Some(inside) = reentrancy::enter() else {
             return false;
         };
@@ -213,8 +217,11 @@ impl<K, V> Engine<K, V> {
         work.outbox.discard_load(set.overtake(hash, key));
         self.set_deadlines(&mut set, way, deadlines);
         let effective = deadlines.effective;
-        if !self.is_live(effective) {
-            self.take_out(&mut set, way, RemovalCause::Expired, &mut work);
+        if self.is_live(effective) {
+            self.record_deadlines(&set, way, &mut work);
+        } else {
+            self.record_delete(&set.entry(way).key, &mut work);
+            self.let_out(&mut set, way, RemovalCause::Expired, &mut work);
         }
         drop(set);
         self.have_swept();

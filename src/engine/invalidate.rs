@@ -11,6 +11,7 @@
 //! and the storing concerns it.
 
 use super::Engine;
+use super::record::{RECORD, RECORDS_OF_SET};
 use super::room::{Held, Work};
 use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
@@ -33,6 +34,9 @@ const ENTRIES_PER_RECORD: u64 = 8;
 /// Sets that the background passes through in one turn, on average. A pass of more is made in one
 /// go and followed by a rest.
 const SETS_PER_TURN: usize = 10_000;
+
+/// What the log calls every label: no label is zero.
+pub(super) const EVERY_LABEL: u64 = 0;
 
 /// Bytes of a set for each entry with labels.
 pub(crate) const BYTES_PER_LABEL: u64 = size_of::<Label>() as u64;
@@ -96,7 +100,7 @@ impl<K, V> Engine<K, V> {
         set.set_label(way, given);
     }
 
-    /// Gives an entry other labels, as of an epoch, and the weight that they have.
+    /// Gives an entry other labels, as of an epoch, and the weight that they have; whether it stays.
     pub(super) fn relabel(
         &self,
         set: &mut Locked<'_, K, V>,
@@ -104,14 +108,15 @@ impl<K, V> Engine<K, V> {
         labels: Labels,
         epoch: u64,
         work: &mut Work<'_, K, V>,
-    ) where
+    ) -> bool
+    where
         K: Hash + Eq,
     {
         let before = self.weight_of_labels(set.labels(way));
         let added = self.weight_of_labels(&labels);
         let weight = (set.weight(way).saturating_sub(before)).saturating_add(added);
         set.set_label(way, Given::new(labels, epoch));
-        self.reweigh(set, way, weight, work);
+        self.reweigh(set, way, weight, work)
     }
 
     /// The labels of an entry that is about to be stored: these, and its group's.
@@ -182,7 +187,13 @@ impl<K, V> Engine<K, V> {
         // What is recorded takes no lock that a closure of the user's may run under. So a call
         // while such a closure unwinds, where no lock of a set can be taken, does not get lost.
         let may_lock = reentrancy::check();
-        self.register.invalidate(label);
+        let mut work = self.work();
+        if may_lock && !self.admit(RECORD, &mut work) {
+            return;
+        }
+        let epoch = self.register.invalidate(label);
+        self.record_label(label, epoch, &mut work);
+        drop(work);
         self.start_sweeping();
         if may_lock {
             self.keep_records_few();
@@ -200,7 +211,8 @@ impl<K, V> Engine<K, V> {
         if records > 2 * bound {
             // Something holds up the pass for long: a set that stays locked, a load that does not
             // end. Without records everything that has labels has fallen.
-            self.register.forget_all();
+            let epoch = self.register.forget_all();
+            self.record_label(EVERY_LABEL, epoch, &mut self.work());
         } else if records > bound {
             self.lend_a_hand(bound);
         }
@@ -250,6 +262,9 @@ impl<K, V> Engine<K, V> {
         matches: &impl Fn(&K) -> bool,
     ) -> Option<(usize, usize)> {
         let mut work = self.work();
+        if !self.admit(RECORDS_OF_SET, &mut work) {
+            return None;
+        }
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock_next(&inside, from)?;
         work.outbox.discard_loads(set.overtake_if(matches));

@@ -384,12 +384,19 @@ impl<K, V> Engine<K, V> {
         if !self.is_live(deadlines.effective) {
             return false;
         }
+        if relabel.is_some() && !self.encode(entry.0, entry.1, &mut work) {
+            return false;
+        }
         work.outbox.discard_load(set.end_load(flight));
         self.forget(&mut set, hash, key, &mut work);
         set.set_age(way, age.or(deadlines.age));
         self.set_deadlines(&mut set, way, deadlines);
         if let Some(labels) = relabel {
-            self.relabel(&mut set, way, labels, epoch, &mut work);
+            if self.relabel(&mut set, way, labels, epoch, &mut work) {
+                self.record_put(&set, way, &mut work);
+            }
+        } else {
+            self.record_deadlines(&set, way, &mut work);
         }
         drop(set);
         self.have_swept();

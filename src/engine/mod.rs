@@ -14,6 +14,9 @@ mod plain;
 mod plain_load;
 mod policy;
 mod read;
+mod record;
+#[cfg(feature = "persist")]
+mod restore;
 mod room;
 mod transaction;
 mod verdicts;
@@ -28,6 +31,11 @@ pub(crate) use load::{Call, Offered};
 pub(crate) use plain_load::Start;
 pub(crate) use policy::Policy;
 pub use transaction::Transaction;
+#[cfg(feature = "persist")]
+pub(crate) use {
+    record::{Change as Recorded, Encoded, Form, Life as RecordedLife, Meta, Recorder, Refusal},
+    restore::Restored,
+};
 
 use crate::entry::EvictionPolicy;
 use crate::event::{Hub, Outbox};
@@ -64,6 +72,9 @@ pub(crate) struct Engine<K, V> {
     rest: AtomicUsize,
     /// The public handles. What the keeper holds does not count.
     handles: AtomicUsize,
+    /// Who keeps a log, once everything that was in it is restored.
+    #[cfg(feature = "persist")]
+    recorder: std::sync::OnceLock<Box<dyn Recorder<K, V>>>,
     me: Weak<Self>,
 }
 
@@ -95,6 +106,8 @@ where
             register: Register::new(),
             rest: AtomicUsize::new(0),
             handles: AtomicUsize::new(1),
+            #[cfg(feature = "persist")]
+            recorder: std::sync::OnceLock::new(),
             me: Weak::clone(me),
         })
     }
@@ -143,12 +156,22 @@ impl<K, V> Engine<K, V> {
     pub(crate) fn drop_handle(&self) {
         if self.handles.fetch_sub(1, AcqRel) == 1 {
             self.hub.close();
+            if let Some(recorder) = self.recorder() {
+                recorder.close();
+            }
             // Inside a closure of another cache no lock may be taken; the values then go with the
             // engine itself.
             if !reentrancy::is_inside() {
                 self.drop_all();
             }
         }
+    }
+
+    /// Has every change recorded from now on.
+    #[cfg(feature = "persist")]
+    pub(crate) fn record_to(&self, recorder: Box<dyn Recorder<K, V>>) {
+        let is_first = self.recorder.set(recorder).is_ok();
+        debug_assert!(is_first, "a cache has one log");
     }
 
     pub(crate) fn has_handles(&self) -> bool {

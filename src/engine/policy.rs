@@ -1,6 +1,6 @@
 //! What the builder settled: how long entries live, what they weigh, what a full cache does.
 
-use super::Engine;
+use super::{Engine, record};
 use crate::entry::{EvictionPolicy, Expiry, Life, OnFull};
 use crate::load::{Age, Freshness, Spawner};
 use crate::random;
@@ -63,6 +63,19 @@ pub(crate) struct Deadlines {
     pub(crate) ends: Option<Ends>,
     /// Where freshness counts.
     pub(crate) age: Option<Age>,
+}
+
+impl Deadlines {
+    /// The ends as they are recorded.
+    pub(super) fn life(&self) -> record::Life {
+        self.ends.map_or(
+            record::Life {
+                hard: self.effective,
+                idle: NEVER,
+            },
+            |Ends { hard, idle }| record::Life { hard, idle },
+        )
+    }
 }
 
 impl From<Ends> for Deadlines {

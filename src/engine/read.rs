@@ -1,6 +1,6 @@
 //! Looking entries up.
 
-use super::Engine;
+use super::{Engine, record};
 use crate::entry::Ttl;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
@@ -108,6 +108,7 @@ impl<K, V> Engine<K, V> {
         }
         let entry = set.entry(way);
         let hard = set.hard_deadline(way);
+        let before = self.recorder().map(|_| record::life(set, way));
         let new = self
             .policy
             .on_read(&self.clock.moment(), (&entry.key, &entry.value), hard);
@@ -116,6 +117,9 @@ impl<K, V> Engine<K, V> {
         }
         if new.effective != entry.deadline() {
             set.move_deadline(way, new.effective);
+        }
+        if let Some(before) = before {
+            self.record_read(set, way, before);
         }
     }
 

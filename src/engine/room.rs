@@ -9,6 +9,7 @@
 
 use super::Engine;
 use super::budget::{Budget, Gauge, Room};
+use super::record::Recorded;
 use crate::entry::OnFull;
 use crate::event::{Outbox, RemovalCause};
 use crate::labels::Given;
@@ -87,6 +88,8 @@ pub(super) struct Work<'e, K, V> {
     pub(super) moment: Moment<'e>,
     /// What the value that is to be stored next is given.
     pub(super) given: Option<Box<Given>>,
+    /// Where there is a log. Dropped last, since it may wait.
+    pub(super) recording: Recorded<'e, K, V>,
 }
 
 /// What came of making room with a set locked.
@@ -113,6 +116,7 @@ impl<K, V> Engine<K, V> {
             outbox: self.outbox(),
             moment: self.clock.moment(),
             given: None,
+            recording: self.recording(),
         }
     }
 
@@ -224,6 +228,21 @@ impl<K, V> Engine<K, V> {
 
     /// Takes an entry out of its set for a reason; nobody gets it but who listens.
     pub(super) fn take_out(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        cause: RemovalCause,
+        work: &mut Work<'_, K, V>,
+    ) {
+        match cause {
+            RemovalCause::Expired => self.record_expired(set, way, work),
+            _ => self.record_delete(&set.entry(way).key, work),
+        }
+        self.let_out(set, way, cause, work);
+    }
+
+    /// As [`take_out`](Self::take_out), of what is recorded already.
+    pub(super) fn let_out(
         &self,
         set: &mut Locked<'_, K, V>,
         way: usize,

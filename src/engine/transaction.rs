@@ -3,6 +3,7 @@
 use super::Engine;
 use super::budget::Room;
 use super::policy::{Deadlines, PASSED};
+use super::record::{self, Encoded, Meta, RECORD};
 use super::room::{Held, Work};
 use super::write::{Patience, Pending, Stored};
 use crate::entry::{Life, OnFull, Refused};
@@ -233,6 +234,7 @@ where
         }
         // Declared before the locks, so dropped after them: all that may run code of the user's.
         let mut work = self.work();
+        let is_admitted = self.admit(RECORD * keys.len(), &mut work);
         let mut staged: Vec<_> = keys.iter().map(|_| Staged::Untouched).collect();
         let mut overwritten = Vec::new();
         let mut changes = Vec::with_capacity(keys.len());
@@ -264,6 +266,11 @@ where
         self.clear_expired_in(&mut locks, &mut work);
         let hashes = hashes.iter().copied().zip(staged);
         self.prepare(owned, hashes, epoch, &mut locks, &mut changes, &mut work);
+        if !is_admitted || !self.record_ahead(&changes, &locks, &mut work) {
+            // Why is known to the recorder, whose face asks it.
+            discard(changes, &mut work);
+            return Ok(result);
+        }
         self.apply(changes, &mut locks, &mut work);
         drop(locks);
         self.have_swept();
@@ -366,6 +373,41 @@ where
         }
     }
 
+    /// Records all changes as one, before any of them is applied; whether they may be.
+    fn record_ahead(
+        &self,
+        changes: &[Change<K, V>],
+        locks: &[Locked<'_, K, V>],
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
+        if work.recording.is_none() || changes.is_empty() {
+            return true;
+        }
+        let mut encoded = Vec::with_capacity(changes.len());
+        for change in changes {
+            if let Change::Store { pending, .. } = change
+                && !self.encode(&pending.key, &pending.value, work)
+            {
+                return false;
+            }
+            encoded.push(
+                work.recording
+                    .as_mut()
+                    .and_then(|recording| recording.entry.take()),
+            );
+        }
+        let records: Vec<_> = changes
+            .iter()
+            .zip(&encoded)
+            .map(|(change, encoded)| change.record(locks, encoded.as_ref()))
+            .collect();
+        if let Some(recording) = &mut work.recording {
+            recording.note(&records);
+            recording.is_ahead = true;
+        }
+        true
+    }
+
     /// Applies all changes. What finds no room even now leaves as if evicted at once: a cache may
     /// evict at any time, but it never keeps the value that was to be overwritten.
     fn apply(
@@ -385,6 +427,9 @@ where
         }
         for change in removals.into_iter().chain(stores) {
             match change {
+                Change::Remove { set, way } if work.is_recorded() => {
+                    self.let_out(&mut locks[set], way, RemovalCause::Explicit, work)
+                }
                 Change::Remove { set, way } => {
                     self.take_out(&mut locks[set], way, RemovalCause::Explicit, work)
                 }
@@ -432,11 +477,65 @@ enum Change<K, V> {
 }
 
 impl<K, V> Change<K, V> {
+    /// The change as it is recorded.
+    fn record<'a>(
+        &'a self,
+        locks: &'a [Locked<'_, K, V>],
+        encoded: Option<&'a Encoded>,
+    ) -> record::Change<'a, K> {
+        match (self, encoded) {
+            (Self::Remove { set, way }, _) => record::Change::Delete(&locks[*set].entry(*way).key),
+            (Self::Store { pending, .. }, None) => record::Change::Delete(&pending.key),
+            (
+                Self::Store {
+                    pending, deadlines, ..
+                },
+                Some(_),
+            ) if deadlines.effective == PASSED => record::Change::Delete(&pending.key),
+            (
+                Self::Store {
+                    set,
+                    live,
+                    pending,
+                    given,
+                    deadlines,
+                },
+                Some(encoded),
+            ) => {
+                let (labels, epoch) = match given {
+                    Some(given) => (&given.labels, given.epoch),
+                    None => (&Labels::NONE, 0),
+                };
+                let heat = live.map_or(0, |way| locks[*set].heat(way));
+                let weight = pending.weight;
+                let life = deadlines.life();
+                let meta = Meta {
+                    life,
+                    weight,
+                    labels,
+                    epoch,
+                    heat,
+                };
+                record::Change::Put(encoded, meta)
+            }
+        }
+    }
+
     /// The entry that is there already.
     fn place(&self) -> Option<(usize, usize)> {
         match self {
             Self::Remove { .. } => None,
             Self::Store { set, live, .. } => live.map(|way| (*set, way)),
+        }
+    }
+}
+
+/// Puts aside what is not applied after all.
+#[cold]
+fn discard<K, V>(changes: Vec<Change<K, V>>, work: &mut Work<'_, K, V>) {
+    for change in changes {
+        if let Change::Store { pending, .. } = change {
+            work.outbox.discard(pending.key, pending.value);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Going through all entries: iteration, scanning, filtering, clearing.
 
 use super::Engine;
+use super::record::RECORDS_OF_SET;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
 use crate::random;
@@ -74,6 +75,9 @@ impl<K, V> Engine<K, V> {
 
     fn retain_in_set(&self, from: usize, keep: &mut impl FnMut(&K, &V) -> bool) -> Option<usize> {
         let mut work = self.work();
+        if !self.admit(RECORDS_OF_SET, &mut work) {
+            return None;
+        }
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock_next(&inside, from)?;
         work.outbox.discard_loads(set.overtake_all());

@@ -4,6 +4,7 @@ use super::Engine;
 use super::budget::Room;
 use super::plain::Plain;
 use super::policy::{Deadlines, PASSED};
+use super::record::{RECORD, Refusal};
 use super::room::{Made, Work};
 use crate::entry::{Insert, InsertOptions, Life, OnFull, OnlyIf, Op, Outcome};
 use crate::equivalent::Equivalent;
@@ -103,6 +104,9 @@ where
             value,
             weight,
         };
+        if !self.prepare_record(&pending.key, &pending.value, &mut work) {
+            return Insert::Refused(pending.value);
+        }
         if self.policy.on_full == OnFull::Reject && self.clock.has_passed(self.table.earliest()) {
             // With the set locked, what others hold locked would have to be passed over.
             self.sweep_for_room();
@@ -210,7 +214,7 @@ where
     }
 
     /// Overtakes the load of a key, and forgets what an earlier one has found out.
-    #[inline]
+    #[inline(always)]
     pub(super) fn overtake<Q>(
         &self,
         set: &mut Locked<'_, K, V>,
@@ -349,6 +353,7 @@ where
         if work.given.is_some() {
             self.label(set, way, work);
         }
+        self.record_put(set, way, work);
         way
     }
 
@@ -376,6 +381,7 @@ where
             self.label(set, way, work);
         }
         set.keep_order(way);
+        self.record_put(set, way, work);
         work.outbox.discard_key(pending.key);
         old
     }
@@ -400,6 +406,9 @@ where
                 work.outbox
                     .updated(fingerprint, &pending.key, Some(&set.entry(way).value));
                 work.outbox.count(Count::Updates);
+                if !work.is_recorded() {
+                    self.record_delete(&pending.key, work);
+                }
                 let item = set.remove(way);
                 work.held.add(self.budget.cost(item.weight));
                 work.outbox.discard_key(item.key);
@@ -416,6 +425,7 @@ where
     }
 
     /// Gives the new value back, and does not keep the old one, which its owner meant to overwrite.
+    /// A store does keep it.
     fn refuse(
         &self,
         set: &mut Locked<'_, K, V>,
@@ -424,7 +434,12 @@ where
         work: &mut Work<'_, K, V>,
     ) -> Stored<K, V> {
         work.outbox.count(Count::Refusals);
-        if let Some(way) = live {
+        if work.is_recorded() {
+            self.record_delete(&pending.key, work);
+            live.inspect(|way| self.let_out(set, *way, RemovalCause::Capacity, work));
+        } else if self.is_strict() {
+            work.refuse(Refusal::Full);
+        } else if let Some(way) = live {
             self.take_out(set, way, RemovalCause::Capacity, work);
         }
         work.outbox.discard_key(pending.key);
@@ -443,6 +458,9 @@ where
     where
         Q: Equivalent<K> + ?Sized,
     {
+        if self.recorder().is_some() {
+            return self.update_copy(hash, key, f);
+        }
         let mut work = self.work();
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
@@ -453,7 +471,60 @@ where
         Some(result)
     }
 
+    /// As [`update`](Self::update), of a copy, which takes the place of the value only if it can be
+    /// recorded.
+    #[cold]
+    #[inline(never)]
+    fn update_copy<Q, R>(&self, hash: KeyHash, key: &Q, f: impl FnOnce(&mut V) -> R) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut work = self.work();
+        if !self.admit(RECORD, &mut work) {
+            return None;
+        }
+        let inside = reentrancy::enter()?;
+        let mut set = self.table.lock(&inside, hash);
+        let way = self.find_live(&mut set, hash, key, &mut work)?;
+        self.overtake(&mut set, hash, key, &mut work);
+        let mut value = self.recorder()?.copy(&set.entry(way).value);
+        let result = f(&mut value);
+        if !self.may_take_place(&mut set, way, &value, &mut work) {
+            work.outbox.discard_value(value);
+            return None;
+        }
+        let old = mem::replace(&mut set.entry_mut(way).value, value);
+        work.outbox.discard_value(old);
+        self.settle_update(&mut set, way, hash, &mut work);
+        Some(result)
+    }
+
+    /// Whether a value can be recorded and, where nothing may be lost, fits.
+    fn may_take_place(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        value: &V,
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
+        let key = &set.entry(way).key;
+        if !self.encode(key, value, work) {
+            return false;
+        }
+        if !self.is_strict() {
+            return true;
+        }
+        let labels = self.weight_of_labels(set.labels(way));
+        let weight = self.policy.weigh(key, value).saturating_add(labels);
+        let made = self.make_room_for(set, weight, Some(way), Patience::Some, work);
+        if made != Made::Enough {
+            work.refuse(Refusal::Full);
+        }
+        made == Made::Enough
+    }
+
     /// Weighs a changed value again and tells of the change.
+    #[inline(always)]
     fn settle_update(
         &self,
         set: &mut Locked<'_, K, V>,
@@ -475,28 +546,32 @@ where
             let deadlines = self.policy.with_idle_time(&work.moment, hard);
             self.set_deadlines(set, way, deadlines);
         }
-        self.reweigh(set, way, weight, work);
+        if self.reweigh(set, way, weight, work) {
+            self.record_put(set, way, work);
+        }
     }
 
-    /// Gives an entry another weight, or removes it where there is no room for that.
+    /// Gives an entry another weight, or removes it where there is no room for that; whether it stays.
     pub(super) fn reweigh(
         &self,
         set: &mut Locked<'_, K, V>,
         way: usize,
         weight: u64,
         work: &mut Work<'_, K, V>,
-    ) {
+    ) -> bool {
         if weight == set.weight(way) {
-            return;
+            return true;
         }
         let made = self.make_room_for(set, weight, Some(way), Patience::Some, work);
         if made != Made::Enough {
             work.outbox.count(Count::Refusals);
-            return self.take_out(set, way, RemovalCause::Capacity, work);
+            self.take_out(set, way, RemovalCause::Capacity, work);
+            return false;
         }
         work.held.add(self.budget.cost(set.weight(way)));
         work.held.spend(self.budget.cost(weight));
         set.set_weight(way, weight);
+        true
     }
 
     /// Decides on an entry from what it is, in one step.
@@ -510,6 +585,9 @@ where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
         let mut work = self.work();
+        if !self.admit(RECORD, &mut work) {
+            return Outcome::Absent;
+        }
         let Some(inside) = reentrancy::enter() else {
             return Outcome::Absent;
         };
@@ -535,6 +613,10 @@ where
             (Op::PutKeepTtl(value), _) => (value, Life::Keep),
         };
         let key = key.to_owned();
+        if !self.encode(&key, &value, &mut work) {
+            work.outbox.discard_key(key);
+            return Outcome::Refused(value);
+        }
         let labels = self.labels_kept(&set, live, &key);
         let weight = self.policy.weigh(&key, &value);
         let weight = weight.saturating_add(self.weight_of_labels(&labels));
@@ -578,6 +660,9 @@ where
         Q: Equivalent<K> + ?Sized,
     {
         let mut work = self.work();
+        if !self.admit(RECORD, &mut work) {
+            return None;
+        }
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
         self.overtake(&mut set, hash, key, &mut work);
@@ -595,6 +680,7 @@ where
         hash: KeyHash,
         work: &mut Work<'_, K, V>,
     ) -> (K, V) {
+        self.record_delete(&set.entry(way).key, work);
         let entry = set.entry(way);
         work.outbox
             .handed_out(hash.fingerprint(), &entry.key, &entry.value);

@@ -1,17 +1,17 @@
 //! The tags and the group of an entry, as the store knows them: by their hashes.
 //!
-//! A label is 64 bits of a hash with keys that the process draws once. It is the process's hash and
-//! not the cache's, so that a list of tags can be made before it is known which cache it is for, and
-//! so that a hasher of the user's that is made for one type of keys is not given others. Two tags
-//! with one label are invalidated together: that is one pair in 2^64, and costs a miss.
+//! A label is 64 bits of a hash with keys that the process draws once; with the feature `persist`,
+//! of one with keys that never change, since a label has to mean the same after a restart. It is the
+//! process's hash and not the cache's, so that a list of tags can be made before it is known which
+//! cache it is for, and so that a hasher of the user's that is made for one type of keys is not given
+//! others. Two tags with one label are invalidated together: that is one pair in 2^64, and costs a
+//! miss. Who can choose tags and knows the keys can find such pairs with some 2^32 attempts.
 
 mod register;
 
 pub(crate) use register::{Pass, Register};
 
-use crate::hash::{DefaultHashBuilder, DefaultHasher};
-use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::LazyLock;
+use std::hash::{Hash, Hasher};
 
 /// The labels of an entry, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,16 +108,37 @@ pub(crate) fn of_group<G: Hash + ?Sized>(group: &G) -> u64 {
 }
 
 fn label<T: Hash + ?Sized>(kind: Kind, name: &T) -> u64 {
-    static BUILDER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
-    let mut hasher = LabelHasher(BUILDER.build_hasher());
+    let mut hasher = LabelHasher(hasher());
     hasher.write_u8(kind as u8);
     name.hash(&mut hasher);
     hasher.finish().max(1)
 }
 
+#[cfg(not(feature = "persist"))]
+type NameHasher = crate::hash::DefaultHasher;
+
+#[cfg(not(feature = "persist"))]
+fn hasher() -> NameHasher {
+    use crate::hash::DefaultHashBuilder;
+    use std::hash::BuildHasher;
+    use std::sync::LazyLock;
+
+    static BUILDER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+    BUILDER.build_hasher()
+}
+
+#[cfg(feature = "persist")]
+type NameHasher = siphasher::sip::SipHasher13;
+
+/// Part of the format of the files: never to be changed.
+#[cfg(feature = "persist")]
+fn hasher() -> NameHasher {
+    NameHasher::new_with_keys(0x6861_7962_6f78_206c, 0x6162_656c_2068_6173)
+}
+
 /// Hashes a number alike whatever its type, so that `invalidate_tag(&7)` finds what was tagged with
 /// a `u64`. Were it not so, the mistake would show only as data that stays when it should not.
-struct LabelHasher(DefaultHasher);
+struct LabelHasher(NameHasher);
 
 macro_rules! alike {
     ($($method:ident($type:ty)),*) => {

@@ -31,6 +31,8 @@ pub(crate) struct Register {
     latest: AtomicU64,
     /// Records up to this epoch may be gone.
     forgotten: AtomicU64,
+    /// Everything older than this was forgotten by force, and has fallen.
+    forced: AtomicU64,
     /// The epoch at which the last whole pass began.
     purged: AtomicU64,
     book: OnceLock<Box<Book>>,
@@ -86,6 +88,7 @@ impl Register {
         Self {
             latest: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
+            forced: AtomicU64::new(0),
             purged: AtomicU64::new(0),
             book: OnceLock::new(),
         }
@@ -98,7 +101,9 @@ impl Register {
     }
 
     /// Records that a label is invalid from now on.
-    pub(crate) fn invalidate(&self, label: u64) {
+    ///
+    /// Returns the epoch that begins.
+    pub(crate) fn invalidate(&self, label: u64) -> u64 {
         let book = self.book();
         let _turn = book.beginning.lock();
         // One by one and the record first: who sees an epoch sees the records of all up to it.
@@ -110,6 +115,7 @@ impl Register {
         let (word, bit) = place(label);
         book.filter[word].fetch_or(bit, Release);
         self.latest.store(epoch, Release);
+        epoch
     }
 
     /// The epoch up to which labels that held at the epoch `since` are known to hold, `None` if one
@@ -193,8 +199,67 @@ impl Register {
     }
 
     /// Forgets everything. What has a label and was stored before this has fallen.
-    pub(crate) fn forget_all(&self) {
-        self.forget(self.latest());
+    ///
+    /// Returns the epoch up to which that is so.
+    pub(crate) fn forget_all(&self) -> u64 {
+        let latest = self.latest();
+        self.forced.fetch_max(latest, AcqRel);
+        self.forget(latest);
+        latest
+    }
+
+    // ---- keeping and restoring ----
+
+    /// The epoch up to which all labels were forgotten by force.
+    #[cfg(feature = "persist")]
+    pub(crate) fn forced(&self) -> u64 {
+        self.forced.load(Acquire)
+    }
+
+    /// Every record: the label and its epoch.
+    #[cfg(feature = "persist")]
+    pub(crate) fn all(&self) -> Vec<(u64, u64)> {
+        let shards = self.book.get().map_or(&[][..], |book| &book.shards);
+        let of_shard = |shard: &RwLock<Shard>| {
+            let shard = shard.read();
+            shard
+                .iter()
+                .map(|(label, epoch)| (*label, *epoch))
+                .collect::<Vec<_>>()
+        };
+        shards.iter().flat_map(of_shard).collect()
+    }
+
+    /// Goes on from an epoch that an entry has.
+    #[cfg(feature = "persist")]
+    pub(crate) fn restore_epoch(&self, epoch: u64) {
+        self.latest.fetch_max(epoch, AcqRel);
+    }
+
+    /// Brings the record of an invalidation back, unless there is one of a later.
+    #[cfg(feature = "persist")]
+    pub(crate) fn restore(&self, label: u64, epoch: u64) {
+        let book = self.book();
+        let _turn = book.beginning.lock();
+        let mut shard = book.shard(label).write();
+        let before = shard.get(&label).copied();
+        if before.is_none_or(|before| before < epoch) {
+            shard.insert(label, epoch);
+            book.records
+                .fetch_add(usize::from(before.is_none()), AcqRel);
+        }
+        drop(shard);
+        let (word, bit) = place(label);
+        book.filter[word].fetch_or(bit, Release);
+        self.latest.fetch_max(epoch, AcqRel);
+    }
+
+    /// Brings back that everything was forgotten.
+    #[cfg(feature = "persist")]
+    pub(crate) fn restore_forgotten(&self, epoch: u64) {
+        self.latest.fetch_max(epoch, AcqRel);
+        self.forced.fetch_max(epoch, AcqRel);
+        self.forget(epoch);
     }
 
     fn forget(&self, up_to: u64) {
@@ -305,7 +370,7 @@ mod tests {
     #[test]
     fn everything_can_be_forgotten_at_once() {
         let register = Register::new();
-        (0..1000).for_each(|label| register.invalidate(label));
+        (0..1000).for_each(|label| _ = register.invalidate(label));
         register.forget_all();
         assert_eq!(register.records(), 0);
         assert!(register.is_due(), "there are entries to be removed");

@@ -371,6 +371,15 @@ impl<K, V> Ways<K, V> {
         ghosts.remember(fingerprint, span);
     }
 
+    /// Remembers a key that was evicted.
+    #[cfg(feature = "persist")]
+    pub(crate) fn leave_ghost(&mut self, fingerprint: u16) {
+        let span = Setting::BALANCED.span(self.len() + 1);
+        self.ghosts
+            .get_or_insert_default()
+            .remember(fingerprint, span);
+    }
+
     // ---- LRU ----
 
     /// The least recently used entry that is not pinned, where accesses keep the order.

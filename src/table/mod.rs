@@ -120,6 +120,17 @@ impl<K, V> Locked<'_, K, V> {
         way
     }
 
+    /// Puts an entry in that was there before, with what was made of it then; its way.
+    #[cfg(feature = "persist")]
+    pub(crate) fn bring_back(&mut self, hash: KeyHash, item: Item<K, V>, heat: u8) -> usize {
+        let deadline = item.deadline;
+        let way = self
+            .ways
+            .place_with(heat, hash.tag(), item, self.table.expected);
+        self.table.note(self.segment, self.offset, deadline);
+        way
+    }
+
     /// Puts a new entry in the place of another, which it returns. For caches that weigh nothing
     /// and know no idle time.
     #[inline(always)]

@@ -40,6 +40,9 @@ const STEP: usize = 4;
 /// The width of a set at its first entry, unless less is expected of it.
 const FIRST_WIDTH: usize = 16;
 
+/// The part of an entry's heat that is its queue.
+const IN_MAIN: u8 = 4;
+
 /// A key and its value with what the store knows of them: 16 bytes besides the two.
 #[derive(Debug)]
 pub(crate) struct Entry<K, V> {
@@ -454,6 +457,18 @@ impl<K, V> Ways<K, V> {
         weights[way] = weight;
     }
 
+    /// How much the eviction policy makes of an entry: its reads of late, and 4 if it is in the
+    /// main queue.
+    pub(crate) fn heat(&self, way: usize) -> u8 {
+        let entry = self.entry(way);
+        entry.frequency()
+            | if entry.queue == Queue::Main {
+                IN_MAIN
+            } else {
+                0
+            }
+    }
+
     // ---- putting in and taking out ----
 
     /// Puts an entry into a free way: at the young end of the main queue when its key is among the
@@ -463,6 +478,29 @@ impl<K, V> Ways<K, V> {
     pub(crate) fn place(&mut self, tag: u8, item: Item<K, V>, expected: usize) -> usize {
         let queue = self.admission(item.fingerprint);
         self.place_in(queue, tag, item, expected)
+    }
+
+    /// As [`place`](Self::place), in the queue that the heat says.
+    #[cfg(feature = "persist")]
+    pub(super) fn place_with(
+        &mut self,
+        heat: u8,
+        tag: u8,
+        mut item: Item<K, V>,
+        expected: usize,
+    ) -> usize {
+        item.frequency = heat & super::eviction::MAX_FREQUENCY;
+        let queue = match heat & IN_MAIN {
+            0 => self.admission(item.fingerprint),
+            _ => Queue::Main,
+        };
+        self.place_in(queue, tag, item, expected)
+    }
+
+    /// The ways in use with their entries, the oldest of each queue first.
+    #[cfg(feature = "persist")]
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (usize, &Entry<K, V>)> {
+        self.queue_order().map(|way| (way, self.entry(way)))
     }
 
     fn place_in(&mut self, queue: Queue, tag: u8, item: Item<K, V>, expected: usize) -> usize {

@@ -1,0 +1,389 @@
+//! Telling of every change of an entry, for who keeps a log of it.
+//!
+//! A [`Recorder`] is told under the lock of the set, so that the records of one key come in the
+//! order of its changes, and is told whole effects ("the key has this value, to this deadline"), so
+//! that replaying one twice changes nothing. All changes pass through a few places: `place`,
+//! `replace` and `settle_update` for values, `take_out`, `hand_out` and `store_expired` for
+//! removals, `set_deadlines` and reads for deadlines, `invalidate` for labels. A transaction is
+//! recorded as a whole before anything of it is applied.
+//!
+//! What is recorded is what the log cannot know by itself: no entry that expires, since its record
+//! has said when; but the end of one by idleness, which the log knows only roughly.
+//!
+//! A cache without a recorder pays for a look at one word per write, and without the feature
+//! `persist` nobody records.
+
+#![cfg_attr(not(feature = "persist"), allow(dead_code, reason = "nobody records"))]
+
+use super::Engine;
+use super::room::Work;
+use crate::labels::Labels;
+use crate::table::{Ends, Locked, Ways};
+use crate::time::{Deadline, NEVER};
+use std::any::Any;
+
+/// Who keeps a log of what happens to the entries of a cache.
+pub(crate) trait Recorder<K, V>: Send + Sync {
+    /// Whether a change that cannot be recorded must not be made.
+    fn is_strict(&self) -> bool;
+
+    /// Has room made for `bytes`, with no lock held; may wait. Not, if nothing can be recorded now.
+    fn admit(&self, bytes: usize) -> Result<(), Refusal>;
+
+    /// Encodes an entry that may be stored. Runs code of the user's.
+    fn encode(&self, key: &K, value: &V) -> Result<Encoded, Refusal>;
+
+    /// Takes back what it gave.
+    fn done_with(&self, encoded: Encoded);
+
+    /// A copy of a value, to be changed and encoded before it takes the place of the other.
+    fn copy(&self, value: &V) -> V;
+
+    /// Records changes as one, under the locks of all sets concerned; the number of the last.
+    fn record(&self, changes: &[Change<'_, K>]) -> u64;
+
+    /// Records a deadline that a read has moved, if there is room.
+    fn record_if_room(&self, change: &Change<'_, K>);
+
+    /// A call that has recorded something ends, with no lock held: waits until that is safe, where
+    /// that is asked of all writes.
+    fn settle(&self, outcome: Result<u64, Refusal>, waits: bool);
+
+    /// The last handle of the cache is gone.
+    fn close(&self);
+
+    /// What the user is given to ask of the log.
+    fn handle(&self) -> &(dyn Any + Send + Sync);
+}
+
+/// Why a change was not made.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It does not fit within the bounds.
+    Full,
+    /// The recorder says no.
+    Log(Box<dyn Any + Send>),
+}
+
+/// An entry in the form in which it is recorded: its key, then its value.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) key: usize,
+    pub(crate) form: Form,
+}
+
+/// How much of an entry can be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Whole,
+    /// Its value cannot. What is recorded is that the key has none.
+    KeyOnly,
+    Nothing,
+}
+
+/// A change, as it is recorded.
+pub(crate) enum Change<'a, K> {
+    Put(&'a Encoded, Meta<'a>),
+    Deadline(&'a K, Life),
+    Delete(&'a K),
+    /// Entries with this label that are older than the epoch are gone.
+    Label(u64, u64),
+}
+
+/// What is recorded of an entry besides its key and its value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meta<'a> {
+    pub(crate) life: Life,
+    pub(crate) weight: u64,
+    pub(crate) labels: &'a Labels,
+    pub(crate) epoch: u64,
+    pub(crate) heat: u8,
+}
+
+/// The ends of a life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) hard: Deadline,
+    pub(crate) idle: Deadline,
+}
+
+/// What a call has recorded so far, and is to record.
+pub(super) struct Recording<'e, K, V> {
+    recorder: &'e dyn Recorder<K, V>,
+    /// The entry that is to be stored next.
+    pub(super) entry: Option<Encoded>,
+    /// What is being applied is recorded already.
+    pub(super) is_ahead: bool,
+    /// The last that was recorded.
+    last: u64,
+    refusal: Option<Refusal>,
+    /// The call is a write, whose caller may have to wait.
+    waits: bool,
+    #[cfg(not(feature = "persist"))]
+    nobody_records: std::convert::Infallible,
+}
+
+/// What a call carries along: one word, and nothing at all where nobody can record.
+#[cfg(feature = "persist")]
+pub(super) type Recorded<'e, K, V> = Option<Box<Recording<'e, K, V>>>;
+#[cfg(not(feature = "persist"))]
+pub(super) type Recorded<'e, K, V> = Option<Recording<'e, K, V>>;
+
+impl<K, V> Drop for Recording<'_, K, V> {
+    fn drop(&mut self) {
+        let outcome = match self.refusal.take() {
+            Some(refusal) => Err(refusal),
+            None if self.last == 0 => return,
+            None => Ok(self.last),
+        };
+        self.recorder.settle(outcome, self.waits);
+    }
+}
+
+impl<K, V> Work<'_, K, V> {
+    /// Whether what is being applied is recorded already.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.recording
+            .as_ref()
+            .is_some_and(|recording| recording.is_ahead)
+    }
+
+    /// Notes why the call changes nothing.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        if let Some(recording) = &mut self.recording {
+            recording.refusal = Some(refusal);
+        }
+    }
+}
+
+impl<K, V> Engine<K, V> {
+    /// Who keeps a log, if anybody does.
+    #[inline(always)]
+    pub(crate) fn recorder(&self) -> Option<&dyn Recorder<K, V>> {
+        #[cfg(feature = "persist")]
+        return self.recorder.get().map(|recorder| &**recorder);
+        #[cfg(not(feature = "persist"))]
+        None
+    }
+
+    /// Whether a change that cannot be made whole must not be made.
+    pub(super) fn is_strict(&self) -> bool {
+        self.recorder().is_some_and(Recorder::is_strict)
+    }
+
+    #[inline(always)]
+    pub(super) fn recording(&self) -> Recorded<'_, K, V> {
+        #[cfg(feature = "persist")]
+        if let Some(recorder) = self.recorder() {
+            return Some(Recording::begin(recorder));
+        }
+        None
+    }
+
+    /// Has room made to record about so many bytes, for a call that writes; whether it may. May
+    /// wait: no lock may be held.
+    #[inline]
+    pub(super) fn admit(&self, bytes: usize, work: &mut Work<'_, K, V>) -> bool {
+        match &mut work.recording {
+            None => true,
+            Some(recording) => recording.admit(bytes),
+        }
+    }
+
+    /// Encodes an entry that may be stored and has room made for it, with no lock held; whether it
+    /// may be stored.
+    #[inline]
+    pub(super) fn prepare_record(&self, key: &K, value: &V, work: &mut Work<'_, K, V>) -> bool {
+        match &mut work.recording {
+            None => true,
+            Some(recording) => recording.encode(key, value) && recording.admit_entry(),
+        }
+    }
+
+    /// Encodes an entry that may be stored; whether it may.
+    #[inline]
+    pub(super) fn encode(&self, key: &K, value: &V, work: &mut Work<'_, K, V>) -> bool {
+        match &mut work.recording {
+            None => true,
+            Some(recording) => recording.encode(key, value),
+        }
+    }
+
+    /// Records an entry as it is in its set.
+    #[inline]
+    pub(super) fn record_put(&self, set: &Locked<'_, K, V>, way: usize, work: &mut Work<'_, K, V>) {
+        if let Some(recording) = &mut work.recording {
+            recording.put(set, way);
+        }
+    }
+
+    /// Records that a key has no value any more.
+    #[inline]
+    pub(super) fn record_delete(&self, key: &K, work: &mut Work<'_, K, V>) {
+        if let Some(recording) = &mut work.recording {
+            recording.note(&[Change::Delete(key)]);
+        }
+    }
+
+    /// Records that an entry has expired, if the log cannot know it.
+    #[inline]
+    pub(super) fn record_expired(
+        &self,
+        set: &Locked<'_, K, V>,
+        way: usize,
+        work: &mut Work<'_, K, V>,
+    ) {
+        if work.recording.is_none() {
+            return;
+        }
+        let by_idleness = set.ends(way).is_some_and(|ends| ends.idle < ends.hard);
+        // It was kept for those who load, and is so no longer.
+        let before_its_end = set.age(way).is_some() && self.is_live(set.gone(way));
+        if by_idleness || before_its_end {
+            self.record_delete(&set.entry(way).key, work);
+        }
+    }
+
+    /// Records the deadlines of an entry.
+    #[inline]
+    pub(super) fn record_deadlines(
+        &self,
+        set: &Locked<'_, K, V>,
+        way: usize,
+        work: &mut Work<'_, K, V>,
+    ) {
+        if let Some(recording) = &mut work.recording {
+            let change = Change::Deadline(&set.entry(way).key, life(set, way));
+            recording.note(&[change]);
+        }
+    }
+
+    /// Records deadlines that a read has moved, if by so much that it matters.
+    #[inline]
+    pub(super) fn record_read(&self, ways: &Ways<K, V>, way: usize, before: Life) {
+        let Some(recorder) = self.recorder() else {
+            return;
+        };
+        let now = life(ways, way);
+        let idle = self
+            .policy
+            .time_to_idle
+            .map_or(0, |idle| idle.as_nanos() as u64);
+        let grid = (idle / IDLE_STEPS).max(1);
+        let has_moved = now.idle / grid != before.idle / grid
+            || now.hard < before.hard
+            || now.hard.abs_diff(before.hard) > now.hard.saturating_sub(self.clock.coarse()) / 8;
+        if has_moved {
+            recorder.record_if_room(&Change::Deadline(&ways.entry(way).key, now));
+        }
+    }
+
+    /// Records that a label was invalidated at an epoch.
+    pub(super) fn record_label(&self, label: u64, epoch: u64, work: &mut Work<'_, K, V>) {
+        if let Some(recording) = &mut work.recording {
+            recording.note(&[Change::Label(label, epoch)]);
+        }
+    }
+}
+
+/// Bytes that a record is expected to take up before it is known.
+pub(super) const RECORD: usize = 128;
+
+/// Bytes that the records of a set are expected to take up.
+pub(super) const RECORDS_OF_SET: usize = 4096;
+
+/// The idle time is recorded anew when it has moved by one part of so many.
+pub(crate) const IDLE_STEPS: u64 = 8;
+
+impl<'e, K, V> Recording<'e, K, V> {
+    #[cfg(feature = "persist")]
+    #[cold]
+    #[inline(never)]
+    fn begin(recorder: &'e dyn Recorder<K, V>) -> Box<Self> {
+        Box::new(Self {
+            recorder,
+            entry: None,
+            is_ahead: false,
+            last: 0,
+            refusal: None,
+            waits: false,
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn admit(&mut self, bytes: usize) -> bool {
+        self.waits = true;
+        match self.recorder.admit(bytes) {
+            Err(refusal) if self.recorder.is_strict() => {
+                self.refusal = Some(refusal);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn admit_entry(&mut self) -> bool {
+        let bytes = self.entry.as_ref().map_or(0, |entry| entry.bytes.len());
+        self.admit(bytes + RECORD)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn encode(&mut self, key: &K, value: &V) -> bool {
+        match self.recorder.encode(key, value) {
+            Ok(encoded) => {
+                self.entry = Some(encoded);
+                true
+            }
+            Err(refusal) => {
+                self.refusal = Some(refusal);
+                false
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put(&mut self, set: &Locked<'_, K, V>, way: usize) {
+        if self.is_ahead {
+            return;
+        }
+        let entry = set.entry(way);
+        if self.entry.is_none() && !self.encode(&entry.key, &entry.value) {
+            return;
+        }
+        if let Some(encoded) = self.entry.take() {
+            self.note(&[Change::Put(&encoded, meta(set, way))]);
+            self.recorder.done_with(encoded);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note(&mut self, changes: &[Change<'_, K>]) {
+        self.last = self.recorder.record(changes).max(self.last);
+    }
+}
+
+/// What is recorded of an entry besides its key and its value.
+pub(super) fn meta<K, V>(ways: &Ways<K, V>, way: usize) -> Meta<'_> {
+    Meta {
+        life: life(ways, way),
+        weight: ways.weight(way),
+        labels: ways.labels(way),
+        epoch: ways.label(way).map_or(0, |label| label.held_at()),
+        heat: ways.heat(way),
+    }
+}
+
+pub(super) fn life<K, V>(ways: &Ways<K, V>, way: usize) -> Life {
+    match ways.ends(way) {
+        Some(Ends { hard, idle }) => Life { hard, idle },
+        None => Life {
+            hard: ways.entry(way).deadline(),
+            idle: NEVER,
+        },
+    }
+}

@@ -1,0 +1,287 @@
+//! Bringing back what a log or a snapshot holds, and taking a snapshot.
+//!
+//! While a cache is restored nobody else uses it, it has no bounds, and nothing is recorded or
+//! told. What has expired or fallen stays until the end: a later record may have a deadline that
+//! gives it more time.
+
+use super::Engine;
+use super::budget::Gauge;
+use super::invalidate::EVERY_LABEL;
+use super::record::{self, IDLE_STEPS, Life, Meta};
+use super::room::Work;
+use crate::hash::KeyHash;
+use crate::labels::{Given, Labels};
+use crate::load::Freshness;
+use crate::reentrancy;
+use crate::table::{Ends, Item, Locked};
+use crate::time::{Deadline, NEVER};
+use std::hash::Hash;
+use std::mem;
+
+/// What is known of an entry that is brought back.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) life: Life,
+    /// Where it is recorded.
+    pub(crate) weight: Option<u64>,
+    pub(crate) labels: Labels,
+    pub(crate) epoch: u64,
+    pub(crate) heat: u8,
+}
+
+impl<K: Hash + Eq, V> Engine<K, V> {
+    /// Brings an entry back, in the place of what the key had.
+    pub(crate) fn restore(&self, hash: KeyHash, key: K, value: V, restored: Restored) {
+        let weight = restored
+            .weight
+            .unwrap_or_else(|| self.policy.weigh(&key, &value));
+        let labels = match restored.labels.is_empty() {
+            true => self.with_group(&key, Labels::NONE),
+            false => restored.labels,
+        };
+        self.register.restore_epoch(restored.epoch);
+        let mut item = Item::new(hash, key, value, weight);
+        (item.deadline, item.ends) = self.restored_ends(restored.life);
+        // Nobody knows when it was loaded, so it is due to be loaded anew.
+        let age = |freshness: &Freshness| freshness.age(OLDEST);
+        item.age = self.policy.freshness.as_ref().map(age);
+        let mut work = self.work();
+        work.given = Given::new(labels, restored.epoch);
+        let Some(inside) = reentrancy::enter() else {
+            return;
+        };
+        let mut set = self.table.lock(&inside, hash);
+        // There is no bound yet, so nothing can be refused.
+        self.budget.try_take(self.budget.cost(weight));
+        let way = match set.find(hash, &item.key) {
+            None => set.bring_back(hash, item, restored.heat),
+            Some(way) => {
+                self.restore_over(&mut set, way, item, &mut work);
+                way
+            }
+        };
+        if set.entry(way).is_labelled() || work.given.is_some() {
+            let given = work.given.take();
+            set.set_label(way, given);
+        }
+    }
+
+    /// Brings a later state of an entry back, which keeps its place in the queues.
+    fn restore_over(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        item: Item<K, V>,
+        work: &mut Work<'_, K, V>,
+    ) {
+        self.budget.give(self.budget.cost(set.weight(way)));
+        set.set_weight(way, item.weight);
+        set.set_age(way, item.age);
+        if let Some(ends) = item.ends {
+            set.move_ends(way, ends);
+        }
+        set.move_deadline(way, item.deadline);
+        let old = mem::replace(&mut set.entry_mut(way).value, item.value);
+        set.note_access(way);
+        work.outbox.discard(item.key, old);
+    }
+
+    fn restored_ends(&self, life: Life) -> (Deadline, Option<Ends>) {
+        let Some(idle) = self.policy.time_to_idle else {
+            return (life.hard, None);
+        };
+        let idle = idle.as_nanos() as u64;
+        let ends = Ends {
+            hard: life.hard,
+            idle: match life.idle {
+                NEVER => self.clock.now().saturating_add(idle),
+                // What was not worth a record may have happened.
+                recorded => recorded.saturating_add(idle / IDLE_STEPS),
+            },
+        };
+        (ends.sooner(), Some(ends))
+    }
+
+    /// Moves the deadlines of an entry, if it is there.
+    pub(crate) fn restore_life(&self, hash: KeyHash, key: &K, life: Life) {
+        let Some(inside) = reentrancy::enter() else {
+            return;
+        };
+        let mut set = self.table.lock(&inside, hash);
+        if let Some(way) = set.find(hash, key) {
+            let (deadline, ends) = self.restored_ends(life);
+            if let Some(ends) = ends {
+                set.move_ends(way, ends);
+            }
+            set.move_deadline(way, deadline);
+            // Who is given time anew was most often read.
+            set.note_access(way);
+        }
+    }
+
+    /// Takes an entry out, if it is there. In a cache that evicts it is taken as evicted: should it
+    /// come back soon, the eviction policy made more of it.
+    pub(crate) fn restore_removal(&self, hash: KeyHash, key: &K, evicts: bool) {
+        let mut work = self.work();
+        let Some(inside) = reentrancy::enter() else {
+            return;
+        };
+        let mut set = self.table.lock(&inside, hash);
+        if let Some(way) = set.find(hash, key) {
+            self.drop_restored(&mut set, way, &mut work);
+            if evicts {
+                set.leave_ghost(hash.fingerprint());
+            }
+        }
+    }
+}
+
+impl<K, V> Engine<K, V> {
+    /// Brings an invalidation back.
+    pub(crate) fn restore_label(&self, label: u64, epoch: u64) {
+        match label {
+            EVERY_LABEL => self.register.restore_forgotten(epoch),
+            _ => self.register.restore(label, epoch),
+        }
+    }
+
+    fn drop_restored(&self, set: &mut Locked<'_, K, V>, way: usize, work: &mut Work<'_, K, V>) {
+        let item = set.take(way);
+        self.budget.give(self.budget.cost(item.weight));
+        work.outbox.discard(item.key, item.value);
+    }
+
+    /// Ends the restoring: all deadlines come sooner by as much as the clock that counts is ahead
+    /// of the wall clock, and what has expired or fallen goes, untold; how many entries that are.
+    pub(crate) fn end_restoring(&self, ahead: u64) -> u64 {
+        let (mut next, mut dropped) = (0, 0);
+        while let Some((after, of_set)) = self.end_restoring_set(next, ahead) {
+            next = after;
+            dropped += of_set;
+        }
+        self.table.refresh_earliest();
+        self.have_swept();
+        if self.register.is_due() {
+            self.start_sweeping();
+        }
+        dropped
+    }
+
+    fn end_restoring_set(&self, from: usize, ahead: u64) -> Option<(usize, u64)> {
+        let mut work = self.work();
+        let inside = reentrancy::enter()?;
+        let mut set = self.table.lock_next(&inside, from)?;
+        let mut dropped = 0;
+        for way in 0..set.width() {
+            if set.get(way).is_none() {
+                continue;
+            }
+            if ahead > 0 {
+                self.bring_forward(&set, way, ahead);
+            }
+            let entry = set.entry(way);
+            if !self.is_live(set.gone(way)) || self.has_fallen(&set, way, entry) {
+                self.drop_restored(&mut set, way, &mut work);
+                dropped += 1;
+            }
+        }
+        set.refresh_hint();
+        set.shrink_if_sparse();
+        Some((set.index() + 1, dropped))
+    }
+
+    fn bring_forward(&self, set: &Locked<'_, K, V>, way: usize, ahead: u64) {
+        let sooner = |deadline: Deadline| match deadline {
+            NEVER => NEVER,
+            _ => deadline.saturating_sub(ahead).max(1),
+        };
+        let Life { hard, idle } = record::life(set, way);
+        let ends = Ends {
+            hard: sooner(hard),
+            idle: sooner(idle),
+        };
+        set.move_ends(way, ends);
+        set.move_deadline(way, ends.sooner());
+    }
+
+    /// Visits the entries of the set at `position` that live, under its lock, the oldest of each
+    /// queue first; where to go on.
+    pub(crate) fn visit_set(
+        &self,
+        position: u64,
+        mut visit: impl FnMut(&K, &V, Meta<'_>),
+    ) -> Option<u64> {
+        let inside = reentrancy::enter()?;
+        let of_set = self.table.at_position(&inside, position, |ways, next| {
+            for (way, entry) in ways.in_order() {
+                if self.is_live(ways.gone(way)) && !self.has_fallen(ways, way, entry) {
+                    visit(&entry.key, &entry.value, record::meta(ways, way));
+                }
+            }
+            next
+        });
+        of_set.unwrap_or_else(|| self.table.skip_unused(position))
+    }
+
+    /// Visits the invalidations that entries may still have to be judged by.
+    pub(crate) fn visit_labels(&self, mut visit: impl FnMut(u64, u64)) {
+        let forced = self.register.forced();
+        if forced > 0 {
+            visit(EVERY_LABEL, forced);
+        }
+        for (label, epoch) in self.register.all() {
+            visit(label, epoch);
+        }
+    }
+
+    /// Takes the bounds off, before the cache is restored.
+    pub(crate) fn lift_bounds(&self) -> Bounds {
+        let lift = |gauge: &Gauge| {
+            let max = gauge.max();
+            gauge.set_max(u64::MAX);
+            max
+        };
+        Bounds {
+            entries: lift(&self.budget.entries),
+            weight: self.budget.weight.as_ref().map(lift),
+            memory: self.budget.memory.as_ref().map(lift),
+        }
+    }
+
+    /// Sets the bounds that were off while the cache was restored, and evicts what is beyond them.
+    pub(crate) fn set_bounds(&self, bounds: Bounds) {
+        let budget = &self.budget;
+        let gauges = [
+            (Some(&budget.entries), Some(bounds.entries)),
+            (budget.weight.as_ref(), bounds.weight),
+            (budget.memory.as_ref(), bounds.memory),
+        ];
+        for (gauge, max) in gauges {
+            if let (Some(gauge), Some(max)) = (gauge, max) {
+                match self.is_strict() {
+                    // What a store holds it keeps.
+                    true => gauge.set_max(max),
+                    false => self.rebound(gauge, max),
+                }
+            }
+        }
+    }
+}
+
+/// The bounds of a cache.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bounds {
+    pub(crate) entries: u64,
+    pub(crate) weight: Option<u64>,
+    pub(crate) memory: Option<u64>,
+}
+
+impl Bounds {
+    /// Whether there is any bound.
+    pub(crate) fn are_any(&self) -> bool {
+        self.entries < u64::MAX || self.weight.is_some() || self.memory.is_some()
+    }
+}
+
+/// As long ago as the clock can tell.
+const OLDEST: Deadline = 1;
