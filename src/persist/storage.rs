@@ -176,10 +176,21 @@ impl Storage for Disk {
             }
         };
         match attempt {
-            Ok(()) => Ok(Some(Box::new(file))),
+            Ok(()) => Ok(Some(Box::new(Locked(file)))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// A locked file. Closing it would free it, too, but not while a child that is being started
+/// has a copy of it.
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // If that fails, closing is what is left.
+        let _ = self.0.unlock();
     }
 }
 
