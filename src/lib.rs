@@ -40,5 +40,7 @@ pub use equivalent::Equivalent;
 pub use event::{Event, EventKind, Events, NoEvent, RemovalCause};
 pub use hash::{DefaultHashBuilder, DefaultHasher};
 pub use load::{BoxedLoad, Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync};
+#[cfg(feature = "persist")]
+pub use persist::Store;
 pub use stats::Stats;
 pub use time::{Clock, MockClock};

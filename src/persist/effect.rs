@@ -135,6 +135,11 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
+    pub(crate) const EMPTY: Self = Self {
+        bytes: Vec::new(),
+        count: 0,
+    };
+
     pub(crate) fn new() -> Self {
         Self::default()
     }

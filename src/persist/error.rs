@@ -1,6 +1,7 @@
 //! What can go wrong with files, said so that somebody can act on it.
 
 use super::header::{CodecId, StoreId};
+use crate::builder::BuildError;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -12,6 +13,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum OpenError {
+    /// A setting of the builder is impossible.
+    Build(BuildError),
     /// Another process, or another handle of this one, has the directory open. The system frees it
     /// when the holder ends, however it ends.
     Locked {
@@ -118,6 +121,7 @@ impl OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Build(error) => error.fmt(f),
             Self::Locked { dir } => write!(
                 f,
                 "{} is open already, in this process or another: close it there first",
@@ -223,6 +227,12 @@ impl Error for OpenError {
             Self::Disk(error) => error.source(),
             _ => None,
         }
+    }
+}
+
+impl From<BuildError> for OpenError {
+    fn from(error: BuildError) -> Self {
+        Self::Build(error)
     }
 }
 
@@ -378,6 +388,8 @@ pub enum WriteError {
     },
     /// The key or the value cannot be encoded.
     Encode(String),
+    /// The value does not fit within the bounds of the store, which evicts nothing.
+    NoRoom,
     /// A thread of the journal panicked, which is a bug of haybox. Nothing is written any more; what
     /// was durable is safe on disk. Close and open again.
     Panicked {
@@ -406,6 +418,7 @@ impl fmt::Display for WriteError {
                 "one write of {bytes} bytes, and {limit} is the most: split it"
             ),
             Self::Encode(reason) => write!(f, "the key or value cannot be encoded: {reason}"),
+            Self::NoRoom => f.write_str("the value does not fit within the bounds of the store"),
             Self::Panicked { thread } => write!(
                 f,
                 "a thread of the journal panicked ({thread}): close and open again"

@@ -1,4 +1,43 @@
-//! What survives a restart: the files of a store, what they promise, and what goes wrong with them.
+//! What survives a restart: caches and stores that are kept in a directory.
+//!
+//! [`CacheBuilder::open`](crate::CacheBuilder::open) gives a [`Cache`](crate::Cache) whose entries
+//! are there again when the process starts anew; its calls never fail because of a disk.
+//! [`CacheBuilder::open_store`](crate::CacheBuilder::open_store) gives a [`Store`], a key-value
+//! database: each write says whether it was kept, and can be waited for. Both live in memory, read
+//! as fast as a cache without files, and write every change to a log. [`Persistence`] has the
+//! options, and [`Journal`] what can be asked of the files of one that is open.
+//!
+//! # What is promised
+//!
+//! | policy | an acknowledged write survives `kill -9` | … and power loss |
+//! | --- | --- | --- |
+//! | [`SyncPolicy::Always`] | yes | yes |
+//! | [`SyncPolicy::Every`] (1 s, the default) | all but what was not written yet: at most the [`buffer`](Persistence::buffer) of 256 KiB, normally under 5 ms | all but the last interval and the time of one sync |
+//! | [`SyncPolicy::Os`] | the same | no promise |
+//!
+//! A write of a store is acknowledged when its [`Commit`] was waited for, one of a cache when the
+//! call returns. Whatever happens, what is recovered is the state after some first part of the
+//! writes, in their order, and never a mixture; a transaction is there as a whole or not at all.
+//! Damage below what is proven to have been on the disk is refused, with the file, the place and
+//! what can be done, and nothing is touched; what a crash cuts short at the end of the log is put
+//! aside and reported.
+//!
+//! What a log cannot give back: an entry that was loaded counts as due for a refresh, an idle time
+//! may come out longer by a quarter, and what loaders found not to exist is asked again. Tags and
+//! groups are known by a hash with keys that everybody knows, so that they mean the same in the next
+//! process; tags that come from outside should not be trusted to be different.
+//!
+//! # Failures while it runs
+//!
+//! | | a cache | a store |
+//! | --- | --- | --- |
+//! | the disk is full or fails | goes on in memory; a snapshot makes up for it when the disk is well | writes fail with [`WriteError::Disk`], reads go on; heals by itself |
+//! | the disk is too slow | a write waits 100 ms at most, then as above | a write waits 5 s at most, then [`WriteError::BufferFull`] |
+//! | a sync fails | all goes to new files, and nothing counts as durable before | the same; waits go on, or fail with [`CommitError`] |
+//! | a value does not encode | is in memory, and absent after a restart | [`WriteError::Encode`], nothing changes |
+//! | a thread of haybox panics | goes on in memory | [`WriteError::Panicked`] |
+//!
+//! [`Journal::health`] tells of all of it.
 //!
 //! # Files
 //!
@@ -20,23 +59,31 @@
 //!
 //! A backup is a directory like any other: open it, or copy it to where the store was.
 
-// The faces that use it come next.
-#![allow(dead_code)]
-
 pub mod check;
+mod codec;
+mod commit;
 mod contents;
 mod effect;
 mod error;
 mod files;
 mod frame;
+mod handle;
 mod header;
 mod journal;
+mod kept;
 mod manifest;
+mod migrate;
+mod open;
+mod options;
+mod outcome;
+mod recorder;
 mod recovery;
 mod report;
 mod settings;
 mod storage;
+mod store;
 mod varint;
+mod wall;
 
 #[cfg(all(test, shuttle))]
 #[path = "tests/interleavings.rs"]
@@ -44,10 +91,20 @@ mod interleavings;
 #[cfg(all(test, not(shuttle)))]
 mod tests;
 
+#[cfg(feature = "json")]
+pub use codec::Json;
+#[cfg(feature = "postcard")]
+pub use codec::Postcard;
+pub use codec::{Codec, CodecError, MessagePack};
+pub use commit::{Commit, CommitFuture};
 pub use error::{CommitError, CompactError, Damage, DiskError, OpenError, WriteError};
+pub use handle::Journal;
 pub use header::{CodecId, StoreId};
+pub use migrate::{Migrated, Old};
+pub use options::Persistence;
 pub use report::{
     BackupReport, ClockCheck, CloseReport, CompactReport, Health, HealthState, Progress,
     RecoveryReport,
 };
 pub use settings::{Point, RecoveryMode, SyncPolicy, WhenFull};
+pub use store::{Store, TransactionError};

@@ -1,0 +1,199 @@
+//! How keys and values become bytes.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::error::Error;
+use std::fmt;
+
+/// How keys and values become bytes, and bytes keys and values.
+///
+/// The files name the codec that wrote them, and are not opened with another. For a codec of your
+/// own, choose an [`id`](Self::id) of your own; that of this crate's are `MPCK`, `PCRD` and `JSON`.
+///
+/// What the codec is given must come back equal: what does not is found at the next start, when the
+/// files are read. `decode` must read all bytes, and fail where some are left over.
+pub trait Codec: Clone + Send + Sync + 'static {
+    /// What the files name the codec. Never changes.
+    fn id(&self) -> [u8; 4];
+
+    /// Appends the bytes of a value.
+    ///
+    /// # Errors
+    /// If the value has no such form.
+    fn encode<T: Serialize + ?Sized>(&self, value: &T, to: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// The value that the bytes stand for, all of them.
+    ///
+    /// # Errors
+    /// If they stand for none, or if bytes are left over.
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CodecError>;
+}
+
+/// Why a value does not become bytes, or bytes no value: what the format's own library says.
+#[derive(Debug)]
+pub struct CodecError(Box<dyn Error + Send + Sync>);
+
+impl CodecError {
+    /// An error of a format.
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(error.into())
+    }
+
+    fn unread(count: usize) -> Self {
+        Self::new(format!(
+            "{count} bytes are left over after the value: its type has changed"
+        ))
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for CodecError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// MessagePack with the names of fields: the default.
+///
+/// A struct may gain fields that are `#[serde(default)]`, may lose fields, and may have its fields
+/// in another order, all with no change of the schema version; values that describe themselves,
+/// such as `serde_json::Value`, come back as they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessagePack;
+
+impl Codec for MessagePack {
+    fn id(&self) -> [u8; 4] {
+        *b"MPCK"
+    }
+
+    fn encode<T: Serialize + ?Sized>(&self, value: &T, to: &mut Vec<u8>) -> Result<(), CodecError> {
+        let mut serializer = rmp_serde::Serializer::new(to).with_struct_map();
+        value.serialize(&mut serializer).map_err(CodecError::new)
+    }
+
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CodecError> {
+        let mut rest = bytes;
+        let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest));
+        let value = value.map_err(CodecError::new)?;
+        match rest.len() {
+            0 => Ok(value),
+            count => Err(CodecError::unread(count)),
+        }
+    }
+}
+
+/// Postcard: smaller and faster than [`MessagePack`], and with no names.
+///
+/// Any change of a type is a new
+/// [`schema_version`](super::Persistence::schema_version), an added field too. Types that
+/// describe themselves (`serde_json::Value`) and some attributes of serde (`flatten`, `untagged`,
+/// `skip_serializing_if`) do not work with it.
+#[cfg(feature = "postcard")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Postcard;
+
+#[cfg(feature = "postcard")]
+impl Codec for Postcard {
+    fn id(&self) -> [u8; 4] {
+        *b"PCRD"
+    }
+
+    fn encode<T: Serialize + ?Sized>(&self, value: &T, to: &mut Vec<u8>) -> Result<(), CodecError> {
+        postcard::to_io(value, to)
+            .map(drop)
+            .map_err(CodecError::new)
+    }
+
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CodecError> {
+        let (value, rest) = postcard::take_from_bytes(bytes).map_err(CodecError::new)?;
+        match rest.len() {
+            0 => Ok(value),
+            count => Err(CodecError::unread(count)),
+        }
+    }
+}
+
+/// JSON: files that other programs and people can read, three to five times as large.
+///
+/// Keys and values may be anything that JSON can say: numbers that are not finite, and maps whose
+/// keys are not text, are none of it.
+#[cfg(feature = "json")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Json;
+
+#[cfg(feature = "json")]
+impl Codec for Json {
+    fn id(&self) -> [u8; 4] {
+        *b"JSON"
+    }
+
+    fn encode<T: Serialize + ?Sized>(&self, value: &T, to: &mut Vec<u8>) -> Result<(), CodecError> {
+        serde_json::to_writer(to, value).map_err(CodecError::new)
+    }
+
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CodecError> {
+        // Says where bytes are left over by itself.
+        serde_json::from_slice(bytes).map_err(CodecError::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Cart {
+        owner: String,
+        items: Vec<(u32, u16)>,
+    }
+
+    fn check<C: Codec>(codec: C) {
+        let cart = Cart {
+            owner: "ada".into(),
+            items: vec![(7, 2), (9, 1)],
+        };
+        let mut bytes = b"before".to_vec();
+        codec.encode(&cart, &mut bytes).unwrap();
+        let bytes = bytes.split_off(6);
+        assert_eq!(codec.decode::<Cart>(&bytes).unwrap(), cart);
+        for end in 0..bytes.len() {
+            assert!(codec.decode::<Cart>(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        let longer = [&bytes[..], &bytes[..]].concat();
+        let error = codec.decode::<Cart>(&longer).unwrap_err();
+        assert!(!error.to_string().is_empty());
+    }
+
+    #[test]
+    fn a_value_comes_back_equal_and_only_from_all_of_its_bytes() {
+        check(MessagePack);
+        #[cfg(feature = "postcard")]
+        check(Postcard);
+        #[cfg(feature = "json")]
+        check(Json);
+    }
+
+    #[test]
+    fn a_struct_may_gain_fields_that_have_a_default_and_lose_others() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Newer {
+            #[serde(default)]
+            coupon: Option<String>,
+            owner: String,
+        }
+        let mut bytes = Vec::new();
+        let cart = Cart {
+            owner: "ada".into(),
+            items: vec![(7, 2)],
+        };
+        MessagePack.encode(&cart, &mut bytes).unwrap();
+        let newer: Newer = MessagePack.decode(&bytes).unwrap();
+        assert_eq!((newer.owner.as_str(), newer.coupon), ("ada", None));
+    }
+}

@@ -1,0 +1,119 @@
+//! The files of a cache or a store, as their user sees them.
+
+use super::error::{CommitError, CompactError};
+use super::journal;
+use super::report::{
+    BackupReport, CloseReport, CompactReport, Health, HealthState, RecoveryReport,
+};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The files of a cache or a store: what can be asked of them, and done with them.
+///
+/// From [`Cache::journal`](crate::Cache::journal) and [`Store::journal`](crate::Store::journal).
+/// Cheap to clone, and no handle of the cache: with the last of those the files are closed.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let (dir, backup) = (dir.path().join("cache"), dir.path().join("backup"));
+/// let pages = haybox::Cache::<String, String>::builder().max_entries(10_000).open(&dir)?;
+/// let journal = pages.journal().expect("it was opened on a directory");
+/// println!("{}", journal.recovery());
+///
+/// pages.insert("/".into(), "hello".into());
+/// journal.sync()?; // On the disk, whatever the policy.
+/// journal.backup(&backup)?; // A directory that can be opened like this one.
+/// assert_eq!(journal.health().unencodable, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Journal {
+    pub(super) journal: Arc<journal::Journal>,
+    pub(super) recovery: Arc<RecoveryReport>,
+    /// What the eviction policy knows is worth a snapshot at the end.
+    pub(super) evicts: bool,
+}
+
+/// A directory of up to this size is compacted when it is closed, for what only a snapshot has.
+const SMALL: u64 = 16 << 20;
+
+impl Journal {
+    /// What opening found and did.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    /// Puts everything on the disk that was written before the call, whatever the policy; the number
+    /// of the last such write. Calls at the same time share one sync.
+    ///
+    /// # Errors
+    /// It is not known whether all is on the disk.
+    pub fn sync(&self) -> Result<u64, CommitError> {
+        self.journal.sync()
+    }
+
+    /// The number of the last write that is proven to be on the disk.
+    #[must_use]
+    pub fn durable_seq(&self) -> u64 {
+        self.journal.durable_seq()
+    }
+
+    /// The number of the last write.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.journal.last_seq()
+    }
+
+    /// How the files are, and whether the disk does what it should.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.journal.health()
+    }
+
+    /// Writes a new snapshot now and removes the log that it makes superfluous, while reads and
+    /// writes go on. It is done by itself when the log has grown
+    /// ([`compact_at`](super::Persistence::compact_at)).
+    ///
+    /// # Errors
+    /// The old files are intact.
+    pub fn compact(&self) -> Result<CompactReport, CompactError> {
+        self.journal.compact()
+    }
+
+    /// Makes a directory that holds everything written before the call and can be opened like any
+    /// other, while reads and writes go on. On the same file system the files are hard links, and
+    /// it takes next to no time and space.
+    ///
+    /// # Errors
+    /// The directory holds files, or the disk fails.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, CompactError> {
+        self.journal.backup(to.as_ref())
+    }
+
+    /// Writes and syncs everything and lets go of the directory. The last handle of a cache or a
+    /// store does so when it is dropped, which is of no help to those in a `static`, and tells
+    /// nobody whether it has succeeded.
+    ///
+    /// A cache goes on in memory; the writes of a store fail. That of a cache that evicts, and has less
+    /// than 16 MiB of files, is compacted before, so that it knows after the restart what was hot.
+    ///
+    /// # Errors
+    /// It is not known whether all is on the disk.
+    pub fn close(&self) -> Result<CloseReport, CommitError> {
+        let health = self.journal.health();
+        let is_small = health.log_bytes.saturating_add(health.snapshot_bytes) < SMALL;
+        if self.evicts && is_small && health.state == HealthState::Well {
+            // Without it the log says the same, but for what was hot.
+            let _ = self.journal.compact();
+        }
+        self.journal.close()
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.journal.fmt(f)
+    }
+}

@@ -1,0 +1,182 @@
+//! Opening a cache or a store on a directory.
+
+use super::codec::Codec;
+use super::error::OpenError;
+use super::handle::Journal;
+use super::journal;
+use super::kept::Kept;
+use super::options::Persistence;
+use super::recorder::Log;
+use super::storage::Disk;
+use super::store::Store;
+use super::wall::Wall;
+use crate::builder::CacheBuilder;
+use crate::cache::Cache;
+use crate::entry::OnFull;
+use crate::sync::AtomicU64;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::hash::{BuildHasher, Hash};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opening on a directory, where what is in the cache survives a restart.
+impl<K, V, S> CacheBuilder<K, V, S>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+    S: BuildHasher + Clone + Send + Sync + 'static,
+{
+    /// Builds a cache that survives restarts: with what the directory holds, in which every change is
+    /// kept from now on. The directory is made if it is not there.
+    ///
+    /// Entries come back with their deadlines, as times of the wall clock, their tags and their
+    /// weights, and with what the eviction policy knew of them: as of the last snapshot, which is made
+    /// at the end, too, where there are less than 16 MiB. Freshness
+    /// ([`freshness`](Self::freshness)) takes what comes back as due to be loaded anew.
+    ///
+    /// No call of the cache fails because of the disk: what cannot be kept is in memory alone, and
+    /// [`Journal::health`] says so. For a `kill -9` or a power loss see [`persist`](crate::persist).
+    /// A write costs about as much again as in memory.
+    ///
+    /// `update` and `compute` clone the value, change and encode the copy, and put it in the place
+    /// of the old one, all under the lock of its set; so an `update` that panics leaves the value
+    /// as it was. What does not encode is in memory, and absent after a restart.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong with the directory, and what can be done about it; or with
+    /// the settings of the builder. Nothing was changed then.
+    ///
+    /// ```
+    /// use haybox::Cache;
+    /// use std::time::Duration;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("sessions");
+    /// let open = || {
+    ///     Cache::<String, u64>::builder()
+    ///         .max_entries(100_000)
+    ///         .time_to_idle(Duration::from_secs(1800))
+    ///         .open(&dir)
+    /// };
+    /// let sessions = open()?;
+    /// sessions.insert("token".into(), 7);
+    /// drop(sessions); // The process ends.
+    ///
+    /// let sessions = open()?;
+    /// assert_eq!(sessions.get("token"), Some(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Cache<K, V, S>, OpenError> {
+        self.open_with(dir, Persistence::new())
+    }
+
+    /// As [`open`](Self::open), with options.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub fn open_with<C: Codec>(
+        self,
+        dir: impl AsRef<Path>,
+        options: Persistence<C>,
+    ) -> Result<Cache<K, V, S>, OpenError> {
+        let (cache, _) = self.open_either(dir.as_ref(), options, false)?;
+        Ok(cache)
+    }
+
+    /// Builds a [`Store`], a key-value database whose writes say whether they were kept, with what
+    /// the directory holds. The directory is made if it is not there.
+    ///
+    /// A store evicts nothing: where there is a bound, a value that does not fit is an error, and
+    /// [`on_full`](Self::on_full) has no say.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    ///
+    /// ```
+    /// use haybox::Cache;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("carts");
+    /// let carts = Cache::<String, Vec<u32>>::builder().open_store(&dir)?;
+    /// carts.insert("ada".into(), vec![7])?.wait()?;
+    /// carts.update("ada", |cart| cart.push(9))?.wait()?;
+    /// assert_eq!(carts.get("ada"), Some(vec![7, 9]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_store(self, dir: impl AsRef<Path>) -> Result<Store<K, V, S>, OpenError> {
+        self.open_store_with(dir, Persistence::new())
+    }
+
+    /// As [`open_store`](Self::open_store), with options.
+    ///
+    /// # Errors
+    /// As for `open_store`.
+    pub fn open_store_with<C: Codec>(
+        self,
+        dir: impl AsRef<Path>,
+        options: Persistence<C>,
+    ) -> Result<Store<K, V, S>, OpenError> {
+        let builder = self.on_full(OnFull::Reject);
+        let (cache, journal) = builder.open_either(dir.as_ref(), options, true)?;
+        Ok(Store::new(cache, journal))
+    }
+
+    fn open_either<C: Codec>(
+        self,
+        dir: &Path,
+        options: Persistence<C>,
+        is_store: bool,
+    ) -> Result<(Cache<K, V, S>, Journal), OpenError> {
+        let clock = self.chosen_clock().clone();
+        let (settings, waits) = options.settle(is_store, clock.clone());
+        let must_compact = options.migrate.is_some() && !settings.is_read_only();
+        let cache = self.assemble(false)?;
+        let bounds = cache.engine().lift_bounds();
+        let evicts = !is_store && bounds.are_any();
+        let kept = Arc::new(Kept {
+            engine: cache.shared_engine(),
+            hasher: cache.hasher().clone(),
+            codec: options.codec.clone(),
+            wall: Wall::new(clock.clone()),
+            migrate: options.migrate,
+            evicts,
+            dropped: AtomicU64::new(0),
+        });
+        let contents = Arc::<Kept<K, V, S, C>>::clone(&kept);
+        let (sink, mut report) = journal::Journal::open(dir, settings, Arc::new(Disk), contents)?;
+        report.entries = cache.len() as u64;
+        report.expired = kept.dropped();
+        let is_migrated = !report.migrated_from.is_empty();
+        let journal = Journal {
+            journal: Arc::clone(&sink),
+            recovery: Arc::new(report),
+            evicts,
+        };
+        cache.engine().record_to(Box::new(Log {
+            sink,
+            codec: options.codec,
+            wall: Wall::new(clock),
+            is_store,
+            waits,
+            copy: V::clone,
+            handle: Some(journal.clone()),
+        }));
+        cache.engine().set_bounds(bounds);
+        cache.reset_stats();
+        if must_compact && is_migrated {
+            // If it fails, the old files are read again next time; health() says why.
+            let _ = journal.compact();
+        }
+        Ok((cache, journal))
+    }
+}
+
+impl<K, V, S> Cache<K, V, S> {
+    /// The files that the cache is kept in; `None` if it was not opened on a directory.
+    #[must_use]
+    pub fn journal(&self) -> Option<&Journal> {
+        let handle = self.engine().recorder()?.handle();
+        handle.downcast_ref::<Option<Journal>>()?.as_ref()
+    }
+}

@@ -1,0 +1,245 @@
+//! How a directory is kept: everything that can be chosen, in one place.
+
+use super::codec::{Codec, CodecError, MessagePack};
+use super::header::CodecId;
+use super::migrate::{Migrate, Migrated, Old};
+use super::report::Progress;
+use super::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
+use crate::time::Clock;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a cache or a store is kept in its directory, for
+/// [`CacheBuilder::open_with`](crate::CacheBuilder::open_with) and
+/// [`CacheBuilder::open_store_with`](crate::CacheBuilder::open_store_with).
+///
+/// | option | default |
+/// | --- | --- |
+/// | [`sync`](Self::sync) | every second |
+/// | [`codec`](Self::codec) | MessagePack, with the names of fields |
+/// | [`schema_version`](Self::schema_version), [`migrate`](Self::migrate) | 0, none |
+/// | [`recovery`](Self::recovery) | an unfinished write at the end is dropped, damage is refused |
+/// | [`buffer`](Self::buffer), [`when_full`](Self::when_full) | 256 KiB; a store waits 5 s for room, a cache 100 ms |
+/// | [`compact_at`](Self::compact_at), [`log_limit`](Self::log_limit) | at 100 % growth past 64 MiB, no limit |
+/// | [`generations`](Self::generations) | 1 |
+/// | [`snapshots_only`](Self::snapshots_only) | no, every write is logged |
+/// | [`clock_skew`](Self::clock_skew) | 1 day |
+/// | [`threads`](Self::threads), [`on_progress`](Self::on_progress) | one for each processor, up to 8; nobody is told |
+///
+/// ```
+/// use haybox::Cache;
+/// use haybox::persist::{Persistence, SyncPolicy};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path().join("accounts");
+/// let accounts = Cache::<u64, i64>::builder()
+///     .open_store_with(&dir, Persistence::new().sync(SyncPolicy::Always))?;
+/// accounts.insert(7, 100)?.wait()?; // On the disk when this returns.
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Persistence<C = MessagePack> {
+    pub(super) codec: C,
+    pub(super) settings: Settings,
+    /// By default it depends on the face.
+    when_full: Option<WhenFull>,
+    pub(super) migrate: Option<Migrate<C>>,
+}
+
+impl<C: fmt::Debug> fmt::Debug for Persistence<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Persistence")
+            .field("codec", &self.codec)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Persistence {
+    /// Every option at its default: the same as `default()`.
+    pub fn new() -> Self {
+        Self {
+            codec: MessagePack,
+            settings: Settings::new(CodecId(MessagePack.id())),
+            when_full: None,
+            migrate: None,
+        }
+    }
+}
+
+impl Default for Persistence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How long a write of a cache waits for room by default. A store's wait longer, since they would
+/// fail.
+const PATIENCE_OF_CACHES: WhenFull = WhenFull::Block(Duration::from_millis(100));
+
+/// How long a write waits until it is durable where it must not wait for room.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl<C: Codec> Persistence<C> {
+    /// When writes are made durable. Default: [`SyncPolicy::Every`] second.
+    ///
+    /// Under [`SyncPolicy::Always`] a write of a [`Cache`](crate::Cache) returns when it is on the
+    /// disk, or after the time that [`when_full`](Self::when_full) allows, and blocks its thread
+    /// for so long, that of an async task too. A [`Store`](crate::Store) returns at once, and its
+    /// [`Commit`](super::Commit) is waited for.
+    pub fn sync(mut self, policy: SyncPolicy) -> Self {
+        self.settings.sync = policy;
+        self
+    }
+
+    /// How keys and values become bytes. Default: [`MessagePack`]. What was written with one codec
+    /// is not opened with another. Takes back [`migrate`](Self::migrate).
+    pub fn codec<D: Codec>(self, codec: D) -> Persistence<D> {
+        let mut settings = self.settings;
+        settings.codec = CodecId(codec.id());
+        settings.accepts_schema = None;
+        Persistence {
+            codec,
+            settings,
+            when_full: self.when_full,
+            migrate: None,
+        }
+    }
+
+    /// The version of the types of keys and values. Default: 0. Files of another version are
+    /// refused, unless [`migrate`](Self::migrate) is given.
+    ///
+    /// Raise it with every change of a type that the codec does not bridge by itself.
+    pub fn schema_version(mut self, version: u32) -> Self {
+        self.settings.schema = version;
+        self
+    }
+
+    /// Makes entries of today out of what files of another
+    /// [`schema_version`](Self::schema_version) hold. Called for each value in such a file, from
+    /// several threads. After it the directory is compacted to files of today's version.
+    ///
+    /// Keys stay as they are: the log names them. To change their type, open the directory with the
+    /// old one, and insert into another.
+    ///
+    /// ```
+    /// use haybox::Cache;
+    /// use haybox::persist::Persistence;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Deserialize)]
+    /// struct CartV1 { items: Vec<u32> }
+    ///
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// struct Cart { items: Vec<(u32, u16)> }
+    ///
+    /// let options = Persistence::new().schema_version(2).migrate(|old| match old.schema_version() {
+    ///     1 => {
+    ///         let CartV1 { items } = old.value()?;
+    ///         old.with_value(&Cart { items: items.into_iter().map(|item| (item, 1)).collect() })
+    ///     }
+    ///     _ => Err(old.unknown()),
+    /// });
+    /// # let dir = tempfile::tempdir()?;
+    /// let carts = Cache::<u64, Cart>::builder().open_store_with(dir.path(), options)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn migrate<F>(mut self, migrate: F) -> Self
+    where
+        F: Fn(&Old<'_, C>) -> Result<Migrated, CodecError> + Send + Sync + 'static,
+    {
+        self.migrate = Some(Arc::new(migrate));
+        self.settings.accepts_schema = Some(Arc::new(|_| true));
+        self
+    }
+
+    /// What opening does about what it finds. Default: [`RecoveryMode::TolerateTornTail`].
+    pub fn recovery(mut self, mode: RecoveryMode) -> Self {
+        self.settings.mode = mode;
+        self
+    }
+
+    /// How many bytes may wait to be written: what a `kill -9` can cost at most under
+    /// [`SyncPolicy::Every`]. Default: 256 KiB. At least 4 KiB.
+    pub fn buffer(mut self, bytes: usize) -> Self {
+        self.settings.buffer = bytes.max(4 << 10);
+        self
+    }
+
+    /// What a write does when so many bytes wait: it waits for room, at most so long, or it does not.
+    /// Default: a store's waits 5 s and then fails, a cache's waits 100 ms and then is in memory
+    /// alone, until the disk keeps up again and a snapshot covers what it has missed.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = Some(when_full);
+        self
+    }
+
+    /// Compacts when the log has grown to this many percent of the last snapshot, and to this many
+    /// bytes. Default: 100, 64 MiB.
+    pub fn compact_at(mut self, percent: u64, bytes: u64) -> Self {
+        self.settings.growth_percent = percent;
+        self.settings.growth_bytes = bytes;
+        self
+    }
+
+    /// The size of the log, in bytes, from which writes are refused because compaction has failed.
+    /// Default: none.
+    pub fn log_limit(mut self, bytes: u64) -> Self {
+        self.settings.log_limit = bytes;
+        self
+    }
+
+    /// How many snapshots are kept, each with the log that follows it: how far
+    /// [`RecoveryMode::PointInTime`] reaches back. Default: 1. At least 1.
+    pub fn generations(mut self, generations: usize) -> Self {
+        self.settings.generations = generations.max(1);
+        self
+    }
+
+    /// Keeps no log: a snapshot is made at this interval and on close. For caches that may lose what
+    /// came after the last one, and in exchange pay nothing for a write.
+    pub fn snapshots_only(mut self, interval: Duration) -> Self {
+        self.settings.log = false;
+        self.settings.dump_every = Some(interval);
+        self
+    }
+
+    /// How far the last time in the log may be ahead of the clock at opening and still count, so that
+    /// nothing that has expired comes back. What is further ahead was a wrong clock. Default: 1 day.
+    pub fn clock_skew(mut self, longest: Duration) -> Self {
+        self.settings.clock_skew = longest;
+        self
+    }
+
+    /// How many threads read the files at opening; 0, the default, for one for each processor, at
+    /// most 8.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.settings.threads = threads;
+        self
+    }
+
+    /// Has a function told now and then how far opening has come.
+    pub fn on_progress(mut self, told: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.settings.progress = Some(Arc::new(told));
+        self
+    }
+
+    /// The settings for a face, and for how long its writes wait until they are durable.
+    pub(super) fn settle(&self, is_store: bool, clock: Clock) -> (Settings, Option<Duration>) {
+        let mut settings = self.settings.clone();
+        settings.clock = clock;
+        settings.when_full = match (self.when_full, is_store) {
+            (Some(when_full), _) => when_full,
+            (None, true) => WhenFull::default(),
+            (None, false) => PATIENCE_OF_CACHES,
+        };
+        let longest = match settings.when_full {
+            WhenFull::Block(longest) if self.when_full.is_some() => longest,
+            _ => PATIENCE,
+        };
+        let waits = settings.sync == SyncPolicy::Always && !is_store;
+        (settings, waits.then_some(longest))
+    }
+}

@@ -1,0 +1,573 @@
+//! Whatever is done to a cache, its log brings the same back.
+
+use super::*;
+use crate::persist::MessagePack;
+use crate::persist::contents::Contents;
+use crate::persist::kept::Kept;
+use crate::sync::AtomicU64;
+use crate::{
+    Cache, CacheBuilder, Clock, EvictionPolicy, ExpireIf, Freshness, InsertOptions, Loaded,
+    MockClock, OnFull, Op,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serializer};
+use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A log in memory: the batches that were appended.
+#[derive(Default)]
+pub(crate) struct Memory {
+    batches: Mutex<Vec<Effects>>,
+    /// Refuses everything from now on.
+    is_full: std::sync::atomic::AtomicBool,
+}
+
+impl Memory {
+    fn batches(&self) -> Vec<Effects> {
+        self.batches.lock().unwrap().clone()
+    }
+}
+
+impl Sink for Memory {
+    fn reserve(&self, _: usize) -> Result<(), WriteError> {
+        match self.is_full.load(Relaxed) {
+            true => Err(WriteError::Closed),
+            false => Ok(()),
+        }
+    }
+    fn append(&self, effects: &Effects) -> u64 {
+        let mut batches = self.batches.lock().unwrap();
+        batches.push(effects.clone());
+        batches.len() as u64
+    }
+    fn append_if_room(&self, effects: &Effects) -> bool {
+        self.append(effects);
+        true
+    }
+    fn count_unencodable(&self) {}
+    fn wait(&self, _: u64, _: Option<Instant>) -> Result<(), CommitError> {
+        Ok(())
+    }
+}
+
+/// Has a cache recorded, from now on.
+pub(crate) fn record<K, V>(cache: &Cache<K, V>, clock: Clock, is_store: bool) -> Arc<Memory>
+where
+    K: Hash + Eq + Serialize + Send + Sync + 'static,
+    V: Serialize + Clone + Send + Sync + 'static,
+{
+    let sink = Arc::new(Memory::default());
+    cache.engine().record_to(Box::new(Log {
+        sink: Arc::clone(&sink),
+        codec: MessagePack,
+        wall: Wall::new(clock),
+        is_store,
+        waits: None,
+        copy: V::clone,
+        handle: None,
+    }));
+    sink
+}
+
+/// Plays a log into a new cache.
+fn replay<K, V>(builder: CacheBuilder<K, V>, batches: &[Effects], clock: Clock) -> Cache<K, V>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    let cache = builder.assemble(false).unwrap();
+    let bounds = cache.engine().lift_bounds();
+    let contents = contents(&cache, clock);
+    for batch in batches {
+        for effect in batch.iter() {
+            contents.apply(0, effect.unwrap()).unwrap();
+        }
+    }
+    contents.recovered(contents.wall.now_ms());
+    cache.engine().set_bounds(bounds);
+    cache.validate();
+    cache
+}
+
+fn contents<K, V>(
+    cache: &Cache<K, V>,
+    clock: Clock,
+) -> Kept<K, V, crate::DefaultHashBuilder, MessagePack> {
+    Kept {
+        engine: cache.shared_engine(),
+        hasher: cache.hasher().clone(),
+        codec: MessagePack,
+        wall: Wall::new(clock),
+        migrate: None,
+        evicts: false,
+        dropped: AtomicU64::new(0),
+    }
+}
+
+/// What a snapshot of a cache holds.
+fn snapshot<K, V>(cache: &Cache<K, V>, clock: Clock) -> Vec<Effects>
+where
+    K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    let contents = contents(cache, clock);
+    let mut labels = Effects::EMPTY;
+    contents.write_labels(&mut labels);
+    let mut batches = vec![labels];
+    let mut next = Some(0);
+    while let Some(position) = next {
+        let mut batch = Effects::EMPTY;
+        next = contents.write_set(position, &mut batch);
+        batches.push(batch);
+    }
+    batches
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Value {
+    id: u64,
+    weight: u64,
+}
+
+/// No value with this number can be encoded.
+const BAD: u64 = u64::MAX;
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.id == BAD {
+            return Err(serde::ser::Error::custom("a bad value"));
+        }
+        (self.id, self.weight).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (id, weight) = Deserialize::deserialize(deserializer)?;
+        Ok(Self { id, weight })
+    }
+}
+
+type Key = (u8, u8);
+
+/// What is known of an entry: its value, its ends in milliseconds, its weight, its labels.
+type Known = (Value, engine::RecordedLife, u64, Vec<u64>);
+
+fn known(cache: &Cache<Key, Value>) -> BTreeMap<Key, Known> {
+    let mut all = BTreeMap::new();
+    let mut next = Some(0);
+    while let Some(position) = next {
+        next = cache.engine().visit_set(position, |key, value, meta| {
+            let labels = meta.labels.as_slice().to_vec();
+            let known = (value.clone(), meta.life, meta.weight, labels);
+            all.insert(*key, known);
+        });
+    }
+    all
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    entries: Option<usize>,
+    weight: Option<u64>,
+    ttl: bool,
+    idle: Option<u64>,
+    has_groups: bool,
+    on_full: OnFull,
+    policy: EvictionPolicy,
+    stale: bool,
+}
+
+impl Setup {
+    fn random(random: &mut fastrand::Rng) -> Self {
+        let policies = [
+            EvictionPolicy::Adaptive,
+            EvictionPolicy::Lfu,
+            EvictionPolicy::Lru,
+        ];
+        Self {
+            entries: random.bool().then(|| random.usize(1..40)),
+            weight: random.bool().then(|| random.u64(1..200)),
+            ttl: random.bool(),
+            idle: random.bool().then(|| random.u64(8..4_000)),
+            has_groups: random.bool(),
+            on_full: random.choice([OnFull::Evict, OnFull::Reject]).unwrap(),
+            policy: random.choice(policies).unwrap(),
+            stale: random.u8(0..4) == 0,
+        }
+    }
+
+    fn builder(&self, clock: Clock) -> CacheBuilder<Key, Value> {
+        let mut builder = Cache::builder()
+            .clock(clock)
+            .on_full(self.on_full)
+            .eviction_policy(self.policy)
+            .negative_ttl(Duration::from_secs(1));
+        if let Some(entries) = self.entries {
+            builder = builder.max_entries(entries);
+        }
+        if let Some(weight) = self.weight {
+            builder = builder
+                .max_weight(weight)
+                .weigher(|_: &Key, value: &Value| value.weight);
+        }
+        if self.ttl {
+            builder = builder.time_to_live(Duration::from_millis(1_500));
+        }
+        if let Some(idle) = self.idle {
+            builder = builder.time_to_idle(Duration::from_millis(idle));
+        }
+        if self.has_groups {
+            builder = builder.group_by(|(group, _): &Key| group);
+        }
+        if self.stale {
+            builder = builder.freshness(
+                Freshness::new()
+                    .refresh_at(0.5)
+                    .stale_if_error(Duration::from_millis(700)),
+            );
+        }
+        builder
+    }
+}
+
+struct World {
+    random: fastrand::Rng,
+    setup: Setup,
+    cache: Cache<Key, Value>,
+    time: MockClock,
+    log: Arc<Memory>,
+    id: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let setup = Setup::random(&mut random);
+        let time = MockClock::new();
+        let cache = setup.builder(time.clock()).assemble(false).unwrap();
+        let log = record(&cache, time.clock(), false);
+        Self {
+            random,
+            setup,
+            cache,
+            time,
+            log,
+            id: 0,
+        }
+    }
+
+    fn key(&mut self) -> Key {
+        (self.random.u8(0..4), self.random.u8(0..20))
+    }
+
+    fn value(&mut self) -> Value {
+        self.id += 1;
+        let id = if self.random.u8(0..40) == 0 {
+            BAD
+        } else {
+            self.id
+        };
+        let weight = self.random.u64(0..30);
+        Value { id, weight }
+    }
+
+    fn span(&mut self) -> Duration {
+        let millis = self.random.choice([0, 1, 20, 300, 2_000, 60_000]).unwrap();
+        Duration::from_millis(millis)
+    }
+
+    fn options(&mut self) -> InsertOptions {
+        let mut options = InsertOptions::new();
+        let tags = self.random.u8(0..3);
+        for _ in 0..tags {
+            options = options.tag(&self.random.u8(0..6));
+        }
+        options = match self.random.u8(0..6) {
+            0 => options.if_absent(),
+            1 => options.if_present(),
+            _ => options,
+        };
+        match self.random.u8(0..5) {
+            0 => options.ttl(self.span()),
+            1 => options.keep_ttl(),
+            2 => options.no_ttl(),
+            3 => options.expire_at(self.time.clock().system_time() + self.span()),
+            _ => options,
+        }
+    }
+
+    fn step(&mut self) {
+        let (key, value) = (self.key(), self.value());
+        let cache = self.cache.clone();
+        match self.random.u8(0..26) {
+            0..4 => _ = cache.insert(key, value),
+            4..7 => _ = cache.insert_with(key, value, self.options()),
+            7 => _ = cache.update(&key, |old| *old = value),
+            8 => {
+                let span = self.span();
+                let op = match self.random.u8(0..5) {
+                    0 => Op::Keep,
+                    1 => Op::Put(value),
+                    2 => Op::PutWithTtl(value, span),
+                    3 => Op::PutKeepTtl(value),
+                    _ => Op::Remove,
+                };
+                _ = cache.compute(&key, |_| op);
+            }
+            9 => _ = cache.remove(&key),
+            10 => _ = cache.remove_if(&key, |value| value.id % 2 == 0),
+            11 => _ = cache.expire(&key, self.span()),
+            12 => _ = cache.expire_with(&key, self.span(), ExpireIf::Later),
+            13 => _ = cache.persist(&key),
+            14 => match self.random.u8(0..6) {
+                0 => cache.clear(),
+                _ => cache.retain(|_, value| value.id % 5 != 0),
+            },
+            15 => cache.invalidate_tag(&self.random.u8(0..6)),
+            16 if self.setup.has_groups => cache.invalidate_group(&key.0),
+            17 => self.transact(),
+            18..20 => _ = cache.get(&key),
+            20 => _ = cache.get_or_insert_with(&key, || value),
+            21 => _ = cache.get_or_find_with(&key, || (key.1 % 2 == 0).then_some(value)),
+            22 => self.load(key, value),
+            23 => self.rebound(),
+            24 => _ = cache.sweep(),
+            _ => {
+                let span = self.span();
+                self.time.advance(span);
+            }
+        }
+    }
+
+    fn transact(&mut self) {
+        let keys = [self.key(), self.key(), self.key()];
+        let values = [self.value(), self.value(), self.value()];
+        let span = self.span();
+        let (kinds, fails) = (self.random.u8(..), self.random.u8(0..6) == 0);
+        let _ = self.cache.transaction(&keys, |tx| {
+            for (at, (key, value)) in keys.iter().zip(values).enumerate() {
+                let put = match (kinds >> (2 * at)) % 4 {
+                    0 => tx.insert(key, value),
+                    1 => tx.insert_with_ttl(key, value, span),
+                    2 => tx.insert_keep_ttl(key, value),
+                    _ => {
+                        tx.remove(key);
+                        Ok(())
+                    }
+                };
+                drop(put);
+            }
+            if fails { Err(()) } else { Ok(()) }
+        });
+    }
+
+    /// A loader that may renew what is there, with other tags or the same.
+    fn load(&mut self, key: Key, value: Value) {
+        let (kind, tag, ttl) = (self.random.u8(0..4), self.random.u8(0..6), self.span());
+        let reader = self.cache.read_through_revalidating(move |_: &Key, old| {
+            let kind = if old.is_some() { kind } else { kind % 2 * 3 };
+            Ok::<_, std::io::Error>(match kind {
+                0 => Loaded::new(value.clone()).tag(&tag),
+                1 => Loaded::not_modified().ttl(ttl),
+                2 => Loaded::not_modified().tag(&tag),
+                _ => Loaded::absent(),
+            })
+        });
+        drop(reader.refresh(&key));
+    }
+
+    fn rebound(&mut self) {
+        if self.setup.entries.is_some() {
+            let entries = self.random.usize(1..40);
+            self.setup.entries = Some(entries);
+            self.cache.set_max_entries(entries).unwrap();
+        }
+        if self.setup.weight.is_some() {
+            let weight = self.random.u64(1..200);
+            self.setup.weight = Some(weight);
+            self.cache.set_max_weight(weight).unwrap();
+        }
+    }
+
+    fn check(&self, seed: u64, step: usize) {
+        // Only the sweep records who was idle for too long. Without it, on the other hand, labels
+        // have to tell by themselves what has fallen.
+        if self.setup.idle.is_some() || self.id.is_multiple_of(2) {
+            self.cache.sweep();
+        }
+        self.cache.validate();
+        let now = self.time.clock().now();
+        let expected = known(&self.cache);
+        let log = replay(
+            self.setup.builder(self.time.clock()),
+            &self.log.batches(),
+            self.time.clock(),
+        );
+        let snapshot = replay(
+            self.setup.builder(self.time.clock()),
+            &snapshot(&self.cache, self.time.clock()),
+            self.time.clock(),
+        );
+        for (way, cache) in [("log", log), ("snapshot", snapshot)] {
+            let found = known(&cache);
+            let wanted = expected.iter().filter(|(_, known)| known.0.id != BAD);
+            let wanted: BTreeMap<_, _> = wanted.map(|(key, known)| (*key, known)).collect();
+            let context = format!("seed {seed}, step {step}, {way}, {:?}", self.setup);
+            assert!(
+                wanted.keys().copied().eq(found.keys().copied()),
+                "{context}: {wanted:?} {found:?}"
+            );
+            for (key, (value, life, weight, labels)) in wanted {
+                let found = &found[&key];
+                assert_eq!(
+                    (value, weight, labels, life.hard),
+                    (&found.0, &found.2, &found.3, found.1.hard),
+                    "{context}: {key:?} at {now}"
+                );
+                let idle = Duration::from_millis(self.setup.idle.unwrap_or(0)).as_nanos() as u64;
+                let latest = life.idle.saturating_add(idle / 4 + 1_000_000);
+                assert!(
+                    (life.idle..=latest).contains(&found.1.idle),
+                    "{context}: {key:?}: {life:?} {:?}",
+                    found.1
+                );
+            }
+        }
+    }
+}
+
+fn cases(quick: u64, full: u64) -> u64 {
+    match std::env::var("HAYBOX_CASES") {
+        Ok(asked) if asked == "full" => full,
+        Ok(asked) => asked.parse().expect("HAYBOX_CASES is a number or `full`"),
+        Err(_) => quick,
+    }
+}
+
+#[test]
+fn a_log_brings_back_what_any_operations_have_left() {
+    for seed in 0..cases(300, 20_000) {
+        let mut world = World::new(seed);
+        for step in 0..world.random.usize(1..120) {
+            world.step();
+            if world.random.u8(0..16) == 0 {
+                world.check(seed, step);
+            }
+        }
+        world.check(seed, usize::MAX);
+    }
+}
+
+/// Threads that change the same few keys in every way.
+fn contend(cache: &Cache<Key, Value>) {
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                for _ in 0..2_000 {
+                    let key = (0, random.u8(0..12));
+                    let other = (0, random.u8(0..12));
+                    let value = Value {
+                        id: random.u64(0..1_000_000),
+                        weight: random.u64(0..30),
+                    };
+                    match random.u8(0..8) {
+                        0..3 => _ = cache.insert(key, value),
+                        3 => _ = cache.update(&key, |old| *old = value),
+                        4 => _ = cache.remove(&key),
+                        5 => _ = cache.expire(&key, Duration::from_secs(random.u64(1..1_000))),
+                        6 => _ = cache.compute(&key, |_| Op::PutKeepTtl(value)),
+                        _ => {
+                            let _ = cache.transaction(&[key, other], |tx| {
+                                tx.insert(&key, value.clone()).map_err(drop)?;
+                                tx.insert(&other, value).map_err(drop)
+                            });
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_log_of_threads_that_contend_ends_where_the_cache_does() {
+    for bound in [None, Some(8)] {
+        let time = MockClock::new();
+        let builder = || {
+            let builder = Cache::builder().clock(time.clock());
+            match bound {
+                None => builder,
+                Some(bound) => builder.max_entries(bound),
+            }
+        };
+        let cache = builder().assemble(false).unwrap();
+        let log = record(&cache, time.clock(), false);
+        contend(&cache);
+        let replayed = replay(builder(), &log.batches(), time.clock());
+        assert_eq!(known(&cache), known(&replayed), "with a bound of {bound:?}");
+    }
+}
+
+#[test]
+fn every_prefix_of_the_log_is_a_state_that_a_key_went_through() {
+    let cache: Cache<u8, u64> = Cache::builder().assemble(false).unwrap();
+    let log = record(&cache, Clock::real(), false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..1_000u64 {
+                    let next = |count: Option<&u64>| Op::Put(count.map_or(1, |count| count + 1));
+                    let _ = cache.compute(&((round % 3) as u8), next);
+                }
+            });
+        }
+    });
+    let mut counts = BTreeMap::<Vec<u8>, u64>::new();
+    for batch in log.batches() {
+        for effect in batch.iter() {
+            let Ok(Effect::Put { key, value, .. }) = effect else {
+                panic!("nothing but values is stored: {effect:?}");
+            };
+            let count = counts.entry(key.to_vec()).or_default();
+            *count += 1;
+            assert_eq!(MessagePack.decode::<u64>(value).unwrap(), *count);
+        }
+    }
+    assert_eq!(counts.values().sum::<u64>(), 4_000);
+}
+
+#[test]
+fn a_transaction_is_one_batch() {
+    let cache: Cache<u8, u64> = Cache::builder().max_entries(2).assemble(false).unwrap();
+    let log = record(&cache, Clock::real(), false);
+    cache.insert(9, 9);
+    let done = cache.transaction(&[1, 2], |tx| {
+        tx.insert(&1, 1)?;
+        tx.insert(&2, 2)
+    });
+    assert!(done.is_ok());
+    let effects: Vec<_> = log.batches().iter().map(Effects::len).collect();
+    assert_eq!(
+        effects,
+        [1, 2, 1],
+        "a value, the transaction, who had to go for it"
+    );
+}
+
+#[test]
+fn a_write_that_is_not_admitted_changes_nothing_in_a_store() {
+    let cache: Cache<u8, u64> = Cache::builder().assemble(false).unwrap();
+    let log = record(&cache, Clock::real(), true);
+    cache.insert(1, 1);
+    log.is_full.store(true, Relaxed);
+    let (_, outcome) = outcome::of(|| cache.insert(1, 2));
+    assert!(matches!(outcome, Some(Err(WriteError::Closed))));
+    let (_, outcome) = outcome::of(|| cache.retain(|_, _| false));
+    assert!(matches!(outcome, Some(Err(WriteError::Closed))));
+    assert_eq!(cache.get(&1), Some(1));
+    assert_eq!(log.batches().len(), 1);
+}

@@ -1,0 +1,102 @@
+//! Deadlines of the clock of a process, which starts anew with the machine, as times of the wall.
+
+use super::effect::WallLife;
+use crate::engine::RecordedLife;
+use crate::sync::AtomicU64;
+use crate::time::{Clock, Deadline, NEVER};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
+
+/// How old the comparison of the two clocks may be, in nanoseconds: somebody may set the wall clock.
+const OLD: u64 = 100_000_000;
+
+const MILLISECOND: i128 = 1_000_000;
+
+/// How far the wall clock is ahead of the clock of deadlines.
+#[derive(Debug)]
+pub(super) struct Wall {
+    clock: Clock,
+    /// Nanoseconds, as two's complement.
+    ahead: AtomicU64,
+    compared: AtomicU64,
+}
+
+impl Wall {
+    pub(super) fn new(clock: Clock) -> Self {
+        let wall = Self {
+            clock,
+            ahead: AtomicU64::new(0),
+            compared: AtomicU64::new(0),
+        };
+        wall.compare();
+        wall
+    }
+
+    /// Compares the clocks.
+    fn compare(&self) -> i128 {
+        let since_1970 = self
+            .clock
+            .system_time()
+            .duration_since(SystemTime::UNIX_EPOCH);
+        let wall = since_1970.map_or(0, |since| since.as_nanos() as i128);
+        let now = self.clock.now();
+        let ahead = wall - i128::from(now);
+        self.ahead.store(ahead as i64 as u64, Relaxed);
+        self.compared.store(now, Relaxed);
+        ahead
+    }
+
+    fn ahead(&self) -> i128 {
+        i128::from(self.ahead.load(Relaxed) as i64)
+    }
+
+    fn ahead_now(&self) -> i128 {
+        let age = self
+            .clock
+            .coarse()
+            .saturating_sub(self.compared.load(Relaxed));
+        if age > OLD || self.clock.is_mock() {
+            return self.compare();
+        }
+        self.ahead()
+    }
+
+    /// The wall time by the last comparison, in milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> u64 {
+        let now = i128::from(self.clock.now()) + self.ahead();
+        (now / MILLISECOND).max(0) as u64
+    }
+
+    /// When a life ends by the wall clock as it stands now. Rounded down, so that nothing ends
+    /// later than it should.
+    pub(super) fn of_life(&self, life: RecordedLife) -> WallLife {
+        if (life.hard, life.idle) == (NEVER, NEVER) {
+            return WallLife::default();
+        }
+        let ahead = self.ahead_now();
+        let at = |deadline: Deadline| {
+            let at = (i128::from(deadline) + ahead) / MILLISECOND;
+            (deadline != NEVER).then_some(at.max(0) as u64)
+        };
+        WallLife {
+            hard: at(life.hard),
+            idle: at(life.idle),
+        }
+    }
+
+    /// The other way round, by the last comparison: while a cache is restored the clocks are
+    /// compared once.
+    pub(super) fn to_life(&self, life: WallLife) -> RecordedLife {
+        let ahead = self.ahead();
+        let deadline = |at: Option<u64>| {
+            at.map_or(NEVER, |at| {
+                let deadline = i128::from(at) * MILLISECOND - ahead;
+                deadline.clamp(1, i128::from(NEVER - 1)) as Deadline
+            })
+        };
+        RecordedLife {
+            hard: deadline(life.hard),
+            idle: deadline(life.idle),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Directories that cannot be opened, and what is said about them.
+
+use crate::{dir, store};
+use haybox::persist::{
+    Codec, CodecError, MessagePack, OpenError, Persistence, RecoveryMode, WriteError,
+};
+use haybox::{Cache, Store};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// Every file of a directory with what is in it, for who has to leave it alone.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+    files
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap())
+        })
+        .collect()
+}
+
+fn with_data() -> TempDir {
+    let dir = dir();
+    let store = store(&dir);
+    store.insert("ada".into(), 7).unwrap().wait().unwrap();
+    store.journal().close().unwrap();
+    dir
+}
+
+type Opened = Result<Store<String, u64>, OpenError>;
+
+/// Why a directory cannot be opened; it is as it was before.
+#[track_caller]
+fn refusal(dir: &TempDir, open: impl FnOnce(&Path) -> Opened) -> OpenError {
+    let before = files(dir.path());
+    let error = open(dir.path()).map(drop).expect_err("it cannot be opened");
+    assert_eq!(files(dir.path()), before, "{error}");
+    assert!(error.to_string().len() > 20, "{error}");
+    error
+}
+
+#[test]
+fn a_setting_that_no_cache_can_have() {
+    let dir = dir();
+    let missing = dir.path().join("new");
+    let opened = Cache::<u32, u32>::builder().max_entries(0).open(&missing);
+    let error = opened.map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Build(build) if build.setting() == "max_entries"));
+    assert!(!missing.exists());
+}
+
+#[test]
+fn a_file_in_the_place_of_the_directory() {
+    let dir = dir();
+    let path = dir.path().join("file");
+    fs::write(&path, "not a directory").unwrap();
+    let opened = Cache::<u32, u32>::builder().open(&path);
+    let error = opened.map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::NotADirectory { .. }), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "not a directory");
+}
+
+#[test]
+fn a_directory_that_is_open_already() {
+    let dir = with_data();
+    let first = store(&dir);
+    let second = Cache::<String, u64>::builder().open_store(dir.path());
+    let error = second.map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    drop(first);
+    assert_eq!(store(&dir).get("ada"), Some(7));
+}
+
+/// As `MessagePack`, under another name.
+#[derive(Clone, Debug)]
+struct Renamed;
+
+impl Codec for Renamed {
+    fn id(&self) -> [u8; 4] {
+        *b"MINE"
+    }
+    fn encode<T: Serialize + ?Sized>(&self, value: &T, to: &mut Vec<u8>) -> Result<(), CodecError> {
+        MessagePack.encode(value, to)
+    }
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CodecError> {
+        MessagePack.decode(bytes)
+    }
+}
+
+#[test]
+fn fault_28_another_codec_or_schema_is_refused_and_nothing_touched() {
+    let dir = with_data();
+    let error = refusal(&dir, |dir| {
+        Cache::builder().open_store_with(dir, Persistence::new().codec(Renamed))
+    });
+    assert!(matches!(error, OpenError::OtherCodec { .. }), "{error}");
+    assert!(error.to_string().contains("MPCK") && error.to_string().contains("MINE"));
+    let error = refusal(&dir, |dir| {
+        Cache::builder().open_store_with(dir, Persistence::new().schema_version(3))
+    });
+    assert!(
+        matches!(
+            error,
+            OpenError::OtherSchema {
+                expected: 3,
+                found: 0,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(store(&dir).get("ada"), Some(7));
+}
+
+#[test]
+fn a_value_of_another_type_is_refused_with_its_place_and_salvage_leaves_it_out() {
+    let dir = dir();
+    let open = || Cache::<String, String>::builder().open_store(dir.path());
+    let texts = open().unwrap();
+    texts
+        .insert("ada".into(), "seven".into())
+        .unwrap()
+        .wait()
+        .unwrap();
+    drop(texts);
+    let numbers = |mode| {
+        let options = Persistence::new().recovery(mode);
+        Cache::<String, u64>::builder().open_store_with(dir.path(), options)
+    };
+    let error = refusal(&dir, |_| numbers(RecoveryMode::TolerateTornTail));
+    assert!(matches!(error, OpenError::Undecodable { .. }), "{error}");
+    assert!(
+        error.to_string().contains("the value does not decode"),
+        "{error}"
+    );
+    assert_eq!(open().unwrap().get("ada").as_deref(), Some("seven"));
+    let salvaged = numbers(RecoveryMode::Salvage).unwrap();
+    assert_eq!(salvaged.journal().recovery().undecodable, 1);
+    assert!(salvaged.is_empty());
+}
+
+#[test]
+fn old_values_are_migrated_once() {
+    #[derive(Deserialize)]
+    struct Old {
+        items: Vec<u32>,
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Cart {
+        items: Vec<(u32, u16)>,
+    }
+    #[derive(Clone, Serialize, Deserialize)]
+    struct CartV1 {
+        items: Vec<u32>,
+    }
+    let dir = dir();
+    let first = Persistence::new().schema_version(1);
+    let store = Cache::<u8, CartV1>::builder()
+        .open_store_with(dir.path(), first)
+        .unwrap();
+    for key in 0..4 {
+        let cart = CartV1 {
+            items: vec![u32::from(key); 2],
+        };
+        store.insert(key, cart).unwrap().wait().unwrap();
+    }
+    store.remove(&3).unwrap().wait().unwrap();
+    drop(store);
+    let second = || {
+        Persistence::new()
+            .schema_version(2)
+            .migrate(|old| match old.schema_version() {
+                1 if old.key::<u8>()? == 2 => Ok(old.gone()),
+                1 => {
+                    let Old { items } = old.value()?;
+                    let items = items.into_iter().map(|item| (item, 1)).collect();
+                    old.with_value(&Cart { items })
+                }
+                _ => Err(old.unknown()),
+            })
+    };
+    let open = || Cache::<u8, Cart>::builder().open_store_with(dir.path(), second());
+    let cart = |item| {
+        Some(Cart {
+            items: vec![(item, 1); 2],
+        })
+    };
+    let store = open().unwrap();
+    assert_eq!(
+        store.get_many([&0, &1, &2, &3]),
+        [cart(0), cart(1), None, None]
+    );
+    assert_eq!(store.journal().recovery().migrated_from, [1]);
+    drop(store);
+    let store = open().unwrap();
+    assert!(
+        store.journal().recovery().migrated_from.is_empty(),
+        "the files are of today"
+    );
+    assert_eq!(store.len(), 2);
+}
+
+#[test]
+fn read_only_reads_beside_others_and_refuses_writes() {
+    let dir = with_data();
+    let before = files(dir.path());
+    let open = || {
+        let options = Persistence::new().recovery(RecoveryMode::ReadOnly);
+        Cache::<String, u64>::builder()
+            .open_store_with(dir.path(), options)
+            .unwrap()
+    };
+    let (one, other) = (open(), open());
+    assert_eq!((one.get("ada"), other.get("ada")), (Some(7), Some(7)));
+    let refused = one.insert("bob".into(), 1).map(drop);
+    assert!(matches!(refused, Err(WriteError::ReadOnly)));
+    assert_eq!(one.len(), 1);
+    drop((one, other));
+    assert_eq!(files(dir.path()), before);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_directory_that_may_not_be_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = dir();
+    let inner = dir.path().join("sealed");
+    fs::create_dir(&inner).unwrap();
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o500)).unwrap();
+    if fs::write(inner.join("probe"), "").is_ok() {
+        // Root may do everything.
+        return;
+    }
+    let opened = Cache::<u32, u32>::builder().open(&inner);
+    let error = opened.map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Disk(_)), "{error}");
+    assert!(error.to_string().contains("sealed"), "{error}");
+}

@@ -1,0 +1,299 @@
+//! A cache that survives restarts.
+
+use crate::dir;
+use haybox::persist::{ClockCheck, OpenError, Persistence};
+use haybox::{Cache, Freshness, InsertOptions, MockClock, Ttl};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn what_was_in_it_is_in_it_after_a_restart() {
+    let dir = dir();
+    let open = || Cache::<String, u64>::builder().open(dir.path()).unwrap();
+    let cache = open();
+    assert!(cache.journal().unwrap().recovery().created);
+    for key in 0..1_000 {
+        cache.insert(format!("key {key}"), key);
+    }
+    cache.remove("key 7");
+    cache.update("key 8", |value| *value = 80);
+    drop(cache);
+    let cache = open();
+    cache.validate();
+    assert_eq!(cache.len(), 999);
+    assert_eq!(cache.get("key 7"), None);
+    assert_eq!(cache.get("key 8"), Some(80));
+    assert_eq!(cache.get("key 999"), Some(999));
+    let report = cache.journal().unwrap().recovery();
+    assert_eq!((report.entries, report.expired), (999, 0));
+}
+
+#[test]
+fn a_cache_in_memory_has_no_journal() {
+    assert!(Cache::<u32, u32>::new(10).journal().is_none());
+}
+
+#[test]
+fn time_goes_on_while_it_is_closed() {
+    let dir = dir();
+    let time = MockClock::new();
+    let open = || {
+        Cache::<u32, u32>::builder()
+            .clock(time.clock())
+            .open(dir.path())
+            .unwrap()
+    };
+    let cache = open();
+    cache.insert_with_ttl(1, 1, 10 * SECOND);
+    cache.insert_with_ttl(2, 2, 60 * SECOND);
+    cache.insert(3, 3);
+    drop(cache);
+    time.advance(20 * SECOND);
+    let cache = open();
+    assert_eq!(cache.get(&1), None);
+    assert_eq!(cache.ttl(&2), Some(Ttl::Left(40 * SECOND)));
+    assert_eq!(cache.ttl(&3), Some(Ttl::Never));
+    assert_eq!(cache.journal().unwrap().recovery().expired, 1);
+}
+
+#[test]
+fn tags_and_groups_and_weights_are_kept() {
+    let dir = dir();
+    let open = || {
+        Cache::<(u8, u32), u64>::builder()
+            .max_weight(1_000)
+            .weigher(|_, value| *value)
+            .group_by(|(group, _)| group)
+            .open(dir.path())
+            .unwrap()
+    };
+    let cache = open();
+    cache.insert_with((1, 1), 100, InsertOptions::new().tag("red"));
+    cache.insert_with((1, 2), 200, InsertOptions::new().tag("blue"));
+    cache.insert((2, 1), 300);
+    cache.insert_with((2, 2), 50, InsertOptions::new().tag("green"));
+    cache.invalidate_tag("green");
+    drop(cache);
+    let cache = open();
+    assert_eq!(cache.weight(), 600);
+    assert_eq!(cache.get(&(2, 2)), None);
+    cache.invalidate_tag("red");
+    assert_eq!(cache.get(&(1, 1)), None);
+    cache.invalidate_group(&2u8);
+    assert_eq!(cache.get(&(2, 1)), None);
+    drop(cache);
+    let cache = open();
+    assert_eq!(cache.len(), 1);
+    assert_eq!(cache.get(&(1, 2)), Some(200));
+}
+
+#[test]
+fn a_lower_bound_holds_from_the_start_and_what_went_stays_gone() {
+    let dir = dir();
+    let cache = Cache::<u32, u32>::builder().open(dir.path()).unwrap();
+    cache.insert_many((0..1_000).map(|key| (key, key)));
+    drop(cache);
+    let bounded = |bound| {
+        Cache::<u32, u32>::builder()
+            .max_entries(bound)
+            .open(dir.path())
+            .unwrap()
+    };
+    let cache = bounded(100);
+    assert_eq!(cache.len(), 100);
+    let mut kept: Vec<_> = cache.keys().collect();
+    drop(cache);
+    let cache = bounded(10_000);
+    let mut found: Vec<_> = cache.keys().collect();
+    kept.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, kept);
+}
+
+#[test]
+fn listeners_are_told_nothing_of_what_is_recovered() {
+    let dir = dir();
+    let time = MockClock::new();
+    let open = || {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&log);
+        let cache = Cache::<u32, u32>::builder()
+            .clock(time.clock())
+            .removal_listener(move |key, _, cause| told.lock().unwrap().push((key, cause)))
+            .open(dir.path());
+        (cache.unwrap(), log)
+    };
+    let (cache, _) = open();
+    cache.insert_with_ttl(1, 1, SECOND);
+    cache.insert(2, 2);
+    drop(cache);
+    time.advance(2 * SECOND);
+    let (cache, log) = open();
+    assert!(log.lock().unwrap().is_empty());
+    assert_eq!(cache.stats().inserts, 0);
+    assert_eq!(cache.len(), 1);
+}
+
+#[test]
+fn an_idle_time_goes_on_from_the_last_access() {
+    let dir = dir();
+    let time = MockClock::new();
+    let open = || {
+        Cache::<u32, u32>::builder()
+            .clock(time.clock())
+            .time_to_idle(80 * SECOND)
+            .open(dir.path())
+            .unwrap()
+    };
+    let cache = open();
+    cache.insert(1, 1);
+    cache.insert(2, 2);
+    time.advance(60 * SECOND);
+    assert_eq!(cache.get(&1), Some(1));
+    drop(cache);
+    time.advance(40 * SECOND);
+    let cache = open();
+    assert_eq!(cache.get(&2), None, "idle for 100 s");
+    assert!(cache.contains_key(&1), "idle for 40 s");
+    time.advance(Duration::from_secs(51));
+    assert!(
+        !cache.contains_key(&1),
+        "idle for 91 s, with the slack of an eighth"
+    );
+}
+
+#[test]
+fn fault_26_what_overwrote_an_entry_and_has_expired_does_not_bring_it_back() {
+    for compacts in [false, true] {
+        let dir = dir();
+        let time = MockClock::new();
+        let open = || {
+            Cache::<u32, u32>::builder()
+                .clock(time.clock())
+                .open(dir.path())
+                .unwrap()
+        };
+        let cache = open();
+        cache.insert(1, 1);
+        if compacts {
+            cache.journal().unwrap().compact().unwrap();
+        }
+        cache.insert_with_ttl(1, 2, SECOND);
+        cache.insert(2, 2);
+        cache.expire(&2, SECOND);
+        cache.insert_with_ttl(3, 3, SECOND);
+        cache.persist(&3);
+        drop(cache);
+        time.advance(2 * SECOND);
+        for _ in 0..2 {
+            let cache = open();
+            assert_eq!(cache.get_many([&1, &2, &3]), [None, None, Some(3)]);
+            cache.journal().unwrap().compact().unwrap();
+        }
+    }
+}
+
+#[test]
+fn fault_27_a_clock_that_went_back_brings_nothing_back_and_one_ten_years_ahead_is_reported() {
+    let dir = dir();
+    let time = MockClock::new();
+    let start = time.clock().system_time();
+    let open = || {
+        Cache::<u32, u32>::builder()
+            .clock(time.clock())
+            .open(dir.path())
+            .unwrap()
+    };
+    let cache = open();
+    cache.insert_with_ttl(1, 1, 10 * SECOND);
+    cache.insert_with_ttl(2, 2, 7_200 * SECOND);
+    time.advance(3_600 * SECOND);
+    cache.insert(3, 3);
+    drop(cache);
+
+    // The clock shows the time of the first write again: the first entry has expired all the same,
+    // and the second has no more time than it had.
+    time.set_system_time(start);
+    let cache = open();
+    let report = cache.journal().unwrap().recovery();
+    assert!(matches!(report.clock, ClockCheck::WentBack(_)), "{report}");
+    assert_eq!(cache.get_many([&1, &2, &3]), [None, Some(2), Some(3)]);
+    let Some(Ttl::Left(left)) = cache.ttl(&2) else {
+        panic!("it has a TTL");
+    };
+    assert!(left <= 3_601 * SECOND, "{left:?}");
+
+    // A write while the clock is ten years ahead, and then it is right again.
+    time.set_system_time(start + 10 * 365 * 86_400 * SECOND);
+    cache.insert(4, 4);
+    drop(cache);
+    time.set_system_time(start + 3_700 * SECOND);
+    let cache = open();
+    let report = cache.journal().unwrap().recovery();
+    assert!(matches!(report.clock, ClockCheck::LogAhead(_)), "{report}");
+    assert_eq!(cache.get_many([&2, &3, &4]), [Some(2), Some(3), Some(4)]);
+}
+
+#[test]
+fn the_last_handle_may_go_inside_a_closure() {
+    let dir = dir();
+    let cache = Cache::<u32, u32>::builder().open(dir.path()).unwrap();
+    cache.insert(1, 1);
+    let other = Cache::<u32, u32>::new(10);
+    other.insert(1, 1);
+    let mut held = Some(cache);
+    other.read(&1, |_| held.take().is_some());
+    // Closed by a thread of its own, some time later.
+    let opened = || Cache::<u32, u32>::builder().open(dir.path());
+    let cache = loop {
+        match opened() {
+            Ok(cache) => break cache,
+            Err(OpenError::Locked { .. }) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(cache.get(&1), Some(1));
+}
+
+#[test]
+fn what_was_loaded_is_due_for_a_refresh_after_a_restart() {
+    let dir = dir();
+    let time = MockClock::new();
+    let open = || {
+        Cache::<u32, u32>::builder()
+            .clock(time.clock())
+            .freshness(Freshness::new().refresh_after(60 * SECOND))
+            .open(dir.path())
+            .unwrap()
+    };
+    let cache = open();
+    let reader = cache.read_through(|key: &u32| Ok::<_, std::io::Error>(*key));
+    assert_eq!(reader.get(&1).unwrap(), Some(1));
+    drop((reader, cache));
+    let cache = open();
+    let newer = cache.read_through(|key: &u32| Ok::<_, std::io::Error>(key + 10));
+    newer.get(&1).unwrap();
+    time.advance(SECOND);
+    assert_eq!(cache.stats().refreshes, 1);
+}
+
+#[test]
+fn snapshots_alone_keep_what_was_there_at_the_last_one() {
+    let dir = dir();
+    let open = || {
+        let options = Persistence::new().snapshots_only(300 * SECOND);
+        Cache::<u32, u32>::builder()
+            .open_with(dir.path(), options)
+            .unwrap()
+    };
+    let cache = open();
+    cache.insert_many((0..500).map(|key| (key, key)));
+    cache.journal().unwrap().compact().unwrap();
+    cache.insert(500, 500);
+    drop(cache);
+    let cache = open();
+    assert_eq!(cache.len(), 501, "closing makes a snapshot, too");
+    assert_eq!(cache.get(&500), Some(500));
+}

@@ -1,0 +1,75 @@
+//! A cache hits after a restart about as often as it did before.
+
+use crate::dir;
+use haybox::{Cache, EvictionPolicy};
+use std::fs;
+
+/// Keys as they are asked for: a few often, most seldom, and a scan now and then.
+fn trace(length: usize) -> Vec<u64> {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut scan = 0;
+    let mut next = |at: usize| {
+        if at % 10_000 < 1_500 {
+            scan += 1;
+            return 1_000_000 + scan;
+        }
+        // Zipf-like: the logarithm of the rank is uniform.
+        (random.f64() * (60_000f64).ln()).exp() as u64
+    };
+    (0..length).map(&mut next).collect()
+}
+
+/// Asks for keys, loading what is missing; the share of hits in percent.
+fn hits(cache: &Cache<u64, u64>, keys: &[u64]) -> f64 {
+    let found = keys.iter().filter(|key| {
+        let hit = cache.get(*key).is_some();
+        if !hit {
+            cache.insert(**key, **key);
+        }
+        hit
+    });
+    found.count() as f64 * 100.0 / keys.len() as f64
+}
+
+/// How the first run ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Closed,
+    /// Without the snapshot that a small cache makes at its end: a log does not say what was read.
+    Killed,
+}
+
+#[test]
+fn the_hit_ratio_after_a_restart_is_about_what_it_would_be_without() {
+    let keys = trace(120_000);
+    let (before, after) = keys.split_at(90_000);
+    for policy in [EvictionPolicy::Adaptive, EvictionPolicy::Lru] {
+        for (end, points) in [(End::Closed, 2.0), (End::Killed, 4.0)] {
+            let builder = || Cache::builder().max_entries(1_500).eviction_policy(policy);
+            let stays = builder().build().unwrap();
+            hits(&stays, before);
+            let without = hits(&stays, after);
+
+            let (dir, copy) = (dir(), dir());
+            let cache = builder().open(dir.path()).unwrap();
+            hits(&cache, before);
+            if let End::Killed = end {
+                cache.journal().unwrap().sync().unwrap();
+                for file in fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+                    let to = copy.path().join(file.file_name());
+                    fs::copy(file.path(), to).unwrap();
+                }
+            }
+            drop(cache);
+            let path = match end {
+                End::Closed => dir.path(),
+                End::Killed => copy.path(),
+            };
+            let with = hits(&builder().open(path).unwrap(), after);
+            assert!(
+                with > without - points,
+                "{policy:?}, {end:?}: {without:.2} % without a restart, {with:.2} % with"
+            );
+        }
+    }
+}

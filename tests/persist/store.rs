@@ -1,0 +1,210 @@
+//! A store: writes that say whether they were kept.
+
+use crate::{always, dir, store};
+use haybox::persist::{TransactionError, WriteError};
+use haybox::{Cache, Insert, InsertOptions, Op, Outcome, Store};
+use serde::{Deserialize, Serialize, Serializer};
+use std::time::Duration;
+
+#[test]
+fn writes_return_what_they_did_and_are_there_after_a_restart() {
+    let dir = dir();
+    let first = store(&dir);
+    let key = || "ada".to_string();
+    assert_eq!(first.insert(key(), 1).unwrap().wait().unwrap(), None);
+    assert_eq!(first.insert(key(), 2).unwrap().wait().unwrap(), Some(1));
+    let update = first.update("ada", |value| {
+        *value += 1;
+        *value
+    });
+    assert_eq!(update.unwrap().into_value(), Some(3));
+    let kept = first.insert_with(key(), 9, InsertOptions::new().if_absent());
+    assert_eq!(kept.unwrap().into_value(), Insert::Kept(9));
+    let computed = first.compute("ada", |value| Op::Put(value.unwrap() * 10));
+    assert_eq!(computed.unwrap().into_value(), Outcome::Replaced(3));
+    assert_eq!(first.remove("bob").unwrap().into_value(), None);
+    assert!(
+        first
+            .expire("ada", Duration::from_secs(60))
+            .unwrap()
+            .into_value()
+    );
+    assert!(first.persist("ada").unwrap().into_value());
+    drop(first);
+    let second = store(&dir);
+    assert_eq!(second.get("ada"), Some(30));
+    assert_eq!(second.len(), 1);
+    assert_eq!(second.remove("ada").unwrap().into_value(), Some(30));
+    drop(second);
+    assert!(store(&dir).is_empty());
+}
+
+#[test]
+fn numbers_rise_and_a_commit_is_durable_after_its_wait() {
+    let dir = dir();
+    let store: Store<u64, u64> = Cache::builder()
+        .open_store_with(dir.path(), always())
+        .unwrap();
+    let first = store.insert(1, 1).unwrap();
+    let second = store.insert(2, 2).unwrap();
+    assert!(first.seq() < second.seq());
+    assert_eq!(second.wait_timeout(Duration::from_secs(30)).unwrap(), &None);
+    assert!(first.is_durable() && second.is_durable());
+    assert!(store.journal().durable_seq() >= second.seq());
+    // What changes nothing is durable when all before it is.
+    let nothing = store.remove(&3).unwrap();
+    assert_eq!(nothing.seq(), second.seq());
+    assert!(nothing.is_durable());
+}
+
+#[tokio::test]
+async fn a_task_awaits_a_commit() {
+    let dir = dir();
+    let store: Store<u64, u64> = Cache::builder()
+        .open_store_with(dir.path(), always())
+        .unwrap();
+    assert_eq!(store.insert(1, 1).unwrap().await.unwrap(), None);
+    assert_eq!(store.insert(1, 2).unwrap().await.unwrap(), Some(1));
+    assert_eq!(store.journal().durable_seq(), store.journal().last_seq());
+}
+
+#[test]
+fn a_transaction_is_all_or_nothing() {
+    let dir = dir();
+    let store = store(&dir);
+    let keys = ["a".to_string(), "b".to_string()];
+    let done = store.transaction(&keys, |tx| {
+        tx.insert(&keys[0], 1)?;
+        tx.insert(&keys[1], 2)
+    });
+    assert!(done.is_ok());
+    let aborted = store.transaction(&keys, |tx| {
+        tx.remove(&keys[0]);
+        Err::<(), _>("no")
+    });
+    assert!(matches!(aborted, Err(TransactionError::Aborted("no"))));
+    assert_eq!(store.get_many(["a", "b"]), [Some(1), Some(2)]);
+    drop(store);
+    let store = crate::store(&dir);
+    assert_eq!(store.get_many(["a", "b"]), [Some(1), Some(2)]);
+}
+
+/// A value that does not encode when it is odd.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Picky(u64);
+
+impl Serialize for Picky {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 % 2 {
+            0 => serializer.serialize_newtype_struct("Picky", &self.0),
+            _ => Err(serde::ser::Error::custom("odd numbers are not kept")),
+        }
+    }
+}
+
+#[track_caller]
+fn is_not_encoded<T: std::fmt::Debug>(result: Result<T, WriteError>) {
+    match result {
+        Err(WriteError::Encode(reason)) => assert!(reason.contains("odd numbers"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_does_not_encode_is_an_error_and_changes_nothing() {
+    let dir = dir();
+    let open = || {
+        Cache::<u8, Picky>::builder()
+            .open_store(dir.path())
+            .unwrap()
+    };
+    let store = open();
+    store.insert(1, Picky(10)).unwrap().wait().unwrap();
+    let before = store.journal().last_seq();
+    is_not_encoded(store.insert(1, Picky(11)));
+    is_not_encoded(store.insert(2, Picky(11)));
+    is_not_encoded(store.update(&1, |value| value.0 = 11));
+    is_not_encoded(store.compute(&1, |_| Op::Put(Picky(11))));
+    let transaction = store.transaction(&[1, 2], |tx| {
+        tx.insert(&2, Picky(20)).unwrap();
+        tx.insert(&1, Picky(11))
+    });
+    match transaction {
+        Err(TransactionError::Write(error)) => is_not_encoded::<()>(Err(error)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(store.get_many([&1, &2]), [Some(Picky(10)), None]);
+    assert_eq!(store.journal().last_seq(), before);
+    drop(store);
+    assert_eq!(open().get(&1), Some(Picky(10)));
+}
+
+#[test]
+fn a_cache_has_what_does_not_encode_in_memory_and_says_so() {
+    let dir = dir();
+    let open = || Cache::<u8, Picky>::builder().open(dir.path()).unwrap();
+    let cache = open();
+    cache.insert(1, Picky(10));
+    cache.insert(1, Picky(11));
+    assert_eq!(cache.get(&1), Some(Picky(11)));
+    assert_eq!(cache.journal().unwrap().health().unencodable, 1);
+    drop(cache);
+    assert_eq!(open().get(&1), None, "and not the older value");
+}
+
+#[test]
+fn a_store_evicts_nothing_and_keeps_what_does_not_fit_out() {
+    let dir = dir();
+    let open = |bound| {
+        Cache::<u32, u64>::builder()
+            .max_weight(bound)
+            .weigher(|_, value| *value)
+            .open_store(dir.path())
+            .unwrap()
+    };
+    let store = open(100);
+    store.insert(1, 60).unwrap().wait().unwrap();
+    store.insert(2, 30).unwrap().wait().unwrap();
+    let no_room = |result: Result<_, WriteError>| matches!(result, Err(WriteError::NoRoom));
+    assert!(no_room(store.insert(3, 20).map(drop)));
+    assert!(no_room(store.insert(1, 80).map(drop)));
+    assert!(no_room(store.insert(1, 101).map(drop)));
+    assert!(no_room(store.update(&2, |value| *value = 50).map(drop)));
+    assert!(no_room(store.compute(&2, |_| Op::Put(50)).map(drop)));
+    assert_eq!(store.get_many([&1, &2, &3]), [Some(60), Some(30), None]);
+    store.insert(1, 70).unwrap().wait().unwrap();
+    assert_eq!(store.weight(), 100);
+    drop(store);
+    let store = open(50);
+    assert_eq!(store.weight(), 100, "a lower bound takes nothing");
+    assert!(no_room(store.insert(4, 1).map(drop)));
+    store.remove(&1).unwrap().wait().unwrap();
+    store.insert(4, 1).unwrap().wait().unwrap();
+}
+
+#[test]
+fn after_close_writes_fail_and_reads_go_on() {
+    let dir = dir();
+    let store = store(&dir);
+    store.insert("a".into(), 1).unwrap().wait().unwrap();
+    let report = store.journal().close().unwrap();
+    assert_eq!(report.last_seq, report.durable_seq);
+    let closed = |result: Result<(), WriteError>| matches!(result, Err(WriteError::Closed));
+    assert!(closed(store.insert("b".into(), 2).map(drop)));
+    assert!(closed(store.update("a", |value| *value = 2).map(drop)));
+    assert!(closed(store.remove("a").map(drop)));
+    assert!(closed(store.clear().map(drop)));
+    assert!(closed(store.expire("a", Duration::ZERO).map(drop)));
+    assert!(closed(store.invalidate_tag("a").map(drop)));
+    let transaction = store.transaction(&["a".to_string()], |tx| Ok::<_, ()>(tx.remove("a")));
+    assert!(matches!(
+        transaction,
+        Err(TransactionError::Write(WriteError::Closed))
+    ));
+    assert_eq!(store.get("a"), Some(1));
+    assert_eq!(
+        crate::store(&dir).get("a"),
+        Some(1),
+        "the directory is free"
+    );
+}
