@@ -5,6 +5,8 @@ mod bad_input;
 mod cache;
 mod golden;
 mod heat;
+#[cfg(unix)]
+mod kill;
 mod store;
 
 use haybox::persist::{Persistence, SyncPolicy};
