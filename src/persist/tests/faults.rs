@@ -923,3 +923,62 @@ fn fault_30_a_panic_of_the_compactor_is_visible() {
     let store = Store::open(&storage(&memory), by_hand()).unwrap();
     assert_eq!(store.map().len(), 1);
 }
+
+/// What a write that failed left at the end of a log must not cut off the log that follows on it.
+#[test]
+fn a_log_does_not_follow_on_half_a_frame() {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let settings = Settings {
+        sync: SyncPolicy::default(),
+        ..by_hand()
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    store.journal.sync().unwrap();
+    record(&store, &mut history, &[Write::Put(vec![2], vec![2; 100])]);
+    memory.fail_next(1, Some(Operation::Write), How::Half);
+    memory.fail_next(1, Some(Operation::Cut), How::Broken);
+    assert!(store.journal.wait(2, None).is_err());
+    // The log is rotated, and there the compaction ends.
+    memory.fail(Fault {
+        from: memory.operations() + 10,
+        count: 1,
+        only: Some(Operation::Rename),
+        how: How::Broken,
+    });
+    assert!(store.journal.compact().is_err());
+    store.journal.wait(2, None).unwrap();
+    drop(opens(&memory.copy(), &history, 2));
+}
+
+/// A log that the manifest does not list yet does not count, however much is in it.
+#[test]
+fn nothing_is_acknowledged_in_a_log_that_is_not_listed() {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let settings = Settings {
+        sync: SyncPolicy::default(),
+        buffer: 1_000,
+        ..by_hand()
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    record(&store, &mut history, &[Write::Put(vec![0], vec![0])]);
+    store.journal.sync().unwrap();
+    memory.limit_space(100);
+    for n in 0..100u8 {
+        let writes = [Write::Put(vec![n], vec![n; 500])];
+        history.add(append(&store.journal, &store.kept, &writes), &writes);
+    }
+    memory.heal();
+    memory.fail_next(1, Some(Operation::Rename), How::Broken);
+    assert!(store.journal.compact().is_err());
+    let writes = [Write::Put(vec![1], vec![1])];
+    let seq = append(&store.journal, &store.kept, &writes);
+    history.add(seq, &writes);
+    assert!(store.journal.wait(seq, Some(Instant::now())).is_err());
+    drop(opens(&memory.copy(), &history, 1));
+    store.journal.sync().unwrap();
+    store.journal.wait(seq, None).unwrap();
+    drop(opens(&memory.copy(), &history, seq));
+}
