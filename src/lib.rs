@@ -24,6 +24,9 @@ pub mod presence;
 pub mod pubsub;
 mod random;
 mod reentrancy;
+#[cfg(feature = "session")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session")))]
+pub mod session;
 mod stats;
 mod sync;
 mod table;

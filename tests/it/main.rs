@@ -23,6 +23,8 @@ mod pitfalls;
 mod presence;
 mod pubsub;
 mod regressions;
+#[cfg(feature = "session")]
+mod session;
 mod tags;
 mod time;
 mod writes;

@@ -1,0 +1,284 @@
+//! The options of a store of sessions, and the one place where they are checked.
+
+use super::owners::Owners;
+use super::record::SessionRecord;
+use super::stats::Counts;
+use super::{SessionError, SessionId, Sessions, State};
+use crate::{
+    BuildError, Cache, CacheBuilder, Clock, EvictionPolicy, InsertOptions, OnFull, RemovalCause,
+};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Builds [`Sessions`]. From [`Sessions::builder`].
+///
+/// | option | default |
+/// | --- | --- |
+/// | [`max_sessions`](Self::max_sessions) | 100,000 |
+/// | [`max_memory`](Self::max_memory) | no bound |
+/// | [`on_full`](Self::on_full) | evict the idlest |
+/// | [`max_size`](Self::max_size) | 16 KiB for each session |
+/// | [`max_per_owner`](Self::max_per_owner) | no limit |
+/// | [`owner_key`](Self::owner_key) | sessions of frameworks have no owner |
+/// | [`idle_timeout`](Self::idle_timeout) | none |
+/// | [`absolute_timeout`](Self::absolute_timeout) | none |
+/// | [`touch_every`](Self::touch_every) | 60 s |
+/// | [`request_timeout`](Self::request_timeout) | 5 min |
+/// | [`sweep_interval`](Self::sweep_interval) | 1 s |
+/// | [`clock`](Self::clock) | the system's |
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct SessionsBuilder {
+    max_sessions: usize,
+    max_memory: Option<u64>,
+    on_full: OnFull,
+    sweep_interval: Duration,
+    clock: Clock,
+    request_timeout: Duration,
+    pub(super) rules: Rules,
+    pub(super) ids: IdSource,
+}
+
+/// What a store asks of each session.
+pub(super) struct Rules {
+    pub(super) max_size: usize,
+    pub(super) max_per_owner: Option<usize>,
+    pub(super) owner_key: Option<Box<str>>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) absolute_timeout: Option<Duration>,
+    pub(super) touch_every: Duration,
+}
+
+/// Where new ids come from. Another one only in tests.
+pub(super) type IdSource = Box<dyn Fn() -> Result<SessionId, SessionError> + Send + Sync>;
+
+impl fmt::Debug for SessionsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionsBuilder")
+            .field("max_sessions", &self.max_sessions)
+            .field("max_memory", &self.max_memory)
+            .field("on_full", &self.on_full)
+            .field("max_size", &self.rules.max_size)
+            .field("max_per_owner", &self.rules.max_per_owner)
+            .field("owner_key", &self.rules.owner_key)
+            .field("idle_timeout", &self.rules.idle_timeout)
+            .field("absolute_timeout", &self.rules.absolute_timeout)
+            .field("touch_every", &self.rules.touch_every)
+            .field("request_timeout", &self.request_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SessionsBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            max_sessions: 100_000,
+            max_memory: None,
+            on_full: OnFull::Evict,
+            sweep_interval: Duration::from_secs(1),
+            clock: Clock::real(),
+            request_timeout: Duration::from_secs(300),
+            rules: Rules {
+                max_size: 16 << 10,
+                max_per_owner: None,
+                owner_key: None,
+                idle_timeout: None,
+                absolute_timeout: None,
+                touch_every: Duration::from_secs(60),
+            },
+            ids: Box::new(SessionId::random),
+        }
+    }
+
+    /// The most sessions that there may be, at least 1. Default: 100,000.
+    pub fn max_sessions(mut self, max_sessions: usize) -> Self {
+        self.max_sessions = max_sessions;
+        self
+    }
+
+    /// The most bytes that all sessions together may take up, estimated as for
+    /// [`CacheBuilder::max_memory`]; the index of owners, about 100 bytes for each session that has
+    /// one, comes on top. Default: no bound but `max_sessions` times
+    /// `max_size`.
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = Some(bytes);
+        self
+    }
+
+    /// What a full store does with a new session. Default: it lets the idlest session go, out of
+    /// the 40 or so that share a set with the new one, so the new one is always there.
+    ///
+    /// `OnFull::Reject` answers [`SessionError::Full`] instead, and nobody who is logged in is
+    /// logged out; whoever can start sessions without logging in can then lock others out.
+    pub fn on_full(mut self, on_full: OnFull) -> Self {
+        self.on_full = on_full;
+        self
+    }
+
+    /// The most bytes that one session may hold, its owner's name among them. Default: 16 KiB.
+    /// What is larger is not stored and is an error; the session stays as it was.
+    pub fn max_size(mut self, bytes: usize) -> Self {
+        self.rules.max_size = bytes;
+        self
+    }
+
+    /// The most sessions that one owner may have, at least 1. Default: no limit. One more, and the
+    /// idlest of them ends. While an owner logs in from several places at once there may be more,
+    /// until these calls return.
+    pub fn max_per_owner(mut self, max_per_owner: usize) -> Self {
+        self.rules.max_per_owner = Some(max_per_owner);
+        self
+    }
+
+    /// The key, in the data of a framework's session, under which the application stores who is
+    /// logged in: a text or a number. Sessions with it can be found, counted and ended by owner.
+    /// Default: none.
+    pub fn owner_key(mut self, key: impl Into<Box<str>>) -> Self {
+        self.rules.owner_key = Some(key.into());
+        self
+    }
+
+    /// How long a session lives without being read or changed. Default: until its framework's
+    /// expiry.
+    ///
+    /// A session ends this time after its last activity, and up to [`touch_every`](Self::touch_every)
+    /// earlier. The cookie should outlive it: it is not written again when a session is read.
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.rules.idle_timeout = Some(time);
+        self
+    }
+
+    /// How long a session lives at most, whatever happens, counted from when it got its id, by the
+    /// wall clock. Default: until its framework's expiry.
+    pub fn absolute_timeout(mut self, time: Duration) -> Self {
+        self.rules.absolute_timeout = Some(time);
+        self
+    }
+
+    /// Reading a session counts as activity, but writes it at most once in this time. Default:
+    /// 60 s. Zero counts each one. Where there is an idle time-out, it must be shorter.
+    pub fn touch_every(mut self, time: Duration) -> Self {
+        self.rules.touch_every = time;
+        self
+    }
+
+    /// The longest that a request takes. Default: 5 min. For that long an id is remembered after
+    /// its session was ended by a call, so that a request which was under way at the log-out is
+    /// told so, and does not start the session anew under another id, as actix-session would
+    /// have it do for one that expired.
+    pub fn request_timeout(mut self, time: Duration) -> Self {
+        self.request_timeout = time;
+        self
+    }
+
+    /// The longest that an expired session takes up memory; it opens nothing from the moment that it
+    /// expires. Default: 1 s.
+    pub fn sweep_interval(mut self, interval: Duration) -> Self {
+        self.sweep_interval = interval;
+        self
+    }
+
+    /// The clock to go by. Default: the system's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The store, with no session in it.
+    ///
+    /// # Errors
+    /// If a setting is impossible.
+    pub fn build(self) -> Result<Sessions, BuildError> {
+        self.build_with(CacheBuilder::build)
+    }
+
+    /// The store over a cache that `make` makes from a builder with everything set that sessions
+    /// ask for: one that survives a restart, for example. The sessions that are in it
+    /// already are in the store.
+    ///
+    /// ```
+    /// use haybox::session::Sessions;
+    ///
+    /// let sessions = Sessions::builder().build_with(|cache| cache.build())?;
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If a setting is impossible, and those of `make`.
+    pub fn build_with<E: From<BuildError>>(
+        self,
+        make: impl FnOnce(
+            CacheBuilder<SessionId, SessionRecord>,
+        ) -> Result<Cache<SessionId, SessionRecord>, E>,
+    ) -> Result<Sessions, E> {
+        self.check()?;
+        let owners = Owners::new();
+        let ended = Cache::builder()
+            .max_entries(self.max_sessions)
+            .eviction_policy(EvictionPolicy::Lru)
+            .time_to_live(self.request_timeout)
+            .clock(self.clock.clone())
+            .build()?;
+        let cache = make(self.cache(&owners))?;
+        for (id, record) in cache.iter() {
+            if let Some(owner) = &record.owner {
+                owners.add(owner, id);
+            }
+        }
+        Ok(Sessions(Arc::new(State {
+            cache,
+            owners,
+            ended,
+            clock: self.clock,
+            rules: self.rules,
+            counts: Counts::default(),
+            ids: self.ids,
+        })))
+    }
+
+    fn cache(&self, owners: &Owners) -> CacheBuilder<SessionId, SessionRecord> {
+        let owners = owners.clone();
+        let builder = Cache::builder()
+            .max_entries(self.max_sessions)
+            .on_full(self.on_full)
+            .eviction_policy(EvictionPolicy::Lru)
+            .sweep_interval(self.sweep_interval)
+            .clock(self.clock.clone())
+            .removal_listener(move |id, record: SessionRecord, cause| {
+                if let (Some(owner), true) = (&record.owner, cause != RemovalCause::Replaced) {
+                    owners.remove(owner, id);
+                }
+            });
+        match self.max_memory {
+            None => builder,
+            Some(bytes) => builder
+                .max_memory(bytes)
+                .weigher(|_, record: &SessionRecord| record.heap()),
+        }
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let rules = &self.rules;
+        let zero = |time: Option<Duration>| time.is_some_and(|time| time.is_zero());
+        let problem = if rules.max_per_owner == Some(0) {
+            ("max_per_owner", "must be at least 1")
+        } else if zero(rules.idle_timeout) {
+            ("idle_timeout", "a time of 0 is no time")
+        } else if zero(rules.absolute_timeout) {
+            ("absolute_timeout", "a time of 0 is no time")
+        } else if rules
+            .idle_timeout
+            .is_some_and(|idle| idle <= rules.touch_every)
+        {
+            ("touch_every", "must be shorter than the idle time-out")
+        } else {
+            return Ok(());
+        };
+        Err(BuildError::new(problem.0, problem.1))
+    }
+}
+
+/// How a session that lives for `time` is put under an id that must be free.
+pub(super) fn under_a_free_id(time: Duration) -> InsertOptions {
+    InsertOptions::new().ttl(time).if_absent()
+}

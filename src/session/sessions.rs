@@ -1,0 +1,391 @@
+//! The store of sessions: what the faces for frameworks call.
+
+use super::builder::{IdSource, Rules, SessionsBuilder, under_a_free_id};
+use super::owners::Owners;
+use super::record::{Content, Session, SessionRecord, Wall};
+use super::stats::{Counts, SessionStats, count};
+use super::{SessionError, SessionId};
+use crate::{Cache, Clock, Insert, Op, Outcome};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Web sessions in the process, found by the id in a browser's cookie and by their owner.
+///
+/// A handle: clone it into every thread and task. It is a store of tower-sessions and of
+/// actix-session where their features are on; the calls here are for the application itself, and for
+/// other frameworks.
+///
+/// # What holds
+/// - An id comes from the system's generator and is never given twice. A session is only ever
+///   started under a new one: an id that a browser brings along opens a session or does nothing.
+/// - A session that was ended stays ended. A request that was under way changes nothing:
+///   [`replace`](Self::replace) changes only what is there.
+/// - Ending, changing and looking up one session are each one step. A session is found
+///   by its owner from the moment that the call which gave it the owner has returned; a log-out
+///   everywhere beside a log-in comes before it or after it.
+/// - No session is returned after its time, and none takes up memory for longer than the
+///   [`sweep_interval`](SessionsBuilder::sweep_interval) after it, though nobody asks.
+///
+/// # What it costs
+/// Each call on one session is O(1), one on an owner is in proportion to the number of the owner's
+/// sessions. A session takes up its text and about 130 bytes, and about 100 more if it has an owner.
+///
+/// ```
+/// use haybox::session::{Content, Sessions};
+/// use std::time::Duration;
+///
+/// let sessions = Sessions::builder()
+///     .idle_timeout(Duration::from_secs(30 * 60))
+///     .absolute_timeout(Duration::from_secs(12 * 3600))
+///     .build()?;
+/// let phone = sessions.start(Content::new("{}").owner("ada"))?;
+/// let laptop = sessions.start(Content::new("{}").owner("ada"))?;
+/// assert_eq!(sessions.of_owner("ada").len(), 2);
+///
+/// // A request on the phone is still under way when ada logs out everywhere.
+/// assert_eq!(sessions.end_all("ada"), 2);
+/// sessions.replace(&phone, Content::new("{\"visits\": 1}").owner("ada"))?;
+/// assert!(sessions.get(&phone).is_none() && sessions.get(&laptop).is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Sessions(pub(super) Arc<State>);
+
+pub(super) struct State {
+    pub(super) cache: Cache<SessionId, SessionRecord>,
+    pub(super) owners: Owners,
+    /// The ids of sessions that were ended by a call, while a request may be under way that had
+    /// found them.
+    pub(super) ended: Cache<SessionId, ()>,
+    pub(super) clock: Clock,
+    pub(super) rules: Rules,
+    pub(super) counts: Counts,
+    pub(super) ids: IdSource,
+}
+
+/// What became of a change of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Replaced {
+    /// It is stored.
+    Stored,
+    /// The session was ended by a call a short while ago; nothing is stored.
+    Ended,
+    /// There is no such session: it has expired, was evicted, or never was. Nothing is stored.
+    Unknown,
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Sessions {
+    /// A store with every option at its default.
+    fn default() -> Self {
+        let built = Self::builder().build();
+        built.expect("the default settings are possible")
+    }
+}
+
+/// Calls on one session.
+impl Sessions {
+    /// A builder with every option at its default.
+    pub fn builder() -> SessionsBuilder {
+        SessionsBuilder::new()
+    }
+
+    /// Starts a session and returns the id that opens it, which is new in any case.
+    ///
+    /// # Errors
+    /// [`SessionError`] says why it is not stored.
+    pub fn start(&self, content: Content) -> Result<SessionId, SessionError> {
+        self.check(&content)?;
+        let now = self.now();
+        let public_id = SessionId::random()?;
+        let record = SessionRecord::new(content, u128::from(public_id) as u64, now);
+        let options = under_a_free_id(self.time_left(&record, now));
+        loop {
+            let id = (self.0.ids)()?;
+            match (self.0.cache).insert_with(id, record.clone(), options.clone()) {
+                // Somebody has it, which is as likely as a meteorite, and is not to be overwritten.
+                Insert::Kept(_) => {}
+                Insert::Refused(_) => {
+                    count(&self.0.counts.rejected);
+                    return Err(SessionError::Full);
+                }
+                Insert::Inserted | Insert::Replaced(_) => {
+                    count(&self.0.counts.started);
+                    self.enter(id, record.owner.as_ref());
+                    return Ok(id);
+                }
+            }
+        }
+    }
+
+    /// The session that an id opens. Counts as activity, at most every
+    /// [`touch_every`](SessionsBuilder::touch_every).
+    #[must_use]
+    pub fn get(&self, id: &SessionId) -> Option<Session> {
+        let record = self.0.cache.get(id)?;
+        let now = self.now();
+        if self.is_news(&record, now) {
+            self.touch(id, now);
+        }
+        Some(Session(record))
+    }
+
+    /// Gives a session another content, its owner and its time with it. Counts as activity. Only what is there
+    /// is changed: nothing starts a session under an id that somebody brings along.
+    ///
+    /// # Errors
+    /// [`SessionError`] says why it is not stored; then the session is as it was, except that one
+    /// which has become too heavy for the whole store ([`SessionError::Full`]) is gone.
+    pub fn replace(&self, id: &SessionId, content: Content) -> Result<Replaced, SessionError> {
+        self.check(&content)?;
+        let now = self.now();
+        let owner = content.owner.clone();
+        match self.change(id, now, |record| Some(record.with(content, now))) {
+            Outcome::Replaced(old) => {
+                if old.owner != owner {
+                    self.reconcile(*id, old.owner.as_ref());
+                    self.enter(*id, owner.as_ref());
+                }
+                Ok(Replaced::Stored)
+            }
+            Outcome::Refused(_) => {
+                count(&self.0.counts.rejected);
+                Err(SessionError::Full)
+            }
+            _ => {
+                count(&self.0.counts.too_late);
+                let ended = self.0.ended.contains_key(id);
+                Ok(if ended {
+                    Replaced::Ended
+                } else {
+                    Replaced::Unknown
+                })
+            }
+        }
+    }
+
+    /// Has a session end at another time than its content said, at the latest; whether it is there.
+    /// Counts as activity.
+    pub fn set_until(&self, id: &SessionId, until: SystemTime) -> bool {
+        let now = self.now();
+        let outcome = self.change(id, now, |record| {
+            Some(SessionRecord {
+                until: Wall::of(until),
+                ..record.seen_at(now)
+            })
+        });
+        matches!(outcome, Outcome::Replaced(_))
+    }
+
+    /// Ends a session; whether it was there.
+    pub fn end(&self, id: &SessionId) -> bool {
+        let ended = self.close(id);
+        if ended {
+            count(&self.0.counts.ended);
+        }
+        ended
+    }
+}
+
+/// Calls on the sessions of an owner.
+impl Sessions {
+    /// The sessions of an owner, the one that was active last at the head. Counts as nobody's
+    /// activity.
+    #[must_use]
+    pub fn of_owner(&self, owner: &str) -> Vec<Session> {
+        let mut sessions: Vec<_> = self
+            .owned(owner)
+            .map(|(_, record)| Session(record))
+            .collect();
+        sessions.sort_by_key(|session| std::cmp::Reverse(session.0.seen));
+        sessions
+    }
+
+    /// Ends all sessions of an owner: logs out everywhere. How many there were.
+    pub fn end_all(&self, owner: &str) -> usize {
+        self.end_which(owner, |_, _| true)
+    }
+
+    /// Ends all sessions of an owner but one: logs out everywhere else. How many there were.
+    pub fn end_others(&self, owner: &str, but: &SessionId) -> usize {
+        self.end_which(owner, |id, _| id != but)
+    }
+
+    /// Ends the session of an owner that has this [`public_id`](Session::public_id); whether there
+    /// was one. No session of another owner can be ended by it.
+    pub fn end_one(&self, owner: &str, public_id: u64) -> bool {
+        self.end_which(owner, |_, record| record.public_id == public_id) > 0
+    }
+
+    fn end_which(&self, owner: &str, which: impl Fn(&SessionId, &SessionRecord) -> bool) -> usize {
+        let owned = self.owned(owner);
+        let chosen = owned.filter(|(id, record)| which(id, record));
+        chosen.filter(|(id, _)| self.end(id)).count()
+    }
+
+    fn owned(&self, owner: &str) -> impl Iterator<Item = (SessionId, SessionRecord)> {
+        let ids = self.0.owners.ids(owner);
+        ids.into_iter().filter_map(move |id| {
+            let record = self.0.cache.peek(&id)?;
+            (record.owner.as_deref() == Some(owner)).then_some((id, record))
+        })
+    }
+}
+
+/// Calls on the store as a whole.
+impl Sessions {
+    /// How many sessions there are, those that have expired and are not swept yet among them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.cache.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.cache.is_empty()
+    }
+
+    /// What the store has done so far.
+    #[must_use]
+    pub fn stats(&self) -> SessionStats {
+        self.0.counts.with(self.0.cache.stats(), self.len())
+    }
+
+    /// Removes what has expired, on this thread; how many sessions that were. There is no need to:
+    /// see [`Cache::sweep`].
+    pub fn sweep(&self) -> usize {
+        self.0.cache.sweep()
+    }
+
+    /// The cache below, to look at its entries, its memory or its health. Whoever changes it
+    /// changes the sessions.
+    #[must_use]
+    pub fn cache(&self) -> &Cache<SessionId, SessionRecord> {
+        &self.0.cache
+    }
+}
+
+/// How it is done.
+impl Sessions {
+    pub(super) fn now(&self) -> Wall {
+        Wall::of(self.0.clock.system_time()).expect("it is not yet the year 2554")
+    }
+
+    fn check(&self, content: &Content) -> Result<(), SessionError> {
+        let (size, max_size) = (content.size(), self.0.rules.max_size);
+        if size > max_size {
+            return Err(SessionError::TooLarge { size, max_size });
+        }
+        Ok(())
+    }
+
+    /// How long a session has to live if nobody asks for it from now on.
+    fn time_left(&self, record: &SessionRecord, now: Wall) -> Duration {
+        let rules = &self.0.rules;
+        let absolute = rules
+            .absolute_timeout
+            .map(|time| time.saturating_sub(now.since(record.created)));
+        let until = record.until.map(|until| until.since(now));
+        [rules.idle_timeout, absolute, until]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(Duration::MAX)
+    }
+
+    /// Puts another record in the place of one that is there, in one step, if `f` makes one.
+    fn change(
+        &self,
+        id: &SessionId,
+        now: Wall,
+        f: impl FnOnce(&SessionRecord) -> Option<SessionRecord>,
+    ) -> Outcome<SessionRecord> {
+        self.0.cache.compute(id, |record| match record.and_then(f) {
+            None => Op::Keep,
+            Some(record) => {
+                let left = self.time_left(&record, now);
+                Op::PutWithTtl(record, left)
+            }
+        })
+    }
+
+    /// Of many requests at once, one writes.
+    fn touch(&self, id: &SessionId, now: Wall) {
+        self.change(id, now, |record| {
+            self.is_news(record, now).then(|| record.seen_at(now))
+        });
+    }
+
+    /// Whether activity now is to be written. A wall clock that was set back must not keep it from
+    /// that.
+    fn is_news(&self, record: &SessionRecord, now: Wall) -> bool {
+        now < record.seen || now.since(record.seen) >= self.0.rules.touch_every
+    }
+
+    /// Ends a session, and remembers that before anybody can miss it.
+    fn close(&self, id: &SessionId) -> bool {
+        if !self.0.cache.contains_key(id) {
+            return false;
+        }
+        self.0.ended.insert(*id, ());
+        let Some(record) = self.0.cache.remove(id) else {
+            return false;
+        };
+        self.reconcile(*id, record.owner.as_ref());
+        true
+    }
+
+    /// A session has come to an owner.
+    fn enter(&self, id: SessionId, owner: Option<&Arc<str>>) {
+        self.reconcile(id, owner);
+        if let (Some(owner), Some(max)) = (owner, self.0.rules.max_per_owner) {
+            self.keep_to(max, owner, id);
+        }
+    }
+
+    /// Ends the idlest sessions of an owner that has more than `max`, and never the one that has
+    /// just come.
+    fn keep_to(&self, max: usize, owner: &str, newest: SessionId) {
+        if self.0.owners.count(owner) <= max {
+            return;
+        }
+        let mut others: Vec<_> = self.owned(owner).filter(|(id, _)| *id != newest).collect();
+        others.sort_by_key(|(_, record)| record.seen);
+        let excess = (others.len() + 1).saturating_sub(max);
+        for (id, _) in &others[..excess] {
+            if self.close(id) {
+                count(&self.0.counts.over_limit);
+            }
+        }
+    }
+
+    /// Makes the index say of a session and an owner what is true. Whoever changes the one or the
+    /// other calls this afterwards, and whoever writes the index last finds out here whether what he
+    /// wrote has been overtaken; so in the end it is true, in whatever order the calls come.
+    fn reconcile(&self, id: SessionId, owner: Option<&Arc<str>>) {
+        let Some(owner) = owner else {
+            return;
+        };
+        let belongs = || {
+            let look = self.0.cache.peek(&id);
+            look.is_some_and(|record| record.owner.as_ref() == Some(owner))
+        };
+        loop {
+            let before = belongs();
+            self.0.owners.set(owner, id, before);
+            if belongs() == before {
+                return;
+            }
+        }
+    }
+}

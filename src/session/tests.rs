@@ -1,0 +1,58 @@
+//! What can only be seen from inside.
+
+use super::*;
+use std::sync::Mutex;
+
+/// A store whose ids come from a list.
+fn with_ids(ids: &[u128]) -> Sessions {
+    let ids = Mutex::new(ids.to_vec().into_iter());
+    let mut builder = Sessions::builder();
+    builder.ids = Box::new(move || {
+        let id = ids.lock().unwrap().next();
+        id.map(SessionId::from).ok_or(SessionError::NoRandomness)
+    });
+    builder.build().unwrap()
+}
+
+#[test]
+fn an_id_that_somebody_has_is_not_given_again() {
+    let sessions = with_ids(&[7, 7, 7, 8]);
+    let first = sessions.start(Content::new("first")).unwrap();
+    let second = sessions.start(Content::new("second")).unwrap();
+    assert_eq!((first, second), (SessionId::from(7), SessionId::from(8)));
+    assert_eq!(sessions.get(&first).unwrap().text(), "first");
+    assert_eq!(sessions.get(&second).unwrap().text(), "second");
+}
+
+#[test]
+fn without_random_numbers_no_session_starts() {
+    let sessions = with_ids(&[]);
+    let started = sessions.start(Content::new(""));
+    assert_eq!(started, Err(SessionError::NoRandomness));
+    assert!(sessions.is_empty());
+}
+
+#[test]
+fn the_index_of_owners_forgets_who_has_no_session_any_more() {
+    let time = crate::MockClock::new();
+    let hour = std::time::Duration::from_secs(3600);
+    let sessions = Sessions::builder()
+        .max_sessions(3)
+        .idle_timeout(hour)
+        .clock(time.clock())
+        .build()
+        .unwrap();
+    let start = |owner: &str| sessions.start(Content::new("").owner(owner)).unwrap();
+    let ada = start("ada");
+    start("bob");
+    start("cyd");
+    start("dan");
+    let owners = &sessions.0.owners;
+    assert_eq!((owners.count("ada"), owners.len()), (0, 3), "evicted");
+    assert!(sessions.get(&ada).is_none());
+    sessions.end_all("bob");
+    assert_eq!((owners.count("bob"), owners.len()), (0, 2), "ended");
+    time.advance(hour);
+    time.advance(hour);
+    assert_eq!(owners.len(), 0, "expired");
+}

@@ -1,0 +1,120 @@
+//! The store as tower-sessions wants it: one body, a face for each version of its core crate.
+
+use super::{Content, Session, SessionError, SessionId, Sessions};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::time::SystemTime;
+use time::OffsetDateTime;
+
+type Data = HashMap<String, Value>;
+
+impl Sessions {
+    fn content_of(&self, data: &Data, expiry: OffsetDateTime) -> serde_json::Result<Content> {
+        let content = Content::new(serde_json::to_string(data)?).until(SystemTime::from(expiry));
+        Ok(match self.0.rules.owner_in(data) {
+            Some(owner) => content.owner(owner),
+            None => content,
+        })
+    }
+}
+
+impl super::builder::Rules {
+    fn owner_in(&self, data: &Data) -> Option<String> {
+        super::json::name(data.get(self.owner_key.as_deref()?)?)
+    }
+}
+
+fn data_of(session: &Session) -> serde_json::Result<(Data, OffsetDateTime)> {
+    let expiry = session.until().map(OffsetDateTime::from);
+    let never = time::PrimitiveDateTime::MAX.assume_utc();
+    Ok((
+        serde_json::from_str(session.text())?,
+        expiry.unwrap_or(never),
+    ))
+}
+
+macro_rules! face {
+    ($core:ident, $feature:literal) => {
+        const _: () = {
+            use $core::session::{Id, Record};
+            use $core::session_store::{Error, ExpiredDeletion, Result, SessionStore};
+
+            #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
+            impl From<Id> for SessionId {
+                fn from(id: Id) -> Self {
+                    Self::from(id.0 as u128)
+                }
+            }
+
+            #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
+            impl From<SessionId> for Id {
+                fn from(id: SessionId) -> Self {
+                    Self(u128::from(id) as i128)
+                }
+            }
+
+            fn backend(error: SessionError) -> Error {
+                Error::Backend(error.to_string())
+            }
+
+            /// `create` gives the record a new id, whatever it had. `save` changes only what is
+            /// there: of a session that was ended, has expired or was evicted, it stores nothing
+            /// and says so to nobody but the [stats](Sessions::stats). The record's expiry counts
+            /// along with the time-outs of the store; the first that comes ends the session.
+            #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
+            #[async_trait::async_trait]
+            impl SessionStore for Sessions {
+                async fn create(&self, record: &mut Record) -> Result<()> {
+                    let content = (self.content_of(&record.data, record.expiry_date))
+                        .map_err(|error| Error::Encode(error.to_string()))?;
+                    record.id = self.start(content).map_err(backend)?.into();
+                    Ok(())
+                }
+
+                async fn save(&self, record: &Record) -> Result<()> {
+                    let content = (self.content_of(&record.data, record.expiry_date))
+                        .map_err(|error| Error::Encode(error.to_string()))?;
+                    self.replace(&record.id.into(), content).map_err(backend)?;
+                    Ok(())
+                }
+
+                async fn load(&self, id: &Id) -> Result<Option<Record>> {
+                    let Some(session) = self.get(&SessionId::from(*id)) else {
+                        return Ok(None);
+                    };
+                    let (data, expiry_date) = data_of(&session).map_err(|_| undecodable())?;
+                    Ok(Some(Record {
+                        id: *id,
+                        data,
+                        expiry_date,
+                    }))
+                }
+
+                async fn delete(&self, id: &Id) -> Result<()> {
+                    self.end(&SessionId::from(*id));
+                    Ok(())
+                }
+            }
+
+            /// What serde says of data that it cannot read may quote the data.
+            fn undecodable() -> Error {
+                Error::Decode("the session is not a JSON object".to_owned())
+            }
+
+            /// There is no need for it: what has expired goes by itself.
+            #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
+            #[async_trait::async_trait]
+            impl ExpiredDeletion for Sessions {
+                async fn delete_expired(&self) -> Result<()> {
+                    self.sweep();
+                    Ok(())
+                }
+            }
+        };
+    };
+}
+
+#[cfg(feature = "tower-sessions-0-14")]
+face!(tower_sessions_core_0_14, "tower-sessions-0-14");
+#[cfg(feature = "tower-sessions-0-15")]
+face!(tower_sessions_core_0_15, "tower-sessions-0-15");
