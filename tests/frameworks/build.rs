@@ -59,7 +59,7 @@ fn tower_sessions(packages: &Packages, version: &str) -> String {
         mod service {{
             use http::{{Request, Response}};
             use tower::{{Layer, Service}};
-            use tower_cookies::Cookie;
+            use tower_cookies::{{Cookie, cookie::SameSite}};
             use tower_sessions::{{Expiry, Session, SessionManagerLayer, SessionStore}};
             {service}
         }}
@@ -113,8 +113,16 @@ struct Packages(String);
 impl Packages {
     fn of_this_build() -> Self {
         let cargo = env::var_os("CARGO").expect("cargo says which cargo it is");
+        let target = env::var_os("TARGET").expect("cargo says what it builds for");
         let output = Command::new(cargo)
-            .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+            .args([
+                "metadata",
+                "--format-version",
+                "1",
+                "--locked",
+                "--filter-platform",
+            ])
+            .arg(target)
             .output()
             .expect("cargo runs");
         assert!(
