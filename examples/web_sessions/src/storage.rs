@@ -17,6 +17,7 @@ pub const USER: &str = "user";
 pub fn sessions(clock: Clock, _folder: Option<&Path>) -> Result<Sessions, Error> {
     let builder = Sessions::builder()
         .max_sessions(100_000)
+        .max_memory(256 << 20)
         .max_per_owner(20)
         .max_size(4 << 10)
         .idle_timeout(IDLE)
