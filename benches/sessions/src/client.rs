@@ -22,7 +22,7 @@ impl fmt::Display for Run {
 }
 
 /// Opens all sessions, then measures.
-pub async fn run(address: SocketAddr, load: &Load, has_sessions: bool) -> Result<Run, Error> {
+pub async fn run(address: SocketAddr, load: Load, has_sessions: bool) -> Result<Run, Error> {
     let (each, requests) = (
         load.sessions / load.connections,
         load.requests / load.connections,

@@ -18,14 +18,17 @@ use axum::routing::get;
 use client::Run;
 use haybox::session::Sessions;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer, SessionStore};
 use tower_sessions_redis_store::RedisStore;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What each run consists of.
+#[derive(Clone, Copy)]
 pub struct Load {
     sessions: usize,
     connections: usize,
@@ -58,8 +61,22 @@ fn load() -> Result<Load, Error> {
     Ok(load)
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Error> {
+/// The server and the client have threads of their own. On common ones a client's task would be run
+/// right after the answer that woke it, the same few again and again, and the others wait.
+struct Threads {
+    server: Runtime,
+    client: Runtime,
+}
+
+fn main() -> Result<(), Error> {
+    let threads = Threads {
+        server: Runtime::new()?,
+        client: Runtime::new()?,
+    };
+    threads.server.block_on(compare(&threads))
+}
+
+async fn compare(threads: &Threads) -> Result<(), Error> {
     let load = load()?;
     let server = redis::Server::start()?;
     let pool = server.pool().await?;
@@ -75,10 +92,10 @@ async fn main() -> Result<(), Error> {
     ];
     for round in 1..=load.rounds {
         let measured = [
-            measure(haybox(&load)?, &load).await?,
-            measure(MemoryStore::default(), &load).await?,
-            measure(RedisStore::new(pool.clone()), &load).await?,
-            bare(&load).await?,
+            measure(threads, haybox(&load)?, &load).await?,
+            measure(threads, MemoryStore::default(), &load).await?,
+            measure(threads, RedisStore::new(pool.clone()), &load).await?,
+            bare(threads, &load).await?,
         ];
         for ((name, runs), run) in runs.iter_mut().zip(measured) {
             println!("round {round}: {name}: {run}");
@@ -97,38 +114,48 @@ fn haybox(load: &Load) -> Result<Sessions, Error> {
     Ok(sessions.build()?)
 }
 
+static USERS: AtomicU64 = AtomicU64::new(0);
+
 /// A visit reads who it is and counts itself, so each writes its session.
 async fn visit(session: Session) -> String {
     let visits: u64 = session.get("visits").await.ok().flatten().unwrap_or(0);
     if visits == 0 {
         let text = "a sentence that stands for what else is in a session";
-        let _ = session.insert("user", "somebody").await;
+        let user = USERS.fetch_add(1, Relaxed);
+        let _ = session.insert("user", user).await;
         let _ = session.insert("note", text).await;
     }
     let _ = session.insert("visits", visits + 1).await;
     format!("{}", visits + 1)
 }
 
-async fn measure(store: impl SessionStore + Clone, load: &Load) -> Result<Run, Error> {
+async fn measure(
+    threads: &Threads,
+    store: impl SessionStore + Clone,
+    load: &Load,
+) -> Result<Run, Error> {
     let layer = SessionManagerLayer::new(store).with_secure(true);
-    serve_and_load(
-        Router::new().route("/", get(visit)).layer(layer),
-        load,
-        true,
-    )
-    .await
+    let app = Router::new().route("/", get(visit)).layer(layer);
+    serve_and_load(threads, app, load, true).await
 }
 
 /// What the server and the client take without any session.
-async fn bare(load: &Load) -> Result<Run, Error> {
-    serve_and_load(Router::new().route("/", get(|| async { "1" })), load, false).await
+async fn bare(threads: &Threads, load: &Load) -> Result<Run, Error> {
+    let app = Router::new().route("/", get(|| async { "1" }));
+    serve_and_load(threads, app, load, false).await
 }
 
-async fn serve_and_load(app: Router, load: &Load, has_sessions: bool) -> Result<Run, Error> {
+async fn serve_and_load(
+    threads: &Threads,
+    app: Router,
+    load: &Load,
+    has_sessions: bool,
+) -> Result<Run, Error> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let address = listener.local_addr()?;
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
-    let run = client::run(address, load, has_sessions).await;
+    let run = client::run(address, *load, has_sessions);
+    let run = threads.client.spawn(run).await?;
     server.abort();
     run
 }

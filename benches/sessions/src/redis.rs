@@ -4,7 +4,8 @@ use crate::Error;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 use tower_sessions_redis_store::fred::prelude::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,12 +30,19 @@ impl Server {
 
     /// As many connections as a web server of two cores would have.
     pub async fn pool(&self) -> Result<Pool, Error> {
+        timeout(PATIENCE, self.listens()).await?;
         let config = Config::from_url(&format!("redis://127.0.0.1:{}", self.port))?;
         let reconnect = ReconnectPolicy::new_constant(1_000, 20);
         let pool = Pool::new(config, None, None, Some(reconnect), 4)?;
         pool.connect();
         timeout(PATIENCE, pool.wait_for_connect()).await??;
         Ok(pool)
+    }
+
+    async fn listens(&self) {
+        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
