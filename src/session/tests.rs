@@ -4,8 +4,8 @@ use super::*;
 use std::sync::Mutex;
 
 /// A store whose ids come from a list.
-fn with_ids(ids: &[u128]) -> Sessions {
-    let ids = Mutex::new(ids.to_vec().into_iter());
+fn with_ids<const N: usize>(ids: [u128; N]) -> Sessions {
+    let ids = Mutex::new(ids.into_iter());
     let mut builder = Sessions::builder();
     builder.ids = Box::new(move || {
         let id = ids.lock().unwrap().next();
@@ -16,7 +16,7 @@ fn with_ids(ids: &[u128]) -> Sessions {
 
 #[test]
 fn an_id_that_somebody_has_is_not_given_again() {
-    let sessions = with_ids(&[7, 7, 7, 8]);
+    let sessions = with_ids([7, 7, 7, 8]);
     let first = sessions.start(Content::new("first")).unwrap();
     let second = sessions.start(Content::new("second")).unwrap();
     assert_eq!((first, second), (SessionId::from(7), SessionId::from(8)));
@@ -26,7 +26,7 @@ fn an_id_that_somebody_has_is_not_given_again() {
 
 #[test]
 fn without_random_numbers_no_session_starts() {
-    let sessions = with_ids(&[]);
+    let sessions = with_ids([]);
     let started = sessions.start(Content::new(""));
     assert_eq!(started, Err(SessionError::NoRandomness));
     assert!(sessions.is_empty());
