@@ -65,15 +65,13 @@ macro_rules! face {
             #[async_trait::async_trait]
             impl SessionStore for Sessions {
                 async fn create(&self, record: &mut Record) -> Result<()> {
-                    let content = (self.content_of(&record.data, record.expiry_date))
-                        .map_err(|error| Error::Encode(error.to_string()))?;
+                    let content = encoded(self, record)?;
                     record.id = self.start(content).map_err(backend)?.into();
                     Ok(())
                 }
 
                 async fn save(&self, record: &Record) -> Result<()> {
-                    let content = (self.content_of(&record.data, record.expiry_date))
-                        .map_err(|error| Error::Encode(error.to_string()))?;
+                    let content = encoded(self, record)?;
                     self.replace(&record.id.into(), content).map_err(backend)?;
                     Ok(())
                 }
@@ -94,6 +92,11 @@ macro_rules! face {
                     self.end(&SessionId::from(*id));
                     Ok(())
                 }
+            }
+
+            fn encoded(sessions: &Sessions, record: &Record) -> Result<Content> {
+                let content = sessions.content_of(&record.data, record.expiry_date);
+                content.map_err(|error| Error::Encode(error.to_string()))
             }
 
             /// What serde says of data that it cannot read may quote the data.

@@ -6,6 +6,7 @@ use crate::devices::{self, AGENT};
 use crate::flash::Flash;
 use crate::page::{Failure, Text, page};
 use crate::storage::USER;
+use crate::users::Refusal;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -102,14 +103,10 @@ pub async fn sign_up(
     form: OwnForm,
 ) -> Answer {
     let (name, password) = (form.field("name"), form.field("password"));
-    if let Some(refusal) = app.users.sign_up(name, password).await? {
-        return back(&session, &refusal.sentence(), "/sign-up").await;
+    match app.users.sign_up(name, password).await? {
+        Some(refusal) => back(&session, &refusal, "/sign-up").await,
+        None => enter(&session, name, &headers, "Welcome! Your account is there.").await,
     }
-    enter(&session, name, &headers).await?;
-    Flash::good("Welcome! Your account is there.")
-        .put(&session)
-        .await?;
-    Ok(Redirect::to("/").into_response())
 }
 
 pub async fn log_in(
@@ -119,28 +116,27 @@ pub async fn log_in(
     form: OwnForm,
 ) -> Answer {
     let (name, password) = (form.field("name"), form.field("password"));
-    if let Some(refusal) = app.users.log_in(name, password).await? {
-        return back(&session, &refusal.sentence(), "/log-in").await;
+    match app.users.log_in(name, password).await? {
+        Some(refusal) => back(&session, &refusal, "/log-in").await,
+        None => enter(&session, name, &headers, "You are logged in.").await,
     }
-    enter(&session, name, &headers).await?;
-    Flash::good("You are logged in.").put(&session).await?;
-    Ok(Redirect::to("/").into_response())
 }
 
-async fn back(session: &Session, sentence: &str, to: &str) -> Answer {
-    Flash::bad(sentence).put(session).await?;
+async fn back(session: &Session, refusal: &Refusal, to: &str) -> Answer {
+    Flash::bad(refusal.sentence()).put(session).await?;
     Ok(Redirect::to(to).into_response())
 }
 
 /// Makes a session one that is logged in. Under another id: whoever has slipped the browser an id
 /// that he knows, or has seen the one from before, knows nothing now.
-async fn enter(session: &Session, name: &str, headers: &HeaderMap) -> Result<(), Failure> {
+async fn enter(session: &Session, name: &str, headers: &HeaderMap, greeting: &str) -> Answer {
     session.cycle_id().await?;
     session.insert(USER, name).await?;
     session.insert(AGENT, devices::browser(headers)).await?;
     session.insert("visits", 0).await?;
     csrf::renew(session).await?;
-    Ok(())
+    Flash::good(greeting).put(session).await?;
+    Ok(Redirect::to("/").into_response())
 }
 
 pub async fn log_out(session: Session, _: OwnForm) -> Answer {
