@@ -22,11 +22,20 @@ impl Owners {
         self.0.read(owner, HashSet::len).unwrap_or_default()
     }
 
-    pub(super) fn set(&self, owner: &Arc<str>, id: SessionId, belongs: bool) {
-        if belongs {
-            self.add(owner, id);
-        } else {
-            self.remove(owner, id);
+    /// Makes it say whether a session belongs to an owner, which `belongs` looks up. Whoever writes
+    /// last finds out here whether what he wrote has been overtaken, so in the end it is true, in
+    /// whatever order those come who have changed the session.
+    pub(super) fn follow(&self, owner: &Arc<str>, id: SessionId, belongs: impl Fn() -> bool) {
+        loop {
+            let before = belongs();
+            if before {
+                self.add(owner, id);
+            } else {
+                self.remove(owner, id);
+            }
+            if belongs() == before {
+                return;
+            }
         }
     }
 
@@ -55,5 +64,33 @@ impl Owners {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// What a session's look-ups answer in turn, the last one for ever, while the index follows.
+    fn after(answers: &[bool]) -> bool {
+        let (owners, owner, id) = (Owners::new(), Arc::from("ada"), SessionId::from(7));
+        let turn = Cell::new(0);
+        owners.follow(&owner, id, || {
+            let answer = answers[turn.get().min(answers.len() - 1)];
+            turn.set(turn.get() + 1);
+            answer
+        });
+        owners.ids("ada").contains(&id)
+    }
+
+    #[test]
+    fn what_changes_while_it_is_written_is_written_again() {
+        assert!(after(&[true]) && !after(&[false]));
+        // A log-out, and a log-in, after the look and before the write.
+        assert!(!after(&[true, false]));
+        assert!(after(&[false, true]));
+        assert!(after(&[true, false, true]));
+        assert!(!after(&[true, false, true, false]));
     }
 }

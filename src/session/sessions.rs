@@ -4,7 +4,7 @@ use super::builder::{IdSource, Rules, SessionsBuilder, under_a_free_id};
 use super::owners::Owners;
 use super::record::{Content, Session, SessionRecord, Wall};
 use super::stats::{Counts, SessionStats, count};
-use super::{SessionError, SessionId};
+use super::{SessionError, SessionId, secret};
 use crate::{Cache, Clock, Insert, Op, Outcome};
 use std::fmt;
 use std::sync::Arc;
@@ -106,8 +106,8 @@ impl Sessions {
     pub fn start(&self, content: Content) -> Result<SessionId, SessionError> {
         self.check(&content)?;
         let now = self.now();
-        let public_id = SessionId::random()?;
-        let record = SessionRecord::new(content, u128::from(public_id) as u64, now);
+        let public_id = u64::from_le_bytes(secret::bytes()?);
+        let record = SessionRecord::new(content, public_id, now);
         let options = under_a_free_id(self.time_left(&record, now));
         loop {
             let id = (self.0.ids)()?;
@@ -370,22 +370,14 @@ impl Sessions {
     }
 
     /// Makes the index say of a session and an owner what is true. Whoever changes the one or the
-    /// other calls this afterwards, and whoever writes the index last finds out here whether what he
-    /// wrote has been overtaken; so in the end it is true, in whatever order the calls come.
+    /// other calls this afterwards.
     fn reconcile(&self, id: SessionId, owner: Option<&Arc<str>>) {
         let Some(owner) = owner else {
             return;
         };
-        let belongs = || {
+        self.0.owners.follow(owner, id, || {
             let look = self.0.cache.peek(&id);
             look.is_some_and(|record| record.owner.as_ref() == Some(owner))
-        };
-        loop {
-            let before = belongs();
-            self.0.owners.set(owner, id, before);
-            if belongs() == before {
-                return;
-            }
-        }
+        });
     }
 }

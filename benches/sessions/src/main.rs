@@ -91,13 +91,16 @@ async fn compare(threads: &Threads) -> Result<(), Error> {
         ("no store: the server by itself", Vec::new()),
     ];
     for round in 1..=load.rounds {
-        let measured = [
-            measure(threads, haybox(&load)?, &load).await?,
-            measure(threads, MemoryStore::default(), &load).await?,
-            measure(threads, RedisStore::new(pool.clone()), &load).await?,
-            bare(threads, &load).await?,
-        ];
-        for ((name, runs), run) in runs.iter_mut().zip(measured) {
+        for turn in 0..runs.len() {
+            // None of them is always the first.
+            let which = (round + turn) % runs.len();
+            let run = match which {
+                0 => measure(threads, haybox(&load)?, &load).await?,
+                1 => measure(threads, MemoryStore::default(), &load).await?,
+                2 => measure(threads, RedisStore::new(pool.clone()), &load).await?,
+                _ => bare(threads, &load).await?,
+            };
+            let (name, runs) = &mut runs[which];
             println!("round {round}: {name}: {run}");
             runs.push(run);
         }
