@@ -196,12 +196,19 @@ impl SessionsBuilder {
     /// ask for: one that survives a restart, for example. The sessions that are in it
     /// already are in the store.
     ///
-    /// ```
+    #[cfg_attr(feature = "persist", doc = "```")]
+    #[cfg_attr(not(feature = "persist"), doc = "```text")]
     /// use haybox::session::Sessions;
     ///
-    /// let sessions = Sessions::builder().build_with(|cache| cache.build())?;
-    /// # Ok::<(), haybox::BuildError>(())
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// let sessions = Sessions::builder().build_with(|cache| cache.open(dir.join("sessions")))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// A log-out counts in the process at once, and on the disk as soon as any other write: what
+    /// the policy of the cache does not promise to keep when the power fails, a session or its
+    /// end, may be lost then. Whoever can read the directory can take over every session in it.
     ///
     /// # Errors
     /// If a setting is impossible, and those of `make`.

@@ -67,6 +67,12 @@
 //! [`touch_every`](SessionsBuilder::touch_every). Nothing of a session stays in memory for longer than
 //! the [`sweep_interval`](SessionsBuilder::sweep_interval) after its end; no task has to be started.
 //!
+//! # Restarts
+//! Over a cache that is kept in a directory (feature `persist`), a restart logs nobody out, and
+//! nobody who has logged out in again:
+//! `Sessions::builder().build_with(|cache| cache.open("sessions"))?`. See
+//! [`build_with`](SessionsBuilder::build_with) for the bounds.
+//!
 //! # What an attacker meets
 //!
 //! | he tries to | he meets |

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "actix-session")]
 mod actix;
+#[cfg(feature = "persist")]
+mod persist;
 mod security;
 #[cfg(feature = "tower-sessions-0-15")]
 mod tower;

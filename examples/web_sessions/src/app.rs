@@ -33,7 +33,7 @@ impl App {
         Ok(Self {
             sessions: storage::sessions(clock.clone(), folder)?,
             users: Users::open(folder)?,
-            tokens: Tokens::new(clock)?,
+            tokens: Tokens::open(clock, folder)?,
             meter: debug::Meter::default(),
         })
     }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Then open <http://localhost:3000>, sign up, and look at "my devices" from two browsers. Without
-//! arguments nothing is kept: `--data DIR` keeps the accounts there, in SQLite.
+//! arguments nothing is kept: `--data DIR` keeps the accounts there, in SQLite, and the sessions, so
+//! that a restart logs nobody out.
 
 mod account;
 mod app;

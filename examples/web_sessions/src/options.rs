@@ -18,7 +18,7 @@ pub struct Options {
 const USAGE: &str = "usage: web_sessions [OPTIONS]
   --address ADDRESS  where to listen (default: 127.0.0.1)
   --port PORT        where to listen (default: 3000; 0 is any that is free)
-  --data DIR         where the accounts are kept (default: nowhere)
+  --data DIR         where accounts and sessions are kept (default: nowhere)
   --debug-page       show /debug/cache, to anybody
   --mock-clock       for tests: time stands still, but for lines `advance SECONDS` on the input";
 

@@ -14,7 +14,7 @@ pub const ABSOLUTE: Duration = Duration::from_secs(12 * 3600);
 pub const USER: &str = "user";
 
 /// The sessions, and those of before a restart if there is a folder that keeps them.
-pub fn sessions(clock: Clock, _folder: Option<&Path>) -> Result<Sessions, Error> {
+pub fn sessions(clock: Clock, folder: Option<&Path>) -> Result<Sessions, Error> {
     let builder = Sessions::builder()
         .max_sessions(100_000)
         .max_memory(256 << 20)
@@ -24,5 +24,8 @@ pub fn sessions(clock: Clock, _folder: Option<&Path>) -> Result<Sessions, Error>
         .absolute_timeout(ABSOLUTE)
         .owner_key(USER)
         .clock(clock);
-    Ok(builder.build()?)
+    Ok(match folder {
+        None => builder.build()?,
+        Some(folder) => builder.build_with(|cache| cache.open(folder.join("sessions")))?,
+    })
 }

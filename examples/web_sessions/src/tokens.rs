@@ -14,9 +14,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use haybox::session::Token;
-use haybox::{Cache, Clock, Op, Outcome};
+use haybox::{Cache, CacheBuilder, Clock, Op, Outcome};
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -50,15 +52,16 @@ pub struct Pair {
 }
 
 impl Tokens {
-    pub fn new(clock: Clock) -> Result<Self, Error> {
+    /// With the refresh tokens that a folder keeps, if there is one.
+    pub fn open(clock: Clock, folder: Option<&Path>) -> Result<Self, Error> {
         // As long as this process: a restart ends the access tokens, and the clients refresh them.
         let secret = Token::random()?.to_string();
         let key = secret.as_bytes();
         let keys = (EncodingKey::from_secret(key), DecodingKey::from_secret(key));
         Ok(Self {
-            families: table(&clock, REFRESH)?,
-            refresh: table(&clock, REFRESH)?,
-            denied: table(&clock, ACCESS)?,
+            families: kept(table(&clock, REFRESH), folder, "families")?,
+            refresh: kept(table(&clock, REFRESH), folder, "refresh")?,
+            denied: table(&clock, ACCESS).build()?,
             clock,
             keys: Arc::new(keys),
         })
@@ -130,12 +133,23 @@ impl Tokens {
     }
 }
 
-fn table<V: Send + Sync + 'static>(
-    clock: &Clock,
-    ttl: Duration,
-) -> Result<Cache<String, V>, Error> {
+fn table<V: Send + Sync + 'static>(clock: &Clock, ttl: Duration) -> CacheBuilder<String, V> {
     let builder = Cache::builder().max_entries(100_000).time_to_live(ttl);
-    Ok(builder.clock(clock.clone()).build()?)
+    builder.clock(clock.clone())
+}
+
+fn kept<V>(
+    builder: CacheBuilder<String, V>,
+    folder: Option<&Path>,
+    name: &str,
+) -> Result<Cache<String, V>, Error>
+where
+    V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    Ok(match folder {
+        None => builder.build()?,
+        Some(folder) => builder.open(folder.join(name))?,
+    })
 }
 
 pub fn routes() -> Router<App> {
@@ -202,7 +216,7 @@ mod tests {
 
     fn tokens() -> (Tokens, MockClock) {
         let time = MockClock::new();
-        (Tokens::new(time.clock()).unwrap(), time)
+        (Tokens::open(time.clock(), None).unwrap(), time)
     }
 
     #[test]
@@ -221,7 +235,10 @@ mod tests {
             "denied for no longer than it could hold"
         );
 
-        let foreign = Tokens::new(time.clock()).unwrap().issue("ada").unwrap();
+        let foreign = Tokens::open(time.clock(), None)
+            .unwrap()
+            .issue("ada")
+            .unwrap();
         assert!(tokens.claims(&foreign.access).is_none());
     }
 

@@ -139,6 +139,35 @@ async fn a_log_out_in_another_window_and_on_another_device_counts_at_once() {
 }
 
 #[tokio::test]
+async fn who_is_logged_in_stays_so_when_the_server_is_killed() {
+    let mut stage = Stage::set(&[]).await;
+    let (ada, bob) = (stage.browser().await, stage.browser().await);
+    ada.sign_up("ada").await;
+    bob.sign_up("bob").await;
+    bob.press("form[action='/log-out'] button").await;
+    let id = ada.id().await;
+    ada.open("/").await;
+    assert_eq!(ada.text("#visits").await, "2");
+
+    stage.server.kill_and_restart();
+    ada.open("/").await;
+    assert_eq!(ada.text("h1").await, "Hello, ada");
+    assert_eq!(
+        (ada.text("#visits").await.as_str(), ada.id().await),
+        ("3", id)
+    );
+    bob.open("/devices").await;
+    assert_eq!(bob.text("h1").await, "Log in", "who was out stays out");
+
+    // The index of owners is there again, too.
+    assert_eq!(ada.text("#devices").await, "1");
+    ada.press("form[action='/log-out-everywhere'] button").await;
+    stage.server.kill_and_restart();
+    ada.open("/").await;
+    assert_eq!(ada.text("h1").await, "Sessions without a server");
+}
+
+#[tokio::test]
 async fn who_is_idle_is_logged_out_and_who_is_active_is_not() {
     let mut stage = Stage::set(&["--mock-clock"]).await;
     let (ada, bob) = (stage.browser().await, stage.browser().await);
