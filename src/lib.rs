@@ -22,6 +22,7 @@ pub mod lock;
 pub mod persist;
 pub mod presence;
 pub mod pubsub;
+pub mod queue;
 mod random;
 mod reentrancy;
 #[cfg(feature = "session")]

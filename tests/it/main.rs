@@ -22,6 +22,7 @@ mod model;
 mod pitfalls;
 mod presence;
 mod pubsub;
+mod queue;
 mod regressions;
 #[cfg(feature = "session")]
 mod session;

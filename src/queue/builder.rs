@@ -1,0 +1,289 @@
+//! Every option of a queue and of a push, and the one place where they are checked.
+
+use super::Queue;
+use crate::builder::{BuildError, LONGEST};
+use crate::time::Clock;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What happens to a push when the queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The push is refused at once, and gets its message back. The default: who pushes should know
+    /// that the workers do not keep up.
+    #[default]
+    Reject,
+    /// The push waits for room, at most for this time on the clock of the queue, and is refused
+    /// then. Those who wait go in in the order in which they came. [`Duration::MAX`] waits until
+    /// there is room or the queue is closed.
+    ///
+    /// A worker that pushes to the queue that it works for may wait for itself; give it a time.
+    Block(Duration),
+    /// The message goes in, and of the lowest priority the one that has been ready for longest is
+    /// given up; if none is ready, the delayed one that is due first. Those in flight are not
+    /// given up: if there is nothing else the push is refused. For what is out of date when newer
+    /// ones have come.
+    DropOldest,
+}
+
+/// Builds a [`Queue`]. From [`Queue::builder`].
+///
+/// | option | default |
+/// | --- | --- |
+/// | [`overflow`](Self::overflow) | [`Overflow::Reject`] |
+/// | [`visibility_timeout`](Self::visibility_timeout) | 30 s |
+/// | [`watchdog`](Self::watchdog) | none: what takes longer is extended by hand |
+/// | [`max_attempts`](Self::max_attempts) | 5 |
+/// | [`backoff`](Self::backoff) | none: what failed is tried again at once |
+/// | [`dead_letters`](Self::dead_letters) | 10,000 |
+/// | [`dedup_window`](Self::dedup_window) | 5 minutes |
+/// | [`clock`](Self::clock) | the system's |
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct QueueBuilder {
+    rules: Rules,
+    clock: Clock,
+}
+
+/// What a queue does when, as it was built.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) capacity: usize,
+    pub(super) overflow: Overflow,
+    pub(super) visibility: Duration,
+    watchdog: Option<Duration>,
+    pub(super) max_attempts: u32,
+    first_retry: Duration,
+    longest_retry: Duration,
+    pub(super) dead_letters: usize,
+    pub(super) dedup_window: Duration,
+}
+
+impl Rules {
+    /// How long a delivery lasts that nobody extends.
+    #[inline]
+    pub(super) fn held_for(&self) -> Duration {
+        self.watchdog.unwrap_or(self.visibility)
+    }
+
+    /// How long a receipt lasts, where that is another time.
+    pub(super) fn visibility_without_watchdog(&self) -> Option<Duration> {
+        self.watchdog.map(|_| self.visibility)
+    }
+
+    /// How long to wait after so many attempts.
+    pub(super) fn backoff_after(&self, attempts: u32) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(31);
+        let delay = self.first_retry.saturating_mul(1 << doublings);
+        delay.min(self.longest_retry)
+    }
+}
+
+impl QueueBuilder {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            rules: Rules {
+                capacity,
+                overflow: Overflow::Reject,
+                visibility: Duration::from_secs(30),
+                watchdog: None,
+                max_attempts: 5,
+                first_retry: Duration::ZERO,
+                longest_retry: Duration::ZERO,
+                dead_letters: 10_000,
+                dedup_window: Duration::from_secs(300),
+            },
+            clock: Clock::real(),
+        }
+    }
+
+    /// What happens to a push when the queue is full. Default: [`Overflow::Reject`].
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.rules.overflow = overflow;
+        self
+    }
+
+    /// How long a message that was handed out is kept from others. Default: 30 s. If it is not
+    /// settled by then the attempt has failed, and the message is handed out again. More than zero,
+    /// at most 292 years.
+    ///
+    /// Take it longer than an attempt may take, or have it extended: by
+    /// [`Delivery::extend`](super::Delivery::extend), or by a [`watchdog`](Self::watchdog).
+    pub fn visibility_timeout(mut self, time: Duration) -> Self {
+        self.rules.visibility = time;
+        self
+    }
+
+    /// Keeps a message from others for as long as its [`Delivery`](super::Delivery) lives, but for
+    /// `at_most` this time. Default: no watchdog. At least the visibility time-out.
+    ///
+    /// So the visibility time-out can be short though some work takes long: it holds for
+    /// [receipts](super::Delivery::into_receipt) only. A worker that hangs, or leaks its delivery,
+    /// holds its message up for `at_most`. It costs nothing: who works on a message is in the same
+    /// process, and if it panics or ends, its delivery is dropped.
+    pub fn watchdog(mut self, at_most: Duration) -> Self {
+        self.rules.watchdog = Some(at_most);
+        self
+    }
+
+    /// How often a message is handed out, at least 1. Default: 5. When the last attempt has failed
+    /// it becomes a dead letter.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.rules.max_attempts = attempts;
+        self
+    }
+
+    /// Has a message that failed wait before it is tried again: for `first` after the first
+    /// attempt, twice as long after each further one, at most for `longest`. Default: zero. It
+    /// holds for [`nack`](super::Delivery::nack), [`fail`](super::Delivery::fail), dropped
+    /// deliveries and [`Workers`](super::Workers); an attempt whose time has passed is tried again
+    /// at once.
+    ///
+    /// ```
+    /// use haybox::{MockClock, queue::{PopError, Queue}};
+    /// use std::time::Duration;
+    ///
+    /// let (time, second) = (MockClock::new(), Duration::from_secs(1));
+    /// let builder = Queue::<&str>::builder(100).backoff(second, 60 * second);
+    /// let queue = builder.clock(time.clock()).build()?;
+    /// queue.push("mail")?;
+    /// queue.try_pop()?.fail("no such host")?;
+    /// assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty);
+    /// time.advance(second);
+    /// queue.try_pop()?.fail("no such host")?;
+    /// time.advance(second);
+    /// assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty, "2 s this time");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        (self.rules.first_retry, self.rules.longest_retry) = (first, longest);
+        self
+    }
+
+    /// How many dead letters are kept. Default: 10,000. Of more, the oldest is discarded; with 0,
+    /// each is. They do not count towards the capacity.
+    pub fn dead_letters(mut self, most: usize) -> Self {
+        self.rules.dead_letters = most;
+        self
+    }
+
+    /// For how long after a push its [de-duplication key](PushOptions::dedup_key) counts, though
+    /// the message is done. Default: 5 minutes. With zero, it counts while the message is in the
+    /// queue; that long it counts in any case.
+    ///
+    /// A key that is remembered takes up about 150 bytes, and is cleared by the first call after
+    /// its time.
+    pub fn dedup_window(mut self, window: Duration) -> Self {
+        self.rules.dedup_window = window;
+        self
+    }
+
+    /// What the queue reads the time from. Default: [`Clock::real`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Builds the queue.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the first setting that is impossible: no capacity, a visibility
+    /// time-out of zero or of more than 292 years, a watchdog that ends before that, no attempts,
+    /// a longest backoff below the first.
+    pub fn build<T: Send + Sync + 'static>(self) -> Result<Queue<T>, BuildError> {
+        let rules = &self.rules;
+        let checks = [
+            (rules.capacity == 0, "capacity", "must be at least 1"),
+            (
+                rules.visibility.is_zero(),
+                "visibility_timeout",
+                "must be more than zero, or nobody could work on a message",
+            ),
+            (
+                rules.visibility > LONGEST,
+                "visibility_timeout",
+                "must be at most 292 years, which is what the clock can count to",
+            ),
+            (
+                rules
+                    .watchdog
+                    .is_some_and(|at_most| at_most < rules.visibility),
+                "watchdog",
+                "must be at least the visibility time-out",
+            ),
+            (
+                rules.max_attempts == 0,
+                "max_attempts",
+                "must be at least 1",
+            ),
+            (
+                rules.longest_retry < rules.first_retry,
+                "backoff",
+                "the longest wait must be at least the first",
+            ),
+        ];
+        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
+            Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
+            None => Ok(Queue::with(self.rules, self.clock)),
+        }
+    }
+}
+
+/// How one message is pushed. For [`Queue::push_with`].
+///
+/// | option | default |
+/// | --- | --- |
+/// | [`delay`](Self::delay) | none |
+/// | [`priority`](Self::priority) | 0 |
+/// | [`dedup_key`](Self::dedup_key) | none |
+///
+/// ```
+/// use haybox::queue::PushOptions;
+/// use std::time::Duration;
+///
+/// let reminder = PushOptions::new()
+///     .delay(Duration::from_secs(3600))
+///     .priority(-1)
+///     .dedup_key("reminder:42");
+/// # let _ = reminder;
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "options do nothing until something is pushed with them"]
+pub struct PushOptions {
+    pub(super) delay: Duration,
+    pub(super) priority: i8,
+    pub(super) key: Option<Arc<str>>,
+}
+
+impl PushOptions {
+    /// At once, with priority 0, whatever was pushed before.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The message is not handed out before this time has passed. Default: zero. Its place in the
+    /// line is that of a message that is pushed then. One of more than 584 years never comes.
+    pub fn delay(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// Messages of a higher priority are handed out first, and as long as there are any, no others.
+    /// Default: 0.
+    pub fn priority(self, priority: i8) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// The message counts as the same as one that was pushed with this key and is still in the
+    /// queue, or was pushed within the [window](QueueBuilder::dedup_window): it is then not taken
+    /// in, and the push answers [`Pushed::Duplicate`](super::Pushed::Duplicate). Default: no key.
+    ///
+    /// So a request that is sent twice, or an hourly job that two schedulers push, is done once.
+    /// Dead letters do not count as in the queue.
+    pub fn dedup_key(self, key: impl Into<Arc<str>>) -> Self {
+        Self {
+            key: Some(key.into()),
+            ..self
+        }
+    }
+}

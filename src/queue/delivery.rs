@@ -1,0 +1,235 @@
+//! A message in the hands of somebody who works on it.
+
+use super::error::ReceiptError;
+use super::message::{Payload, Receipt};
+use super::shared::Shared;
+use super::state::{Failure, Taken, stale};
+use crate::time::{after, left};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A message that was handed out and is to be settled: by [`ack`](Self::ack) when the work is done,
+/// by [`nack`](Self::nack) or [`fail`](Self::fail) when it is to be tried again.
+///
+/// It derefs to the value. Dropping it is a `nack`, so a worker that panics or forgets gives the
+/// message back. Nobody else gets the message until its visibility time-out has passed; what is
+/// settled after that is an error, and does no harm to whoever has it then. The value itself is
+/// shared with later deliveries, so a worker that comes too late still holds a valid one.
+///
+/// A delivery stays valid when the queue is closed.
+#[must_use = "a delivery that is dropped is given back to the queue"]
+pub struct Delivery<T> {
+    queue: Arc<Shared<T>>,
+    payload: Arc<Payload<T>>,
+    id: u64,
+    flight: u64,
+    attempt: u32,
+    is_settled: bool,
+}
+
+impl<T> std::ops::Deref for Delivery<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.payload.value
+    }
+}
+
+impl<T> fmt::Debug for Delivery<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("id", &self.id)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Delivery<T> {
+    #[inline]
+    pub(super) fn new(queue: Arc<Shared<T>>, taken: Taken<T>) -> Self {
+        Self {
+            queue,
+            payload: taken.payload,
+            id: taken.id,
+            flight: taken.flight,
+            attempt: taken.attempts,
+            is_settled: false,
+        }
+    }
+
+    /// The number of the message, as [`push`](super::Queue::push) returned it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The priority that it was pushed with.
+    #[must_use]
+    pub fn priority(&self) -> i8 {
+        self.payload.priority
+    }
+
+    /// How long nobody else gets the message if nothing is done; zero when the delivery is over.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        let end = self.queue.change(|state, _, _| state.end_of(self.flight));
+        end.map_or(Duration::ZERO, |end| {
+            left(end, self.queue.clock.now()).unwrap_or(Duration::MAX)
+        })
+    }
+
+    /// The work is done: the message leaves the queue.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] if its time had passed: somebody else may have done the work too, or
+    /// be at it.
+    #[inline]
+    pub fn ack(mut self) -> Result<(), ReceiptError> {
+        self.is_settled = true;
+        let done = self
+            .queue
+            .change(|state, now, _| state.ack(self.flight, now));
+        done.map(drop).ok_or(stale(self.id))
+    }
+
+    /// The message is to be tried again, after the [backoff](super::QueueBuilder::backoff) of the
+    /// queue; without one it keeps its place in the line. After the last attempt it becomes a dead
+    /// letter.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] if its time had passed.
+    pub fn nack(self) -> Result<(), ReceiptError> {
+        self.end(Failure::Retry(None), None)
+    }
+
+    /// The message is to be tried again after this time; with zero it keeps its place in the line.
+    /// After the last attempt it becomes a dead letter.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] if its time had passed.
+    pub fn nack_after(self, delay: Duration) -> Result<(), ReceiptError> {
+        self.end(Failure::Retry(Some(delay)), None)
+    }
+
+    /// As [`nack`](Self::nack), and says why: a [dead letter](super::DeadLetter::error) remembers
+    /// what was said of its last attempt.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] if its time had passed.
+    pub fn fail(self, error: impl fmt::Display) -> Result<(), ReceiptError> {
+        self.end(Failure::Retry(None), Some(error.to_string()))
+    }
+
+    /// The message is not to be tried again, whatever attempts it has left: it becomes a dead
+    /// letter. For what cannot succeed, such as a message that does not parse.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] if its time had passed.
+    pub fn bury(self, error: impl fmt::Display) -> Result<(), ReceiptError> {
+        self.end(Failure::Bury, Some(error.to_string()))
+    }
+
+    /// Keeps the message from others for this time from now on: a heartbeat of work that takes
+    /// long. It never makes the time shorter.
+    ///
+    /// ```
+    /// use haybox::{MockClock, queue::Queue};
+    /// use std::time::Duration;
+    ///
+    /// let (time, minute) = (MockClock::new(), Duration::from_secs(60));
+    /// let builder = Queue::builder(100).visibility_timeout(minute);
+    /// let queue = builder.clock(time.clock()).build()?;
+    /// queue.push("a long film")?;
+    /// let film = queue.try_pop()?;
+    /// for _part in 0..10 {
+    ///     time.advance(Duration::from_secs(50)); // The work on a part.
+    ///     film.extend(minute)?;
+    /// }
+    /// film.ack()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] if its time had passed. Then stop: somebody else may be at it.
+    pub fn extend(&self, time: Duration) -> Result<(), ReceiptError> {
+        extend(&self.queue, self.flight, self.id, time)
+    }
+
+    /// Lets go of the message without settling it: that is done later, or elsewhere, by its
+    /// receipt ([`Queue::ack`](super::Queue::ack) and its relatives). From now on it is kept from
+    /// others for the [visibility time-out](super::QueueBuilder::visibility_timeout) if the queue
+    /// has a watchdog, and otherwise for as long as before.
+    ///
+    /// ```
+    /// use haybox::queue::Queue;
+    ///
+    /// let queue = Queue::new(100)?;
+    /// queue.push("parcel")?;
+    /// let receipt = queue.pop()?.into_receipt(); // It goes along to a remote service …
+    /// queue.ack(receipt)?; // … and comes back with its answer.
+    /// assert!(queue.ack(receipt).is_err(), "it is done already");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_receipt(mut self) -> Receipt {
+        self.is_settled = true;
+        self.queue.change(|state, now, _| {
+            if let Some(visibility) = self.queue.rules.visibility_without_watchdog() {
+                state.extend(self.flight, after(now, visibility), true);
+            }
+        });
+        Receipt {
+            queue: self.queue.tag,
+            number: self.flight,
+            id: self.id,
+        }
+    }
+
+    fn end(mut self, failure: Failure, error: Option<String>) -> Result<(), ReceiptError> {
+        self.is_settled = true;
+        end(&self.queue, self.flight, self.id, failure, error)
+    }
+}
+
+impl<T> Drop for Delivery<T> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            let _ = end(
+                &self.queue,
+                self.flight,
+                self.id,
+                Failure::Retry(None),
+                None,
+            );
+        }
+    }
+}
+
+pub(super) fn end<T>(
+    queue: &Shared<T>,
+    flight: u64,
+    id: u64,
+    failure: Failure,
+    error: Option<String>,
+) -> Result<(), ReceiptError> {
+    let error = error.map(String::into_boxed_str);
+    let was_held = queue.change(|state, now, after| state.fail(flight, failure, error, now, after));
+    was_held.then_some(()).ok_or(stale(id))
+}
+
+pub(super) fn extend<T>(
+    queue: &Shared<T>,
+    flight: u64,
+    id: u64,
+    time: Duration,
+) -> Result<(), ReceiptError> {
+    let until = after(queue.clock.now(), time);
+    let is_held = queue.change(|state, _, _| state.extend(flight, until, false));
+    is_held.then_some(()).ok_or(stale(id))
+}

@@ -1,0 +1,122 @@
+//! Why a call came to nothing.
+
+use std::fmt;
+
+/// Why a message was not taken in. It gives the message back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PushError<T> {
+    /// The queue was full, and stayed so for as long as it lets a push wait.
+    Full(T),
+    /// The queue was closed, or all its handles dropped.
+    Closed(T),
+}
+
+impl<T> PushError<T> {
+    /// The message.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Full(value) | Self::Closed(value) => value,
+        }
+    }
+
+    /// Whether there was no room: worth another try later, unlike a queue that is closed.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full(_))
+    }
+}
+
+/// Without the message, which need not be `Debug`.
+impl<T> fmt::Debug for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+        })
+    }
+}
+
+impl<T> fmt::Display for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "the queue is full",
+            Self::Closed(_) => "the queue is closed",
+        })
+    }
+}
+
+impl<T> std::error::Error for PushError<T> {}
+
+/// Why there is no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PopError {
+    /// None is ready, or none became ready in time.
+    Empty,
+    /// The queue was closed, or all its handles dropped, and none is ready.
+    Closed,
+}
+
+impl fmt::Display for PopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "no message is ready",
+            Self::Closed => "the queue is closed and no message is ready",
+        })
+    }
+}
+
+impl std::error::Error for PopError {}
+
+/// Why a delivery could not be settled or extended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReceiptError {
+    /// The delivery is over: its time had passed, or it was settled before. The message may have
+    /// been handed out again since.
+    Stale {
+        /// The number of the message.
+        id: u64,
+    },
+    /// The receipt is not from this queue.
+    Unknown,
+}
+
+impl fmt::Display for ReceiptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stale { id } => write!(
+                f,
+                "the delivery of message {id} is over: its time had passed, or it was settled before"
+            ),
+            Self::Unknown => f.write_str("the receipt is not from this queue"),
+        }
+    }
+}
+
+impl std::error::Error for ReceiptError {}
+
+/// Why a dead letter stays where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequeueError {
+    /// There is no dead letter with this number.
+    NotDead,
+    /// The queue is full.
+    Full,
+    /// The queue is closed.
+    Closed,
+}
+
+impl fmt::Display for RequeueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotDead => "there is no dead letter with this number",
+            Self::Full => "the queue is full",
+            Self::Closed => "the queue is closed",
+        })
+    }
+}
+
+impl std::error::Error for RequeueError {}

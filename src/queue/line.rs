@@ -1,0 +1,177 @@
+//! The messages that are ready, in the order in which they are handed out: by priority, then by the
+//! time since which they are due, then by their numbers.
+
+use super::message::Entry;
+use crate::time::Deadline;
+use std::collections::{BTreeMap, VecDeque};
+
+/// A line for each priority that was ever used, the highest first.
+#[derive(Debug)]
+pub(super) struct Lines<T> {
+    lines: Vec<(i8, Line<T>)>,
+    len: usize,
+}
+
+/// Messages that come in their order, as nearly all do, take O(1); others find their place in
+/// O(log n).
+#[derive(Debug)]
+struct Line<T> {
+    in_order: VecDeque<Entry<T>>,
+    others: BTreeMap<(Deadline, u64), Entry<T>>,
+}
+
+impl<T> Default for Lines<T> {
+    fn default() -> Self {
+        Self {
+            lines: Vec::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<T> Lines<T> {
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts a message in its place.
+    #[inline]
+    pub(super) fn insert(&mut self, entry: Entry<T>) {
+        self.len += 1;
+        let priority = entry.payload.priority;
+        let place = self.lines.binary_search_by(|(own, _)| priority.cmp(own));
+        let place = place.unwrap_or_else(|place| {
+            self.lines.insert(place, (priority, Line::default()));
+            place
+        });
+        self.lines[place].1.insert(entry);
+    }
+
+    /// The message whose turn it is.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<Entry<T>> {
+        let entry = self.lines.iter_mut().find_map(|(_, line)| line.pop())?;
+        self.len -= 1;
+        Some(entry)
+    }
+
+    /// Of the lowest priority, the message that has been due for longest.
+    pub(super) fn pop_lowest(&mut self) -> Option<Entry<T>> {
+        let lowest_first = self.lines.iter_mut().rev();
+        let entry = lowest_first
+            .map(|(_, line)| line.pop())
+            .find_map(|entry| entry)?;
+        self.len -= 1;
+        Some(entry)
+    }
+
+    /// Since when the message is due that has been due for longest.
+    pub(super) fn oldest(&self) -> Option<Deadline> {
+        let fronts = self.lines.iter().filter_map(|(_, line)| line.front());
+        fronts.map(|(due, _)| due).min()
+    }
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self {
+            in_order: VecDeque::new(),
+            others: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> Line<T> {
+    #[inline]
+    fn insert(&mut self, entry: Entry<T>) {
+        let is_last = self
+            .in_order
+            .back()
+            .is_none_or(|last| place(last) < place(&entry));
+        if is_last {
+            self.in_order.push_back(entry);
+        } else {
+            self.others.insert(place(&entry), entry);
+        }
+    }
+
+    fn front(&self) -> Option<(Deadline, u64)> {
+        let in_order = self.in_order.front().map(place);
+        let other = self.others.keys().next().copied();
+        in_order.into_iter().chain(other).min()
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Entry<T>> {
+        if self.others.is_empty() {
+            return self.in_order.pop_front();
+        }
+        let first = self.front()?;
+        match self.others.remove(&first) {
+            None => self.in_order.pop_front(),
+            other => other,
+        }
+    }
+}
+
+fn place<T>(entry: &Entry<T>) -> (Deadline, u64) {
+    (entry.due, entry.id)
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::super::message::Payload;
+    use super::*;
+    use std::sync::Arc;
+
+    fn entry(id: u64, due: Deadline, priority: i8) -> Entry<()> {
+        let payload = Payload {
+            value: (),
+            priority,
+            key: None,
+        };
+        Entry {
+            id,
+            due,
+            attempts: 0,
+            error: None,
+            payload: Arc::new(payload),
+        }
+    }
+
+    fn lines() -> Lines<()> {
+        let mut lines = Lines::default();
+        let all = [
+            (1, 10, 0),
+            (2, 20, 0),
+            (3, 5, 0),
+            (4, 20, 5),
+            (5, 1, -5),
+            (6, 2, -5),
+            (7, 20, 0),
+        ];
+        for (id, due, priority) in all {
+            lines.insert(entry(id, due, priority));
+        }
+        lines
+    }
+
+    #[test]
+    fn priority_comes_first_then_the_time_then_the_number() {
+        let mut lines = lines();
+        assert_eq!((lines.len(), lines.oldest()), (7, Some(1)));
+        let ids: Vec<_> = std::iter::from_fn(|| lines.pop())
+            .map(|entry| entry.id)
+            .collect();
+        assert_eq!(ids, [4, 3, 1, 2, 7, 5, 6]);
+        assert_eq!((lines.len(), lines.oldest()), (0, None));
+    }
+
+    #[test]
+    fn the_lowest_goes_by_age_too() {
+        let mut lines = lines();
+        let ids = [(); 3].map(|()| lines.pop_lowest().unwrap().id);
+        assert_eq!(ids, [5, 6, 3]);
+    }
+}

@@ -1,0 +1,118 @@
+//! Queues: messages that are worked on until somebody says that they are done.
+//!
+//! What Redis's lists and streams are used for (`LPUSH` and `BRPOP`, `XADD`, `XREADGROUP` and
+//! `XACK`, and the job queues built on them): background jobs, mails to send, webhooks to call.
+//!
+//! ```
+//! use haybox::queue::{PushOptions, Queue, Workers};
+//! use std::time::Duration;
+//!
+//! let mails = Queue::<String>::builder(10_000)
+//!     .visibility_timeout(Duration::from_secs(60))
+//!     .backoff(Duration::from_secs(1), Duration::from_secs(300))
+//!     .build()?;
+//! let workers = Workers::start(&mails, 4, |mail| send(mail))?;
+//! mails.push("welcome 7".to_owned())?;
+//! let later = PushOptions::new().delay(Duration::from_millis(20)).dedup_key("survey 7");
+//! mails.push_with("survey 7".to_owned(), later)?;
+//! mails.close();
+//! assert_eq!(workers.drain(Duration::from_secs(30)).done, 2);
+//! # fn send(_: &str) -> std::io::Result<()> { Ok(()) }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The life of a message
+//! A message is *ready* when it is pushed, or *delayed* until its time has come. [`pop`](Queue::pop)
+//! hands it out as a [`Delivery`]: it is *in flight*, and nobody else gets it. The delivery ends in
+//! one of these ways:
+//!
+//! | what happens | what becomes of the message |
+//! | --- | --- |
+//! | [`ack`](Delivery::ack) | it is done, and leaves the queue |
+//! | [`nack`](Delivery::nack), [`fail`](Delivery::fail), the delivery is dropped (also by a panic) | it is tried again, after the queue's [backoff](QueueBuilder::backoff) |
+//! | its [visibility time-out](QueueBuilder::visibility_timeout) passes | it is tried again at once |
+//! | any of these, after the [last attempt](QueueBuilder::max_attempts) | it is a [dead letter](Queue::dead_letters): it stays until it is requeued or purged |
+//! | [`bury`](Delivery::bury) | it is a dead letter at once |
+//!
+//! # What it promises, and what not
+//! - While the process lives, each message that was taken in is acknowledged once, or is in the
+//!   queue, or a dead letter, or was discarded and counted as such
+//!   ([`QueueStats::discarded`]). None is lost by a panic, a dropped future, or a worker that
+//!   hangs.
+//! - At least once, not exactly once: a worker may do its work and then fail, or take longer than
+//!   its time, before it acknowledges. Its `ack` is then an error, but what it did is done. Work
+//!   that must not be done twice has to know what it has done, for example by the
+//!   [number](Delivery::id) of the message.
+//! - Messages of one priority are handed out in the order in which they are due: since they were
+//!   pushed, or since their delay was over. What is given back without a delay keeps its place.
+//!   With several workers, or failures, the work may *end* in another order.
+//! - A higher priority goes first, always: low ones may starve.
+//! - What is in a queue ends with the process.
+//!
+//! # When it is full
+//! A queue holds `capacity` messages, those in flight included, and at most
+//! [`dead_letters`](QueueBuilder::dead_letters) dead ones. A push beyond that is refused, or waits,
+//! or takes the place of the oldest: see [`Overflow`].
+//!
+//! # Waiting
+//! Threads and tasks wait for messages and for room in one line each, first come, first served; a
+//! message wakes one of them. Nobody polls: when a delay or a visibility time-out is over while
+//! somebody waits, a timer wakes them. Nothing is done in the background otherwise; each call first
+//! does what has become due.
+//!
+//! # Cost
+//! A push and a pop take one lock for all of the queue, O(1) for messages that come in their order
+//! and O(log n) for delayed ones and those that come back; a delivery is O(log) of those in flight.
+//! A message takes up itself and about 100 bytes.
+//!
+//! # Time
+//! All times run on the crate's [`Clock`](crate::Clock): steps of the wall clock change nothing, and
+//! time that the machine is suspended counts.
+
+mod builder;
+mod delivery;
+mod error;
+mod keys;
+mod line;
+mod message;
+#[allow(clippy::module_inception, reason = "the type of the module's name")]
+mod queue;
+mod shared;
+mod state;
+mod stats;
+mod turns;
+mod workers;
+
+pub use builder::{Overflow, PushOptions, QueueBuilder};
+pub use delivery::Delivery;
+pub use error::{PopError, PushError, ReceiptError, RequeueError};
+pub use message::{DeadLetter, Receipt};
+pub use queue::Queue;
+pub use stats::QueueStats;
+pub use workers::{Workers, WorkersReport};
+
+/// What became of a push that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pushed {
+    /// The message is in the queue, under this number.
+    Queued(u64),
+    /// Its [de-duplication key](PushOptions::dedup_key) counts for a message that was pushed before,
+    /// under this number, and it was dropped.
+    Duplicate(u64),
+}
+
+impl Pushed {
+    /// The number of the message that is, or was, in the queue.
+    #[must_use]
+    pub fn id(self) -> u64 {
+        match self {
+            Self::Queued(id) | Self::Duplicate(id) => id,
+        }
+    }
+
+    /// Whether the message was dropped as one that was pushed before.
+    #[must_use]
+    pub fn is_duplicate(self) -> bool {
+        matches!(self, Self::Duplicate(_))
+    }
+}

@@ -1,0 +1,611 @@
+//! The queue: the face that users see.
+
+use super::builder::{PushOptions, QueueBuilder, Rules};
+use super::delivery::{self, Delivery};
+use super::error::{PopError, PushError, ReceiptError, RequeueError};
+use super::message::{DeadLetter, Payload, Receipt};
+use super::shared::{Shared, Waiting, value_of};
+use super::state::{After, Failure, Refusal, State};
+use super::stats::QueueStats;
+use super::{Overflow, Pushed};
+use crate::builder::BuildError;
+use crate::time::{Clock, Deadline, NEVER, after};
+use crate::wait::{block, wait};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// A queue of messages, each of which is worked on until somebody says that it is done. See the
+/// [module](crate::queue) for what it promises.
+///
+/// A `Queue` is a handle: clone it into every thread and task. When the last one is dropped, or one
+/// is [closed](Self::close), nothing comes in any more, and who waits gets `Closed`.
+///
+/// ```
+/// use haybox::queue::{PopError, Queue};
+///
+/// let queue = Queue::new(1000)?;
+/// queue.push("resize cat.png")?;
+/// let job = queue.pop()?;
+/// assert_eq!(*job, "resize cat.png");
+/// drop(job); // The worker fails, and …
+/// let job = queue.pop()?; // … the message comes again.
+/// assert_eq!(job.attempt(), 2);
+/// job.ack()?;
+/// assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Queue<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        self.shared.add_handle();
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<T> Drop for Queue<T> {
+    fn drop(&mut self) {
+        self.shared.drop_handle();
+    }
+}
+
+/// Shows numbers, and no message.
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let look =
+            |state: &mut State<T>, now, _: &mut After<T>| (state.stats(now), state.is_closed());
+        let (stats, is_closed) = self.shared.change(look);
+        f.debug_struct("Queue")
+            .field("rules", &self.shared.rules)
+            .field("stats", &stats)
+            .field("is_closed", &is_closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + Sync + 'static> Queue<T> {
+    /// A queue for at most so many messages, with every other option at its default.
+    ///
+    /// # Errors
+    /// [`BuildError`] if that is zero.
+    pub fn new(capacity: usize) -> Result<Self, BuildError> {
+        Self::builder(capacity).build()
+    }
+
+    /// A builder with every option at its default. The capacity counts messages that are ready,
+    /// delayed or in flight.
+    pub fn builder(capacity: usize) -> QueueBuilder {
+        QueueBuilder::new(capacity)
+    }
+
+    pub(super) fn with(rules: Rules, clock: Clock) -> Self {
+        Self {
+            shared: Shared::new(rules, clock),
+        }
+    }
+
+    // ---- pushing ----
+
+    /// Puts a message at the end of the line; its number, which is greater than that of every
+    /// message before. What happens when the queue is full is for [`Overflow`] to say.
+    ///
+    /// # Errors
+    /// [`PushError`] gives the message back.
+    #[inline]
+    pub fn push(&self, value: T) -> Result<u64, PushError<T>> {
+        self.push_with(value, PushOptions::new()).map(Pushed::id)
+    }
+
+    /// As [`push`](Self::push), with a delay, a priority or a de-duplication key.
+    ///
+    /// ```
+    /// use haybox::queue::{PushOptions, Pushed, Queue};
+    ///
+    /// let queue = Queue::new(100)?;
+    /// let order = PushOptions::new().dedup_key("order 17");
+    /// let first = queue.push_with("charge the card", order.clone())?;
+    /// // The client got no answer, and asks again.
+    /// let second = queue.push_with("charge the card", order)?;
+    /// assert_eq!(second, Pushed::Duplicate(first.id()));
+    /// assert_eq!(queue.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As `push`.
+    #[inline]
+    pub fn push_with(&self, value: T, options: PushOptions) -> Result<Pushed, PushError<T>> {
+        let mut call = PushCall::new(value, options);
+        if let Some(pushed) = call.attempt_now(&self.shared) {
+            return pushed;
+        }
+        let mut waiting = self.waiting(|state| &mut state.pushers);
+        let until = call.until(&self.shared);
+        let pushed = block(&self.shared.clock, until, |waker| {
+            call.look(&mut waiting, waker)
+        });
+        pushed.unwrap_or_else(|| call.give_up())
+    }
+
+    /// As [`push_with`](Self::push_with), without blocking the thread where that would wait
+    /// ([`Overflow::Block`]). The time counts from the first poll. Dropping the future before it is
+    /// ready drops the message.
+    ///
+    /// ```
+    /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # executor.block_on(async {
+    /// use haybox::queue::{PushOptions, Queue};
+    ///
+    /// let queue = Queue::new(100)?;
+    /// queue.push_async("letter", PushOptions::new()).await?;
+    /// assert_eq!(*queue.pop_async().await?, "letter");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As `push`.
+    pub fn push_async(
+        &self,
+        value: T,
+        options: PushOptions,
+    ) -> impl Future<Output = Result<Pushed, PushError<T>>> + Send + use<T> {
+        let mut call = PushCall::new(value, options);
+        let mut waiting = self.waiting(|state| &mut state.pushers);
+        async move {
+            let shared = Arc::clone(waiting.shared());
+            if let Some(pushed) = call.attempt_now(&shared) {
+                return pushed;
+            }
+            let until = call.until(&shared);
+            let pushed = wait(&shared.clock, until, |waker| call.look(&mut waiting, waker));
+            pushed.await.unwrap_or_else(|| call.give_up())
+        }
+    }
+
+    // ---- popping ----
+
+    /// Takes the message whose turn it is, and blocks the thread until there is one.
+    ///
+    /// # Errors
+    /// [`PopError::Closed`]; never `Empty`.
+    pub fn pop(&self) -> Result<Delivery<T>, PopError> {
+        self.pop_until(|| NEVER)
+    }
+
+    /// Takes the message whose turn it is, if one is ready.
+    ///
+    /// # Errors
+    /// [`PopError`] says whether there may be one later.
+    #[inline]
+    pub fn try_pop(&self) -> Result<Delivery<T>, PopError> {
+        let taken = self.shared.change(|state, now, _| state.take(now))?;
+        Ok(Delivery::new(Arc::clone(&self.shared), taken))
+    }
+
+    /// Takes the message whose turn it is, and blocks the thread for at most `timeout` until there
+    /// is one.
+    ///
+    /// # Errors
+    /// [`PopError`] says whether there may be one later.
+    pub fn pop_timeout(&self, timeout: Duration) -> Result<Delivery<T>, PopError> {
+        self.pop_until(|| after(self.shared.clock.now(), timeout))
+    }
+
+    /// Takes the message whose turn it is, without blocking the thread. It needs no runtime: any
+    /// executor may poll it.
+    ///
+    /// The future borrows nothing and is no handle: when all are dropped, it ends with
+    /// [`PopError::Closed`]. Dropping it before it is ready loses no message, and whoever waits next
+    /// gets what it was woken for. Do not keep it without polling it: what it was woken for waits as
+    /// long.
+    ///
+    /// # Errors
+    /// [`PopError::Closed`]; never `Empty`.
+    pub fn pop_async(&self) -> impl Future<Output = Result<Delivery<T>, PopError>> + Send + use<T> {
+        self.pop_timeout_async(Duration::MAX)
+    }
+
+    /// As [`pop_async`](Self::pop_async), for at most `timeout`, which counts from the first poll.
+    ///
+    /// # Errors
+    /// [`PopError`] says whether there may be one later.
+    pub fn pop_timeout_async(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Delivery<T>, PopError>> + Send + use<T> {
+        let mut waiting = self.waiting(|state| &mut state.poppers);
+        async move {
+            let clock = waiting.shared().clock.clone();
+            let until = after(clock.now(), timeout);
+            let popped = wait(&clock, until, |waker| look_for_one(&mut waiting, waker));
+            popped.await.unwrap_or(Err(PopError::Empty))
+        }
+    }
+
+    /// Takes up to `most` messages that are ready, in their order; if none is, blocks the thread for at most `timeout` until one is. Each is settled by itself.
+    ///
+    /// Tasks take one with [`pop_async`](Self::pop_async) and what else is ready with this and a
+    /// time of zero.
+    ///
+    /// ```
+    /// use haybox::queue::Queue;
+    /// use std::time::Duration;
+    ///
+    /// let queue = Queue::new(1000)?;
+    /// for row in 0..250 {
+    ///     queue.push(row)?;
+    /// }
+    /// let rows = queue.pop_many(100, Duration::from_secs(1))?;
+    /// // INSERT INTO log VALUES (…), (…), …
+    /// assert_eq!(rows.len(), 100);
+    /// for row in rows {
+    ///     row.ack()?;
+    /// }
+    /// assert_eq!(queue.len(), 150);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PopError`] says whether there may be one later. `most` of zero is always `Ok` and empty.
+    pub fn pop_many(&self, most: usize, timeout: Duration) -> Result<Vec<Delivery<T>>, PopError> {
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let mut all = vec![self.pop_timeout(timeout)?];
+        let room = (most - 1).min(self.stats().ready);
+        let mut more = Vec::with_capacity(room);
+        self.shared.change(|state, now, _| {
+            more.extend(std::iter::from_fn(|| state.take(now).ok()).take(room));
+        });
+        let deliveries = more.into_iter();
+        all.extend(deliveries.map(|taken| Delivery::new(Arc::clone(&self.shared), taken)));
+        Ok(all)
+    }
+
+    fn pop_until(&self, until: impl FnOnce() -> Deadline) -> Result<Delivery<T>, PopError> {
+        match self.try_pop() {
+            Err(PopError::Empty) => {}
+            popped => return popped,
+        }
+        let mut waiting = self.waiting(|state| &mut state.poppers);
+        let popped = block(&self.shared.clock, until(), |waker| {
+            look_for_one(&mut waiting, waker)
+        });
+        popped.unwrap_or(Err(PopError::Empty))
+    }
+
+    /// As [`pop`](Self::pop), until somebody sets `is_stopped` and calls
+    /// [`wake_poppers`](Self::wake_poppers). Of a closed queue it waits for what is delayed and in
+    /// flight, too.
+    pub(super) fn pop_unless(&self, is_stopped: &AtomicBool) -> Option<Delivery<T>> {
+        let mut waiting = self.waiting(|state| &mut state.poppers);
+        let taken = block(&self.shared.clock, NEVER, |waker| {
+            waiting.look(waker, |state, now, _| {
+                if is_stopped.load(SeqCst) {
+                    return Some(None);
+                }
+                match state.take(now) {
+                    Ok(taken) => Some(Some(taken)),
+                    Err(PopError::Closed) if state.len() == 0 => Some(None),
+                    Err(_) => None,
+                }
+            })
+        });
+        let taken = taken.flatten()?;
+        Some(Delivery::new(Arc::clone(&self.shared), taken))
+    }
+
+    pub(super) fn wake_poppers(&self) {
+        self.shared.wake_poppers();
+    }
+
+    fn waiting(&self, turns: fn(&mut State<T>) -> &mut super::turns::Turns) -> Waiting<T> {
+        Waiting::new(Arc::clone(&self.shared), turns)
+    }
+
+    // ---- receipts ----
+
+    /// The work of a delivery is done: its message leaves the queue.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] if its time had passed or it was settled before,
+    /// [`ReceiptError::Unknown`] if it is from another queue.
+    pub fn ack(&self, receipt: Receipt) -> Result<(), ReceiptError> {
+        self.check(receipt)?;
+        let done = self
+            .shared
+            .change(|state, now, _| state.ack(receipt.number, now));
+        done.map(drop).ok_or(super::state::stale(receipt.id))
+    }
+
+    /// As [`Delivery::nack`].
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn nack(&self, receipt: Receipt) -> Result<(), ReceiptError> {
+        self.end(receipt, Failure::Retry(None), None)
+    }
+
+    /// As [`Delivery::nack_after`].
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn nack_after(&self, receipt: Receipt, delay: Duration) -> Result<(), ReceiptError> {
+        self.end(receipt, Failure::Retry(Some(delay)), None)
+    }
+
+    /// As [`Delivery::fail`].
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn fail(&self, receipt: Receipt, error: impl fmt::Display) -> Result<(), ReceiptError> {
+        self.end(receipt, Failure::Retry(None), Some(error.to_string()))
+    }
+
+    /// As [`Delivery::bury`].
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn bury(&self, receipt: Receipt, error: impl fmt::Display) -> Result<(), ReceiptError> {
+        self.end(receipt, Failure::Bury, Some(error.to_string()))
+    }
+
+    /// As [`Delivery::extend`].
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn extend(&self, receipt: Receipt, time: Duration) -> Result<(), ReceiptError> {
+        self.check(receipt)?;
+        delivery::extend(&self.shared, receipt.number, receipt.id, time)
+    }
+
+    fn end(
+        &self,
+        receipt: Receipt,
+        failure: Failure,
+        error: Option<String>,
+    ) -> Result<(), ReceiptError> {
+        self.check(receipt)?;
+        delivery::end(&self.shared, receipt.number, receipt.id, failure, error)
+    }
+
+    fn check(&self, receipt: Receipt) -> Result<(), ReceiptError> {
+        if receipt.queue == self.shared.tag {
+            Ok(())
+        } else {
+            Err(ReceiptError::Unknown)
+        }
+    }
+
+    // ---- dead letters ----
+
+    /// The messages that have failed as often as they may, the lowest number first. O(dead
+    /// letters).
+    ///
+    /// ```
+    /// use haybox::queue::Queue;
+    ///
+    /// let queue = Queue::builder(100).max_attempts(1).build()?;
+    /// let id = queue.push("{\"amount\": NaN}")?;
+    /// queue.pop()?.fail("expected a number")?;
+    /// let dead = &queue.dead_letters()[0];
+    /// assert_eq!((dead.id(), dead.error()), (id, Some("expected a number")));
+    /// // Once the bug is fixed:
+    /// queue.requeue(id)?;
+    /// assert_eq!(queue.pop()?.attempt(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn dead_letters(&self) -> Vec<DeadLetter<T>> {
+        self.shared.change(|state, _, _| state.dead_letters())
+    }
+
+    /// Puts a dead letter at the end of the line again, with all its attempts before it.
+    ///
+    /// # Errors
+    /// [`RequeueError`] says why it stays where it is.
+    pub fn requeue(&self, id: u64) -> Result<(), RequeueError> {
+        self.shared.change(|state, now, _| state.requeue(id, now))
+    }
+
+    /// Requeues as many dead letters as there is room for, the lowest number first; how many.
+    pub fn requeue_all(&self) -> usize {
+        self.shared.change(|state, now, _| state.requeue_all(now))
+    }
+
+    /// Drops a dead letter; whether there was one with that number.
+    pub fn purge(&self, id: u64) -> bool {
+        let purged = self.shared.change(|state, _, _| state.purge(id));
+        purged.is_some()
+    }
+
+    /// Drops all dead letters; how many.
+    pub fn purge_all(&self) -> usize {
+        let purged = self.shared.change(|state, _, _| state.purge_all());
+        purged.len()
+    }
+
+    // ---- the whole ----
+
+    /// Hands out nothing from now on, until [`resume`](Self::resume): who pops waits. Pushes go on
+    /// coming in, and what is in flight can be settled.
+    pub fn pause(&self) {
+        self.shared.change(|state, _, _| state.is_paused = true);
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.shared.change(|state, _, _| state.is_paused = false);
+    }
+
+    /// Whether the queue is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.shared.change(|state, _, _| state.is_paused)
+    }
+
+    /// Takes nothing in any more, and wakes all who wait with `Closed`. What is ready can still be
+    /// popped, without waiting, and what is in flight can be settled. Closing twice does nothing
+    /// more.
+    ///
+    /// ```
+    /// use haybox::queue::{PopError, Queue};
+    ///
+    /// let queue = Queue::new(100)?;
+    /// queue.push(1)?;
+    /// queue.close();
+    /// assert_eq!(queue.push(2).unwrap_err().into_inner(), 2);
+    /// queue.pop()?.ack()?;
+    /// assert_eq!(queue.pop().unwrap_err(), PopError::Closed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Whether the queue was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.change(|state, _, _| state.is_closed())
+    }
+
+    /// Blocks the thread until nothing is ready, delayed or in flight, for at most `timeout`;
+    /// whether that has come. Others have to do the work.
+    pub fn wait_until_empty(&self, timeout: Duration) -> bool {
+        let mut waiting = self.waiting(|state| &mut state.watchers);
+        let until = after(self.shared.clock.now(), timeout);
+        let is_empty = block(&self.shared.clock, until, |waker| {
+            waiting.look(waker, |state, _, _| (state.len() == 0).then_some(()))
+        });
+        is_empty.is_some()
+    }
+
+    /// How many messages are ready, delayed or in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.change(|state, _, _| state.len())
+    }
+
+    /// Whether no message is ready, delayed or in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many messages it holds at most.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.shared.rules.capacity
+    }
+
+    /// What is in the queue now, and what it has done.
+    #[must_use]
+    pub fn stats(&self) -> QueueStats {
+        self.shared.change(|state, now, _| state.stats(now))
+    }
+}
+
+fn look_for_one<T>(waiting: &mut Waiting<T>, waker: &Waker) -> Poll<Result<Delivery<T>, PopError>> {
+    let taken = waiting.look(waker, |state, now, _| take(state, now));
+    taken.map_ok(|taken| Delivery::new(Arc::clone(waiting.shared()), taken))
+}
+
+/// `None` while there may be something later.
+fn take<T>(state: &mut State<T>, now: u64) -> Option<Result<super::state::Taken<T>, PopError>> {
+    match state.take(now) {
+        Err(PopError::Empty) => None,
+        taken => Some(taken),
+    }
+}
+
+/// A message on its way in.
+struct PushCall<T> {
+    /// None once it is in.
+    payload: Option<Arc<Payload<T>>>,
+    delay: Duration,
+}
+
+type PushResult<T> = Result<Pushed, PushError<T>>;
+
+impl<T> PushCall<T> {
+    #[inline]
+    fn new(value: T, options: PushOptions) -> Self {
+        let payload = Payload {
+            value,
+            priority: options.priority,
+            key: options.key,
+        };
+        Self {
+            payload: Some(Arc::new(payload)),
+            delay: options.delay,
+        }
+    }
+
+    /// The first try; `None` if the queue is full and lets pushes wait.
+    #[inline]
+    fn attempt_now(&mut self, shared: &Shared<T>) -> Option<PushResult<T>> {
+        let due = shared.due_in(self.delay);
+        let pushed = shared.change(|state, now, after| self.attempt(state, due, false, now, after));
+        self.answer(pushed?)
+    }
+
+    /// `None` while there may be room later.
+    #[inline]
+    fn attempt(
+        &mut self,
+        state: &mut State<T>,
+        due: Option<Deadline>,
+        is_next: bool,
+        now: u64,
+        after: &mut After<T>,
+    ) -> Option<Result<Pushed, Refusal>> {
+        let waits = matches!(state.rules.overflow, Overflow::Block(_));
+        match state.push(self.payload.take()?, due, is_next, now, after) {
+            Ok(pushed) => Some(Ok(pushed)),
+            Err((payload, refusal)) => {
+                self.payload = Some(payload);
+                (refusal == Refusal::Closed || !waits).then_some(Err(refusal))
+            }
+        }
+    }
+
+    fn look(&mut self, waiting: &mut Waiting<T>, waker: &Waker) -> Poll<PushResult<T>> {
+        let due = waiting.shared().due_in(self.delay);
+        let is_next = waiting.has_place();
+        let looked = waiting.look(waker, |state, now, after| {
+            self.attempt(state, due, is_next, now, after)
+        });
+        looked.map(|pushed| self.answer(pushed).unwrap_or_else(|| self.give_up()))
+    }
+
+    /// Outside the lock, since it may hand out the message.
+    #[inline]
+    fn answer(&mut self, pushed: Result<Pushed, Refusal>) -> Option<PushResult<T>> {
+        Some(match pushed {
+            Ok(pushed) => Ok(pushed),
+            Err(Refusal::Full) => Err(PushError::Full(value_of(self.payload.take()?))),
+            Err(Refusal::Closed) => Err(PushError::Closed(value_of(self.payload.take()?))),
+        })
+    }
+
+    /// The time is up.
+    fn give_up(&mut self) -> PushResult<T> {
+        let payload = self.payload.take().expect("the message is not in");
+        Err(PushError::Full(value_of(payload)))
+    }
+
+    fn until(&self, shared: &Shared<T>) -> Deadline {
+        match shared.rules.overflow {
+            Overflow::Block(timeout) => after(shared.clock.now(), timeout),
+            _ => NEVER,
+        }
+    }
+}

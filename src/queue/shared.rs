@@ -1,0 +1,194 @@
+//! What all handles of a queue, its deliveries and its waiters share.
+
+use super::builder::Rules;
+use super::message::Payload;
+use super::state::{After, State};
+use super::turns::Turns;
+use crate::random;
+use crate::sync::{AtomicUsize, Mutex};
+use crate::time::{Clock, Deadline, NEAR, after, wake_all, wake_at};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Weak};
+use std::task::{Poll, Wake, Waker};
+use std::time::Duration;
+
+pub(super) struct Shared<T> {
+    pub(super) clock: Clock,
+    pub(super) rules: Rules,
+    /// Tells receipts of this queue from others.
+    pub(super) tag: u64,
+    state: Mutex<State<T>>,
+    /// The public handles. Deliveries and waiters do not count.
+    handles: AtomicUsize,
+    /// What the timer wakes.
+    expiry: Waker,
+}
+
+impl<T: Send + Sync + 'static> Shared<T> {
+    pub(super) fn new(rules: Rules, clock: Clock) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            clock,
+            rules: rules.clone(),
+            tag: random::number(),
+            state: Mutex::new(State::new(rules)),
+            handles: AtomicUsize::new(1),
+            expiry: Waker::from(Arc::new(Expiry(Weak::clone(me)))),
+        })
+    }
+}
+
+impl<T> Shared<T> {
+    /// One step of the queue: settles what has become due, changes it, and wakes who there is
+    /// something for.
+    #[inline]
+    pub(super) fn change<R>(
+        &self,
+        change: impl FnOnce(&mut State<T>, u64, &mut After<T>) -> R,
+    ) -> R {
+        let mut after = After::default();
+        let mut state = self.state.lock();
+        let now = self.now(&state);
+        state.settle(now, &mut after);
+        let result = change(&mut state, now, &mut after);
+        state.rouse(&mut after);
+        drop(state);
+        self.finish(after);
+        result
+    }
+
+    /// The time: a reading that may lag by a tick of the kernel where nothing is about to happen.
+    #[inline]
+    fn now(&self, state: &State<T>) -> u64 {
+        let coarse = self.clock.coarse();
+        if state.next_event().saturating_sub(coarse) < NEAR {
+            self.clock.now()
+        } else {
+            coarse
+        }
+    }
+
+    /// Does what is left to do after a change, with no lock held.
+    #[inline]
+    fn finish(&self, after: After<T>) {
+        let After { wakers, watch, .. } = &after;
+        if wakers.is_empty() && watch.is_none() {
+            return;
+        }
+        self.finish_slowly(after);
+    }
+
+    fn finish_slowly(&self, mut after: After<T>) {
+        wake_all(std::mem::take(&mut after.wakers));
+        let Some(deadline) = after.watch else { return };
+        let timer = wake_at(&self.clock, deadline, self.expiry.clone());
+        let unused = self.state.lock().keep_timer(timer, deadline);
+        drop(unused);
+    }
+
+    /// When a delay that begins now ends, `None` for no delay.
+    pub(super) fn due_in(&self, delay: Duration) -> Option<Deadline> {
+        (!delay.is_zero()).then(|| after(self.clock.now(), delay))
+    }
+
+    pub(super) fn add_handle(&self) {
+        self.handles.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn drop_handle(&self) {
+        if self.handles.fetch_sub(1, SeqCst) == 1 {
+            self.close();
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.change(|state, _, after| state.close(after));
+    }
+
+    /// Has everybody who waits for a message look again.
+    pub(super) fn wake_poppers(&self) {
+        self.change(|state, _, after| state.poppers.wake_all(&mut after.wakers));
+    }
+}
+
+/// Has somebody who waits look at what has become due.
+struct Expiry<T>(Weak<Shared<T>>);
+
+impl<T: Send + Sync + 'static> Wake for Expiry<T> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(shared) = self.0.upgrade() {
+            let mut after = After::default();
+            shared.state.lock().timer_went_off(&mut after);
+            shared.finish(after);
+        }
+    }
+}
+
+/// One who waits, as a thread or as a task. Dropping it ends the wait, and lets the next one have
+/// what it was woken for.
+pub(super) struct Waiting<T> {
+    shared: Arc<Shared<T>>,
+    turns: fn(&mut State<T>) -> &mut Turns,
+    place: Option<u64>,
+}
+
+impl<T> Waiting<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>, turns: fn(&mut State<T>) -> &mut Turns) -> Self {
+        Self {
+            shared,
+            turns,
+            place: None,
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared<T>> {
+        &self.shared
+    }
+
+    /// Whether it has waited before, and so has a turn.
+    pub(super) fn has_place(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Ready with what the attempt finds; otherwise `waker` is woken when another look is worth it.
+    pub(super) fn look<R>(
+        &mut self,
+        waker: &Waker,
+        attempt: impl FnOnce(&mut State<T>, u64, &mut After<T>) -> Option<R>,
+    ) -> Poll<R> {
+        let waker = waker.clone();
+        let (found, unused) = self.shared.change(|state, now, after| {
+            let found = attempt(state, now, after);
+            let turns = (self.turns)(state);
+            let unused = match found {
+                Some(_) => turns.leave(&mut self.place).or(Some(waker)),
+                None => turns.sleep(&mut self.place, waker),
+            };
+            (found, unused)
+        });
+        drop(unused);
+        found.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl<T> Drop for Waiting<T> {
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            let unused = self
+                .shared
+                .change(|state, _, _| (self.turns)(state).leave(&mut self.place));
+            drop(unused);
+        }
+    }
+}
+
+/// Takes the value of a payload that came back from a push: nobody else has seen it.
+pub(super) fn value_of<T>(payload: Arc<Payload<T>>) -> T {
+    let Ok(payload) = Arc::try_unwrap(payload) else {
+        unreachable!("a message that was refused was handed out to nobody");
+    };
+    payload.value
+}

@@ -1,0 +1,496 @@
+//! The queue as a machine without clocks and threads.
+//!
+//! All of it happens under one lock, and no code of the user's runs under that: what is to be done
+//! after it (waking, setting and dropping timers, dropping messages) is handed out as [`After`]. A
+//! message is in one place at a time: a line, the delayed, the flights, or the dead letters.
+
+use super::builder::Rules;
+use super::error::{PopError, ReceiptError, RequeueError};
+use super::keys::Keys;
+use super::line::Lines;
+use super::message::{DeadLetter, Entry, Payload};
+use super::stats::QueueStats;
+use super::turns::Turns;
+use super::{Overflow, Pushed};
+use crate::time::{Deadline, NEVER, Timer, after};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(super) struct State<T> {
+    pub(super) rules: Rules,
+    ready: Lines<T>,
+    delayed: BTreeMap<(Deadline, u64), Entry<T>>,
+    flights: BTreeMap<u64, Flight<T>>,
+    /// The ends of the flights, with their numbers.
+    ends: BTreeSet<(Deadline, u64)>,
+    dead: BTreeMap<u64, Entry<T>>,
+    keys: Keys,
+    next_id: u64,
+    next_flight: u64,
+    counts: QueueStats,
+    pub(super) is_paused: bool,
+    is_closed: bool,
+    pub(super) poppers: Turns,
+    pub(super) pushers: Turns,
+    /// Those who wait until the queue is empty.
+    pub(super) watchers: Turns,
+    /// When the timer is or will be set to go off.
+    watched: Deadline,
+    timer: Option<Timer>,
+}
+
+/// A message that somebody works on.
+#[derive(Debug)]
+struct Flight<T> {
+    entry: Entry<T>,
+    until: Deadline,
+}
+
+/// What is handed out.
+pub(super) struct Taken<T> {
+    pub(super) id: u64,
+    pub(super) flight: u64,
+    pub(super) attempts: u32,
+    pub(super) payload: Arc<Payload<T>>,
+}
+
+/// Why a message was not taken in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Full,
+    Closed,
+}
+
+/// How a delivery ends that was not acknowledged.
+pub(super) enum Failure {
+    /// It is tried again, if it may be, after this time; `None` for what the queue's backoff says.
+    Retry(Option<Duration>),
+    /// It is not tried again.
+    Bury,
+}
+
+/// What is left to do once the queue is unlocked.
+#[must_use = "waiters have to be woken"]
+pub(super) struct After<T> {
+    pub(super) wakers: Vec<Waker>,
+    /// A timer is needed that goes off then.
+    pub(super) watch: Option<Deadline>,
+    timer: Option<Timer>,
+    garbage: Vec<Arc<Payload<T>>>,
+}
+
+impl<T> Default for After<T> {
+    fn default() -> Self {
+        Self {
+            wakers: Vec::new(),
+            watch: None,
+            timer: None,
+            garbage: Vec::new(),
+        }
+    }
+}
+
+impl<T> State<T> {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            ready: Lines::default(),
+            delayed: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            dead: BTreeMap::new(),
+            keys: Keys::new(rules.dedup_window),
+            next_id: 1,
+            next_flight: 1,
+            counts: QueueStats::default(),
+            is_paused: false,
+            is_closed: false,
+            poppers: Turns::default(),
+            pushers: Turns::default(),
+            watchers: Turns::default(),
+            watched: NEVER,
+            timer: None,
+            rules,
+        }
+    }
+
+    // ---- time ----
+
+    /// When the next message becomes ready by itself.
+    #[inline]
+    pub(super) fn next_event(&self) -> Deadline {
+        let delayed = self.delayed.first_key_value();
+        let delayed = delayed.map_or(NEVER, |((due, _), _)| *due);
+        let end = self.ends.first().map_or(NEVER, |(end, _)| *end);
+        delayed.min(end)
+    }
+
+    /// Does what has become due. Every call begins with it, so no answer is older than its call.
+    #[inline]
+    pub(super) fn settle(&mut self, now: u64, after: &mut After<T>) {
+        self.keys.sweep(now);
+        while self.next_event() <= now {
+            self.settle_next(now, after);
+        }
+    }
+
+    fn settle_next(&mut self, now: u64, after: &mut After<T>) {
+        if let Some(first) = self.delayed.first_entry()
+            && first.key().0 <= now
+        {
+            let entry = first.remove();
+            return self.ready.insert(entry);
+        }
+        let Some((_, number)) = self.ends.first().copied() else {
+            return;
+        };
+        if let Some(mut entry) = self.land(number) {
+            self.counts.expired += 1;
+            entry.error = Some("the attempt took longer than it may".into());
+            // It takes its old place again, before all that came later.
+            let due = entry.due;
+            self.try_again(entry, due, now, after);
+        }
+    }
+
+    // ---- coming in ----
+
+    /// Takes a message in. Who waits already (`is_next`) has its turn; others come after those who
+    /// wait.
+    pub(super) fn push(
+        &mut self,
+        payload: Arc<Payload<T>>,
+        due: Option<Deadline>,
+        is_next: bool,
+        now: u64,
+        after: &mut After<T>,
+    ) -> Result<Pushed, (Arc<Payload<T>>, Refusal)> {
+        if self.is_closed {
+            return Err((payload, Refusal::Closed));
+        }
+        let key = payload.key.as_ref();
+        if let Some(id) = key.and_then(|key| self.keys.find(key, now)) {
+            self.counts.duplicates += 1;
+            after.garbage.push(payload);
+            return Ok(Pushed::Duplicate(id));
+        }
+        let others = if is_next { 0 } else { self.pushers.len() };
+        if self.len() + others >= self.rules.capacity && !self.make_room(now, after) {
+            return Err((payload, Refusal::Full));
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.counts.pushed += 1;
+        if let Some(key) = &payload.key {
+            self.keys.insert(key, id, now);
+        }
+        self.enter(
+            Entry {
+                id,
+                due: due.unwrap_or(now),
+                attempts: 0,
+                error: None,
+                payload,
+            },
+            now,
+        );
+        Ok(Pushed::Queued(id))
+    }
+
+    /// Gives up the oldest message for a new one, where that is what the queue does.
+    fn make_room(&mut self, now: u64, after: &mut After<T>) -> bool {
+        if self.rules.overflow != Overflow::DropOldest {
+            return false;
+        }
+        let lowest = self.ready.pop_lowest();
+        let given_up = lowest.or_else(|| self.delayed.pop_first().map(|(_, entry)| entry));
+        let Some(entry) = given_up else {
+            return false;
+        };
+        self.leave(&entry, now);
+        self.discard(entry, after);
+        true
+    }
+
+    /// Puts a message where it belongs by its time.
+    fn enter(&mut self, entry: Entry<T>, now: u64) {
+        if entry.due <= now {
+            self.ready.insert(entry);
+        } else {
+            self.delayed.insert((entry.due, entry.id), entry);
+        }
+    }
+
+    // ---- going out ----
+
+    /// Hands out the message whose turn it is.
+    #[inline]
+    pub(super) fn take(&mut self, now: u64) -> Result<Taken<T>, PopError> {
+        let next = if self.is_paused {
+            None
+        } else {
+            self.ready.pop()
+        };
+        let Some(mut entry) = next else {
+            return Err(if self.is_closed {
+                PopError::Closed
+            } else {
+                PopError::Empty
+            });
+        };
+        let flight = self.next_flight;
+        self.next_flight += 1;
+        self.counts.delivered += 1;
+        entry.attempts = entry.attempts.saturating_add(1);
+        let taken = Taken {
+            id: entry.id,
+            flight,
+            attempts: entry.attempts,
+            payload: Arc::clone(&entry.payload),
+        };
+        let until = after(now, self.rules.held_for());
+        self.flights.insert(flight, Flight { entry, until });
+        self.ends.insert((until, flight));
+        Ok(taken)
+    }
+
+    /// Ends a delivery whose work is done. The message is for the caller to drop.
+    #[inline]
+    pub(super) fn ack(&mut self, flight: u64, now: u64) -> Option<Entry<T>> {
+        let entry = self.land(flight)?;
+        self.counts.acked += 1;
+        self.leave(&entry, now);
+        Some(entry)
+    }
+
+    /// Ends a delivery whose work is not done; whether it still counted.
+    pub(super) fn fail(
+        &mut self,
+        flight: u64,
+        failure: Failure,
+        error: Option<Box<str>>,
+        now: u64,
+        after: &mut After<T>,
+    ) -> bool {
+        let Some(mut entry) = self.land(flight) else {
+            return false;
+        };
+        self.counts.failed += 1;
+        entry.error = error;
+        match failure {
+            Failure::Bury => self.bury(entry, now, after),
+            Failure::Retry(delay) => {
+                let delay = delay.unwrap_or_else(|| self.rules.backoff_after(entry.attempts));
+                // Given back at once, it keeps its place.
+                let due = if delay.is_zero() {
+                    entry.due
+                } else {
+                    crate::time::after(now, delay)
+                };
+                self.try_again(entry, due, now, after);
+            }
+        }
+        true
+    }
+
+    /// Has a delivery last until a point in time; never makes it shorter unless it is told so.
+    pub(super) fn extend(&mut self, flight: u64, until: Deadline, may_shorten: bool) -> bool {
+        let Some(found) = self.flights.get_mut(&flight) else {
+            return false;
+        };
+        if until > found.until || may_shorten {
+            self.ends.remove(&(found.until, flight));
+            found.until = until;
+            self.ends.insert((until, flight));
+        }
+        true
+    }
+
+    pub(super) fn end_of(&self, flight: u64) -> Option<Deadline> {
+        self.flights.get(&flight).map(|flight| flight.until)
+    }
+
+    #[inline]
+    fn land(&mut self, number: u64) -> Option<Entry<T>> {
+        let flight = self.flights.remove(&number)?;
+        self.ends.remove(&(flight.until, number));
+        Some(flight.entry)
+    }
+
+    fn try_again(&mut self, mut entry: Entry<T>, due: Deadline, now: u64, after: &mut After<T>) {
+        if entry.attempts >= self.rules.max_attempts {
+            return self.bury(entry, now, after);
+        }
+        entry.due = due;
+        self.enter(entry, now);
+    }
+
+    /// A message is neither ready, delayed nor in flight any more.
+    #[inline]
+    fn leave(&mut self, entry: &Entry<T>, now: u64) {
+        if let Some(key) = &entry.payload.key {
+            self.keys.release(key, entry.id, now);
+        }
+    }
+
+    fn discard(&mut self, entry: Entry<T>, after: &mut After<T>) {
+        self.counts.discarded += 1;
+        after.garbage.push(entry.payload);
+    }
+
+    // ---- dead letters ----
+
+    fn bury(&mut self, entry: Entry<T>, now: u64, after: &mut After<T>) {
+        self.leave(&entry, now);
+        self.counts.buried += 1;
+        self.dead.insert(entry.id, entry);
+        if self.dead.len() > self.rules.dead_letters
+            && let Some((_, oldest)) = self.dead.pop_first()
+        {
+            self.discard(oldest, after);
+        }
+    }
+
+    pub(super) fn dead_letters(&self) -> Vec<DeadLetter<T>> {
+        let letters = self.dead.values().map(|entry| DeadLetter {
+            id: entry.id,
+            attempts: entry.attempts,
+            error: entry.error.clone(),
+            payload: Arc::clone(&entry.payload),
+        });
+        letters.collect()
+    }
+
+    /// Gives a dead letter all its attempts again, at the end of the line.
+    pub(super) fn requeue(&mut self, id: u64, now: u64) -> Result<(), RequeueError> {
+        if self.is_closed {
+            return Err(RequeueError::Closed);
+        }
+        if !self.dead.contains_key(&id) {
+            return Err(RequeueError::NotDead);
+        }
+        if self.room() == 0 {
+            return Err(RequeueError::Full);
+        }
+        if let Some(mut entry) = self.dead.remove(&id) {
+            (entry.attempts, entry.due, entry.error) = (0, now, None);
+            if let Some(key) = &entry.payload.key {
+                self.keys.retain(key, id, now);
+            }
+            self.enter(entry, now);
+        }
+        Ok(())
+    }
+
+    /// Requeues as many dead letters as there is room for; how many.
+    pub(super) fn requeue_all(&mut self, now: u64) -> usize {
+        let ids: Vec<u64> = self.dead.keys().copied().take(self.room()).collect();
+        let requeued = ids.iter().filter(|id| self.requeue(**id, now).is_ok());
+        requeued.count()
+    }
+
+    /// Takes a dead letter out for good.
+    pub(super) fn purge(&mut self, id: u64) -> Option<Entry<T>> {
+        self.dead.remove(&id)
+    }
+
+    pub(super) fn purge_all(&mut self) -> BTreeMap<u64, Entry<T>> {
+        std::mem::take(&mut self.dead)
+    }
+
+    // ---- the whole ----
+
+    /// Ready, delayed and in flight.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.ready.len() + self.delayed.len() + self.flights.len()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    pub(super) fn close(&mut self, after: &mut After<T>) {
+        self.is_closed = true;
+        self.poppers.wake_all(&mut after.wakers);
+        self.pushers.wake_all(&mut after.wakers);
+    }
+
+    pub(super) fn stats(&self, now: u64) -> QueueStats {
+        let age = |due| Duration::from_nanos(now.saturating_sub(due));
+        QueueStats {
+            ready: self.ready.len(),
+            delayed: self.delayed.len(),
+            in_flight: self.flights.len(),
+            dead: self.dead.len(),
+            keys: self.keys.len(),
+            oldest_age: self.ready.oldest().map(age),
+            ..self.counts
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.rules.capacity.saturating_sub(self.len())
+    }
+
+    // ---- those who wait ----
+
+    /// Wakes as many as there is something for, and has the next event watched while anybody
+    /// sleeps. Every call ends with it.
+    #[inline]
+    pub(super) fn rouse(&mut self, after: &mut After<T>) {
+        let ready = if self.is_paused { 0 } else { self.ready.len() };
+        self.poppers.wake(ready, &mut after.wakers);
+        self.pushers.wake(self.room(), &mut after.wakers);
+        if self.len() == 0 {
+            self.watchers.wake_all(&mut after.wakers);
+            if self.is_closed {
+                // Workers that wait for the end.
+                self.poppers.wake_all(&mut after.wakers);
+            }
+        }
+        self.watch(after);
+    }
+
+    /// A timer that goes off too early does no harm and is set again, so it stays unless an earlier
+    /// one is needed.
+    fn watch(&mut self, after: &mut After<T>) {
+        let turns = [&self.poppers, &self.pushers, &self.watchers];
+        if !turns.into_iter().any(Turns::is_anybody_asleep) {
+            after.timer = self.timer.take();
+            self.watched = NEVER;
+            return;
+        }
+        let next = self.next_event();
+        if next < self.watched {
+            self.watched = next;
+            after.watch = Some(next);
+        }
+    }
+
+    /// Keeps a timer that was asked for, unless it is not wanted any more.
+    pub(super) fn keep_timer(&mut self, timer: Timer, deadline: Deadline) -> Option<Timer> {
+        if self.watched == deadline {
+            self.timer.replace(timer)
+        } else {
+            Some(timer)
+        }
+    }
+
+    /// The timer has gone off. Who is woken does what has become due: it may drop messages, which
+    /// is code of the user's that the thread of the timers does not run.
+    pub(super) fn timer_went_off(&mut self, after: &mut After<T>) {
+        self.watched = NEVER;
+        after.timer = self.timer.take();
+        self.poppers.wake_another(&mut after.wakers);
+        self.pushers.wake_another(&mut after.wakers);
+        self.watchers.wake_another(&mut after.wakers);
+    }
+}
+
+/// What a receipt that names no flight says.
+pub(super) fn stale(id: u64) -> ReceiptError {
+    ReceiptError::Stale { id }
+}
