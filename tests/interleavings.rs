@@ -27,6 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+#[path = "interleavings/queues.rs"]
+mod queues;
 #[path = "interleavings/roles.rs"]
 mod roles;
 

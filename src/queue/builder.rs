@@ -3,6 +3,8 @@
 use super::Queue;
 use crate::builder::{BuildError, LONGEST};
 use crate::time::Clock;
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,11 +41,20 @@ pub enum Overflow {
 /// | [`dead_letters`](Self::dead_letters) | 10,000 |
 /// | [`dedup_window`](Self::dedup_window) | 5 minutes |
 /// | [`clock`](Self::clock) | the system's |
-#[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct QueueBuilder {
+pub struct QueueBuilder<T> {
     rules: Rules,
     clock: Clock,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for QueueBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueBuilder")
+            .field("rules", &self.rules)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a queue does when, as it was built.
@@ -80,7 +91,7 @@ impl Rules {
     }
 }
 
-impl QueueBuilder {
+impl<T> QueueBuilder<T> {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             rules: Rules {
@@ -95,6 +106,7 @@ impl QueueBuilder {
                 dedup_window: Duration::from_secs(300),
             },
             clock: Clock::real(),
+            of: PhantomData,
         }
     }
 
@@ -145,7 +157,7 @@ impl QueueBuilder {
     /// use std::time::Duration;
     ///
     /// let (time, second) = (MockClock::new(), Duration::from_secs(1));
-    /// let builder = Queue::<&str>::builder(100).backoff(second, 60 * second);
+    /// let builder = Queue::builder(100).backoff(second, 60 * second);
     /// let queue = builder.clock(time.clock()).build()?;
     /// queue.push("mail")?;
     /// queue.try_pop()?.fail("no such host")?;
@@ -191,7 +203,10 @@ impl QueueBuilder {
     /// [`BuildError`] names the first setting that is impossible: no capacity, a visibility
     /// time-out of zero or of more than 292 years, a watchdog that ends before that, no attempts,
     /// a longest backoff below the first.
-    pub fn build<T: Send + Sync + 'static>(self) -> Result<Queue<T>, BuildError> {
+    pub fn build(self) -> Result<Queue<T>, BuildError>
+    where
+        T: Send + Sync + 'static,
+    {
         let rules = &self.rules;
         let checks = [
             (rules.capacity == 0, "capacity", "must be at least 1"),

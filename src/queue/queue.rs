@@ -81,7 +81,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
 
     /// A builder with every option at its default. The capacity counts messages that are ready,
     /// delayed or in flight.
-    pub fn builder(capacity: usize) -> QueueBuilder {
+    pub fn builder(capacity: usize) -> QueueBuilder<T> {
         QueueBuilder::new(capacity)
     }
 

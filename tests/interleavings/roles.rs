@@ -42,7 +42,7 @@ fn give_up(locks: &FixedLocks) {
 }
 
 /// Moves the time on until so many threads are done.
-fn pass_time(time: &MockClock, done: &AtomicU32, threads: u32) {
+pub(super) fn pass_time(time: &MockClock, done: &AtomicU32, threads: u32) {
     while done.load(SeqCst) < threads {
         time.advance(seconds(1));
         yield_now();

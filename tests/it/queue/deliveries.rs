@@ -1,0 +1,345 @@
+//! What a message is to those who work on it.
+
+use super::{TICK, VISIBILITY, done, on_mock, plain};
+use crate::common::{HOUR, SECOND, panic_of};
+use haybox::queue::{Overflow, PopError, PushOptions, Pushed, Queue, ReceiptError, RequeueError};
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+#[test]
+fn messages_come_by_priority_and_in_the_order_in_which_they_are_due() {
+    let (queue, time) = plain();
+    let push = |value, delay, priority| {
+        let options = PushOptions::new().delay(delay).priority(priority);
+        queue.push_with(value, options).unwrap();
+    };
+    push(1, 2 * SECOND, 0);
+    push(2, Duration::ZERO, -1);
+    push(3, Duration::ZERO, 0);
+    push(4, SECOND, 0);
+    push(5, Duration::ZERO, 7);
+    time.advance(3 * SECOND);
+    push(6, Duration::ZERO, 0);
+    let order = [(); 6].map(|()| done(queue.try_pop()));
+    assert_eq!(order, [5, 3, 4, 1, 6, 2]);
+}
+
+#[test]
+fn an_attempt_ends_on_the_exact_nanosecond_and_its_end_harms_nobody() {
+    let (queue, time) = plain();
+    let id = queue.push(1).unwrap();
+    let slow = queue.try_pop().unwrap();
+    time.advance(VISIBILITY - TICK);
+    assert_eq!(slow.remaining(), TICK);
+    assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty);
+    time.advance(TICK);
+    assert_eq!(slow.remaining(), Duration::ZERO);
+    let quick = queue.try_pop().unwrap();
+    assert_eq!((quick.id(), quick.attempt()), (id, 2));
+    let stale = ReceiptError::Stale { id };
+    assert_eq!(slow.extend(HOUR), Err(stale));
+    assert_eq!(slow.ack(), Err(stale));
+    assert_eq!(
+        quick.remaining(),
+        VISIBILITY,
+        "it is not the other's to end"
+    );
+    quick.ack().unwrap();
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn receipts_name_one_delivery_of_one_queue() {
+    let (queue, time) = plain();
+    let (other, _) = plain();
+    for queue in [&queue, &other] {
+        queue.push(1).unwrap();
+    }
+    let receipt = queue.try_pop().unwrap().into_receipt();
+    let foreign = other.try_pop().unwrap().into_receipt();
+    assert_eq!(queue.ack(foreign), Err(ReceiptError::Unknown));
+    assert_eq!(queue.extend(foreign, HOUR), Err(ReceiptError::Unknown));
+    assert_eq!(queue.fail(foreign, "wrong"), Err(ReceiptError::Unknown));
+    queue.extend(receipt, 2 * VISIBILITY).unwrap();
+    time.advance(VISIBILITY);
+    queue.nack(receipt).unwrap();
+    let stale = Err(ReceiptError::Stale { id: receipt.id() });
+    assert_eq!(queue.ack(receipt), stale);
+    assert_eq!(queue.nack_after(receipt, HOUR), stale);
+    assert_eq!(queue.bury(receipt, "wrong"), stale);
+    assert_eq!(queue.stats().ready, 1);
+}
+
+#[test]
+fn a_worker_that_panics_gives_its_message_back() {
+    let (queue, _time) = plain();
+    queue.push(1).unwrap();
+    queue.push(2).unwrap();
+    let sentence = panic_of(|| {
+        let _delivery = queue.try_pop().unwrap();
+        panic!("the work fails");
+    });
+    assert_eq!(sentence, "the work fails");
+    let again = queue.try_pop().unwrap();
+    assert_eq!((*again, again.attempt()), (1, 2), "it keeps its place");
+}
+
+#[test]
+fn a_poison_message_becomes_a_dead_letter_and_holds_nobody_up() {
+    let (queue, _time) = on_mock(10, |builder| builder.max_attempts(3));
+    let poison = queue.push(0).unwrap();
+    queue.push(1).unwrap();
+    let mut attempts = 0;
+    let done = loop {
+        let delivery = queue.try_pop().unwrap();
+        match *delivery {
+            0 => delivery.fail(format!("attempt {attempts}")).unwrap(),
+            value => {
+                delivery.ack().unwrap();
+                break value;
+            }
+        }
+        attempts += 1;
+    };
+    assert_eq!((done, attempts), (1, 3));
+    let dead = queue.dead_letters();
+    assert_eq!((dead[0].id(), *dead[0], dead[0].attempts()), (poison, 0, 3));
+    assert_eq!(dead[0].error(), Some("attempt 2"));
+    assert!(queue.is_empty(), "it does not count towards the capacity");
+}
+
+#[test]
+fn dead_letters_are_bounded_and_can_be_sent_again_or_dropped() {
+    let (queue, _time) = on_mock(2, |builder| builder.dead_letters(3));
+    for value in 0..5 {
+        queue.push(value).unwrap();
+        queue.try_pop().unwrap().bury("poison").unwrap();
+    }
+    assert_eq!(queue.stats().discarded, 2);
+    assert_eq!(queue.requeue_all(), 2, "as many as there is room for");
+    let last = queue.dead_letters()[0].id();
+    assert_eq!(queue.requeue(last), Err(RequeueError::Full));
+    assert_eq!(queue.requeue(1), Err(RequeueError::NotDead));
+    let again = queue.try_pop().unwrap();
+    assert_eq!((*again, again.attempt()), (2, 1));
+    again.ack().unwrap();
+    assert!(!queue.purge(1) && queue.purge(last));
+    queue.try_pop().unwrap().bury("still").unwrap();
+    queue.close();
+    let last = queue.dead_letters()[0].id();
+    assert_eq!(queue.requeue(last), Err(RequeueError::Closed));
+    assert_eq!((queue.purge_all(), queue.purge_all()), (1, 0));
+}
+
+#[test]
+fn a_key_counts_while_its_message_is_there_and_for_its_window() {
+    let (queue, time) = on_mock(10, |builder| builder.dedup_window(SECOND));
+    let push = || {
+        queue
+            .push_with(1, PushOptions::new().dedup_key("report"))
+            .unwrap()
+    };
+    let first = push();
+    assert_eq!(push(), Pushed::Duplicate(first.id()));
+    time.advance(HOUR);
+    assert!(push().is_duplicate(), "it is still in the queue");
+    queue.try_pop().unwrap().ack().unwrap();
+    let second = push();
+    assert!(!second.is_duplicate());
+    queue.try_pop().unwrap().ack().unwrap();
+    time.advance(SECOND - TICK);
+    assert_eq!(
+        push(),
+        Pushed::Duplicate(second.id()),
+        "done, but within the window"
+    );
+    time.advance(TICK);
+    assert!(!push().is_duplicate());
+    assert_eq!((queue.stats().duplicates, queue.stats().keys), (3, 1));
+}
+
+#[test]
+fn a_key_is_forgotten_by_any_call_after_its_window() {
+    let (queue, time) = on_mock(1000, |builder| builder.dedup_window(SECOND));
+    for number in 0..100 {
+        let options = PushOptions::new().dedup_key(number.to_string());
+        queue.push_with(number, options).unwrap();
+        queue.try_pop().unwrap().ack().unwrap();
+    }
+    assert_eq!(queue.stats().keys, 100);
+    time.advance(SECOND);
+    assert_eq!(queue.stats().keys, 0);
+}
+
+#[test]
+fn a_full_queue_refuses_or_gives_up_the_oldest() {
+    let (queue, _time) = on_mock(2, |builder| builder);
+    queue.push(1).unwrap();
+    let held = queue.try_pop().unwrap();
+    queue.push(2).unwrap();
+    let refused = queue.push(3).unwrap_err();
+    assert!(refused.is_full());
+    assert_eq!(
+        (refused.to_string().as_str(), refused.into_inner()),
+        ("the queue is full", 3)
+    );
+    held.ack().unwrap();
+    queue.push(3).unwrap();
+
+    let (queue, _time) = on_mock(2, |builder| builder.overflow(Overflow::DropOldest));
+    queue.push(1).unwrap();
+    queue.push_with(2, PushOptions::new().priority(1)).unwrap();
+    queue.push(3).unwrap();
+    let both = [queue.try_pop().unwrap(), queue.try_pop().unwrap()];
+    assert_eq!(both.each_ref().map(|delivery| **delivery), [2, 3]);
+    assert!(
+        queue.push(4).unwrap_err().is_full(),
+        "what is in flight is not given up"
+    );
+    assert_eq!(queue.stats().discarded, 1);
+}
+
+#[test]
+fn a_watchdog_holds_for_deliveries_and_not_for_receipts() {
+    let (queue, time) = on_mock(10, |builder| builder.watchdog(6 * VISIBILITY));
+    queue.push(1).unwrap();
+    let delivery = queue.try_pop().unwrap();
+    time.advance(6 * VISIBILITY - TICK);
+    assert_eq!(delivery.remaining(), TICK);
+    let receipt = delivery.into_receipt();
+    time.advance(VISIBILITY - TICK);
+    queue.extend(receipt, SECOND).unwrap();
+    time.advance(SECOND);
+    assert!(queue.ack(receipt).is_err());
+    let hangs = queue.try_pop().unwrap();
+    time.advance(6 * VISIBILITY);
+    assert_eq!(queue.try_pop().unwrap().attempt(), 3);
+    assert!(hangs.ack().is_err());
+}
+
+#[test]
+fn a_paused_queue_hands_out_nothing() {
+    let (queue, _time) = plain();
+    queue.push(1).unwrap();
+    let held = queue.try_pop().unwrap();
+    queue.pause();
+    queue.push(2).unwrap();
+    assert!(queue.is_paused());
+    assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty);
+    held.ack().unwrap();
+    queue.resume();
+    assert_eq!(*queue.try_pop().unwrap(), 2);
+}
+
+#[test]
+fn steps_of_the_wall_clock_change_nothing() {
+    let (queue, time) = plain();
+    let options = PushOptions::new().delay(SECOND);
+    queue.push_with(1, options).unwrap();
+    time.set_system_time(SystemTime::UNIX_EPOCH + 1_000_000_000 * SECOND);
+    assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty);
+    time.set_system_time(SystemTime::UNIX_EPOCH);
+    time.advance(SECOND);
+    assert_eq!(queue.try_pop().unwrap().remaining(), VISIBILITY);
+}
+
+#[test]
+fn what_comes_later_than_the_clock_can_count_never_comes() {
+    let (queue, time) = plain();
+    let options = PushOptions::new().delay(Duration::MAX);
+    queue.push_with(1, options).unwrap();
+    queue.push(2).unwrap();
+    queue.try_pop().unwrap().nack_after(Duration::MAX).unwrap();
+    time.advance(HOUR * 1_000_000);
+    assert_eq!(queue.stats().delayed, 2);
+}
+
+#[test]
+fn a_batch_is_what_is_ready() {
+    let (queue, _time) = plain();
+    assert_eq!(
+        queue.pop_many(3, Duration::ZERO).unwrap_err(),
+        PopError::Empty
+    );
+    (0..5).for_each(|value| _ = queue.push(value).unwrap());
+    let batch = queue.pop_many(3, Duration::ZERO).unwrap();
+    assert_eq!(
+        batch.iter().map(|delivery| **delivery).collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
+    assert_eq!(queue.pop_many(usize::MAX, Duration::ZERO).unwrap().len(), 2);
+    assert!(queue.pop_many(0, Duration::MAX).unwrap().is_empty());
+    drop(batch);
+    assert_eq!(queue.pop_many(9, Duration::ZERO).unwrap().len(), 5);
+}
+
+#[test]
+fn messages_are_dropped_once_and_with_no_lock_held() {
+    struct Calls(Queue<Self>);
+    impl Drop for Calls {
+        fn drop(&mut self) {
+            let _ = self.0.stats();
+        }
+    }
+    let builder = Queue::<Calls>::builder(1).overflow(Overflow::DropOldest);
+    let queue = builder.dead_letters(0).max_attempts(1).build().unwrap();
+    let push = || queue.push(Calls(queue.clone())).unwrap();
+    push();
+    push();
+    queue.try_pop().unwrap().ack().unwrap();
+    push();
+    queue.ack(queue.try_pop().unwrap().into_receipt()).unwrap();
+    push();
+    queue.try_pop().unwrap().fail("wrong").unwrap();
+    let options = PushOptions::new().dedup_key("one");
+    for _ in 0..2 {
+        let pushed = queue.push_with(Calls(queue.clone()), options.clone());
+        assert!(pushed.is_ok());
+    }
+    assert_eq!(queue.stats().discarded, 2);
+}
+
+#[test]
+fn every_message_is_done_once_however_many_work_on_them() {
+    let queue = Queue::<u64>::builder(100)
+        .overflow(Overflow::Block(Duration::MAX))
+        .build()
+        .unwrap();
+    let (messages, workers) = (2_000, 4);
+    let mut done = Vec::new();
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut done = Vec::new();
+                    while let Ok(delivery) = queue.pop() {
+                        if delivery.attempt() == 1 && *delivery % 7 == 0 {
+                            continue; // Forgotten, and so given back.
+                        }
+                        done.push(*delivery);
+                        delivery.ack().unwrap();
+                    }
+                    done
+                })
+            })
+            .collect();
+        scope.spawn(|| (0..messages).for_each(|message| _ = queue.push(message).unwrap()));
+        scope.spawn(|| {
+            (messages..2 * messages).for_each(|message| _ = queue.push(message).unwrap())
+        });
+        while queue.stats().acked < 2 * messages {
+            queue.wait_until_empty(SECOND);
+            thread::yield_now();
+        }
+        queue.close();
+        for thread in threads {
+            done.extend(thread.join().unwrap());
+        }
+    });
+    assert_eq!(done.len() as u64, 2 * messages);
+    assert_eq!(
+        done.iter().collect::<BTreeSet<_>>().len() as u64,
+        2 * messages
+    );
+}

@@ -1,0 +1,167 @@
+//! Threads that work on the messages of a queue.
+
+use super::{VISIBILITY, on_mock};
+use crate::common::{PATIENCE, SECOND};
+use haybox::MockClock;
+use haybox::queue::{PushOptions, Queue, Workers};
+use std::io::ErrorKind;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+type Nothing = std::result::Result<(), String>;
+
+#[test]
+fn errors_and_panics_are_attempts_that_failed() {
+    let (queue, _time) = on_mock(100, |builder| builder.max_attempts(2));
+    let workers = Workers::start(&queue, 3, |job| match **job {
+        0 => Err("no".to_owned()),
+        1 => panic!("{} is wrong", **job),
+        2 => std::panic::panic_any(7),
+        _ => Ok(()),
+    });
+    let workers = workers.unwrap();
+    (0..10).for_each(|job| _ = queue.push(job).unwrap());
+    queue.close();
+    let report = workers.drain(PATIENCE);
+    assert_eq!(
+        (report.done, report.failed, report.panicked, report.late),
+        (7, 2, 4, 0)
+    );
+    let dead = queue.dead_letters();
+    let errors: Vec<_> = dead
+        .iter()
+        .map(|letter| (**letter, letter.error().unwrap()))
+        .collect();
+    let expected = [
+        (0, "no"),
+        (1, "panicked: 1 is wrong"),
+        (2, "panicked: with something that is no text"),
+    ];
+    assert_eq!(errors, expected);
+}
+
+#[test]
+fn stopping_waits_for_what_runs() {
+    let (queue, _time) = on_mock(100, |builder| builder);
+    let (begun, has_begun) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let workers = Workers::start(&queue, 1, move |_| {
+        begun.send(()).unwrap();
+        may_go_on.lock().unwrap().recv()
+    });
+    let workers = workers.unwrap();
+    queue.push(1).unwrap();
+    has_begun.recv_timeout(PATIENCE).unwrap();
+    let stopping = thread::spawn(move || workers.stop());
+    go_on.send(()).unwrap();
+    assert_eq!(stopping.join().unwrap().done, 1);
+    assert!(queue.is_empty() && !queue.is_closed());
+}
+
+#[test]
+fn idle_workers_stop_at_once() {
+    let (queue, _time) = on_mock(100, |builder| builder);
+    let workers = Workers::start(&queue, 4, |_| -> Nothing { Ok(()) }).unwrap();
+    assert_eq!(workers.stop().done, 0);
+    drop(Workers::start(&queue, 4, |_| -> Nothing { Ok(()) }).unwrap());
+}
+
+#[test]
+fn workers_of_a_closed_queue_wait_for_what_is_tried_again() {
+    let (queue, time) = on_mock(100, |builder| builder.backoff(SECOND, SECOND));
+    let (tell, told) = mpsc::channel();
+    let workers = Workers::start(&queue, 2, move |job| {
+        tell.send(job.attempt()).unwrap();
+        if job.attempt() < 3 {
+            Err("not yet")
+        } else {
+            Ok(())
+        }
+    });
+    let workers = workers.unwrap();
+    queue
+        .push_with(1, PushOptions::new().delay(SECOND))
+        .unwrap();
+    queue.close();
+    let report = thread::spawn(move || workers.drain(PATIENCE));
+    for attempt in 1..=3 {
+        let seen = loop {
+            time.advance(SECOND / 4);
+            match told.try_recv() {
+                Ok(seen) => break seen,
+                Err(_) => thread::yield_now(),
+            }
+        };
+        assert_eq!(seen, attempt);
+    }
+    let report = report.join().unwrap();
+    assert_eq!((report.done, report.failed), (1, 2));
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn work_that_takes_longer_than_it_may_is_told() {
+    let (queue, time) = on_mock(100, |builder| builder.max_attempts(1));
+    let clock = time.clone();
+    let workers = Workers::start(&queue, 1, move |_| -> Nothing {
+        clock.advance(VISIBILITY);
+        Ok(())
+    });
+    queue.push(1).unwrap();
+    queue.close();
+    let report = workers.unwrap().drain(PATIENCE);
+    assert_eq!((report.done, report.late), (0, 1));
+    assert_eq!(
+        queue.dead_letters()[0].error(),
+        Some("the attempt took longer than it may")
+    );
+}
+
+#[test]
+fn who_is_stopped_takes_nothing_more_also_by_its_own_handler() {
+    let (queue, _time) = on_mock(100, |builder| builder);
+    queue.pause();
+    (0..2).for_each(|job| _ = queue.push(job).unwrap());
+    let own = Arc::new(Mutex::new(None::<Workers<u32>>));
+    let (held, (alive, ended)) = (Arc::clone(&own), mpsc::channel::<()>());
+    let workers = Workers::start(&queue, 1, move |_| -> Nothing {
+        let _held_until_the_threads_end = &alive;
+        drop(held.lock().unwrap().take());
+        Ok(())
+    });
+    *own.lock().unwrap() = Some(workers.unwrap());
+    queue.resume();
+    assert_eq!(
+        ended.recv_timeout(PATIENCE),
+        Err(RecvTimeoutError::Disconnected)
+    );
+    assert_eq!((queue.stats().acked, queue.stats().ready), (1, 1));
+}
+
+#[test]
+fn a_message_whose_destructor_panics_ends_no_worker() {
+    struct Fails(bool);
+    impl Drop for Fails {
+        fn drop(&mut self) {
+            assert!(!self.0, "the destructor fails");
+        }
+    }
+    let time = MockClock::new();
+    let queue = Queue::builder(10).clock(time.clock()).build().unwrap();
+    let workers = Workers::start(&queue, 1, |_| -> Nothing { Ok(()) }).unwrap();
+    for fails in [true, false] {
+        queue.push(Fails(fails)).unwrap();
+    }
+    queue.close();
+    workers.drain(PATIENCE);
+    assert_eq!(queue.stats().acked, 2);
+}
+
+#[test]
+fn no_workers_is_an_error() {
+    let (queue, _time) = on_mock(1, |builder| builder);
+    let none = Workers::start(&queue, 0, |_| -> Nothing { Ok(()) });
+    assert_eq!(none.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
