@@ -111,7 +111,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (started, done) = (Instant::now(), Done::default());
     let mut reports = Vec::new();
     let mut workers = hire(&queue, &done)?;
-    thread::scope(|scope| {
+    let workers = thread::scope(|scope| {
         let pusher = scope.spawn(|| push_all(&queue, jobs));
         for crew in 1..=2 {
             while queue.stats().acked < crew * jobs / 3 {
@@ -127,7 +127,8 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
             reports.push(stopped);
             workers = hire(&queue, &done)?;
         }
-        pusher.join().expect("pushing does not panic")
+        pusher.join().expect("pushing does not panic")?;
+        Ok::<_, Box<dyn Error + Send + Sync>>(workers)
     })?;
     queue.close();
     reports.push(workers.drain(Duration::from_secs(60)));
