@@ -1,10 +1,21 @@
 //! Every option of a queue and of a push, and the one place where they are checked.
 
 use super::Queue;
+#[cfg(feature = "persist")]
+use super::kept::Kept;
+use super::state::State;
 use crate::builder::{BuildError, LONGEST};
+#[cfg(feature = "persist")]
+use crate::cache::Cache;
+#[cfg(feature = "persist")]
+use crate::persist::{Codec, OpenError, Persistence};
 use crate::time::Clock;
+#[cfg(feature = "persist")]
+use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
 use std::marker::PhantomData;
+#[cfg(feature = "persist")]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +92,38 @@ impl Rules {
     /// How long a receipt lasts, where that is another time.
     pub(super) fn visibility_without_watchdog(&self) -> Option<Duration> {
         self.watchdog.map(|_| self.visibility)
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let checks = [
+            (self.capacity == 0, "capacity", "must be at least 1"),
+            (
+                self.visibility.is_zero(),
+                "visibility_timeout",
+                "must be more than zero, or nobody could work on a message",
+            ),
+            (
+                self.visibility > LONGEST,
+                "visibility_timeout",
+                "must be at most 292 years, which is what the clock can count to",
+            ),
+            (
+                self.watchdog
+                    .is_some_and(|at_most| at_most < self.visibility),
+                "watchdog",
+                "must be at least the visibility time-out",
+            ),
+            (self.max_attempts == 0, "max_attempts", "must be at least 1"),
+            (
+                self.longest_retry < self.first_retry,
+                "backoff",
+                "the longest wait must be at least the first",
+            ),
+        ];
+        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
+            Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
+            None => Ok(()),
+        }
     }
 
     /// How long to wait after so many attempts.
@@ -207,41 +250,64 @@ impl<T> QueueBuilder<T> {
     where
         T: Send + Sync + 'static,
     {
-        let rules = &self.rules;
-        let checks = [
-            (rules.capacity == 0, "capacity", "must be at least 1"),
-            (
-                rules.visibility.is_zero(),
-                "visibility_timeout",
-                "must be more than zero, or nobody could work on a message",
-            ),
-            (
-                rules.visibility > LONGEST,
-                "visibility_timeout",
-                "must be at most 292 years, which is what the clock can count to",
-            ),
-            (
-                rules
-                    .watchdog
-                    .is_some_and(|at_most| at_most < rules.visibility),
-                "watchdog",
-                "must be at least the visibility time-out",
-            ),
-            (
-                rules.max_attempts == 0,
-                "max_attempts",
-                "must be at least 1",
-            ),
-            (
-                rules.longest_retry < rules.first_retry,
-                "backoff",
-                "the longest wait must be at least the first",
-            ),
-        ];
-        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
-            Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
-            None => Ok(Queue::with(self.rules, self.clock)),
-        }
+        self.rules.check()?;
+        Ok(Queue::with(State::new(self.rules), self.clock))
+    }
+
+    /// Builds a queue that survives restarts, with what the directory holds: see
+    /// [the module](crate::queue#surviving-a-restart). The directory is made if it is not there.
+    ///
+    /// ```
+    /// use haybox::queue::Queue;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("mails");
+    /// let mails = Queue::builder(10_000).open(&dir)?;
+    /// let first = mails.push("welcome 7".to_string())?; // A kill -9 from here on does not undo it.
+    /// mails.push("welcome 8".to_string())?;
+    /// mails.pop()?.ack()?;
+    /// let half_done = mails.pop()?;
+    /// # drop(half_done);
+    /// drop(mails); // The process ends.
+    ///
+    /// let mails = Queue::<String>::builder(10_000).open(&dir)?;
+    /// assert_eq!(*mails.pop()?, "welcome 8");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OpenError`](crate::persist::OpenError) says what is wrong with the directory, and what can
+    /// be done about it; or with a setting, as for [`build`](Self::build).
+    #[cfg(feature = "persist")]
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Queue<T>, OpenError>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.open_with(dir, Persistence::new())
+    }
+
+    /// As [`open`](Self::open), with options: how safe a push is when it returns, how messages
+    /// become bytes, when the files are compacted. What is written is a message with what the queue
+    /// knows of it, so [`migrate`](Persistence::migrate) does not see messages alone.
+    ///
+    /// # Errors
+    /// As for `open`.
+    #[cfg(feature = "persist")]
+    pub fn open_with<C: Codec>(
+        self,
+        dir: impl AsRef<Path>,
+        options: Persistence<C>,
+    ) -> Result<Queue<T>, OpenError>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.rules.check()?;
+        let store = Cache::builder().stats(false).clock(self.clock.clone());
+        let store = store.open_store_with(dir, options)?;
+        let (kept, entries, next) = Kept::recover(store, self.clock.clone());
+        let mut state = State::new(self.rules);
+        state.recover(kept, entries, next, self.clock.now());
+        Ok(Queue::with(state, self.clock))
     }
 }
 

@@ -199,7 +199,7 @@ impl<T> Delivery<T> {
 
 impl<T> Drop for Delivery<T> {
     fn drop(&mut self) {
-        if !self.is_settled {
+        if !self.is_settled && !self.queue.is_off_limits() {
             let _ = end(
                 &self.queue,
                 self.flight,

@@ -1,23 +1,51 @@
 //! Why a call came to nothing.
 
+use super::kept::{NotKept, NotSure};
+#[cfg(feature = "persist")]
+use crate::persist::{CommitError, WriteError};
 use std::fmt;
 
 /// Why a message was not taken in. It gives the message back.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum PushError<T> {
     /// The queue was full, and stayed so for as long as it lets a push wait.
     Full(T),
     /// The queue was closed, or all its handles dropped.
     Closed(T),
+    /// The message could not be written down, and is not in the queue.
+    #[cfg(feature = "persist")]
+    NotKept(T, WriteError),
+    /// The message *is* in the queue, under this number, but it is not known whether it would
+    /// survive a restart: the disk fails.
+    #[cfg(feature = "persist")]
+    Unsure(u64, CommitError),
 }
 
 impl<T> PushError<T> {
-    /// The message.
-    pub fn into_inner(self) -> T {
+    /// The message; `None` if it is in the queue after all.
+    pub fn into_inner(self) -> Option<T> {
         match self {
-            Self::Full(value) | Self::Closed(value) => value,
+            Self::Full(value) | Self::Closed(value) => Some(value),
+            #[cfg(feature = "persist")]
+            Self::NotKept(value, _) => Some(value),
+            #[cfg(feature = "persist")]
+            Self::Unsure(..) => None,
         }
+    }
+
+    pub(super) fn not_kept(value: T, error: NotKept) -> Self {
+        #[cfg(feature = "persist")]
+        return Self::NotKept(value, error);
+        #[cfg(not(feature = "persist"))]
+        match (value, error) {}
+    }
+
+    pub(super) fn unsure(id: u64, error: NotSure) -> Self {
+        #[cfg(feature = "persist")]
+        return Self::Unsure(id, error);
+        #[cfg(not(feature = "persist"))]
+        match (id, error) {}
     }
 
     /// Whether there was no room: worth another try later, unlike a queue that is closed.
@@ -30,19 +58,27 @@ impl<T> PushError<T> {
 /// Without the message, which need not be `Debug`.
 impl<T> fmt::Debug for PushError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full(_) => "Full(..)",
-            Self::Closed(_) => "Closed(..)",
-        })
+        match self {
+            Self::Full(_) => f.write_str("Full(..)"),
+            Self::Closed(_) => f.write_str("Closed(..)"),
+            #[cfg(feature = "persist")]
+            Self::NotKept(_, error) => write!(f, "NotKept(.., {error:?})"),
+            #[cfg(feature = "persist")]
+            Self::Unsure(id, error) => write!(f, "Unsure({id}, {error:?})"),
+        }
     }
 }
 
 impl<T> fmt::Display for PushError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full(_) => "the queue is full",
-            Self::Closed(_) => "the queue is closed",
-        })
+        match self {
+            Self::Full(_) => f.write_str("the queue is full"),
+            Self::Closed(_) => f.write_str("the queue is closed"),
+            #[cfg(feature = "persist")]
+            Self::NotKept(_, error) => write!(f, "the message could not be kept: {error}"),
+            #[cfg(feature = "persist")]
+            Self::Unsure(id, error) => write!(f, "message {id} is in the queue, but {error}"),
+        }
     }
 }
 

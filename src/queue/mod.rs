@@ -47,12 +47,32 @@
 //!   pushed, or since their delay was over. What is given back without a delay keeps its place.
 //!   With several workers, or failures, the work may *end* in another order.
 //! - A higher priority goes first, always: low ones may starve.
-//! - What is in a queue ends with the process.
+//! - What is in a queue ends with the process, unless it is [kept](#surviving-a-restart).
 //!
 //! # When it is full
 //! A queue holds `capacity` messages, those in flight included, and at most
 //! [`dead_letters`](QueueBuilder::dead_letters) dead ones. A push beyond that is refused, or waits,
 //! or takes the place of the oldest: see [`Overflow`].
+//!
+//! # Surviving a restart
+//! With the feature `persist`, `QueueBuilder::open` keeps a queue in a directory, as
+//! [`persist`](crate::persist) keeps a store: a message is a record, written when it is pushed,
+//! tried again or buried, and removed when it is done. What holds then:
+//!
+//! - When a push has returned, its message survives a `kill -9`; and a power loss as the
+//!   [`SyncPolicy`](crate::persist::SyncPolicy) says. A push waits for that, about as long as one
+//!   write to a file takes, or with `SyncPolicy::Always` one sync; pushes of several threads and
+//!   tasks share it.
+//! - Nothing else waits for the disk. What a crash loses are acknowledgements of the last
+//!   milliseconds, and then those messages are handed out again: at least once.
+//! - After a restart everything is ready that was in flight. An attempt that the process did not
+//!   survive does not count: a message that kills the process is handed out again each time.
+//! - Delays go on by the wall clock, but never for longer than they were when they began, whatever
+//!   the clock was set to. The windows of de-duplication keys end with the process; while a message
+//!   is in the queue its key counts.
+//! - Messages have to be `Serialize` and `DeserializeOwned`. All of them are in memory, once.
+//! - When the disk is full or fails, pushes are refused (`PushError::NotKept`), and work goes on.
+//!   `Queue::journal` tells what is wrong.
 //!
 //! # Waiting
 //! Threads and tasks wait for messages and for room in one line each, first come, first served; a
@@ -63,7 +83,7 @@
 //! # Cost
 //! A push and a pop take one lock for all of the queue, O(1) for messages that come in their order
 //! and O(log n) for delayed ones and those that come back; a delivery is O(log) of those in flight.
-//! A message takes up itself and about 100 bytes.
+//! A message takes up itself and about 100 bytes; one that is kept about 150 more.
 //!
 //! # Time
 //! All times run on the crate's [`Clock`](crate::Clock): steps of the wall clock change nothing, and
@@ -72,6 +92,7 @@
 mod builder;
 mod delivery;
 mod error;
+mod kept;
 mod keys;
 mod line;
 mod message;

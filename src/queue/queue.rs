@@ -1,8 +1,9 @@
 //! The queue: the face that users see.
 
-use super::builder::{PushOptions, QueueBuilder, Rules};
+use super::builder::{PushOptions, QueueBuilder};
 use super::delivery::{self, Delivery};
 use super::error::{PopError, PushError, ReceiptError, RequeueError};
+use super::kept::{self, Pending};
 use super::message::{DeadLetter, Payload, Receipt};
 use super::shared::{Shared, Waiting, value_of};
 use super::state::{After, Failure, Refusal, State};
@@ -85,9 +86,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
         QueueBuilder::new(capacity)
     }
 
-    pub(super) fn with(rules: Rules, clock: Clock) -> Self {
+    pub(super) fn with(state: State<T>, clock: Clock) -> Self {
         Self {
-            shared: Shared::new(rules, clock),
+            shared: Shared::new(state, clock),
         }
     }
 
@@ -124,14 +125,14 @@ impl<T: Send + Sync + 'static> Queue<T> {
     pub fn push_with(&self, value: T, options: PushOptions) -> Result<Pushed, PushError<T>> {
         let mut call = PushCall::new(value, options);
         if let Some(pushed) = call.attempt_now(&self.shared) {
-            return pushed;
+            return acknowledged(pushed?);
         }
         let mut waiting = self.waiting(|state| &mut state.pushers);
         let until = call.until(&self.shared);
         let pushed = block(&self.shared.clock, until, |waker| {
             call.look(&mut waiting, waker)
         });
-        pushed.unwrap_or_else(|| call.give_up())
+        acknowledged(pushed.unwrap_or_else(|| call.give_up())?)
     }
 
     /// As [`push_with`](Self::push_with), without blocking the thread where that would wait
@@ -162,11 +163,12 @@ impl<T: Send + Sync + 'static> Queue<T> {
         async move {
             let shared = Arc::clone(waiting.shared());
             if let Some(pushed) = call.attempt_now(&shared) {
-                return pushed;
+                return acknowledged_async(pushed?).await;
             }
             let until = call.until(&shared);
             let pushed = wait(&shared.clock, until, |waker| call.look(&mut waiting, waker));
-            pushed.await.unwrap_or_else(|| call.give_up())
+            let pushed = pushed.await.unwrap_or_else(|| call.give_up());
+            acknowledged_async(pushed?).await
         }
     }
 
@@ -462,7 +464,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// let queue = Queue::new(100)?;
     /// queue.push(1)?;
     /// queue.close();
-    /// assert_eq!(queue.push(2).unwrap_err().into_inner(), 2);
+    /// assert_eq!(queue.push(2).unwrap_err().into_inner(), Some(2));
     /// queue.pop()?.ack()?;
     /// assert_eq!(queue.pop().unwrap_err(), PopError::Closed);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -506,6 +508,14 @@ impl<T: Send + Sync + 'static> Queue<T> {
         self.shared.rules.capacity
     }
 
+    /// The files that the queue is kept in; `None` if it was not
+    /// [opened](QueueBuilder::open) on a directory.
+    #[cfg(feature = "persist")]
+    #[must_use]
+    pub fn journal(&self) -> Option<&crate::persist::Journal> {
+        self.shared.journal.as_ref()
+    }
+
     /// What is in the queue now, and what it has done.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
@@ -533,7 +543,23 @@ struct PushCall<T> {
     delay: Duration,
 }
 
-type PushResult<T> = Result<Pushed, PushError<T>>;
+type PushResult<T> = Result<(Pushed, Pending), PushError<T>>;
+
+/// Waits until a push is as safe as it is to be.
+#[inline]
+fn acknowledged<T>((pushed, pending): (Pushed, Pending)) -> Result<Pushed, PushError<T>> {
+    let waited = kept::wait(pending);
+    waited.map_err(|error| PushError::unsure(pushed.id(), error))?;
+    Ok(pushed)
+}
+
+async fn acknowledged_async<T>(
+    (pushed, pending): (Pushed, Pending),
+) -> Result<Pushed, PushError<T>> {
+    let waited = kept::wait_async(pending).await;
+    waited.map_err(|error| PushError::unsure(pushed.id(), error))?;
+    Ok(pushed)
+}
 
 impl<T> PushCall<T> {
     #[inline]
@@ -566,13 +592,13 @@ impl<T> PushCall<T> {
         is_next: bool,
         now: u64,
         after: &mut After<T>,
-    ) -> Option<Result<Pushed, Refusal>> {
+    ) -> Option<Result<(Pushed, Pending), Refusal>> {
         let waits = matches!(state.rules.overflow, Overflow::Block(_));
         match state.push(self.payload.take()?, due, is_next, now, after) {
             Ok(pushed) => Some(Ok(pushed)),
             Err((payload, refusal)) => {
                 self.payload = Some(payload);
-                (refusal == Refusal::Closed || !waits).then_some(Err(refusal))
+                (!waits || !matches!(refusal, Refusal::Full)).then_some(Err(refusal))
             }
         }
     }
@@ -588,12 +614,17 @@ impl<T> PushCall<T> {
 
     /// Outside the lock, since it may hand out the message.
     #[inline]
-    fn answer(&mut self, pushed: Result<Pushed, Refusal>) -> Option<PushResult<T>> {
-        Some(match pushed {
-            Ok(pushed) => Ok(pushed),
-            Err(Refusal::Full) => Err(PushError::Full(value_of(self.payload.take()?))),
-            Err(Refusal::Closed) => Err(PushError::Closed(value_of(self.payload.take()?))),
-        })
+    fn answer(&mut self, pushed: Result<(Pushed, Pending), Refusal>) -> Option<PushResult<T>> {
+        let refusal = match pushed {
+            Ok(pushed) => return Some(Ok(pushed)),
+            Err(refusal) => refusal,
+        };
+        let value = value_of(self.payload.take()?);
+        Some(Err(match refusal {
+            Refusal::Full => PushError::Full(value),
+            Refusal::Closed => PushError::Closed(value),
+            Refusal::NotKept(error) => PushError::not_kept(value, error),
+        }))
     }
 
     /// The time is up.

@@ -1,6 +1,7 @@
 //! What all handles of a queue, its deliveries and its waiters share.
 
 use super::builder::Rules;
+use super::kept;
 use super::message::Payload;
 use super::state::{After, State};
 use super::turns::Turns;
@@ -17,6 +18,8 @@ pub(super) struct Shared<T> {
     pub(super) rules: Rules,
     /// Tells receipts of this queue from others.
     pub(super) tag: u64,
+    #[cfg(feature = "persist")]
+    pub(super) journal: Option<crate::persist::Journal>,
     state: Mutex<State<T>>,
     /// The public handles. Deliveries and waiters do not count.
     handles: AtomicUsize,
@@ -25,12 +28,14 @@ pub(super) struct Shared<T> {
 }
 
 impl<T: Send + Sync + 'static> Shared<T> {
-    pub(super) fn new(rules: Rules, clock: Clock) -> Arc<Self> {
+    pub(super) fn new(state: State<T>, clock: Clock) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             clock,
-            rules: rules.clone(),
+            rules: state.rules.clone(),
             tag: random::number(),
-            state: Mutex::new(State::new(rules)),
+            #[cfg(feature = "persist")]
+            journal: state.journal(),
+            state: Mutex::new(state),
             handles: AtomicUsize::new(1),
             expiry: Waker::from(Arc::new(Expiry(Weak::clone(me)))),
         })
@@ -45,6 +50,7 @@ impl<T> Shared<T> {
         &self,
         change: impl FnOnce(&mut State<T>, u64, &mut After<T>) -> R,
     ) -> R {
+        kept::check(self.is_kept());
         let mut after = After::default();
         let mut state = self.state.lock();
         let now = self.now(&state);
@@ -54,6 +60,19 @@ impl<T> Shared<T> {
         drop(state);
         self.finish(after);
         result
+    }
+
+    #[inline(always)]
+    fn is_kept(&self) -> bool {
+        #[cfg(feature = "persist")]
+        return self.journal.is_some();
+        #[cfg(not(feature = "persist"))]
+        false
+    }
+
+    /// Whether a destructor had better leave the queue alone.
+    pub(super) fn is_off_limits(&self) -> bool {
+        kept::is_off_limits(self.is_kept())
     }
 
     /// The time: a reading that may lag by a tick of the kernel where nothing is about to happen.
@@ -95,7 +114,7 @@ impl<T> Shared<T> {
     }
 
     pub(super) fn drop_handle(&self) {
-        if self.handles.fetch_sub(1, SeqCst) == 1 {
+        if self.handles.fetch_sub(1, SeqCst) == 1 && !self.is_off_limits() {
             self.close();
         }
     }

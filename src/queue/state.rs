@@ -6,6 +6,7 @@
 
 use super::builder::Rules;
 use super::error::{PopError, ReceiptError, RequeueError};
+use super::kept::{Kept, NotKept, Pending};
 use super::keys::Keys;
 use super::line::Lines;
 use super::message::{DeadLetter, Entry, Payload};
@@ -28,6 +29,7 @@ pub(super) struct State<T> {
     ends: BTreeSet<(Deadline, u64)>,
     dead: BTreeMap<u64, Entry<T>>,
     keys: Keys,
+    kept: Kept<T>,
     next_id: u64,
     next_flight: u64,
     counts: QueueStats,
@@ -58,11 +60,14 @@ pub(super) struct Taken<T> {
 }
 
 /// Why a message was not taken in.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     Full,
     Closed,
+    NotKept(NotKept),
 }
+
+/// A message that was not taken in, and why.
+pub(super) type Refused<T> = (Arc<Payload<T>>, Refusal);
 
 /// How a delivery ends that was not acknowledged.
 pub(super) enum Failure {
@@ -102,6 +107,7 @@ impl<T> State<T> {
             ends: BTreeSet::new(),
             dead: BTreeMap::new(),
             keys: Keys::new(rules.dedup_window),
+            kept: Kept::nowhere(),
             next_id: 1,
             next_flight: 1,
             counts: QueueStats::default(),
@@ -114,6 +120,33 @@ impl<T> State<T> {
             timer: None,
             rules,
         }
+    }
+
+    /// Goes on with the messages of a queue that was kept.
+    #[cfg(feature = "persist")]
+    pub(super) fn recover(
+        &mut self,
+        kept: Kept<T>,
+        entries: Vec<(Entry<T>, bool)>,
+        next_id: u64,
+        now: u64,
+    ) {
+        (self.kept, self.next_id) = (kept, next_id);
+        for (entry, is_dead) in entries {
+            if is_dead {
+                self.dead.insert(entry.id, entry);
+                continue;
+            }
+            if let Some(key) = &entry.payload.key {
+                self.keys.retain(key, entry.id, now);
+            }
+            self.enter(entry, now);
+        }
+    }
+
+    #[cfg(feature = "persist")]
+    pub(super) fn journal(&self) -> Option<crate::persist::Journal> {
+        self.kept.journal().cloned()
     }
 
     // ---- time ----
@@ -166,7 +199,7 @@ impl<T> State<T> {
         is_next: bool,
         now: u64,
         after: &mut After<T>,
-    ) -> Result<Pushed, (Arc<Payload<T>>, Refusal)> {
+    ) -> Result<(Pushed, Pending), Refused<T>> {
         if self.is_closed {
             return Err((payload, Refusal::Closed));
         }
@@ -174,29 +207,32 @@ impl<T> State<T> {
         if let Some(id) = key.and_then(|key| self.keys.find(key, now)) {
             self.counts.duplicates += 1;
             after.garbage.push(payload);
-            return Ok(Pushed::Duplicate(id));
+            return Ok((Pushed::Duplicate(id), Pending::default()));
         }
         let others = if is_next { 0 } else { self.pushers.len() };
         if self.len() + others >= self.rules.capacity && !self.make_room(now, after) {
             return Err((payload, Refusal::Full));
         }
-        let id = self.next_id;
+        let entry = Entry {
+            id: self.next_id,
+            due: due.unwrap_or(now),
+            attempts: 0,
+            error: None,
+            payload,
+        };
+        self.kept.reserve(entry.id);
+        let pending = match self.kept.put(&entry, false, now) {
+            Ok(pending) => pending,
+            Err(error) => return Err((entry.payload, Refusal::NotKept(error))),
+        };
         self.next_id += 1;
         self.counts.pushed += 1;
-        if let Some(key) = &payload.key {
-            self.keys.insert(key, id, now);
+        if let Some(key) = &entry.payload.key {
+            self.keys.insert(key, entry.id, now);
         }
-        self.enter(
-            Entry {
-                id,
-                due: due.unwrap_or(now),
-                attempts: 0,
-                error: None,
-                payload,
-            },
-            now,
-        );
-        Ok(Pushed::Queued(id))
+        let pushed = Pushed::Queued(entry.id);
+        self.enter(entry, now);
+        Ok((pushed, pending))
     }
 
     /// Gives up the oldest message for a new one, where that is what the queue does.
@@ -262,6 +298,7 @@ impl<T> State<T> {
         let entry = self.land(flight)?;
         self.counts.acked += 1;
         self.leave(&entry, now);
+        self.kept.remove(entry.id);
         Some(entry)
     }
 
@@ -324,7 +361,14 @@ impl<T> State<T> {
             return self.bury(entry, now, after);
         }
         entry.due = due;
+        self.keep(&entry, false, now);
         self.enter(entry, now);
+    }
+
+    /// Writes down that a message has changed. Where that fails, a restart finds it as it was
+    /// before, with fewer attempts; the queue goes on.
+    fn keep(&mut self, entry: &Entry<T>, is_dead: bool, now: u64) {
+        let _ = self.kept.put(entry, is_dead, now);
     }
 
     /// A message is neither ready, delayed nor in flight any more.
@@ -337,6 +381,7 @@ impl<T> State<T> {
 
     fn discard(&mut self, entry: Entry<T>, after: &mut After<T>) {
         self.counts.discarded += 1;
+        self.kept.remove(entry.id);
         after.garbage.push(entry.payload);
     }
 
@@ -345,6 +390,7 @@ impl<T> State<T> {
     fn bury(&mut self, entry: Entry<T>, now: u64, after: &mut After<T>) {
         self.leave(&entry, now);
         self.counts.buried += 1;
+        self.keep(&entry, true, now);
         self.dead.insert(entry.id, entry);
         if self.dead.len() > self.rules.dead_letters
             && let Some((_, oldest)) = self.dead.pop_first()
@@ -379,6 +425,7 @@ impl<T> State<T> {
             if let Some(key) = &entry.payload.key {
                 self.keys.retain(key, id, now);
             }
+            self.keep(&entry, false, now);
             self.enter(entry, now);
         }
         Ok(())
@@ -393,10 +440,13 @@ impl<T> State<T> {
 
     /// Takes a dead letter out for good.
     pub(super) fn purge(&mut self, id: u64) -> Option<Entry<T>> {
-        self.dead.remove(&id)
+        let purged = self.dead.remove(&id)?;
+        self.kept.remove(id);
+        Some(purged)
     }
 
     pub(super) fn purge_all(&mut self) -> BTreeMap<u64, Entry<T>> {
+        self.dead.keys().for_each(|id| self.kept.remove(*id));
         std::mem::take(&mut self.dead)
     }
 

@@ -182,7 +182,7 @@ fn a_full_queue_refuses_or_gives_up_the_oldest() {
     assert!(refused.is_full());
     assert_eq!(
         (refused.to_string().as_str(), refused.into_inner()),
-        ("the queue is full", 3)
+        ("the queue is full", Some(3))
     );
     held.ack().unwrap();
     queue.push(3).unwrap();

@@ -3,6 +3,8 @@
 mod bad_input;
 mod deliveries;
 mod model;
+#[cfg(feature = "persist")]
+mod restart;
 mod waiting;
 mod workers;
 

@@ -316,7 +316,7 @@ impl World {
             return assert_eq!(pushed.unwrap(), Pushed::Duplicate(id));
         }
         if self.live() >= CAPACITY && !self.make_room() {
-            return assert_eq!(pushed, Err(PushError::Full(self.next_id)));
+            return assert!(matches!(pushed, Err(PushError::Full(value)) if value == self.next_id));
         }
         assert_eq!(pushed.unwrap(), Pushed::Queued(self.next_id));
         let message = Message {

@@ -152,7 +152,7 @@ fn pushes_wait_for_room_in_their_order_and_for_their_time() {
         panic!("the time is up")
     };
     assert!(refused.is_full());
-    assert_eq!(refused.into_inner(), 3);
+    assert_eq!(refused.into_inner(), Some(3));
     drop(newcomer);
     assert_eq!((queue.len(), time.timers()), (1, 0));
 }
@@ -199,7 +199,7 @@ fn everybody_who_waits_wakes_when_the_queue_is_closed() {
     assert_eq!(popped.recv_timeout(PATIENCE), Ok(PopError::Closed));
     assert_eq!(asked.recv_timeout(PATIENCE), Ok(PopError::Closed));
     let refused = pushed.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((refused.is_full(), refused.into_inner()), (false, 2));
+    assert_eq!((refused.is_full(), refused.into_inner()), (false, Some(2)));
     queue.resume();
     assert_eq!(*queue.pop().unwrap(), 1, "what is ready can still be had");
 }

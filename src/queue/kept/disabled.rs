@@ -1,0 +1,54 @@
+//! Queues that end with their process.
+
+use crate::queue::message::Entry;
+use std::convert::Infallible;
+use std::marker::PhantomData;
+
+#[derive(Debug)]
+pub(in crate::queue) struct Kept<T>(PhantomData<fn() -> T>);
+
+pub(in crate::queue) type NotKept = Infallible;
+pub(in crate::queue) type NotSure = Infallible;
+
+/// What is to be waited for before a push is acknowledged: nothing.
+#[derive(Debug, Default)]
+pub(in crate::queue) struct Pending;
+
+impl<T> Kept<T> {
+    pub(in crate::queue) fn nowhere() -> Self {
+        Self(PhantomData)
+    }
+
+    #[inline(always)]
+    pub(in crate::queue) fn reserve(&mut self, _id: u64) {}
+
+    #[inline(always)]
+    pub(in crate::queue) fn put(
+        &mut self,
+        _: &Entry<T>,
+        _is_dead: bool,
+        _now: u64,
+    ) -> Result<Pending, NotKept> {
+        Ok(Pending)
+    }
+
+    #[inline(always)]
+    pub(in crate::queue) fn remove(&mut self, _id: u64) {}
+}
+
+#[inline(always)]
+pub(in crate::queue) fn check(_is_kept: bool) {}
+
+#[inline(always)]
+pub(in crate::queue) fn is_off_limits(_is_kept: bool) -> bool {
+    false
+}
+
+#[inline(always)]
+pub(in crate::queue) fn wait(_: Pending) -> Result<(), NotSure> {
+    Ok(())
+}
+
+pub(in crate::queue) async fn wait_async(_: Pending) -> Result<(), NotSure> {
+    Ok(())
+}

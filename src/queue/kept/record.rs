@@ -1,0 +1,141 @@
+//! A message as it is kept.
+
+use crate::queue::message::{Entry, Payload};
+use crate::time::after;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// What is kept under a number.
+#[derive(Debug)]
+pub(in crate::queue) enum Record<T> {
+    Message(Message<T>),
+    /// Numbers below this may have been given to messages.
+    Reserved(u64),
+}
+
+#[derive(Debug)]
+pub(in crate::queue) struct Message<T> {
+    /// For what is not ready: when it is, by the wall clock, and how far that was ahead; both in
+    /// milliseconds. With both, a clock that was set back delays nothing for longer than it was.
+    delay: Option<(u64, u64)>,
+    attempts: u32,
+    error: Option<Box<str>>,
+    is_dead: bool,
+    /// Shared with the queue, so that nothing is in memory twice.
+    payload: Arc<Payload<T>>,
+}
+
+impl<T> Clone for Record<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Reserved(next) => Self::Reserved(*next),
+            Self::Message(message) => Self::Message(Message {
+                error: message.error.clone(),
+                payload: Arc::clone(&message.payload),
+                ..*message
+            }),
+        }
+    }
+}
+
+impl<T> Record<T> {
+    pub(in crate::queue) fn of(
+        entry: &Entry<T>,
+        is_dead: bool,
+        now: u64,
+        wall: SystemTime,
+    ) -> Self {
+        let ahead = Duration::from_nanos(entry.due.saturating_sub(now));
+        let delay = (!ahead.is_zero()).then(|| {
+            // A part of a millisecond is a whole one: nothing comes too early.
+            let ahead = milliseconds(ahead).saturating_add(1);
+            (since_1970(wall).saturating_add(ahead), ahead)
+        });
+        Self::Message(Message {
+            delay,
+            attempts: entry.attempts,
+            error: entry.error.clone(),
+            is_dead,
+            payload: Arc::clone(&entry.payload),
+        })
+    }
+
+    /// The message, and whether it is a dead letter.
+    pub(in crate::queue) fn into_entry(
+        self,
+        id: u64,
+        (now, wall): (u64, SystemTime),
+    ) -> Option<(Entry<T>, bool)> {
+        let Self::Message(message) = self else {
+            return None;
+        };
+        let left = message.delay.map_or(0, |(until, ahead)| {
+            until.saturating_sub(since_1970(wall)).min(ahead)
+        });
+        let entry = Entry {
+            id,
+            due: after(now, Duration::from_millis(left)),
+            attempts: message.attempts,
+            error: message.error,
+            payload: message.payload,
+        };
+        Some((entry, message.is_dead))
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn since_1970(wall: SystemTime) -> u64 {
+    let since = wall.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, milliseconds)
+}
+
+/// As tuples, which stay short in codecs that write the names of fields. Both kinds begin with the
+/// reserved number, which is 0 for a message.
+type Written<V, S> = (u64, Option<Fields<V, S>>);
+type Fields<V, S> = (Option<(u64, u64)>, u32, Option<S>, bool, i8, Option<S>, V);
+
+impl<T: Serialize> Serialize for Record<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written: Written<&T, &str> = match self {
+            Self::Reserved(next) => (*next, None),
+            Self::Message(message) => {
+                let (error, payload) = (message.error.as_deref(), &message.payload);
+                let fields = (
+                    message.delay,
+                    message.attempts,
+                    error,
+                    message.is_dead,
+                    payload.priority,
+                    payload.key.as_deref(),
+                    &payload.value,
+                );
+                (0, Some(fields))
+            }
+        };
+        written.serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Record<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Written::<T, String>::deserialize(deserializer)?;
+        let (_, Some((delay, attempts, error, is_dead, priority, key, value))) = written else {
+            return Ok(Self::Reserved(written.0));
+        };
+        Ok(Self::Message(Message {
+            delay,
+            attempts,
+            error: error.map(String::into_boxed_str),
+            is_dead,
+            payload: Arc::new(Payload {
+                value,
+                priority,
+                key: key.map(Arc::from),
+            }),
+        }))
+    }
+}
