@@ -1,13 +1,25 @@
 //! The options of counters, and the one place where they are checked.
 
-use super::Counters;
+#[cfg(feature = "persist")]
+use super::kept::{Kept, flush_every};
 use super::life::Lives;
 use super::recent::Windows;
+use super::{Counters, State};
 use crate::BuildError;
+#[cfg(feature = "persist")]
+use crate::cache::Cache;
+#[cfg(feature = "persist")]
+use crate::persist::{Codec, OpenError, Persistence};
 use crate::time::Clock;
+#[cfg(feature = "persist")]
+use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
+#[cfg(feature = "persist")]
+use std::path::Path;
+#[cfg(feature = "persist")]
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Builds [`Counters`]. From [`Counters::builder`].
@@ -23,6 +35,8 @@ pub struct CountersBuilder<K> {
     time_to_live: Option<Duration>,
     window: Option<Duration>,
     sweep_interval: Duration,
+    #[cfg(feature = "persist")]
+    flush_interval: Duration,
     clock: Clock,
     key: PhantomData<fn(K)>,
 }
@@ -44,6 +58,8 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
             time_to_live: None,
             window: None,
             sweep_interval: Duration::from_secs(1),
+            #[cfg(feature = "persist")]
+            flush_interval: Duration::from_secs(1),
             clock: Clock::real(),
             key: PhantomData,
         }
@@ -83,15 +99,98 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
         self
     }
 
+    /// How often counters that are [kept](Self::open) are written down, more than 0. Default: 1 s.
+    #[cfg(feature = "persist")]
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.flush_interval = interval;
+        self
+    }
+
     /// The counters.
     ///
     /// # Errors
     /// If a time is 0.
     pub fn build(self) -> Result<Counters<K>, BuildError> {
+        Ok(Counters::with(self.state()?))
+    }
+
+    /// Counters that survive a restart, with the counts that the directory holds. The directory is
+    /// made if it is not there.
+    ///
+    /// Counting is as fast as without. The counts that have changed are written together, every
+    /// [`flush_interval`](Self::flush_interval), by [`Counters::flush`], and when the last handle is
+    /// dropped; so a hot key is one write a second. **A crash takes counters back to where they
+    /// were at some moment within the last interval**, each key by itself: what was counted since
+    /// then is lost, and what was taken since then is there again. Where that may not be, flush
+    /// after taking.
+    ///
+    /// A flush is O(keys) of the sixteenths of all keys in which something was counted, some 50 ns
+    /// for each key, on a thread of its own. Windows begin anew.
+    ///
+    /// ```
+    /// use haybox::counter::Counters;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("likes");
+    /// let likes = Counters::<String>::builder().open(&dir)?;
+    /// (0..1_000).for_each(|_| likes.incr("bread"));
+    /// drop(likes); // The process ends.
+    ///
+    /// let likes = Counters::<String>::builder().open(&dir)?;
+    /// assert_eq!(likes.get("bread"), 1_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong with the directory, or with a setting: a time of 0, or a
+    /// [`time_to_live`](Self::time_to_live), which counters that are kept cannot have.
+    #[cfg(feature = "persist")]
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Counters<K>, OpenError>
+    where
+        K: Clone + Serialize + DeserializeOwned,
+    {
+        self.open_with(dir, Persistence::new())
+    }
+
+    /// As [`open`](Self::open), with options.
+    ///
+    /// # Errors
+    /// As for `open`.
+    #[cfg(feature = "persist")]
+    pub fn open_with<C: Codec>(
+        self,
+        dir: impl AsRef<Path>,
+        options: Persistence<C>,
+    ) -> Result<Counters<K>, OpenError>
+    where
+        K: Clone + Serialize + DeserializeOwned,
+    {
+        if self.time_to_live.is_some() {
+            let problem = "counters that are kept in a directory live until they are taken";
+            return Err(BuildError::new("time_to_live", problem).into());
+        }
+        let interval = self.flush_interval;
+        let mut state = self.state()?;
+        let clock = state.clock.clone();
+        let store = Cache::builder().stats(false).clock(clock.clone());
+        let store = store.open_store_with(dir, options)?;
+        // What was counted in another process was not counted now.
+        let windows = state.windows.take();
+        let parker = Kept::restore(store, &mut state);
+        state.windows = windows;
+        let counters = Counters::with(state);
+        // Where no thread can be started, `flush` and the drop of the last handle do it.
+        let _ = flush_every(interval, clock, Arc::downgrade(&counters.0), parker);
+        Ok(counters)
+    }
+
+    fn state(self) -> Result<State<K>, BuildError> {
         let times = [
             ("time_to_live", self.time_to_live),
             ("window", self.window),
             ("sweep_interval", Some(self.sweep_interval)),
+            #[cfg(feature = "persist")]
+            ("flush_interval", Some(self.flush_interval)),
         ];
         for (setting, time) in times {
             if time.is_some_and(|time| time.is_zero()) {
@@ -100,11 +199,6 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
         }
         let windows = self.window.map(Windows::new);
         let lives = self.time_to_live.map(Lives::new);
-        Ok(Counters::with(
-            self.clock,
-            windows,
-            lives,
-            self.sweep_interval,
-        ))
+        Ok(State::new(self.clock, windows, lives, self.sweep_interval))
     }
 }

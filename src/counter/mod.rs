@@ -8,11 +8,15 @@
 //! every caller needs a number of its own, [`Cache::compute`](crate::Cache::compute) gives it.
 
 mod builder;
+#[cfg(feature = "persist")]
+mod kept;
 mod life;
 mod recent;
 mod shard;
 
 pub use builder::CountersBuilder;
+#[cfg(feature = "persist")]
+pub use kept::FlushError;
 
 use crate::reentrancy;
 use crate::stats::thread_number;
@@ -82,6 +86,9 @@ struct State<K> {
     /// Lives whose cells a sweep has not found all, since a lock was not free.
     unfinished: Mutex<Vec<Arc<Life>>>,
     sweep_interval: Duration,
+    /// Where counters survive a restart.
+    #[cfg(feature = "persist")]
+    kept: Option<Box<dyn kept::Keep<K>>>,
 }
 
 type Stripe<K> = Box<[Shard<K>]>;
@@ -128,26 +135,11 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
         CountersBuilder::new()
     }
 
-    fn with(
-        clock: Clock,
-        windows: Option<Windows>,
-        lives: Option<Lives<K>>,
-        sweep_interval: Duration,
-    ) -> Self {
-        let processors = available_parallelism().map_or(1, usize::from);
-        let stripes = (2 * processors).next_power_of_two().min(64);
-        let state = Arc::new(State {
-            hasher: DefaultHashBuilder::default(),
-            clock,
-            stripes: (0..stripes).map(|_| OnceLock::new()).collect(),
-            windows,
-            lives,
-            unfinished: Mutex::default(),
-            sweep_interval,
-        });
+    fn with(state: State<K>) -> Self {
+        let state = Arc::new(state);
         if state.lives.is_some() {
             let sweep: Weak<State<K>> = Arc::downgrade(&state);
-            register(&state.clock, sweep, sweep_interval);
+            register(&state.clock, sweep, state.sweep_interval);
         }
         Self(state)
     }
@@ -311,6 +303,9 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
         let taken: Vec<Cell<K>> = shards
             .filter_map(|shard| shard.take(hash, key, life))
             .collect();
+        if let Some(cell) = taken.first() {
+            state.took(&cell.key);
+        }
         sum_of(&taken)
     }
 
@@ -355,6 +350,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
                 }
             }
             drop(ended);
+            totals.iter().for_each(|Total(_, key, _)| state.took(key));
             all.extend(totals.into_iter().map(|Total(_, key, count)| (key, count)));
         }
         all
@@ -395,6 +391,26 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
             .collect()
     }
 
+    /// Writes down the counts that have changed since the last flush, and waits until they are as
+    /// safe as the [`SyncPolicy`](crate::persist::SyncPolicy) says. Where the counters were not
+    /// [opened](CountersBuilder::open) on a directory there is nothing to do.
+    ///
+    /// # Errors
+    /// What was not written is tried again by the next flush.
+    #[cfg(feature = "persist")]
+    pub fn flush(&self) -> Result<(), FlushError> {
+        let kept = self.0.kept.as_ref().filter(|_| reentrancy::check());
+        kept.map_or(Ok(()), |kept| kept.flush(&self.0, true))
+    }
+
+    /// The files that the counters are kept in; `None` if they were not
+    /// [opened](CountersBuilder::open) on a directory.
+    #[cfg(feature = "persist")]
+    #[must_use]
+    pub fn journal(&self) -> Option<&crate::persist::Journal> {
+        self.0.kept.as_ref().map(|kept| kept.journal())
+    }
+
     /// Releases the memory of counters whose time is up, on this thread; how many. The background
     /// does this every [`sweep_interval`](CountersBuilder::sweep_interval); it is for where no
     /// thread runs in the background.
@@ -411,6 +427,36 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
 }
 
 impl<K> State<K> {
+    fn new(
+        clock: Clock,
+        windows: Option<Windows>,
+        lives: Option<Lives<K>>,
+        sweep_interval: Duration,
+    ) -> Self {
+        let processors = available_parallelism().map_or(1, usize::from);
+        let stripes = (2 * processors).next_power_of_two().min(64);
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            clock,
+            stripes: (0..stripes).map(|_| OnceLock::new()).collect(),
+            windows,
+            lives,
+            unfinished: Mutex::default(),
+            sweep_interval,
+            #[cfg(feature = "persist")]
+            kept: None,
+        }
+    }
+
+    /// The count of a key is in the hands of who took it.
+    #[inline]
+    fn took(&self, _key: &K) {
+        #[cfg(feature = "persist")]
+        if let Some(kept) = &self.kept {
+            kept.took(_key);
+        }
+    }
+
     /// A part of all stripes that are in use.
     fn shards(&self, number: usize) -> impl Iterator<Item = &Shard<K>> {
         let in_use = self.stripes.iter().filter_map(OnceLock::get);

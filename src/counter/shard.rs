@@ -9,14 +9,23 @@ use super::recent::Recent;
 use super::{State, Total};
 use crate::Equivalent;
 use crate::reentrancy;
+#[cfg(feature = "persist")]
+use crate::sync::AtomicBool;
 use crate::sync::SpinLock;
 use crate::time::Clock;
 use hashtable::HashTable;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+#[cfg(feature = "persist")]
+use std::sync::atomic::Ordering::Relaxed;
 
 #[repr(align(64))]
-pub(super) struct Shard<K>(SpinLock<HashTable<Cell<K>>>);
+pub(super) struct Shard<K> {
+    cells: SpinLock<HashTable<Cell<K>>>,
+    /// Something was counted since the last flush. Written under the lock.
+    #[cfg(feature = "persist")]
+    is_changed: AtomicBool,
+}
 
 pub(super) struct Cell<K> {
     pub(super) hash: u64,
@@ -67,7 +76,25 @@ impl<K> Cell<K> {
 
 impl<K> Shard<K> {
     pub(super) fn new() -> Self {
-        Self(SpinLock::new(HashTable::new()))
+        Self {
+            cells: SpinLock::new(HashTable::new()),
+            #[cfg(feature = "persist")]
+            is_changed: AtomicBool::new(false),
+        }
+    }
+
+    #[inline(always)]
+    fn mark_changed(&self) {
+        #[cfg(feature = "persist")]
+        self.is_changed.store(true, Relaxed);
+    }
+
+    /// Whether something was counted since the last call. What is counted during this call is seen
+    /// by a look after it, or by the next.
+    #[cfg(feature = "persist")]
+    pub(super) fn take_changed(&self) -> bool {
+        let _cells = self.cells.lock();
+        self.is_changed.swap(false, Relaxed)
     }
 
     /// Counts, if the key is there and lives; with a given life only if it has that.
@@ -83,13 +110,14 @@ impl<K> Shard<K> {
         let Some(_inside) = reentrancy::enter() else {
             return true;
         };
-        let mut cells = self.0.lock();
+        let mut cells = self.cells.lock();
         let found = cells.find_mut(hash, |cell| {
             key.equivalent(&cell.key) && (life.is_none() || cell.is_of(life))
         });
         match found {
             Some(cell) if cell.lives(&state.clock) => {
                 cell.add(state, by);
+                self.mark_changed();
                 true
             }
             _ => false,
@@ -118,12 +146,13 @@ impl<K> Shard<K> {
         let Some(_inside) = reentrancy::enter() else {
             return Found::Done(Some(cell));
         };
-        let mut cells = self.0.lock();
+        let mut cells = self.cells.lock();
         // Who ends a life collects its cells after that, so under this lock it is seen in time.
         if cell.life.as_ref().is_some_and(|life| life.is_ended()) {
             drop(cells);
             return Found::Over(Some(cell));
         }
+        self.mark_changed();
         let own = |other: &Cell<K>| other.is_of(cell.life.as_ref()) && other.key == cell.key;
         if let Some(found) = cells.find_mut(hash, own) {
             found.add(state, by);
@@ -149,7 +178,7 @@ impl<K> Shard<K> {
         let Some(_inside) = reentrancy::enter() else {
             return 0;
         };
-        let cells = self.0.lock();
+        let cells = self.cells.lock();
         let found = cells.find(hash, |cell| cell.is_of(life) && key.equivalent(&cell.key));
         found.map_or(0, of)
     }
@@ -161,14 +190,14 @@ impl<K> Shard<K> {
         life: Option<&Arc<Life>>,
     ) -> Option<Cell<K>> {
         let _inside = reentrancy::enter()?;
-        let mut cells = self.0.lock();
+        let mut cells = self.cells.lock();
         let found = cells.find_entry(hash, |cell| cell.is_of(life) && key.equivalent(&cell.key));
         Some(found.ok()?.remove().0)
     }
 
     /// Takes all cells but those of lives that began meanwhile. Those whose time is up are dropped.
     pub(super) fn take_all(&self, clock: &Clock) -> impl Iterator<Item = Cell<K>> {
-        let mut cells = self.0.lock();
+        let mut cells = self.cells.lock();
         let taken: Vec<_> = cells
             .extract_if(|cell| cell.life.is_none() || !cell.lives(clock))
             .collect();
@@ -186,7 +215,7 @@ impl<K> Shard<K> {
         let Some(_inside) = reentrancy::enter() else {
             return;
         };
-        let cells = self.0.lock();
+        let cells = self.cells.lock();
         for cell in cells.iter().filter(|cell| cell.lives(clock)) {
             match totals.find_mut(cell.hash, |other| other.1 == cell.key) {
                 Some(total) => total.2 = total.2.wrapping_add(cell.count),
@@ -200,7 +229,7 @@ impl<K> Shard<K> {
 
     /// Takes out the cell of a life, if there is one. `false` when the lock is not free.
     pub(super) fn try_remove(&self, life: &Arc<Life>, into: &mut Vec<Cell<K>>) -> bool {
-        let Some(mut cells) = self.0.try_lock() else {
+        let Some(mut cells) = self.cells.try_lock() else {
             return false;
         };
         let own = |cell: &Cell<K>| cell.is_of(Some(life));

@@ -128,3 +128,29 @@ impl BuildHasher for Seeded {
         hasher
     }
 }
+
+/// Runs a test of this binary as a process of its own, until it has written so many lines, and kills
+/// it; all the lines that it wrote.
+#[cfg(feature = "persist")]
+pub(crate) fn killed(
+    test: &str,
+    environment: &[(&str, &std::ffi::OsStr)],
+    lines: usize,
+) -> Vec<String> {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .envs(environment.iter().copied())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut said: Vec<_> = output.by_ref().take(lines).map_while(Result::ok).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    said.extend(output.map_while(Result::ok));
+    // The last one may be incomplete, and then say something else.
+    said.pop();
+    said
+}

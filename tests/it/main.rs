@@ -15,6 +15,8 @@ mod counter;
 mod events;
 mod eviction;
 mod iteration;
+#[cfg(feature = "persist")]
+mod kept_counters;
 mod limit;
 mod loading;
 mod lock;

@@ -1,7 +1,7 @@
 //! What a queue that is kept in a directory promises across restarts, and across `kill -9`.
 
 use super::{VISIBILITY, done};
-use crate::common::{HOUR, PATIENCE, SECOND, panic_of};
+use crate::common::{HOUR, PATIENCE, SECOND, killed, panic_of};
 use haybox::MockClock;
 use haybox::persist::{OpenError, Persistence, SyncPolicy};
 use haybox::queue::{
@@ -9,9 +9,8 @@ use haybox::queue::{
 };
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
@@ -291,21 +290,16 @@ fn the_process_that_is_killed() {
 /// Lets a process work until it has said so many lines, and kills it. What it had acknowledged and
 /// nobody has worked on is there.
 fn kill_one(dir: &Path, sync: &str, lines: usize) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "queue::restart::the_process_that_is_killed",
-            "--nocapture",
-        ])
-        .env(CHILD, dir)
-        .env("HAYBOX_QUEUE_SYNC", sync)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = killed(
+        "queue::restart::the_process_that_is_killed",
+        &[
+            (CHILD, dir.as_os_str()),
+            ("HAYBOX_QUEUE_SYNC", sync.as_ref()),
+        ],
+        lines,
+    );
     let (mut pushed, mut tried) = (BTreeSet::new(), BTreeSet::new());
     let mut take = |line: String| {
-        // A line that was cut off in the middle says nothing.
         let Some((sign, id)) = line.split_at_checked(1) else {
             return;
         };
@@ -316,18 +310,7 @@ fn kill_one(dir: &Path, sync: &str, lines: usize) {
             _ => {}
         }
     };
-    output
-        .by_ref()
-        .take(lines)
-        .map_while(Result::ok)
-        .for_each(&mut take);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    // What it said last and was not read yet. The last line may be incomplete, and then names
-    // another number; it is left out.
-    let rest: Vec<_> = output.map_while(Result::ok).collect();
-    let whole = rest.len().saturating_sub(1);
-    rest.into_iter().take(whole).for_each(&mut take);
+    said.into_iter().for_each(&mut take);
 
     let time = MockClock::new();
     let builder = Queue::<u64>::builder(2000).clock(time.clock());

@@ -1,0 +1,194 @@
+//! Counters that are kept in a directory.
+
+use crate::common::{HOUR, SECOND, killed};
+use haybox::MockClock;
+use haybox::counter::{Counters, CountersBuilder, FlushError};
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+
+type Set = fn(CountersBuilder<String>) -> CountersBuilder<String>;
+
+/// Nothing is flushed but by a call, or at the end.
+fn quiet(dir: &Path) -> Counters<String> {
+    let builder = Counters::builder().flush_interval(1_000 * HOUR);
+    builder.open(dir).unwrap()
+}
+
+fn new() -> (TempDir, Counters<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let counters = quiet(dir.path());
+    (dir, counters)
+}
+
+fn writes(counters: &Counters<String>) -> u64 {
+    counters.journal().unwrap().last_seq()
+}
+
+#[test]
+fn counts_of_all_threads_are_there_after_a_restart() {
+    let (dir, counters) = new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..1_000).for_each(|_| counters.incr("bread")));
+        }
+    });
+    counters.add("soup", -3);
+    counters.incr("taken");
+    assert_eq!(counters.take("taken"), 1);
+    drop(counters);
+    let counters = quiet(dir.path());
+    assert_eq!((counters.get("bread"), counters.get("soup")), (4_000, -3));
+    assert_eq!(counters.top(9).len(), 2);
+    counters.incr("bread");
+    drop(counters);
+    assert_eq!(quiet(dir.path()).get("bread"), 4_001);
+}
+
+#[test]
+fn a_flush_writes_what_has_changed_once_each() {
+    let (_dir, counters) = new();
+    (0..1_000).for_each(|_| counters.incr("hot"));
+    counters.incr("cold");
+    let before = writes(&counters);
+    counters.flush().unwrap();
+    assert_eq!(writes(&counters), before + 2);
+    counters.flush().unwrap();
+    counters.incr("hot");
+    counters.decr("hot");
+    counters.flush().unwrap();
+    assert_eq!(writes(&counters), before + 2, "nothing has changed");
+    (0..1_000).for_each(|_| counters.incr("hot"));
+    counters.flush().unwrap();
+    assert_eq!(writes(&counters), before + 3);
+}
+
+#[test]
+fn what_was_taken_stays_taken() {
+    let (dir, counters) = new();
+    ["one", "two", "three", "four"].map(|key| counters.incr(key));
+    counters.flush().unwrap();
+    assert_eq!(counters.take("one"), 1);
+    assert_eq!(counters.take("two"), 1);
+    counters.add("two", 5);
+    counters.flush().unwrap();
+    drop(counters);
+    let counters = quiet(dir.path());
+    let all = |counters: &Counters<String>| {
+        let mut all = counters.top(9);
+        all.sort();
+        all.into_iter().map(|(_, count)| count).collect::<Vec<_>>()
+    };
+    assert_eq!(all(&counters), [1, 1, 5]);
+    assert_eq!(counters.take_all().len(), 3);
+    drop(counters);
+    assert!(quiet(dir.path()).top(9).is_empty());
+}
+
+#[test]
+fn windows_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let builder = Counters::<String>::builder().window(HOUR);
+        builder.open(dir.path()).unwrap()
+    };
+    open().incr("views");
+    let counters = open();
+    assert_eq!(
+        (counters.get("views"), counters.recent("views", HOUR)),
+        (1, 0)
+    );
+    counters.incr("views");
+    assert_eq!(
+        (counters.get("views"), counters.recent("views", HOUR)),
+        (2, 1)
+    );
+}
+
+#[test]
+fn they_are_flushed_by_time() {
+    let (dir, time) = (tempfile::tempdir().unwrap(), MockClock::new());
+    let builder = Counters::<String>::builder().clock(time.clock());
+    let counters = builder.open(dir.path()).unwrap();
+    counters.incr("views");
+    let before = writes(&counters);
+    while writes(&counters) == before {
+        time.advance(SECOND);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_flush_that_fails_says_so() {
+    let (_dir, counters) = new();
+    counters.incr("views");
+    counters.journal().unwrap().close().unwrap();
+    let failed = counters.flush().unwrap_err();
+    assert!(matches!(failed, FlushError::Write(_)), "{failed}");
+    assert!(!failed.to_string().is_empty());
+    assert_eq!(counters.get("views"), 1);
+    let failed = counters.flush();
+    assert!(failed.is_err(), "what was not written is not forgotten");
+}
+
+#[test]
+fn an_impossible_setting_is_an_error_and_leaves_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nothing");
+    let sets: [(Set, &str); 2] = [
+        (|builder| builder.time_to_live(SECOND), "time_to_live"),
+        (
+            |builder| builder.flush_interval(Duration::ZERO),
+            "flush_interval",
+        ),
+    ];
+    for (set, setting) in sets {
+        let error = set(Counters::builder()).open(&path).unwrap_err();
+        assert!(error.to_string().contains(setting), "{error}");
+        assert!(!path.exists());
+    }
+    let plain = Counters::<String>::new();
+    plain.flush().unwrap();
+    assert!(plain.journal().is_none());
+}
+
+// ---- kill -9 ----
+
+const CHILD: &str = "HAYBOX_COUNTERS_CHILD";
+const STEP: i64 = 1_000;
+
+/// Not a test: what the process does that is killed. It says what it had counted when a flush began
+/// that has ended.
+#[test]
+fn the_process_that_is_killed() {
+    let Some(dir) = std::env::var_os(CHILD) else {
+        return;
+    };
+    let counters = quiet(Path::new(&dir));
+    for flushed in 1.. {
+        (0..STEP).for_each(|_| counters.incr("views"));
+        counters.incr("other");
+        counters.flush().unwrap();
+        let line = format!("+{}\n", flushed * STEP);
+        std::io::stdout().write_all(line.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn kill_9_loses_no_more_than_what_was_counted_since_the_last_flush() {
+    for lines in [3, 30, 60] {
+        let dir = tempfile::tempdir().unwrap();
+        let test = "kept_counters::the_process_that_is_killed";
+        let said = killed(test, &[(CHILD, dir.path().as_os_str())], lines);
+        let flushed = said.iter().filter_map(|line| line.strip_prefix('+'));
+        let last: i64 = flushed.last().map_or(0, |count| count.parse().unwrap());
+        let counters = quiet(dir.path());
+        let count = counters.get("views");
+        assert!(
+            (last..=last + 2 * STEP).contains(&count),
+            "{count} after {last}"
+        );
+        assert_eq!(count % STEP, 0);
+    }
+}
