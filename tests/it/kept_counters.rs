@@ -67,7 +67,9 @@ fn a_flush_writes_what_has_changed_once_each() {
 #[test]
 fn what_was_taken_stays_taken() {
     let (dir, counters) = new();
-    ["one", "two", "three", "four"].map(|key| counters.incr(key));
+    for key in ["one", "two", "three", "four"] {
+        counters.incr(key);
+    }
     counters.flush().unwrap();
     assert_eq!(counters.take("one"), 1);
     assert_eq!(counters.take("two"), 1);
@@ -181,8 +183,10 @@ fn kill_9_loses_no_more_than_what_was_counted_since_the_last_flush() {
         let dir = tempfile::tempdir().unwrap();
         let test = "kept_counters::the_process_that_is_killed";
         let said = killed(test, &[(CHILD, dir.path().as_os_str())], lines);
-        let flushed = said.iter().filter_map(|line| line.strip_prefix('+'));
-        let last: i64 = flushed.last().map_or(0, |count| count.parse().unwrap());
+        let mut flushed = said.iter().filter_map(|line| line.strip_prefix('+'));
+        let last: i64 = flushed
+            .next_back()
+            .map_or(0, |count| count.parse().unwrap());
         let counters = quiet(dir.path());
         let count = counters.get("views");
         assert!(
