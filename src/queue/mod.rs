@@ -7,7 +7,7 @@
 //! use haybox::queue::{PushOptions, Queue, Workers};
 //! use std::time::Duration;
 //!
-//! let mails = Queue::builder(10_000)
+//! let mails = Queue::<String>::builder(10_000)
 //!     .visibility_timeout(Duration::from_secs(60))
 //!     .backoff(Duration::from_secs(1), Duration::from_secs(300))
 //!     .build()?;

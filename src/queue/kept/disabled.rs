@@ -12,7 +12,7 @@ pub(in crate::queue) type NotSure = Infallible;
 
 /// What is to be waited for before a push is acknowledged: nothing.
 #[derive(Debug, Default)]
-pub(in crate::queue) struct Pending;
+pub(in crate::queue) struct Pending(());
 
 impl<T> Kept<T> {
     pub(in crate::queue) fn nowhere() -> Self {
@@ -29,7 +29,7 @@ impl<T> Kept<T> {
         _is_dead: bool,
         _now: u64,
     ) -> Result<Pending, NotKept> {
-        Ok(Pending)
+        Ok(Pending::default())
     }
 
     #[inline(always)]
