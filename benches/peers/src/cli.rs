@@ -42,16 +42,21 @@ pub struct Cli {
     #[arg(long)]
     pub quick: bool,
 
-    /// Rounds for each cell of the speed and the roles (5, or 3 with --quick)
+    /// All sizes, with fewer and shorter rounds and less patience with slow peers: less than half
+    /// an hour
+    #[arg(long, conflicts_with = "quick")]
+    pub brief: bool,
+
+    /// Rounds for each cell of the speed and the roles (5, or 3 with --brief or --quick)
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: Option<u16>,
 
-    /// Milliseconds for each round (300, or 60 with --quick)
+    /// Milliseconds for each round (300, 150 with --brief, 60 with --quick)
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub round_ms: Option<u64>,
 
     /// Draws tables and charts anew from results.json, and measures nothing
-    #[arg(long, conflicts_with_all = ["only", "trace", "quick"])]
+    #[arg(long, conflicts_with_all = ["only", "trace", "brief", "quick"])]
     pub redraw: bool,
 
     /// Names of the peers and workloads
@@ -128,7 +133,11 @@ pub struct Settings {
 
 impl Settings {
     pub fn of(cli: &Cli) -> Self {
-        let mut settings = if cli.quick { quick() } else { full() };
+        let mut settings = match (cli.quick, cli.brief) {
+            (true, _) => quick(),
+            (false, true) => brief(),
+            (false, false) => full(),
+        };
         if let Some(rounds) = cli.rounds {
             settings.rounds = usize::from(rounds);
         }
@@ -155,6 +164,19 @@ fn full() -> Settings {
         rest: Duration::from_secs(10),
         patience: Duration::from_secs(30),
         generated: 1.0,
+    }
+}
+
+fn brief() -> Settings {
+    Settings {
+        rounds: 3,
+        round: Duration::from_millis(150),
+        insertions: 2_000_000,
+        ttl: Duration::from_secs(8),
+        rest: Duration::from_secs(5),
+        patience: Duration::from_secs(8),
+        generated: 0.25,
+        ..full()
     }
 }
 

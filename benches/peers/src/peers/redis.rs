@@ -21,6 +21,9 @@ const PROGRAM: &str = "redis-server";
 const EMPTY: usize = 3 << 20;
 const OVERHEAD: usize = 110;
 
+/// A busy machine takes its time to start a server.
+const LONGEST_START: Duration = Duration::from_secs(60);
+
 /// Commands in a pipeline.
 const BATCH: usize = 100;
 
@@ -67,7 +70,7 @@ impl Server {
         loop {
             match client.get_connection() {
                 Ok(connection) => return Ok(connection),
-                Err(error) if started.elapsed() > Duration::from_secs(5) => {
+                Err(error) if started.elapsed() > LONGEST_START => {
                     return Err(format!("no connection to {PROGRAM}: {error}"));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
