@@ -4,7 +4,7 @@ use super::{Engine, record};
 use crate::entry::Ttl;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::reentrancy;
+use crate::reentrancy::{self, Inside};
 use crate::stats::Count;
 use crate::table::{Entry, Locked, Ways};
 use crate::time::{Deadline, NEVER, left};
@@ -83,17 +83,42 @@ impl<K, V> Engine<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        // What the closure holds is dropped after the lock is released, also when it does not run.
-        let mut f = Some(f);
+        // What the closure holds is dropped after the lock is released, also when it does not run:
+        // arguments outlive what is declared here.
         let inside = reentrancy::enter()?;
-        let live = |ways: &Ways<K, V>, way: usize, entry: &Entry<K, V>| {
-            if self.is_there(ways, way, entry) {
-                f.take().map(|f| f(entry))
-            } else {
-                None
+        let set = self.table.lock_at_first_sight(&inside, hash)?;
+        let Some((way, entry)) = set.find_entry(hash, key) else {
+            if set.is_set_of(hash) {
+                return None;
             }
+            drop(set);
+            return self.look_where_it_is_now(&inside, hash, key, f);
         };
-        self.table.find(&inside, hash, key, live).flatten()
+        if !self.is_there(&set, way, entry) {
+            return None;
+        }
+        Some(f(entry))
+    }
+
+    /// As [`look`](Self::look), after the set was split.
+    #[cold]
+    #[inline(never)]
+    fn look_where_it_is_now<Q, R>(
+        &self,
+        inside: &Inside,
+        hash: KeyHash,
+        key: &Q,
+        f: impl FnOnce(&Entry<K, V>) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let set = self.table.lock_if_used(inside, hash)?;
+        let (way, entry) = set.find_entry(hash, key)?;
+        if !self.is_there(&set, way, entry) {
+            return None;
+        }
+        Some(f(entry))
     }
 
     /// Whether this deadline is yet to come. Reads no clock for what never expires.

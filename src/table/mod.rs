@@ -28,7 +28,6 @@ pub(crate) use set::{Ends, Entry, Item, LoadRoom, Ways};
 pub(crate) use spare::Spare;
 
 use crate::entry::EvictionPolicy;
-use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::load::Verdict;
 use crate::reentrancy::Inside;
@@ -293,29 +292,6 @@ impl<K, V> Table<K, V> {
         entries * self.sets() / (self.special.load(Relaxed) + 1)
     }
 
-    /// Looks a key up under the lock of its set. `found` runs under the lock.
-    #[inline(always)]
-    pub(crate) fn find<Q, R>(
-        &self,
-        inside: &Inside,
-        hash: KeyHash,
-        key: &Q,
-        found: impl FnOnce(&Ways<K, V>, usize, &Entry<K, V>) -> R,
-    ) -> Option<R>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let index = self.index_of(hash);
-        let (segment, offset) = self.directory.get(index)?;
-        let ways = segment.set(offset).ways.lock();
-        let Some((way, entry)) = ways.find_entry(hash, key) else {
-            let next = ways.route(hash, index)?;
-            drop(ways);
-            return self.find_from(next, inside, hash, key, found);
-        };
-        Some(found(&ways, way, entry))
-    }
-
     /// Locks the set that a hash names at first sight, if it was ever used. Who does not find the
     /// key in it may have come to the [wrong one](Locked::is_set_of).
     #[inline(always)]
@@ -333,30 +309,6 @@ impl<K, V> Table<K, V> {
             index,
             ways: segment.set(offset).ways.lock(),
         })
-    }
-
-    /// Goes on with a look-up that was sent on, since the set was split meanwhile.
-    #[cold]
-    #[inline(never)]
-    fn find_from<Q, R>(
-        &self,
-        mut index: usize,
-        _inside: &Inside,
-        hash: KeyHash,
-        key: &Q,
-        found: impl FnOnce(&Ways<K, V>, usize, &Entry<K, V>) -> R,
-    ) -> Option<R>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        loop {
-            let (segment, offset) = self.directory.get(index)?;
-            let ways = segment.set(offset).ways.lock();
-            if let Some((way, entry)) = ways.find_entry(hash, key) {
-                return Some(found(&ways, way, entry));
-            }
-            index = ways.route(hash, index)?;
-        }
     }
 
     /// Locks the set that a hash names.

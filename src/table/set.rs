@@ -244,6 +244,9 @@ struct Moved<K, V> {
 }
 
 impl<K, V> Ways<K, V> {
+    /// Keys as cheap to compare as their fingerprints.
+    const COMPARES_AT_ONCE: bool = size_of::<K>() <= 8 && !mem::needs_drop::<K>();
+
     pub(crate) fn new(depth: u8) -> Self {
         Self {
             slots: Box::default(),
@@ -307,7 +310,7 @@ impl<K, V> Ways<K, V> {
         for way in tags::matching(tags, tags::spread(hash.tag())) {
             let way = first_group * GROUP + way;
             if let Some(Some(entry)) = self.slots.get(way)
-                && entry.fingerprint == hash.fingerprint()
+                && (Self::COMPARES_AT_ONCE || entry.fingerprint == hash.fingerprint())
                 && key.equivalent(&entry.key)
             {
                 return Some((way, entry));
