@@ -37,7 +37,6 @@ where
     ///
     /// No call of the cache fails because of the disk: what cannot be kept is in memory alone, and
     /// [`Journal::health`] says so. For a `kill -9` or a power loss see [`persist`](crate::persist).
-    /// A write costs about as much again as in memory.
     ///
     /// `update` and `compute` clone the value, change and encode the copy, and put it in the place
     /// of the old one, all under the lock of its set; so an `update` that panics leaves the value

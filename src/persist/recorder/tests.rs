@@ -428,7 +428,7 @@ impl World {
                     "{context}: {key:?} at {now}"
                 );
                 let idle = Duration::from_millis(self.setup.idle.unwrap_or(0)).as_nanos() as u64;
-                let latest = life.idle.saturating_add(idle / 4 + 1_000_000);
+                let latest = life.idle.saturating_add(idle / 8 + 1_000_000);
                 assert!(
                     (life.idle..=latest).contains(&found.1.idle),
                     "{context}: {key:?}: {life:?} {:?}",
