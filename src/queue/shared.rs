@@ -184,7 +184,7 @@ impl<T> Waiting<T> {
             let turns = (self.turns)(state);
             let unused = match found {
                 Some(_) => turns.leave(&mut self.place).or(Some(waker)),
-                None => turns.sleep(&mut self.place, waker),
+                None => turns.wait(&mut self.place, waker),
             };
             (found, unused)
         });

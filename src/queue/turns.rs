@@ -19,7 +19,7 @@ pub(super) struct Turns {
 impl Turns {
     /// Has `waker` woken when it is its turn. A place is kept until it is given back; the waker that
     /// was there before is for the caller to drop.
-    pub(super) fn sleep(&mut self, place: &mut Option<u64>, waker: Waker) -> Option<Waker> {
+    pub(super) fn wait(&mut self, place: &mut Option<u64>, waker: Waker) -> Option<Waker> {
         let is_new = place.is_none();
         let at = *place.get_or_insert_with(|| {
             self.next += 1;
@@ -76,8 +76,8 @@ impl Turns {
 mod tests {
     use super::*;
 
-    fn sleep(turns: &mut Turns, place: &mut Option<u64>) {
-        turns.sleep(place, Waker::noop().clone());
+    fn wait(turns: &mut Turns, place: &mut Option<u64>) {
+        turns.wait(place, Waker::noop().clone());
     }
 
     fn woken(turns: &mut Turns, enough: usize) -> usize {
@@ -91,13 +91,13 @@ mod tests {
         let mut turns = Turns::default();
         let mut places = [None; 3];
         for place in &mut places {
-            sleep(&mut turns, place);
+            wait(&mut turns, place);
         }
         assert_eq!(woken(&mut turns, 1), 1);
         assert_eq!(woken(&mut turns, 1), 0, "one is awake already");
         assert!(turns.leave(&mut places[0]).is_none(), "it was woken");
         assert_eq!(woken(&mut turns, 1), 1, "and has made room for the next");
-        sleep(&mut turns, &mut places[1]);
+        wait(&mut turns, &mut places[1]);
         assert_eq!(woken(&mut turns, 1), 1, "who sleeps again keeps its turn");
         assert!(turns.leave(&mut places[1]).is_none());
         assert!(turns.leave(&mut places[2]).is_some(), "it slept all along");
