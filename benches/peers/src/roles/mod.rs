@@ -1,5 +1,5 @@
 //! The roles beside the cache, each next to the crate that does that one thing: limits, locks,
-//! publish and subscribe, counters, presence; and the same job on a Redis server.
+//! publish and subscribe, queues, counters, presence; and the same job on a Redis server.
 //!
 //! As for the speed, all contenders of a job are alive at the same time and take turns.
 
@@ -7,6 +7,7 @@ mod counters;
 mod limits;
 mod locks;
 mod presence;
+mod queues;
 mod topics;
 
 use crate::cli::Settings;
@@ -100,6 +101,7 @@ pub fn jobs() -> Vec<Job> {
         limits::jobs(),
         locks::jobs(),
         topics::jobs(),
+        queues::jobs(),
         counters::jobs(),
         presence::jobs(),
     ];
