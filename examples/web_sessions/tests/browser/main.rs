@@ -212,7 +212,7 @@ async fn the_debug_page_is_there_when_asked_for_and_moves() {
 #[tokio::test]
 async fn the_pages_fit_a_phone_and_the_dark() {
     let stage = Stage::set(&[]).await;
-    let phone = stage.browser_with(&["--window-size=400,800"], true).await;
+    let phone = stage.phone().await;
     for path in ["/", "/sign-up", "/log-in"] {
         phone.open(path).await;
         assert_fits(&phone).await;
@@ -227,7 +227,10 @@ async fn the_pages_fit_a_phone_and_the_dark() {
     }
 }
 
+/// Nothing is wider than the screen, which is as narrow as it says.
 async fn assert_fits(browser: &Browser) {
+    let narrow = browser.script("return String(window.innerWidth)").await;
+    assert_eq!(narrow, "390");
     let wider = "return String(document.documentElement.scrollWidth > window.innerWidth)";
     assert_eq!(
         browser.script(wider).await,

@@ -44,10 +44,17 @@ impl Stage {
     }
 
     pub async fn browser(&self) -> Browser {
-        self.browser_with(&["--window-size=1100,900"], false).await
+        self.browser_with(json!({})).await
     }
 
-    pub async fn browser_with(&self, more: &[&str], is_dark: bool) -> Browser {
+    /// One with a small screen, at night.
+    pub async fn phone(&self) -> Browser {
+        let screen = json!({ "width": 390, "height": 780, "pixelRatio": 2.0, "touch": true });
+        self.browser_with(json!({ "mobileEmulation": { "deviceMetrics": screen } }))
+            .await
+    }
+
+    async fn browser_with(&self, mut options: serde_json::Value) -> Browser {
         let mut arguments = vec![
             "--headless",
             "--no-sandbox",
@@ -59,16 +66,14 @@ impl Stage {
             "--disable-sync",
             "--disable-dev-shm-usage",
             "--hide-scrollbars",
+            "--window-size=1100,900",
         ];
-        arguments.extend(more);
-        if is_dark {
+        if options.get("mobileEmulation").is_some() {
             arguments.push("--blink-settings=preferredColorScheme=0");
         }
+        options["args"] = json!(arguments);
         let mut capabilities = Capabilities::new();
-        capabilities.insert(
-            "goog:chromeOptions".to_owned(),
-            json!({ "args": arguments }),
-        );
+        capabilities.insert("goog:chromeOptions".to_owned(), options);
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://127.0.0.1:{}", self.driver_port))
