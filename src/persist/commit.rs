@@ -20,7 +20,11 @@ use std::time::{Duration, Instant};
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// # let dir = dir.path();
-/// let store = haybox::Cache::<u64, String>::builder().open_store(dir)?;
+/// use haybox::Cache;
+/// use haybox::persist::{Persistence, SyncPolicy};
+///
+/// let store = Cache::<u64, String>::builder()
+///     .open_store_with(dir, Persistence::new().sync(SyncPolicy::Always))?;
 /// let first = store.insert(1, "oats".into())?;
 /// let second = store.insert(2, "hay".into())?;
 /// second.wait()?; // The first is durable, too: the log is written in order.
