@@ -32,7 +32,7 @@ use super::contents::Contents;
 use super::error::{CompactError, DiskError, OpenError};
 use super::header::FileHeader;
 use super::journal::Journal;
-use super::manifest::{self, LOCK, Manifest, Name};
+use super::manifest::{LOCK, Manifest, Name};
 use super::recovery::Recovery;
 use super::report::{CompactReport, Progress, RecoveryReport};
 use super::settings::{RecoveryMode, Settings};
@@ -193,8 +193,8 @@ fn settings_of(
     let (codec, schema) = match Manifest::read(&Disk, dir) {
         Ok(Some(manifest)) => (manifest.codec, manifest.schema),
         Ok(None) if mode != RecoveryMode::Salvage => {
-            let file = dir.join(manifest::NAME);
-            return Err(OpenError::Missing { file });
+            let dir = dir.to_owned();
+            return Err(OpenError::NoManifest { dir });
         }
         Err(error) if mode != RecoveryMode::Salvage => return Err(error),
         // What a file that can be read says.

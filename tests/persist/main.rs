@@ -3,10 +3,12 @@
 
 mod bad_input;
 mod cache;
+mod corpus;
 mod golden;
 mod heat;
 #[cfg(unix)]
 mod kill;
+mod reader;
 mod store;
 
 use haybox::persist::{Persistence, SyncPolicy};

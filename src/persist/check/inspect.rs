@@ -5,7 +5,7 @@ use crate::persist::effect::{Decoder, Effect};
 use crate::persist::error::{Damage, DiskError, OpenError};
 use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
 use crate::persist::header::{self, CodecId, FileHeader, StoreId};
-use crate::persist::manifest::{self, Manifest, Name};
+use crate::persist::manifest::{Manifest, Name};
 use crate::persist::report::Progress;
 use crate::persist::storage::{Access, Disk, Hold, Storage};
 use std::path::{Path, PathBuf};
@@ -119,8 +119,8 @@ pub fn inspect(dir: &Path, on_progress: impl Fn(Progress)) -> Result<Inspection,
     let (manifest, manifest_error) = match Manifest::read(&Disk, dir) {
         Ok(Some(manifest)) => (Some(manifest), None),
         Ok(None) => {
-            let file = dir.join(manifest::NAME);
-            (None, Some(OpenError::Missing { file }))
+            let dir = dir.to_owned();
+            (None, Some(OpenError::NoManifest { dir }))
         }
         Err(error) => (None, Some(error)),
     };
