@@ -132,10 +132,8 @@ fn redb(dir: &Path, batch: u64) -> Result<Row, String> {
     for round in 0..=ROUNDS as u64 {
         let (took, filled) = seconds(|| {
             let first = round * batch;
-            let starts = (first..first + batch).step_by(1000);
-            starts
-                .map(|start| commit(&database, start..start + 1000, Durability::None))
-                .collect()
+            let mut starts = (first..first + batch).step_by(1000);
+            starts.try_for_each(|start| commit(&database, start..start + 1000, Durability::None))
         });
         let filled: Result<(), redb::Error> = filled;
         filled.map_err(|error| error.to_string())?;

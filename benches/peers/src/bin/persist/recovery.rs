@@ -127,10 +127,8 @@ fn redb(dir: &Path, entries: u64) -> Result<Row, String> {
     std::fs::create_dir_all(dir).map_err(|error| error.to_string())?;
     let database = Database::create(dir.join("db")).map_err(|error| error.to_string())?;
     let (_, filled) = seconds(|| {
-        let starts = (0..entries).step_by(1000);
-        starts
-            .map(|start| commit(&database, start..start + 1000, Durability::None))
-            .collect()
+        let mut starts = (0..entries).step_by(1000);
+        starts.try_for_each(|start| commit(&database, start..start + 1000, Durability::None))
     });
     let filled: Result<(), redb::Error> = filled;
     filled.map_err(|error| error.to_string())?;

@@ -167,7 +167,7 @@ pub fn recovery(job: &Job, section: &str, entries: u64) -> Result<Vec<Row>, Stri
     }
     let dir = job.fresh("redis-recovery")?;
     let server = Server::start(&dir, "everysec")?;
-    server.benchmark(50, 100, entries, 1_000_000_000_000)?;
+    server.benchmark(50, 100, entries, 1_000_000_000)?;
     drop(server);
     let bytes = size_of(&dir) as f64 / entries as f64;
     let mut rates = Vec::new();
