@@ -39,7 +39,10 @@ impl<K: Hash + Eq, V> Engine<K, V> {
             true => self.with_group(&key, Labels::NONE),
             false => restored.labels,
         };
-        self.register.restore_epoch(restored.epoch);
+        // Entries without labels have none, and the threads that restore need not meet there.
+        if restored.epoch > 0 {
+            self.register.restore_epoch(restored.epoch);
+        }
         let mut item = Item::new(hash, key, value, weight);
         (item.deadline, item.ends) = self.restored_ends(restored.life);
         // Nobody knows when it was loaded, so it is due to be loaded anew.
@@ -137,6 +140,19 @@ impl<K: Hash + Eq, V> Engine<K, V> {
 }
 
 impl<K, V> Engine<K, V> {
+    /// Makes room for entries that are going to be brought back: a table that has its size at once
+    /// moves none of them.
+    pub(crate) fn expect(&self, entries: u64, hash_of: impl Fn(&K) -> KeyHash) {
+        while self.table.is_crowded(entries) {
+            let before = self.table.sets();
+            self.table.split_next(&hash_of);
+            if self.table.sets() == before {
+                // There are as many as there can be, or no lock may be taken here.
+                return;
+            }
+        }
+    }
+
     /// Brings an invalidation back.
     pub(crate) fn restore_label(&self, label: u64, epoch: u64) {
         match label {
@@ -285,3 +301,34 @@ impl Bounds {
 
 /// As long ago as the clock can tell.
 const OLDEST: Deadline = 1;
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::Cache;
+    use std::hash::RandomState;
+
+    #[test]
+    fn entries_that_were_expected_make_no_table_grow() {
+        let cache = Cache::<u64, u64>::builder().build().unwrap();
+        let engine = cache.engine();
+        engine.expect(10_000, |_| unreachable!("there is no key to be hashed"));
+        let sets = engine.table.sets();
+        let hasher = RandomState::new();
+        for key in 0..10_000 {
+            let restored = Restored {
+                life: Life {
+                    hard: NEVER,
+                    idle: NEVER,
+                },
+                weight: None,
+                labels: Labels::NONE,
+                epoch: 0,
+                heat: 0,
+            };
+            engine.restore(KeyHash::of(&hasher, &key), key, key, restored);
+            engine.grow(|key| KeyHash::of(&hasher, key));
+        }
+        assert_eq!((engine.len(), engine.table.sets()), (10_000, sets));
+    }
+}

@@ -4,6 +4,11 @@ use super::effect::{Effect, Effects, Undecodable};
 
 /// What the journal keeps: the entries of a cache, or a map in its tests.
 pub(crate) trait Contents: Send + Sync {
+    /// Recovery. A snapshot comes that had about so many entries: room can be made for them at once.
+    fn expect(&self, entries: u64) {
+        let _ = entries;
+    }
+
     /// Recovery. Effects of a snapshot may come from several threads at once; those of the log that
     /// concern one key come in order on one thread. `seq` is its number.
     ///
@@ -20,6 +25,11 @@ pub(crate) trait Contents: Send + Sync {
 
     /// All is recovered: enforce bounds, drop what died. `now_ms` is the wall time that counts.
     fn recovered(&self, now_ms: u64);
+
+    /// Snapshot: about how many entries there are; zero where nobody knows.
+    fn len(&self) -> u64 {
+        0
+    }
 
     /// Snapshot: encodes the live entries of the set at `position`, under its lock, the oldest
     /// first, and says where to go on. Starts at 0; a position stays valid while the table grows.

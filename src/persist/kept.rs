@@ -78,6 +78,10 @@ where
     S: BuildHasher + Send + Sync,
     C: Codec,
 {
+    fn expect(&self, entries: u64) {
+        self.engine.expect(entries, |key| self.hash(key));
+    }
+
     fn apply(&self, _seq: u64, effect: Effect<'_>) -> Result<(), Undecodable> {
         match effect {
             Effect::Put { key, value, meta } => {
@@ -131,6 +135,10 @@ where
         self.dropped.store(dropped, Release);
     }
 
+    fn len(&self) -> u64 {
+        self.engine.len()
+    }
+
     fn write_set(&self, position: u64, out: &mut Effects) -> Option<u64> {
         let mut bytes = Vec::new();
         self.engine.visit_set(position, |key, value, meta| {
@@ -157,7 +165,9 @@ impl<K, V, S, C> Kept<K, V, S, C> {
 
 fn restored(wall: &Wall, meta: effect::Meta<'_>) -> Restored {
     let mut labels = Labels::NONE;
-    labels.extend(meta.labels.iter());
+    if !meta.labels.is_empty() {
+        labels.extend(meta.labels.iter());
+    }
     Restored {
         life: wall.to_life(meta.life),
         weight: meta.weight,

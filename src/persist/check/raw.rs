@@ -63,6 +63,10 @@ impl Contents for Raw {
 
     fn recovered(&self, _: u64) {}
 
+    fn len(&self) -> u64 {
+        self.entries()
+    }
+
     fn write_set(&self, position: u64, out: &mut Effects) -> Option<u64> {
         let at = position as usize;
         for put in self.sets.get(at)?.lock().values() {

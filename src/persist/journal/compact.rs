@@ -190,7 +190,7 @@ impl Inner {
         contents: &dyn Contents,
         temporary: &Path,
     ) -> Result<(Snapshot, u64), CompactError> {
-        let mut sink = self.begin_snapshot(rotation, temporary)?;
+        let mut sink = self.begin_snapshot(rotation, contents.len(), temporary)?;
         contents.write_labels(&mut sink.effects);
         let mut position = Some(0);
         while let Some(at) = position {
@@ -231,7 +231,12 @@ impl Inner {
         Ok((snapshot, sink.entries))
     }
 
-    fn begin_snapshot(&self, rotation: &Rotation, path: &Path) -> Result<Sink, DiskError> {
+    fn begin_snapshot(
+        &self,
+        rotation: &Rotation,
+        entries: u64,
+        path: &Path,
+    ) -> Result<Sink, DiskError> {
         let blob = self
             .storage
             .create(path)
@@ -253,7 +258,8 @@ impl Inner {
         };
         let bounds = Bounds {
             base: rotation.base,
-            ..Bounds::default()
+            end: 0,
+            entries,
         };
         sink.put(frame::Kind::Snapshot, 0, &bounds.encode())?;
         Ok(sink)

@@ -9,7 +9,8 @@ use crate::persist::varint::{put_number, take_number};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What the last frame of a snapshot says, and as far as it is known the first.
+/// What the last frame of a snapshot says, and as far as it is known the first: there the number of
+/// entries is about right, or zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) base: u64,
@@ -89,7 +90,9 @@ impl Recovery<'_> {
             state.report.bytes += frame.end() - frame.offset;
             match frame.header.kind {
                 Kind::End => return self.finish_snapshot(&frame, &reader, &path, state),
-                Kind::Snapshot if frame.header.count == 0 => begin(&frame, state),
+                Kind::Snapshot if frame.header.count == 0 => {
+                    self.begin_snapshot(&frame, &reader, state);
+                }
                 _ => {
                     state.report.from_snapshot += u64::from(frame.header.count);
                     feed.give(Job {
@@ -101,6 +104,14 @@ impl Recovery<'_> {
                 }
             }
             self.report_progress(state);
+        }
+    }
+
+    fn begin_snapshot(&self, frame: &Frame, reader: &FrameReader, state: &mut State) {
+        if let Some(bounds) = Bounds::decode(&mut &frame.payload[..]) {
+            state.last_seq = bounds.base;
+            // No entry is shorter than a byte, whatever the number says.
+            self.contents.expect(bounds.entries.min(reader.length()));
         }
     }
 
@@ -135,12 +146,6 @@ impl Recovery<'_> {
         state.report.damages.push(damage);
         state.replaces = true;
         Ok(())
-    }
-}
-
-fn begin(frame: &Frame, state: &mut State) {
-    if let Some(bounds) = Bounds::decode(&mut &frame.payload[..]) {
-        state.last_seq = bounds.base;
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Kept {
     /// Values that count as damaged.
     pub(super) undecodable: Mutex<Option<Vec<u8>>>,
     pub(super) migrated: Mutex<Vec<u32>>,
+    /// What it was told to expect.
+    pub(super) expected: Mutex<Option<u64>>,
 }
 
 pub(super) type Meanwhile = Box<dyn FnMut(u64) + Send>;
@@ -62,6 +64,14 @@ impl Kept {
 }
 
 impl Contents for Kept {
+    fn expect(&self, entries: u64) {
+        *self.expected.lock().unwrap() = Some(entries);
+    }
+
+    fn len(&self) -> u64 {
+        self.map.lock().unwrap().len() as u64
+    }
+
     fn apply(&self, _: u64, effect: Effect<'_>) -> Result<(), Undecodable> {
         let undecodable = self.undecodable.lock().unwrap().clone();
         let mut map = self.map.lock().unwrap();

@@ -316,3 +316,18 @@ fn what_is_kept_is_let_go_on_close() {
     store.journal.close().unwrap();
     assert_eq!(Arc::strong_count(&store.kept), 1);
 }
+
+#[test]
+fn a_snapshot_says_first_how_many_entries_come() {
+    let storage = storage(&Memory::new(1));
+    let store = Store::open(&storage, by_hand()).unwrap();
+    let mut history = History::new();
+    for n in 0..3u8 {
+        record(&store, &mut history, &[Write::Put(vec![n], vec![n; 50])]);
+    }
+    store.journal.compact().unwrap();
+    store.journal.close().unwrap();
+    let again = Store::open(&storage, by_hand()).unwrap();
+    assert_eq!(again.report.from_snapshot, 3);
+    assert_eq!(*again.kept.expected.lock().unwrap(), Some(3));
+}
