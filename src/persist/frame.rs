@@ -5,7 +5,7 @@
 
 use super::header;
 use super::storage::{Blob, read_full};
-use super::varint::{take_array, take_u32, take_u64};
+use super::varint::{HIGHEST, take_array, take_u32, take_u64};
 use std::io;
 use std::sync::Arc;
 
@@ -86,7 +86,11 @@ impl FrameHeader {
         if bytes[44..] != crc32c::crc32c_append(salt, &bytes[..44]).to_le_bytes() {
             return Err("another checksum of the frame's header");
         }
-        Self::fields(bytes).ok_or("an unknown kind of frame")
+        let header = Self::fields(bytes).ok_or("an unknown kind of frame")?;
+        if header.first.max(header.durable) > HIGHEST {
+            return Err("a number that no log reaches");
+        }
+        Ok(header)
     }
 
     fn fields(bytes: &[u8; HEADER]) -> Option<Self> {

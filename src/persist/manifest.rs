@@ -4,7 +4,7 @@ use super::error::{Damage, DiskError, OpenError};
 use super::frame::{self, FrameReader, Stamp, Unread};
 use super::header::{self, CodecId, FileHeader, Kind, StoreId};
 use super::storage::{Access, Storage, write_all};
-use super::varint::{put_number, take_number};
+use super::varint::{put_number, take_number, take_seq};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -159,22 +159,22 @@ impl Manifest {
     }
 
     fn decode(header: FileHeader, rest: &mut &[u8]) -> Option<Self> {
-        let generation = take_number(rest)?;
-        let durable = take_number(rest)?;
+        let generation = take_seq(rest)?;
+        let durable = take_seq(rest)?;
         let flags = take_number(rest)?;
         let mut snapshots = Vec::new();
         for _ in 0..take_number(rest)? {
             snapshots.push(Snapshot {
-                generation: take_number(rest)?,
-                base: take_number(rest)?,
-                end: take_number(rest)?,
+                generation: take_seq(rest)?,
+                base: take_seq(rest)?,
+                end: take_seq(rest)?,
                 wall_ms: take_number(rest)?,
                 bytes: take_number(rest)?,
             });
         }
         let mut logs = Vec::new();
         for _ in 0..take_number(rest)? {
-            logs.push(take_number(rest)?);
+            logs.push(take_seq(rest)?);
         }
         rest.is_empty().then_some(Self {
             store: header.store,

@@ -5,7 +5,7 @@ use super::{Opened, Recovery, State, unreadable};
 use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
 use crate::persist::manifest::{Name, Snapshot};
-use crate::persist::varint::{put_number, take_number};
+use crate::persist::varint::{put_number, take_number, take_seq};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ impl Bounds {
 
     pub(crate) fn decode(rest: &mut &[u8]) -> Option<Self> {
         let bounds = Self {
-            base: take_number(rest)?,
-            end: take_number(rest)?,
+            base: take_seq(rest)?,
+            end: take_seq(rest)?,
             entries: take_number(rest)?,
         };
         rest.is_empty().then_some(bounds)
