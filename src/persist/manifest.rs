@@ -176,7 +176,12 @@ impl Manifest {
         for _ in 0..take_number(rest)? {
             logs.push(take_seq(rest)?);
         }
-        rest.is_empty().then_some(Self {
+        // The next generation has to have a number of its own.
+        let listed = snapshots.iter().map(|snapshot| snapshot.generation);
+        let is_newest = listed
+            .chain(logs.iter().copied())
+            .all(|number| number <= generation);
+        (rest.is_empty() && is_newest).then_some(Self {
             store: header.store,
             codec: header.codec,
             schema: header.schema,
