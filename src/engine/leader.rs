@@ -74,12 +74,14 @@ where
 
     /// Ends a flight that is out of its set, with the labels of what it has brought.
     fn land(&mut self, landing: impl FnOnce() -> Landing<V>, labels: Labels) {
+        // Nobody can come to it any more, so if there is nobody now, nobody needs a copy. To make
+        // one is code of the user's: should it panic, the flight has yet to land.
+        let landing = (Arc::strong_count(&self.flight) > 1).then(landing);
         self.has_landed = true;
         self.flight.node().land();
-        // Nobody can come to it any more, so if there is nobody now, nobody needs a copy.
-        if Arc::strong_count(&self.flight) > 1 {
+        if let Some(landing) = landing {
             let made = Given::new(labels, self.made.epoch);
-            self.flight.land(landing(), made);
+            self.flight.land(landing, made);
         }
     }
 }

@@ -202,14 +202,14 @@ where
 
     /// Lets those know who have joined the load, and keeps what it leaves for the next one.
     fn leave(mut self, spare: Spare<K, V>, value: Option<&V>) {
-        self.has_landed = true;
         // Nobody can come to it any more, and those who have are others than this and the spare.
-        if let Some(value) = value
-            && Arc::strong_count(&self.flight) > 2
-        {
+        // The copy for them is code of the user's: should it panic, the flight has yet to land.
+        let value = value.filter(|_| Arc::strong_count(&self.flight) > 2);
+        let landing = value.map(|value| Landing::Loaded(Arc::new(value.clone())));
+        self.has_landed = true;
+        if let Some(landing) = landing {
             self.node().land();
-            self.flight
-                .land(Landing::Loaded(Arc::new(value.clone())), None);
+            self.flight.land(landing, None);
         }
         let table = &self.engine.table;
         drop(self);

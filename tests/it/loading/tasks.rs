@@ -3,6 +3,7 @@
 use super::{Gate, Wakes, assert_settled, block_on, poll, poll_once};
 use crate::common::{SECOND, panic_of, timed};
 use haybox::{Cache, LoadError};
+use std::cell::Cell;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -187,6 +188,49 @@ fn a_leader_that_panics_hands_over() {
         "before it is a future"
     );
     assert_settled(&cache);
+}
+
+thread_local!(static COPIES_LEFT: Cell<u32> = const { Cell::new(u32::MAX) });
+
+/// A value that can be copied only so often.
+#[derive(Debug, PartialEq, Eq)]
+struct Rare(u32);
+
+impl Clone for Rare {
+    fn clone(&self) -> Self {
+        let left = COPIES_LEFT.get().checked_sub(1).expect("no more copies");
+        COPIES_LEFT.set(left);
+        Self(self.0)
+    }
+}
+
+#[test]
+fn a_leader_whose_copy_for_the_others_panics_hands_over() {
+    let plain = timed(|builder| builder.max_entries(10)).0;
+    let weighed = timed(|builder| builder.max_weight(10).weigher(|_, _| 1)).0;
+    for cache in [plain, weighed] {
+        let gate = Gate::default();
+        let mut leader = Box::pin(cache.get_or_load(&1, || async {
+            gate.pass().await;
+            Rare(5)
+        }));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let mut task = pin!(cache.get_or_load(&1, || async { Rare(6) }));
+        let (wakes, waker) = Wakes::new();
+        assert!(poll(task.as_mut(), &waker).is_pending());
+        gate.open();
+        // One for the cache, and none for who waits.
+        COPIES_LEFT.set(1);
+        assert_eq!(panic_of(|| poll_once(leader.as_mut())), "no more copies");
+        COPIES_LEFT.set(u32::MAX);
+        assert_eq!(wakes.count(), 1);
+        assert_eq!(
+            poll(task.as_mut(), &waker),
+            Poll::Ready(Rare(5)),
+            "it is stored"
+        );
+        assert_settled(&cache);
+    }
 }
 
 #[test]
