@@ -77,12 +77,45 @@ pub(crate) async fn passing(clock: &Clock, until: Deadline) {
 pub(crate) struct Alarm(Option<(Waker, Timer)>);
 
 impl Alarm {
-    /// Has `waker` woken at `until`, unless it was set for it before.
+    /// Has `waker` woken at `until`, unless it was set for it before and has yet to go off: who
+    /// was woken by it may read a clock that lags, and has to be woken again.
     pub(crate) fn set(&mut self, clock: &Clock, until: Deadline, waker: &Waker) {
-        let is_set = self.0.as_ref().is_some_and(|(set, _)| set.will_wake(waker));
+        let is_set = self.0.as_ref().is_some_and(|(set, _)| set.will_wake(waker))
+            && (until == NEVER || clock.now() < until);
         if !is_set {
             let timer = wake_at(clock, until, waker.clone());
             self.0 = Some((waker.clone(), timer));
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::time::MockClock;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn an_alarm_that_has_gone_off_is_set_anew_for_who_reads_a_clock_that_lags() {
+        let (time, woken) = (MockClock::new(), Arc::new(Woken::default()));
+        let (clock, waker) = (time.clock(), Waker::from(Arc::clone(&woken)));
+        let second = Duration::from_secs(1);
+        let until = crate::time::after(clock.now(), second);
+        let mut alarm = Alarm::default();
+        (0..3).for_each(|_| alarm.set(&clock, until, &waker));
+        assert_eq!(time.timers(), 1, "it is set once");
+        time.advance(second);
+        assert_eq!(woken.0.load(SeqCst), 1);
+        alarm.set(&clock, until, &waker);
+        assert_eq!(woken.0.load(SeqCst), 2);
     }
 }
