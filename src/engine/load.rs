@@ -224,7 +224,7 @@ where
     {
         let found = self.access_and_change(hash, key, |set, way| {
             // While it is loaded everybody gets the old value.
-            let is_due = self.is_due(set, way, hash, terms) && set.load_of(hash, key).is_none();
+            let is_due = self.is_due(set, way, hash, terms) && !is_loaded(set, hash, key);
             (!is_due).then(|| set.entry(way).value.clone())
         });
         self.count(if found.is_some() {
@@ -389,10 +389,6 @@ where
         // so that no pass of the background misses the load.
         let epoch = self.register.latest();
         call.since.get_or_insert(epoch);
-        let is_loaded = |set: &Ways<K, V>| {
-            set.load_of(hash, key)
-                .is_some_and(|flight| !flight.has_landed())
-        };
         if let Some(way) = set.find(hash, key)
             && !self.has_fallen(&set, way, set.entry(way))
         {
@@ -408,7 +404,7 @@ where
                     return Role::Hit(set.entry(way).value.clone());
                 }
                 // While it is loaded everybody gets the old value.
-                Seen::Old { is_live: true, .. } if !call.insists && is_loaded(&set) => {
+                Seen::Old { is_live: true, .. } if !call.insists && is_loaded(&set, hash, key) => {
                     work.outbox.discard_key(owned);
                     return Role::Hit(set.entry(way).value.clone());
                 }
@@ -675,6 +671,16 @@ where
             None => Err(LoadError::TimedOut),
         }
     }
+}
+
+/// Whether a load of a key is under way. One whose leader was dropped where no lock could be taken is
+/// still known to the set, and is not.
+fn is_loaded<K, V, Q>(set: &Ways<K, V>, hash: KeyHash, key: &Q) -> bool
+where
+    Q: Equivalent<K> + ?Sized,
+{
+    set.load_of(hash, key)
+        .is_some_and(|flight| !flight.has_landed())
 }
 
 /// What an entry is to a caller that loads.

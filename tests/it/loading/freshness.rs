@@ -61,6 +61,26 @@ fn until_settled(cache: &Numbers) {
 // ---- refreshing ----
 
 #[test]
+fn a_refresh_dropped_inside_a_closure_of_the_cache_is_made_anew() {
+    let (cache, time, source) = with(Freshness::new().refresh_after(SECOND * 5));
+    let load = || async { source.ask() };
+    assert_eq!(block_on(cache.try_get_or_load(&1, load)), Ok(1));
+    cache.insert(2, 2);
+    time.advance(SECOND * 5);
+    let stuck = || std::future::pending::<Result<u32, &str>>();
+    let mut leader = Box::pin(cache.try_get_or_load(&1, stuck));
+    assert!(poll_once(leader.as_mut()).is_pending(), "it refreshes");
+    assert_eq!(
+        block_on(cache.try_get_or_load(&1, load)),
+        Ok(1),
+        "the old one meanwhile"
+    );
+    cache.read(&2, |_| drop(leader));
+    assert_eq!(block_on(cache.try_get_or_load(&1, load)), Ok(2));
+    assert_settled(&cache);
+}
+
+#[test]
 fn a_value_that_is_due_is_served_and_loaded_behind() {
     let _pool = pool();
     for freshness in [
