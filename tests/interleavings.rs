@@ -668,6 +668,38 @@ fn a_heavy_entry_gets_its_room_against_light_ones() {
     });
 }
 
+/// What is only remembered keeps nothing out, though others hold the sets in which it lies.
+#[test]
+fn nothing_is_refused_for_what_is_only_remembered() {
+    check("verdicts in the way", || {
+        let builder = numbers().max_entries(OF_FOUR_SETS).max_weight(8);
+        let builder = builder.on_full(OnFull::Reject).negative_ttl(seconds(9));
+        let cache = built(builder.weigher(|_, _| 1));
+        let absent = 200..208;
+        for key in absent.clone() {
+            assert_eq!(cache.get_or_find_with(&key, || None), None);
+        }
+        scope(|threads| {
+            threads.spawn(|| {
+                for key in 0..8 {
+                    let stored = cache.insert_with(key, 1, InsertOptions::new());
+                    assert!(stored.is_stored(), "{key} is refused");
+                }
+            });
+            threads.spawn(|| {
+                for key in absent.clone() {
+                    ignore(cache.compute(&key, |_| {
+                        yield_now();
+                        Op::Keep
+                    }));
+                }
+            });
+        });
+        assert_eq!(cache.len(), 8);
+        cache.validate();
+    });
+}
+
 /// What a heavy entry has evicted is its own: light ones that never stop must not get it.
 #[test]
 fn a_heavy_entry_gets_its_room_although_light_ones_never_stop() {

@@ -148,8 +148,7 @@ impl<K, V> Engine<K, V> {
         }
         if self.policy.on_full == OnFull::Reject {
             self.purge_for(own, work, |held| held.reaches(need));
-            self.forget_for(Some(own), work, |held| held.reaches(need));
-            return match work.held.reaches(need) {
+            return match self.reaches_or_forgets(need, Some(own), work) {
                 true => Made::Enough,
                 false => Made::Refused,
             };

@@ -30,8 +30,9 @@ pub struct Transaction<'t, K, V> {
     staged: &'t mut [Staged<V>],
     /// What was staged and staged anew; dropped with the locks released.
     overwritten: &'t mut Vec<Staged<V>>,
-    /// What a cache that rejects has set aside for the values staged.
-    held: Held<'t>,
+    /// Gets so much room set aside for the values staged, in a cache that rejects; whether it is
+    /// there.
+    reaches: &'t mut (dyn FnMut(Room) -> bool + 't),
 }
 
 /// What a transaction has done to a key so far.
@@ -157,7 +158,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         if self.engine.policy.on_full == OnFull::Evict {
             return true;
         }
-        self.held.reaches(has.missing(needs))
+        (self.reaches)(has.missing(needs))
     }
 
     fn index_of<Q>(&self, key: &Q) -> usize
@@ -228,7 +229,9 @@ where
             return self.rehearse(keys, hashes, f);
         }
         if self.policy.on_full == OnFull::Reject {
-            // With the locks held it is too late to clear what has expired or fallen, or to forget.
+            // With the locks held it is too late to clear what has expired or fallen, or to forget
+            // what their own sets remember. What is forgotten is room for everybody: to keep it would
+            // refuse others for as long as `f` runs, which may not even need it.
             self.sweep_for_room();
             self.forget_for_transaction(keys.len() as u64);
         }
@@ -249,19 +252,16 @@ where
             self.remove_fallen(keys, hashes, &mut locks, &mut work);
         }
         let result = {
-            let held = Held::nothing(&self.budget);
-            let mut view = Transaction {
+            let mut reaches = |need| self.reaches_or_forgets(need, None, &mut work);
+            f(&mut Transaction {
                 engine: self,
                 keys,
                 hashes,
                 locks: &locks,
                 staged: &mut staged,
                 overwritten: &mut overwritten,
-                held,
-            };
-            let result = f(&mut view)?;
-            work.held.add(view.held.take());
-            result
+                reaches: &mut reaches,
+            })?
         };
         self.clear_expired_in(&mut locks, &mut work);
         let hashes = hashes.iter().copied().zip(staged);
@@ -316,7 +316,7 @@ where
     ) -> Result<R, E> {
         let mut staged: Vec<_> = keys.iter().map(|_| Staged::Untouched).collect();
         let mut overwritten = Vec::new();
-        let held = Held::nothing(&self.budget);
+        let mut held = Held::nothing(&self.budget);
         f(&mut Transaction {
             engine: self,
             keys,
@@ -324,7 +324,7 @@ where
             locks: &[],
             staged: &mut staged,
             overwritten: &mut overwritten,
-            held,
+            reaches: &mut |need| held.reaches(need),
         })
     }
 

@@ -6,8 +6,10 @@
 //! makes room in any case: what is only remembered keeps no value out.
 
 use super::Engine;
+use super::budget::Room;
 use super::policy::{PASSED, in_time};
 use super::room::{Held, Made, Work};
+use crate::entry::OnFull;
 use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
@@ -207,7 +209,7 @@ impl<K, V> Engine<K, V> {
         }
         let (sets, start) = (self.table.sets(), self.verdict_hand.load(Relaxed));
         for step in 0..sets {
-            if self.verdicts.load(Acquire) == 0 {
+            if !self.has_verdicts() {
                 return;
             }
             let index = (start + step) % sets;
@@ -216,6 +218,48 @@ impl<K, V> Engine<K, V> {
             {
                 return self.verdict_hand.store(index, Relaxed);
             }
+        }
+    }
+
+    /// Whether there is `need` in `held`, once verdicts were given up for it where they have to be.
+    pub(super) fn reaches_or_forgets(
+        &self,
+        need: Room,
+        own: Option<&mut Locked<'_, K, V>>,
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
+        if !work.held.reaches(need) {
+            self.forget_for(own, work, |held| held.reaches(need));
+        }
+        work.held.reaches(need)
+    }
+
+    /// Whether what keeps `need` out of a cache that rejects may be verdicts.
+    pub(super) fn could_forget_for(&self, need: Room) -> bool {
+        self.policy.on_full == OnFull::Reject && self.has_verdicts() && self.budget.could_fit(need)
+    }
+
+    fn has_verdicts(&self) -> bool {
+        self.verdicts.load(Acquire) > 0
+    }
+
+    /// Gives up verdicts until `need` is in `held`, with no set locked: it waits for one after the
+    /// other. One thread at a time, as in [`make_room_unlocked`](Self::make_room_unlocked).
+    #[cold]
+    pub(super) fn forget_unlocked(&self, need: Room, work: &mut Work<'_, K, V>) {
+        work.held.release();
+        work.moment.pass();
+        let _turn = self.making_room.lock();
+        let mut next = 0;
+        while self.has_verdicts()
+            && !work.held.reaches(need)
+            && let Some(inside) = reentrancy::enter()
+            && let Some(mut set) = self.table.lock_next(&inside, next)
+        {
+            while !set.verdicts().is_empty() && !work.held.reaches(need) {
+                self.forget_at(&mut set, 0, work);
+            }
+            next = set.index() + 1;
         }
     }
 

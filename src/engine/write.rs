@@ -111,13 +111,14 @@ where
             // With the set locked, what others hold locked would have to be passed over.
             self.sweep_for_room();
         }
+        let mut patience = Patience::None;
         let done = loop {
             let Some(inside) = reentrancy::enter() else {
                 return Insert::Refused(pending.value);
             };
             let mut set = self.table.lock(&inside, hash);
             let conditions = (life, only_if);
-            let stored = self.attempt(&mut set, pending, conditions, fill, &mut work);
+            let stored = self.attempt(&mut set, pending, conditions, fill, patience, &mut work);
             drop(set);
             drop(inside);
             match stored {
@@ -127,7 +128,12 @@ where
                 Stored::Refused(value) => break Insert::Refused(value),
                 Stored::Again(back, need) => {
                     pending = back;
-                    self.make_room_unlocked(need, &mut work);
+                    if self.policy.on_full == OnFull::Evict {
+                        self.make_room_unlocked(need, &mut work);
+                    } else {
+                        self.forget_unlocked(need, &mut work);
+                        patience = Patience::Some;
+                    }
                 }
             }
         };
@@ -142,6 +148,7 @@ where
         pending: Pending<K, V>,
         (life, only_if): (Life, OnlyIf),
         fill: Option<&Fill<'_, K, V>>,
+        patience: Patience,
         work: &mut Work<'_, K, V>,
     ) -> Stored<K, V> {
         if let Some(fill) = fill
@@ -168,7 +175,7 @@ where
         } else {
             self.forget(set, pending.hash, &pending.key, work);
         }
-        let stored = self.store(set, pending, live, deadlines, Patience::None, work);
+        let stored = self.store(set, pending, live, deadlines, patience, work);
         if let Some(fill) = fill
             && !matches!(stored, Stored::Again(..))
         {
@@ -288,7 +295,7 @@ where
         }
         match self.make_room_for(set, pending.weight, live, patience, work) {
             Made::Enough => {}
-            Made::NothingInReach if patience == Patience::None => {
+            made if patience == Patience::None && self.may_come_again(made, pending.weight) => {
                 let need = self.budget.cost(pending.weight);
                 return Stored::Again(pending, need);
             }
@@ -297,6 +304,17 @@ where
         match live {
             Some(way) => Stored::Replaced(self.replace(set, way, pending, deadlines, work)),
             None => Stored::Inserted(Some(self.place(set, pending, deadlines, work))),
+        }
+    }
+
+    /// Whether there may be room for an entry for who lets go of its set: what is in the way may be in
+    /// sets that others hold.
+    #[cold]
+    fn may_come_again(&self, made: Made, weight: u64) -> bool {
+        match made {
+            Made::Enough => false,
+            Made::NothingInReach => true,
+            Made::Refused => self.could_forget_for(self.budget.cost(weight)),
         }
     }
 

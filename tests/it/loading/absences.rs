@@ -5,6 +5,7 @@ use crate::common::{HOUR, SECOND, timed};
 use haybox::{Cache, CacheBuilder, Insert, InsertOptions, LoadError, MockClock, OnFull, Op};
 use std::pin::pin;
 use std::task::Poll;
+use std::thread;
 
 fn remembering() -> (Cache<u32, u32>, MockClock) {
     timed(|builder| {
@@ -242,6 +243,27 @@ fn what_is_remembered_keeps_no_value_out_of_a_cache_that_rejects() {
         assert!(stored.is_ok());
         assert_settled(&cache);
     }
+}
+
+#[test]
+fn a_transaction_forgets_when_the_room_it_was_promised_goes_to_others() {
+    let (cache, _) = timed(|builder: CacheBuilder<u32, u32>| {
+        let builder = builder.max_entries(1_000).negative_ttl(HOUR);
+        builder.on_full(OnFull::Reject)
+    });
+    cache.insert_many((0..980).map(|key| (key, key)));
+    for key in 10_000..10_020 {
+        assert_eq!(cache.get_or_find_with(&key, || None), None);
+    }
+    let stored = cache.transaction(&[5_000], |tx| {
+        // One was forgotten beforehand. That its room is gone is told without a lock of the table.
+        let other = thread::scope(|scope| scope.spawn(|| cache.set_max_entries(999)).join());
+        assert!(other.unwrap().is_ok());
+        tx.insert(&5_000, 1)
+    });
+    assert!(stored.is_ok());
+    assert_eq!(cache.get(&5_000), Some(1));
+    assert_settled(&cache);
 }
 
 #[test]
