@@ -6,11 +6,13 @@ use super::waiter::Target;
 use crate::hash::KeyHash;
 use crate::keyed::{Keyed, Reading};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
-use crate::time::{Clock, NEAR, wake_at};
+use crate::time::{Clock, Deadline, NEAR, wake_at};
 use std::hash::{BuildHasher, Hash};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
+use std::thread::panicking;
 use std::time::Duration;
 
 pub(super) struct Shared<K, S> {
@@ -75,14 +77,31 @@ where
         let watch = after.watch;
         after.wake();
         let Some(deadline) = watch else { return };
+        let Some(copy) = self.copy(hash, key, deadline) else {
+            return;
+        };
         let registry: Weak<dyn Registry<K>> = self.me.clone();
-        let expiry = Arc::new(Expiry(registry, hash, key.clone()));
+        let expiry = Arc::new(Expiry(registry, hash, copy));
         let mut timer = Some(wake_at(&self.clock, deadline, Waker::from(expiry)));
         let unused = self.slots.existing(hash, key, |slot, _| {
             timer.take().map(|timer| slot.keep_timer(timer, deadline))
         });
         // Dropped without a lock: a timer holds a key.
         drop((unused, timer));
+    }
+
+    /// A copy of a key for the timer that is to go off at `deadline`. Should that panic, the next call
+    /// on the key sets the timer; while a thread unwinds already, the panic goes no further.
+    fn copy(&self, hash: KeyHash, key: &K, deadline: Deadline) -> Option<K> {
+        let copied = catch_unwind(AssertUnwindSafe(|| key.clone()));
+        if copied.is_err() {
+            self.slots
+                .existing(hash, key, |slot, _| slot.timer_failed(deadline));
+        }
+        match copied {
+            Err(panic) if !panicking() => resume_unwind(panic),
+            copied => copied.ok(),
+        }
     }
 
     /// Grants what is asked for where nobody holds anything or waits, as it is nearly always. `None`

@@ -285,6 +285,15 @@ impl Slot {
         }
     }
 
+    /// The timer that was asked for could not be set, so it has to be asked for again.
+    pub(super) fn timer_failed(&mut self, deadline: Deadline) {
+        if let Some(queue) = &mut self.queue
+            && queue.watched == deadline
+        {
+            queue.watched = NEVER;
+        }
+    }
+
     /// The timer has gone off, so the next one has to be set.
     pub(super) fn timer_went_off(&mut self) {
         if let Some(queue) = &mut self.queue {

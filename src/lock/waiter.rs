@@ -184,7 +184,8 @@ impl<K> Call<K> {
     /// Asks for the lease and joins the queue if it is not free. The answer, if there is one.
     fn join(&mut self) -> Option<Served> {
         let target = self.target.as_ref()?;
-        let (mut answer, mut joined, ask) = (None, None, self.ask);
+        let (mut answer, ask) = (None, self.ask);
+        let place = &mut self.waiter;
         let is_open = target
             .registry
             .change(target.hash, &target.key, &mut |slot, terms| {
@@ -193,14 +194,14 @@ impl<K> Call<K> {
                     Asked::Granted(grant) => answer = Some(Ok(grant)),
                     Asked::Reentrant => answer = Some(Err(LockError::Reentrant)),
                     Asked::Busy => {
-                        let waiter = Waiter::new(ask);
-                        slot.enqueue(Arc::clone(&waiter), &mut after);
-                        joined = Some(waiter);
+                        // Known to the call from now on: should code of the user's panic before
+                        // this returns, dropping the call takes it out of the queue.
+                        let waiter = place.insert(Waiter::new(ask));
+                        slot.enqueue(Arc::clone(waiter), &mut after);
                     }
                 }
                 after
             });
-        self.waiter = joined;
         if is_open {
             answer
         } else {

@@ -1,9 +1,12 @@
 //! Waiting for a lease, by threads and tasks in one queue.
 
 use super::{LEASE, TICK, on_mock, plain};
-use crate::common::SECOND;
+use crate::common::{SECOND, panic_of};
 use crate::loading::{Wakes, poll, poll_once};
+use haybox::MockClock;
 use haybox::lock::{Acquire, Lease, LockError, Locks};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::task::Poll;
@@ -251,4 +254,69 @@ fn leases_and_calls_may_go_to_other_threads() {
     let locks = Locks::<String>::new(LEASE).unwrap();
     is_send(&locks.acquire_async("a"));
     is_send(&locks.try_acquire("a").unwrap());
+}
+
+thread_local!(static FAILS: Cell<bool> = const { Cell::new(false) });
+
+/// A key whose `Clone` may panic.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Moody(u32);
+
+impl Clone for Moody {
+    fn clone(&self) -> Self {
+        assert!(!FAILS.get(), "not now");
+        Self(self.0)
+    }
+}
+
+#[test]
+fn a_copy_of_the_key_that_panics_leaves_nobody_in_the_queue() {
+    let time = MockClock::new();
+    let locks = Locks::<Moody>::builder(LEASE).clock(time.clock());
+    let locks = locks.build().unwrap();
+    let held = locks.try_acquire(&Moody(1)).unwrap();
+    let mut failing = locks.acquire_async(&Moody(1));
+    FAILS.set(true);
+    assert_eq!(panic_of(|| poll_once(Pin::new(&mut failing))), "not now");
+    FAILS.set(false);
+    assert_eq!(locks.waiters(&Moody(1)), 1, "it may be polled again");
+    drop(failing);
+    assert_eq!(locks.waiters(&Moody(1)), 0);
+    // The timer is asked for anew.
+    let mut next = locks.acquire_async(&Moody(1));
+    let (wakes, waker) = Wakes::new();
+    assert!(poll(Pin::new(&mut next), &waker).is_pending());
+    time.advance(LEASE);
+    assert_eq!(wakes.count(), 1);
+    assert!(matches!(
+        poll(Pin::new(&mut next), &waker),
+        Poll::Ready(Ok(_))
+    ));
+    drop(held);
+}
+
+#[test]
+fn a_timer_that_could_not_be_set_is_set_by_the_next_call() {
+    let time = MockClock::new();
+    let locks = Locks::<Moody>::builder(LEASE).clock(time.clock());
+    let locks = locks.build().unwrap();
+    let held = locks.try_acquire(&Moody(1)).unwrap();
+    let mut first = locks.acquire_async(&Moody(1));
+    let mut second = locks.acquire_async(&Moody(1));
+    let mut dropped = locks.acquire_async(&Moody(1));
+    FAILS.set(true);
+    assert_eq!(panic_of(|| poll_once(Pin::new(&mut first))), "not now");
+    // Dropped while its own panic goes through, it asks for the timer again.
+    let dropped = AssertUnwindSafe(move || poll_once(Pin::new(&mut dropped)));
+    assert!(catch_unwind(dropped).is_err());
+    FAILS.set(false);
+    assert_eq!(locks.waiters(&Moody(1)), 1);
+    // The first still waits, and before the other.
+    let ((wakes, waker), (others, other_waker)) = (Wakes::new(), Wakes::new());
+    assert!(poll(Pin::new(&mut first), &waker).is_pending());
+    assert!(poll(Pin::new(&mut second), &other_waker).is_pending());
+    assert_eq!(locks.waiters(&Moody(1)), 2);
+    time.advance(LEASE);
+    assert_eq!((wakes.count(), others.count()), (1, 0));
+    drop(held);
 }
