@@ -375,9 +375,22 @@ where
     R: Hash + Eq + Send + Sync + 'static,
     M: Hash + Eq + Send + Sync + 'static,
 {
+    /// Does something under the lock of a part, after all whose time is up have gone.
+    fn in_part<A>(
+        &self,
+        number: usize,
+        otherwise: A,
+        f: impl FnOnce(&mut Rooms<R, M>, u64, &mut Told<R, M>) -> A,
+    ) -> A {
+        self.locked(number, otherwise, |rooms, now, told| {
+            rooms.settle(now, told);
+            f(rooms, now, told)
+        })
+    }
+
     /// What is told is put into the queues of the subscriptions under the lock, which fixes its
     /// order; readers are woken, and what went is dropped, when it has been released.
-    fn in_part<A>(
+    fn locked<A>(
         &self,
         number: usize,
         otherwise: A,
@@ -390,7 +403,6 @@ where
         let mut rooms = self.parts[number].lock();
         // Read under the lock, so that no call is decided by a time before that of another.
         let now = self.clock.now();
-        rooms.settle(now, &mut told);
         let answer = f(&mut rooms, now, &mut told);
         drop(rooms);
         drop(inside);
@@ -400,7 +412,8 @@ where
 
     fn sweep_all(&self) {
         for number in 0..PARTS {
-            self.in_part(number, (), |_, _, _| {});
+            // Many may be due at once, and others want the lock in between.
+            while self.locked(number, false, Rooms::settle_some) {}
         }
     }
 

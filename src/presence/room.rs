@@ -15,6 +15,9 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+/// How much of what is due is done before others get the lock.
+const BATCH: usize = 256;
+
 pub(super) struct Rooms<R, M> {
     times: Times,
     hasher: DefaultHashBuilder,
@@ -173,31 +176,43 @@ where
 {
     /// Has everything happen that time has brought until now, in its order.
     pub(super) fn settle(&mut self, now: u64, told: &mut Told<'_, R, M>) {
-        while let Some(note) = self.notes.peek().filter(|note| note.due <= now) {
-            let (due, seat) = (note.due, Arc::clone(&note.seat));
-            if seat.is_empty.load(Relaxed) {
-                self.empty = self.empty.saturating_sub(1);
-                told.what()
-                    .seats
-                    .extend(self.notes.pop().map(|note| note.seat));
-                continue;
-            }
-            let (gone, idle) = (seat.gone(self.times), seat.turns_idle(self.times));
-            if gone <= due && gone <= idle {
-                // Its note stays as that of an empty seat. Should `Hash` or `Eq` panic, it is still
-                // that of a member that has to go.
-                self.leave(&*seat.room, &*seat.member, Change::TimedOut, told);
-                seat.is_empty.store(true, Relaxed);
-                continue;
-            }
-            self.notes.pop();
-            if idle <= due {
-                seat.is_idle.store(true, Relaxed);
-                told.tell(&seat, Change::Idle);
-            }
-            let due = seat.next_look(self.times);
-            self.notes.push(Note { due, seat });
+        while self.settle_next(now, told) {}
+    }
+
+    /// The same of a batch; whether there is more.
+    pub(super) fn settle_some(&mut self, now: u64, told: &mut Told<'_, R, M>) -> bool {
+        (0..BATCH).all(|_| self.settle_next(now, told))
+    }
+
+    /// Has the next of it happen; whether there was any.
+    fn settle_next(&mut self, now: u64, told: &mut Told<'_, R, M>) -> bool {
+        let Some(note) = self.notes.peek().filter(|note| note.due <= now) else {
+            return false;
+        };
+        let (due, seat) = (note.due, Arc::clone(&note.seat));
+        if seat.is_empty.load(Relaxed) {
+            self.empty = self.empty.saturating_sub(1);
+            told.what()
+                .seats
+                .extend(self.notes.pop().map(|note| note.seat));
+            return true;
         }
+        let (gone, idle) = (seat.gone(self.times), seat.turns_idle(self.times));
+        if gone <= due && gone <= idle {
+            // Its note stays as that of an empty seat. Should `Hash` or `Eq` panic, it is still
+            // that of a member that has to go.
+            self.leave(&*seat.room, &*seat.member, Change::TimedOut, told);
+            seat.is_empty.store(true, Relaxed);
+            return true;
+        }
+        self.notes.pop();
+        if idle <= due {
+            seat.is_idle.store(true, Relaxed);
+            told.tell(&seat, Change::Idle);
+        }
+        let due = seat.next_look(self.times);
+        self.notes.push(Note { due, seat });
+        true
     }
 
     /// Hears of a member that is there; says whether it is.
@@ -313,14 +328,16 @@ where
         let Some((key, seat)) = there.seats.remove_entry(member) else {
             return false;
         };
-        if there.seats.is_empty() {
-            told.what().rooms.extend(self.rooms.remove_entry(room));
-        }
+        let is_last = there.seats.is_empty();
         seat.is_empty.store(true, Relaxed);
         told.tell(&seat, change);
         told.what().members.push(key);
         told.what().seats.push(seat);
         self.forget_empty(told);
+        if is_last {
+            // Last, since `Hash` or `Eq` may panic; the room then stays, with nobody in it.
+            told.what().rooms.extend(self.rooms.remove_entry(room));
+        }
         true
     }
 
@@ -372,7 +389,8 @@ where
 
     pub(super) fn counts(&self) -> Vec<(Arc<R>, usize)> {
         let count = |room: &Room<R, M>| (Arc::clone(&room.name), room.seats.len());
-        self.rooms.values().map(count).collect()
+        let taken = |room: &&Room<R, M>| !room.seats.is_empty();
+        self.rooms.values().filter(taken).map(count).collect()
     }
 }
 

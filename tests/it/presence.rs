@@ -419,3 +419,58 @@ fn a_panic_while_somebody_is_found_gone_delays_it_and_does_not_lose_it() {
     let told: Vec<Change> = events.try_iter().map(|event| event.change).collect();
     assert_eq!(told, [Joined, TimedOut]);
 }
+
+thread_local!(static HASHES_LEFT: Cell<u32> = const { Cell::new(u32::MAX) });
+
+/// A room that can be hashed only so often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rare(u8);
+
+impl Hash for Rare {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let left = HASHES_LEFT.get().checked_sub(1).expect("no more hashes");
+        HASHES_LEFT.set(left);
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn whoever_is_gone_is_told_of_however_often_a_room_can_be_hashed() {
+    for hashes in 0..6 {
+        let online = Presence::<Rare, u8>::new();
+        let events = online.events();
+        assert!(online.heartbeat(&Rare(1), &7));
+        HASHES_LEFT.set(hashes);
+        let left = catch_unwind(AssertUnwindSafe(|| online.leave(&Rare(1), &7)));
+        HASHES_LEFT.set(u32::MAX);
+        let is_there = online.is_online(&Rare(1), &7);
+        assert!(left.is_err() || !is_there);
+        let told: Vec<Change> = events.try_iter().map(|event| event.change).collect();
+        let all = if is_there {
+            &[Joined][..]
+        } else {
+            &[Joined, Left]
+        };
+        assert_eq!(told, all, "with {hashes} hashes");
+        assert_eq!(online.rooms().len(), usize::from(is_there));
+        assert!(is_there || online.heartbeat(&Rare(1), &7));
+    }
+}
+
+#[test]
+fn one_sweep_announces_all_who_are_due_however_many() {
+    let time = MockClock::new();
+    let builder = Presence::<u8, u32>::builder().clock(time.clock());
+    let online = builder.timeout(SECOND * 30).build().unwrap();
+    let options = SubscribeOptions::new().capacity(10_000);
+    let events = online.events_with(options).unwrap();
+    // More than the background does under one lock.
+    (0..2_000).for_each(|member| assert!(online.heartbeat(&1, &member)));
+    time.advance(SECOND * 30);
+    let gone: Vec<u32> = events
+        .try_iter()
+        .filter(|event| event.change == TimedOut)
+        .map(|event| *event.member)
+        .collect();
+    assert_eq!(gone.len(), 2_000);
+}
