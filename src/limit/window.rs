@@ -56,12 +56,12 @@ impl Rule {
     ) -> Decision {
         let now = reading.precise();
         window.forget_until(now.saturating_sub(self.period));
-        let taken_at = window.free_from(cost, self.limit);
+        let taken_at = free_from(&window.log, window.used, cost, self.limit);
         if taken_at.is_none() {
             window.take(now, cost);
             window.empty_at = self.end_of(window).unwrap_or(now);
         }
-        self.decision(window, now, taken_at)
+        self.decision(window.used, window.log.back(), now, taken_at)
     }
 
     /// What a call would be answered, without making it.
@@ -73,32 +73,30 @@ impl Rule {
     ) -> Decision {
         let now = reading.precise();
         let from = now.saturating_sub(self.period);
-        let rest = window.log.iter().filter(|taken| taken.at > from);
-        let rest = Window {
-            used: rest.clone().map(|taken| taken.cost).sum(),
-            log: rest
-                .map(|taken| Taken {
-                    at: taken.at,
-                    cost: taken.cost,
-                })
-                .collect(),
-            empty_at: window.empty_at,
-        };
-        self.decision(&rest, now, rest.free_from(cost, self.limit))
+        let is_over = |taken: &Taken| taken.at <= from;
+        let over = window.log.partition_point(is_over);
+        let forgotten: u32 = window.log.range(..over).map(|taken| taken.cost).sum();
+        let (rest, used) = (window.log.range(over..), window.used - forgotten);
+        let last = rest.clone().next_back();
+        let taken_at = free_from(rest, used, cost, self.limit);
+        self.decision(used, last, now, taken_at)
     }
 
     /// An answer. A call that is refused has to wait for what was `taken_at` to be forgotten.
-    fn decision(&self, window: &Window, now: u64, taken_at: Option<u64>) -> Decision {
+    fn decision(
+        &self,
+        used: u32,
+        last: Option<&Taken>,
+        now: u64,
+        taken_at: Option<u64>,
+    ) -> Decision {
         let until =
             |at: u64| Duration::from_nanos(at.saturating_add(self.period).saturating_sub(now));
         Decision {
             limit: self.limit,
-            remaining: self.limit - window.used,
+            remaining: self.limit - used,
             retry_after: taken_at.map(until),
-            reset_after: window
-                .log
-                .back()
-                .map_or(Duration::ZERO, |last| until(last.at)),
+            reset_after: last.map_or(Duration::ZERO, |last| until(last.at)),
         }
     }
 
@@ -126,18 +124,23 @@ impl Window {
             self.log.pop_front();
         }
     }
+}
 
-    /// When the last of what is in the way of a call was taken; `None` if nothing is.
-    fn free_from(&self, cost: u32, limit: u32) -> Option<u64> {
-        let free = limit - self.used;
-        let mut in_the_way = cost.checked_sub(free).filter(|more| *more > 0)?;
-        for taken in &self.log {
-            if taken.cost >= in_the_way {
-                return Some(taken.at);
-            }
-            in_the_way -= taken.cost;
+/// When the last of what is in the way of a call was taken; `None` if nothing is.
+fn free_from<'w>(
+    log: impl IntoIterator<Item = &'w Taken>,
+    used: u32,
+    cost: u32,
+    limit: u32,
+) -> Option<u64> {
+    let free = limit - used;
+    let mut in_the_way = cost.checked_sub(free).filter(|more| *more > 0)?;
+    for taken in log {
+        if taken.cost >= in_the_way {
+            return Some(taken.at);
         }
-        // The cost alone is not above the limit: see the caller.
-        None
+        in_the_way -= taken.cost;
     }
+    // The cost alone is not above the limit: see the caller.
+    None
 }
