@@ -20,7 +20,9 @@ use std::time::Duration;
 /// Leases by key. See the [module](crate::lock) for what they promise.
 ///
 /// A `Locks` is a handle: clone it into every thread and task. When the last one is dropped, or one
-/// is [closed](Self::close), who waits gets [`LockError::Closed`]; leases stay valid.
+/// is [closed](Self::close), who waits gets [`LockError::Closed`]; leases stay valid. A last handle
+/// that is dropped inside a closure that a cache runs under its lock closes nothing, since no lock
+/// may be taken there: who waits is served in turn all the same, or times out.
 ///
 /// # Calls from inside calls
 /// `Eq`, `Hash` and `Clone` of a key may run under a lock, as they do in a
@@ -70,8 +72,8 @@ where
     S: BuildHasher,
 {
     fn drop(&mut self) {
-        // While a panic goes through a closure under a lock nobody can be told; who waits then ends
-        // with its time-out.
+        // Inside a closure under a lock no other may be taken, so nobody can be told; who waits is
+        // served in turn, or ends with its time-out.
         if self.shared.drop_handle() && !crate::reentrancy::is_inside() {
             self.shared.close();
         }

@@ -144,9 +144,10 @@ pub(super) trait Home<M>: Send + Sync {
 /// each message goes to one of them. Dropping it ends it: what waits is dropped, and publishers
 /// that wait for room go on at once.
 ///
-/// The messages of one publishing thread come in the order in which it published them, also from
-/// different topics of a pattern. Messages of different publishers come in any order, and two
-/// subscriptions may see them in different ones.
+/// The messages of one publisher that waits for each call to end before it makes the next come in
+/// the order in which it published them, also from different topics of a pattern. Messages of
+/// different publishers, and of calls that are under way at the same time, come in any order, and
+/// two subscriptions may see them in different ones.
 ///
 /// Each call takes one lock that only the publishers to this subscription and its readers share,
 /// for some 10 ns.
