@@ -120,15 +120,42 @@ pub(super) struct Recording<'e, K, V> {
     refusal: Option<Refusal>,
     /// The call is a write, whose caller may have to wait.
     waits: bool,
-    #[cfg(not(feature = "persist"))]
-    nobody_records: std::convert::Infallible,
 }
 
 /// What a call carries along: one word, and nothing at all where nobody can record.
 #[cfg(feature = "persist")]
 pub(super) type Recorded<'e, K, V> = Option<Box<Recording<'e, K, V>>>;
 #[cfg(not(feature = "persist"))]
-pub(super) type Recorded<'e, K, V> = Option<Recording<'e, K, V>>;
+pub(super) type Recorded<'e, K, V> = Option<nobody::Nobody<'e, K, V>>;
+
+#[cfg(not(feature = "persist"))]
+mod nobody {
+    use super::Recording;
+    use std::convert::Infallible;
+    use std::marker::PhantomData;
+    use std::ops::{Deref, DerefMut};
+
+    /// Stands for a recording where there can be none. It has no size, as a recording would though
+    /// there can be none: so nothing is ever looked at to see that it is not there.
+    pub(in crate::engine) struct Nobody<'e, K, V>(
+        Infallible,
+        PhantomData<fn() -> Recording<'e, K, V>>,
+    );
+
+    impl<'e, K, V> Deref for Nobody<'e, K, V> {
+        type Target = Recording<'e, K, V>;
+
+        fn deref(&self) -> &Self::Target {
+            match self.0 {}
+        }
+    }
+
+    impl<K, V> DerefMut for Nobody<'_, K, V> {
+        fn deref_mut(&mut self) -> &mut Self::Target {
+            match self.0 {}
+        }
+    }
+}
 
 impl<K, V> Drop for Recording<'_, K, V> {
     fn drop(&mut self) {
