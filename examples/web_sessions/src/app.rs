@@ -3,7 +3,7 @@
 use crate::options::Options;
 use crate::tokens::Tokens;
 use crate::users::Users;
-use crate::{Error, account, debug, devices, page, storage, tokens};
+use crate::{Error, account, debug, devices, page, peers, storage, tokens};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use haybox::Clock;
 use haybox::session::Sessions;
+use tokio::sync::watch;
 use tower_sessions::cookie::SameSite;
 use tower_sessions::{Expiry, SessionManagerLayer};
 
@@ -22,12 +23,19 @@ pub struct App {
     pub users: Users,
     pub tokens: Tokens,
     pub meter: debug::Meter,
+    pub peers: peers::Peers,
+    /// Becomes true when the server is to end.
+    pub ends: watch::Receiver<bool>,
 }
 
 impl App {
-    pub fn open(options: &Options, clock: Clock) -> Result<Self, Error> {
+    pub fn open(
+        options: &Options,
+        clock: Clock,
+        ends: watch::Receiver<bool>,
+    ) -> Result<Self, Error> {
         if let Some(folder) = &options.data {
-            std::fs::create_dir_all(folder)?;
+            storage::make(folder)?;
         }
         let folder = options.data.as_deref();
         Ok(Self {
@@ -35,18 +43,20 @@ impl App {
             users: Users::open(folder)?,
             tokens: Tokens::open(clock, folder)?,
             meter: debug::Meter::default(),
+            peers: peers::new()?,
+            ends,
         })
     }
 }
 
 pub fn router(app: App, options: &Options) -> Router {
+    let limited = middleware::from_fn_with_state(app.clone(), peers::limit);
+    let sign_up = post(account::sign_up).layer(limited.clone());
+    let log_in = post(account::log_in).layer(limited.clone());
     let mut pages = Router::new()
         .route("/", get(account::home))
-        .route(
-            "/sign-up",
-            get(account::sign_up_form).post(account::sign_up),
-        )
-        .route("/log-in", get(account::log_in_form).post(account::log_in))
+        .route("/sign-up", sign_up.get(account::sign_up_form))
+        .route("/log-in", log_in.get(account::log_in_form))
         .route("/log-out", post(account::log_out))
         .route("/log-out-everywhere", post(account::log_out_everywhere))
         .route("/devices", get(devices::list))
@@ -58,11 +68,11 @@ pub fn router(app: App, options: &Options) -> Router {
         pages = pages.merge(debug::routes());
     }
     pages
-        .merge(tokens::routes())
+        .merge(tokens::routes(post(tokens::token).layer(limited)))
         .route("/style.css", get(style))
+        .fallback(page::not_found)
         .layer(middleware::from_fn(headers))
         .layer(middleware::from_fn_with_state(app.clone(), debug::count))
-        .fallback(page::not_found)
         .with_state(app)
 }
 

@@ -18,6 +18,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::select;
 use tokio::time::{MissedTickBehavior, interval};
 
 const SECONDS: usize = 300;
@@ -168,14 +169,22 @@ fn charts(app: &App) -> String {
 }
 
 async fn live(State(app): State<App>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    Sse::new(events(app)).keep_alive(KeepAlive::default())
+}
+
+/// The charts once a second, until the server is to end: it waits for all answers to end before.
+fn events(app: App) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut ticks = interval(SECOND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let events = stream::unfold((app, ticks), |(app, mut ticks)| async move {
-        ticks.tick().await;
+    stream::unfold((app, ticks), |(mut app, mut ticks)| async move {
+        let is_end = select! {
+            biased;
+            _ = app.ends.wait_for(|ends| *ends) => true,
+            _ = ticks.tick() => false,
+        };
         let event = Event::default().data(charts(&app));
-        Some((Ok(event), (app, ticks)))
-    });
-    Sse::new(events).keep_alive(KeepAlive::default())
+        (!is_end).then_some((Ok(event), (app, ticks)))
+    })
 }
 
 async fn script() -> impl IntoResponse {
@@ -190,4 +199,24 @@ new EventSource("/debug/cache/live").onmessage = (event) => {
         [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
         script,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use futures_util::StreamExt;
+    use haybox::Clock;
+    use tokio::sync::watch;
+
+    #[tokio::test]
+    async fn the_charts_end_when_the_server_does() {
+        let options = Options::of(std::iter::empty()).unwrap();
+        let (end, ends) = watch::channel(false);
+        let app = App::open(&options, Clock::real(), ends).unwrap();
+        let mut events = std::pin::pin!(events(app));
+        assert!(events.next().await.is_some());
+        end.send(true).unwrap();
+        assert!(events.next().await.is_none());
+    }
 }

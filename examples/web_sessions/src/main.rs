@@ -17,12 +17,15 @@ mod devices;
 mod flash;
 mod options;
 mod page;
+mod peers;
 mod storage;
 mod tokens;
 mod users;
 
 use options::Options;
+use std::net::SocketAddr;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -36,16 +39,20 @@ async fn main() -> Result<(), Error> {
         }
     };
     let clock = options.clock();
-    let app = app::App::open(&options, clock)?;
+    let (end, ends) = watch::channel(false);
+    let app = app::App::open(&options, clock, ends)?;
     let listener = TcpListener::bind((options.address.as_str(), options.port)).await?;
     // The tests read the port here.
     println!(
         "listening on http://localhost:{}",
         listener.local_addr()?.port()
     );
-    axum::serve(listener, app::router(app, &options))
-        .with_graceful_shutdown(async {
+    let service = app::router(app, &options).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(async move {
             let _ = tokio::signal::ctrl_c().await;
+            // What would go on for as long as somebody looks ends now.
+            let _ = end.send(true);
         })
         .await?;
     Ok(())

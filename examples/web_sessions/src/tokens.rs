@@ -3,7 +3,8 @@
 //! An access token (a JWT) holds for five minutes without a look at any table; one that must not is
 //! on a list until it would have ended anyway. A refresh token is exchanged for new ones and then
 //! spent. One that comes a second time was stolen, from the client or by it: all that descend from
-//! the same log-in end.
+//! the same log-in end. What is kept of a refresh token is its digest: whoever reads the table has
+//! no token.
 
 use crate::Error;
 use crate::app::App;
@@ -12,18 +13,23 @@ use axum::Router;
 use axum::extract::{Json, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use haybox::session::Token;
-use haybox::{Cache, CacheBuilder, Clock, Op, Outcome};
+use haybox::{Cache, CacheBuilder, Clock, InsertOptions, OnFull, Op, Outcome};
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use ring::digest::{SHA256, digest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::hash::Hash;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 const ACCESS: Duration = Duration::from_secs(5 * 60);
 const REFRESH: Duration = Duration::from_secs(30 * 24 * 3600);
+const MOST: usize = 100_000;
+
+type Digest = [u8; 32];
 
 /// What is issued, what is spent, what is denied.
 #[derive(Clone)]
@@ -32,8 +38,9 @@ pub struct Tokens {
     /// Who logged in, for each log-in whose refresh tokens still hold.
     families: Cache<String, Arc<str>>,
     /// The family of each refresh token, and whether the token is spent.
-    refresh: Cache<String, (String, bool)>,
-    /// The access tokens that do not hold, although their time is not over.
+    refresh: Cache<Digest, (String, bool)>,
+    /// The access tokens that do not hold, although their time is not over. It must not evict: what
+    /// it forgets would hold again.
     denied: Cache<String, ()>,
     keys: Arc<(EncodingKey, DecodingKey)>,
 }
@@ -45,7 +52,7 @@ pub struct Claims {
     exp: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub struct Pair {
     access: String,
     refresh: String,
@@ -61,7 +68,11 @@ impl Tokens {
         Ok(Self {
             families: kept(table(&clock, REFRESH), folder, "families")?,
             refresh: kept(table(&clock, REFRESH), folder, "refresh")?,
-            denied: table(&clock, ACCESS).build()?,
+            denied: Cache::builder()
+                .max_entries(MOST)
+                .on_full(OnFull::Reject)
+                .clock(clock.clone())
+                .build()?,
             clock,
             keys: Arc::new(keys),
         })
@@ -77,10 +88,12 @@ impl Tokens {
     /// A new pair for a refresh token that nobody has used. `None` if it is not one.
     pub fn rotate(&self, refresh: &str) -> Result<Option<Pair>, Error> {
         // One step: of two who come with the same token, one is second.
-        let spent = self.refresh.compute(refresh, |grant| match grant {
-            None => Op::Keep,
-            Some((family, _)) => Op::PutKeepTtl((family.clone(), true)),
-        });
+        let spent = self
+            .refresh
+            .compute(&digest_of(refresh), |grant| match grant {
+                None => Op::Keep,
+                Some((family, _)) => Op::PutKeepTtl((family.clone(), true)),
+            });
         let (family, was_spent) = match spent {
             Outcome::Replaced(grant) => grant,
             _ => return Ok(None),
@@ -107,14 +120,18 @@ impl Tokens {
         holds.then_some(claims)
     }
 
-    /// Has an access token not hold any more.
-    pub fn deny(&self, claims: Claims) {
-        self.denied.insert(claims.jti, ());
+    /// Has an access token not hold any more; `false` if there is no room for that.
+    #[must_use]
+    pub fn deny(&self, claims: Claims) -> bool {
+        let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp);
+        let options = InsertOptions::new().expire_at(expires);
+        let denied = self.denied.insert_with(claims.jti, (), options);
+        denied.is_stored()
     }
 
     fn pair(&self, name: &str, family: String) -> Result<Pair, Error> {
         let refresh = Token::random()?.to_string();
-        self.refresh.insert(refresh.clone(), (family, false));
+        self.refresh.insert(digest_of(&refresh), (family, false));
         let claims = Claims {
             sub: name.to_owned(),
             jti: Token::random()?.to_string(),
@@ -133,17 +150,27 @@ impl Tokens {
     }
 }
 
-fn table<V: Send + Sync + 'static>(clock: &Clock, ttl: Duration) -> CacheBuilder<String, V> {
-    let builder = Cache::builder().max_entries(100_000).time_to_live(ttl);
+fn digest_of(token: &str) -> Digest {
+    let digest = digest(&SHA256, token.as_bytes());
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+fn table<K, V>(clock: &Clock, ttl: Duration) -> CacheBuilder<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let builder = Cache::builder().max_entries(MOST).time_to_live(ttl);
     builder.clock(clock.clone())
 }
 
-fn kept<V>(
-    builder: CacheBuilder<String, V>,
+fn kept<K, V>(
+    builder: CacheBuilder<K, V>,
     folder: Option<&Path>,
     name: &str,
-) -> Result<Cache<String, V>, Error>
+) -> Result<Cache<K, V>, Error>
 where
+    K: Clone + Hash + Eq + Serialize + DeserializeOwned + Send + Sync + 'static,
     V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     Ok(match folder {
@@ -152,16 +179,16 @@ where
     })
 }
 
-pub fn routes() -> Router<App> {
+pub fn routes(token: MethodRouter<App>) -> Router<App> {
     Router::new()
-        .route("/api/token", post(token))
+        .route("/api/token", token)
         .route("/api/refresh", post(refresh))
         .route("/api/me", get(me))
         .route("/api/revoke", post(revoke))
 }
 
 #[derive(Deserialize)]
-struct Login {
+pub struct Login {
     name: String,
     password: String,
 }
@@ -171,7 +198,8 @@ struct Refresh {
     refresh: String,
 }
 
-async fn token(State(app): State<App>, Json(login): Json<Login>) -> Result<Response, Failure> {
+/// The first pair of tokens, for a name and its password.
+pub async fn token(State(app): State<App>, Json(login): Json<Login>) -> Result<Response, Failure> {
     Ok(
         match app.users.log_in(&login.name, &login.password).await? {
             None => Json(app.tokens.issue(&login.name)?).into_response(),
@@ -195,11 +223,9 @@ async fn me(State(app): State<App>, headers: HeaderMap) -> Response {
 }
 
 async fn revoke(State(app): State<App>, headers: HeaderMap) -> StatusCode {
-    match bearer(&app, &headers) {
-        Some(claims) => {
-            app.tokens.deny(claims);
-            StatusCode::NO_CONTENT
-        }
+    match bearer(&app, &headers).map(|claims| app.tokens.deny(claims)) {
+        Some(true) => StatusCode::NO_CONTENT,
+        Some(false) => StatusCode::SERVICE_UNAVAILABLE,
         None => StatusCode::UNAUTHORIZED,
     }
 }
@@ -224,7 +250,7 @@ mod tests {
         let (tokens, time) = tokens();
         let pair = tokens.issue("ada").unwrap();
         assert_eq!(tokens.claims(&pair.access).unwrap().sub, "ada");
-        tokens.deny(tokens.claims(&pair.access).unwrap());
+        assert!(tokens.deny(tokens.claims(&pair.access).unwrap()));
         assert!(tokens.claims(&pair.access).is_none());
 
         let pair = tokens.issue("ada").unwrap();
@@ -240,6 +266,19 @@ mod tests {
             .issue("ada")
             .unwrap();
         assert!(tokens.claims(&foreign.access).is_none());
+    }
+
+    #[test]
+    fn a_full_list_of_denied_tokens_says_so_and_forgets_none() {
+        let (tokens, _) = tokens();
+        let claims = |jti: usize| Claims {
+            sub: "ada".to_owned(),
+            jti: jti.to_string(),
+            exp: tokens.seconds() + ACCESS.as_secs(),
+        };
+        let stored = (0..MOST + 1_000).filter(|jti| tokens.deny(claims(*jti)));
+        assert_eq!(stored.count(), MOST);
+        assert_eq!(tokens.denied.len(), MOST);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task;
 
 /// The accounts.
@@ -22,6 +23,9 @@ struct State {
     hashes: Cache<String, Arc<str>>,
     /// Guesses for each name.
     guesses: Limiter<String>,
+    /// As many passwords are hashed at a time as there are processors: more would take memory and
+    /// be done no sooner.
+    hashing: Arc<Semaphore>,
     /// Is verified where there is no such name, so that this takes as long.
     nobody: String,
 }
@@ -63,7 +67,9 @@ impl Users {
             .max_entries(10_000)
             .negative_ttl(Duration::from_secs(60))
             .build()?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self(Arc::new(State {
+            hashing: Arc::new(Semaphore::new(processors)),
             table: Mutex::new(table),
             hashes,
             guesses: Limiter::new(Quota::per_minute(10).burst(5))?,
@@ -78,8 +84,8 @@ impl Users {
         if password.chars().count() < 8 {
             return Ok(Some(Refusal::ShortPassword));
         }
-        let (users, name, password) = (self.clone(), name.to_owned(), password.to_owned());
-        task::spawn_blocking(move || users.add(&name, &password)).await?
+        let (name, password) = (name.to_owned(), password.to_owned());
+        self.hash(move |users| users.add(&name, &password)).await
     }
 
     pub async fn log_in(&self, name: &str, password: &str) -> Result<Option<Refusal>, Error> {
@@ -89,8 +95,23 @@ impl Users {
         if let Some(time) = self.0.guesses.check(name).retry_after() {
             return Ok(Some(Refusal::TooManyGuesses(time)));
         }
-        let (users, name, password) = (self.clone(), name.to_owned(), password.to_owned());
-        task::spawn_blocking(move || users.verify(&name, &password)).await?
+        let (name, password) = (name.to_owned(), password.to_owned());
+        self.hash(move |users| users.verify(&name, &password)).await
+    }
+
+    /// Does what hashes a password when it is its turn. The turn lasts until that is done, though
+    /// who asked may have gone.
+    async fn hash<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = Arc::clone(&self.0.hashing).acquire_owned().await?;
+        let users = self.clone();
+        let work = move || {
+            let _turn = turn;
+            work(&users)
+        };
+        task::spawn_blocking(work).await?
     }
 
     fn add(&self, name: &str, password: &str) -> Result<Option<Refusal>, Error> {
@@ -157,6 +178,19 @@ mod tests {
         assert_eq!(users.log_in("ada", "a bad password").await.unwrap(), wrong);
         let taken = users.sign_up("ada", "another password").await.unwrap();
         assert_eq!(taken, Some(Refusal::NameTaken));
+    }
+
+    #[tokio::test]
+    async fn who_comes_when_all_processors_hash_waits() {
+        let users = Users::open(None).unwrap();
+        let processors = users.0.hashing.available_permits() as u32;
+        let all = users.0.hashing.acquire_many(processors).await.unwrap();
+        let mut asks = std::pin::pin!(users.sign_up("ada", "a good password"));
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut asks);
+        assert!(early.await.is_err());
+        drop(all);
+        assert_eq!(asks.await.unwrap(), None);
+        assert_eq!(users.0.hashing.available_permits() as u32, processors);
     }
 
     #[tokio::test]

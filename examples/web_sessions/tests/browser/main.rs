@@ -193,6 +193,33 @@ async fn who_is_idle_is_logged_out_and_who_is_active_is_not() {
 }
 
 #[tokio::test]
+async fn who_tries_to_log_in_too_often_is_slowed_down() {
+    let stage = Stage::set(&[]).await;
+    let ada = stage.browser().await;
+    ada.open("/log-in").await;
+    let status = "let last = 0; \
+        for (let i = 0; i < 25; i++) { \
+            const request = new XMLHttpRequest(); \
+            request.open('POST', '/log-in', false); \
+            request.send(); \
+            last = request.status; \
+        } \
+        return String(last)";
+    assert_eq!(ada.script(status).await, "429");
+    ada.open("/log-in").await;
+    assert_eq!(ada.text("h1").await, "Log in", "looking is free");
+}
+
+#[tokio::test]
+async fn the_server_ends_though_somebody_looks_at_the_debug_page() {
+    let mut stage = Stage::set(&["--debug-page"]).await;
+    let ada = stage.browser().await;
+    ada.open("/debug/cache").await;
+    ada.wait_for("#live[data-updates='1']").await;
+    stage.server.interrupt();
+}
+
+#[tokio::test]
 async fn the_debug_page_is_there_when_asked_for_and_moves() {
     let stage = Stage::set(&[]).await;
     let ada = stage.browser().await;

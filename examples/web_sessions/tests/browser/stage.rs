@@ -138,6 +138,13 @@ impl Server {
         self.program.line_with("advanced");
     }
 
+    /// Ends the server as Ctrl-C does, and waits for that.
+    pub fn interrupt(&mut self) {
+        let id = self.program.child.id().to_string();
+        Command::new("kill").args(["-INT", &id]).status().unwrap();
+        assert!(self.program.child.wait().unwrap().success());
+    }
+
     /// Ends the server without a chance to save anything, and starts it anew.
     pub fn kill_and_restart(&mut self) {
         self.program.child.kill().unwrap();
