@@ -160,7 +160,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     println!("  {twice} were done twice, by a worker that hung and the one after it");
     let is_dead = |job: &u64| dead.iter().any(|letter| **letter == *job);
     let lost: Vec<u64> = (0..jobs)
-        .filter(|job| done.contains_key(job) == is_dead(job))
+        .filter(|job| !done.contains_key(job) && !is_dead(job))
         .collect();
     println!("  lost: {}", lost.len());
     if lost.is_empty() && queue.is_empty() {
