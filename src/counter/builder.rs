@@ -18,8 +18,6 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 #[cfg(feature = "persist")]
 use std::path::Path;
-#[cfg(feature = "persist")]
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Builds [`Counters`]. From [`Counters::builder`].
@@ -119,7 +117,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
     ///
     /// Counting is as fast as without. The counts that have changed are written together, every
     /// [`flush_interval`](Self::flush_interval), by [`Counters::flush`], and when the last handle is
-    /// dropped; so a hot key is one write a second. **A crash takes counters back to where they
+    /// dropped, which waits for it; so a hot key is one write a second. **A crash takes counters back to where they
     /// were at some moment within the last interval**, each key by itself: what was counted since
     /// then is lost, and what was taken since then is there again. Where that may not be, flush
     /// after taking.
@@ -171,16 +169,14 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
         }
         let interval = self.flush_interval;
         let mut state = self.state()?;
-        let clock = state.clock.clone();
-        let store = Cache::builder().stats(false).clock(clock.clone());
+        let store = Cache::builder().stats(false).clock(state.clock.clone());
         let store = store.open_store_with(dir, options)?;
         // What was counted in another process was not counted now.
         let windows = state.windows.take();
-        let parker = Kept::restore(store, &mut state);
+        Kept::restore(store, &mut state);
         state.windows = windows;
         let counters = Counters::with(state);
-        // Where no thread can be started, `flush` and the drop of the last handle do it.
-        let _ = flush_every(interval, clock, Arc::downgrade(&counters.0), parker);
+        flush_every(&counters.0, interval);
         Ok(counters)
     }
 

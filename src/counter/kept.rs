@@ -4,20 +4,28 @@
 //! A flush looks at the parts in which something was counted since the last one, adds up the
 //! stripes, and writes the totals that differ from the store's. A count that comes while it looks
 //! marks its part again, so it is in the next flush at the latest.
+//!
+//! Copying and encoding a key is code of the user's. One key that fails in it keeps no other from
+//! being written.
 
 use super::{SHARDS, State, Total, shard_of};
 use crate::DefaultHashBuilder;
 use crate::persist::{CommitError, Journal, Store, WriteError};
 use crate::reentrancy;
 use crate::sync::Mutex;
-use crate::time::{Clock, Parker, after};
+use crate::time::{Parker, after};
 use hashtable::HashTable;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::mem;
-use std::sync::{Arc, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::task::Waker;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Why a flush did not get everything to where it is safe. What was not written is tried again by
@@ -25,7 +33,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum FlushError {
-    /// A count could not be written.
+    /// A count could not be written: the first of those. Where it is the key that cannot be encoded,
+    /// all others were written.
     Write(WriteError),
     /// All was written, but it is not known whether it would survive.
     Commit(CommitError),
@@ -51,6 +60,16 @@ pub(super) trait Keep<K>: Send + Sync {
     fn flush(&self, state: &State<K>, waits: bool) -> Result<(), FlushError>;
 
     fn journal(&self) -> &Journal;
+
+    /// There is another public handle.
+    fn enter(&self);
+
+    /// A public handle is dropped. The last one ends the thread that flushes and flushes once more,
+    /// so that who drops it knows that all is written.
+    fn leave(&self, state: &State<K>);
+
+    /// A thread flushes from now on.
+    fn is_flushed_by(&self, flusher: Flusher);
 }
 
 pub(super) struct Kept<K> {
@@ -58,60 +77,126 @@ pub(super) struct Kept<K> {
     /// One flush at a time; whether the last one failed, so that the next has to look at everything.
     failed: Mutex<bool>,
     taken: Mutex<Vec<K>>,
-    /// Of the thread that flushes.
+    /// The public handles. The thread that flushes holds another now and then.
+    handles: AtomicUsize,
+    flusher: Mutex<Option<Flusher>>,
+}
+
+/// The thread that flushes.
+pub(super) struct Flusher {
+    thread: JoinHandle<()>,
+    stop: Arc<Stop>,
+}
+
+#[derive(Default)]
+struct Stop {
+    is_set: AtomicBool,
     parker: Arc<Parker>,
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> Kept<K> {
     /// Has the counts of a store in the stripes of counters that nobody has seen yet, and theirs in
     /// the store from now on.
-    pub(super) fn restore(store: Store<K, i64>, state: &mut State<K>) -> Arc<Parker> {
+    pub(super) fn restore(store: Store<K, i64>, state: &mut State<K>) {
         for (key, count) in &store {
             let hash = state.hasher.hash_one(&key);
             let stripe = state.stripes[0].get_or_init(super::new_stripe);
             let unused = stripe[shard_of(hash)].insert(state, hash, key, count, None);
             drop(unused);
         }
-        let parker = Arc::default();
         state.kept = Some(Box::new(Self {
             store,
             failed: Mutex::new(false),
             taken: Mutex::default(),
-            parker: Arc::clone(&parker),
+            handles: AtomicUsize::new(1),
+            flusher: Mutex::default(),
         }));
-        parker
     }
 
-    fn write(&self, state: &State<K>, everything: bool) -> Result<Option<u64>, WriteError> {
-        let mut last = None;
+    fn write(&self, state: &State<K>, everything: bool, problems: &mut Problems) {
         for number in 0..SHARDS {
+            if problems.is_over {
+                return;
+            }
             let changed = state.shards(number).filter(|shard| shard.take_changed());
             // All marks have to be taken back before the first look.
             if changed.count() == 0 && !everything {
                 continue;
             }
-            let mut totals: HashTable<Total<K>> = HashTable::new();
-            for shard in state.shards(number) {
-                shard.add_to(&mut totals, &state.clock);
-            }
-            for Total(_, key, count) in totals {
-                if self.store.peek(&key) != Some(count) {
-                    last = Some(self.store.insert(key, count)?.seq());
-                }
+            let totals = problems.none_in(|| Ok(totals_of(state, number)));
+            for Total(_, key, count) in totals.into_iter().flatten() {
+                problems.none_in(|| self.put(key, count));
             }
         }
-        Ok(last)
+    }
+
+    fn put(&self, key: K, count: i64) -> Result<(), WriteError> {
+        if self.store.peek(&key) != Some(count) {
+            let _ = self.store.insert(key, count)?;
+        }
+        Ok(())
     }
 
     /// Removes what was taken and not counted again. What was is marked, and in the next flush.
-    fn remove(&self, state: &State<K>, taken: &[K]) -> Result<Option<u64>, WriteError> {
-        let mut last = None;
-        for key in taken {
-            if state.count_of(key) == 0 {
-                last = Some(self.store.remove(key)?.seq());
-            }
+    fn remove(&self, state: &State<K>, taken: &mut Vec<K>, problems: &mut Problems) {
+        taken.retain(|key| {
+            let removed = problems.none_in(|| self.remove_one(state, key));
+            removed.is_none()
+        });
+    }
+
+    fn remove_one(&self, state: &State<K>, key: &K) -> Result<(), WriteError> {
+        if state.count_of(key) == 0 && self.store.contains_key(key) {
+            let _ = self.store.remove(key)?;
         }
-        Ok(last)
+        Ok(())
+    }
+}
+
+fn totals_of<K: Clone + Eq>(state: &State<K>, number: usize) -> HashTable<Total<K>> {
+    let mut totals = HashTable::new();
+    for shard in state.shards(number) {
+        shard.add_to(&mut totals, &state.clock);
+    }
+    totals
+}
+
+/// What went wrong in a flush.
+#[derive(Default)]
+struct Problems {
+    first: Option<WriteError>,
+    /// Nothing more can be written, whatever the key.
+    is_over: bool,
+}
+
+impl Problems {
+    /// Takes a step if there is use in one; `None` if it failed, also by a panic.
+    fn none_in<T>(&mut self, step: impl FnOnce() -> Result<T, WriteError>) -> Option<T> {
+        if self.is_over {
+            return None;
+        }
+        let done = catch_unwind(AssertUnwindSafe(step));
+        let done = done.unwrap_or_else(|_| Err(WriteError::Encode("a key panicked".into())));
+        let error = match done {
+            Ok(done) => return Some(done),
+            Err(error) => error,
+        };
+        let is_of_the_key = matches!(error, WriteError::Encode(_) | WriteError::TooLarge { .. });
+        self.is_over = !is_of_the_key;
+        self.first.get_or_insert(error);
+        None
+    }
+}
+
+/// Keys that were taken, and go back to the others unless their flush has dealt with them.
+struct Taken<'k, K> {
+    home: &'k Mutex<Vec<K>>,
+    keys: Vec<K>,
+}
+
+impl<K> Drop for Taken<'_, K> {
+    fn drop(&mut self) {
+        self.home.lock().append(&mut self.keys);
     }
 }
 
@@ -123,72 +208,111 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
 
     fn flush(&self, state: &State<K>, waits: bool) -> Result<(), FlushError> {
         let mut failed = self.failed.lock();
-        let taken = mem::take(&mut *self.taken.lock());
-        let written = self.write(state, *failed);
-        let written = written.and_then(|last| Ok(self.remove(state, &taken)?.or(last)));
-        *failed = written.is_err();
-        if written.is_err() {
-            self.taken.lock().extend(taken);
-        }
+        // Until it is known that nothing went wrong, whatever a key may do.
+        let everything = mem::replace(&mut *failed, true);
+        let mut taken = Taken {
+            home: &self.taken,
+            keys: mem::take(&mut *self.taken.lock()),
+        };
+        let mut problems = Problems::default();
+        self.write(state, everything, &mut problems);
+        self.remove(state, &mut taken.keys, &mut problems);
+        drop(taken);
+        *failed = problems.first.is_some();
         drop(failed);
-        let last = written.map_err(FlushError::Write)?;
-        if waits && last.is_some() {
+        if waits {
+            // Also for what an earlier flush has written and not waited for.
             let commit = self.store.insert_many([]).map_err(FlushError::Write)?;
             commit.wait().map_err(FlushError::Commit)?;
         }
-        Ok(())
+        problems
+            .first
+            .map_or(Ok(()), |first| Err(FlushError::Write(first)))
     }
 
     fn journal(&self) -> &Journal {
         self.store.journal()
     }
+
+    fn enter(&self) {
+        self.handles.fetch_add(1, Relaxed);
+    }
+
+    fn leave(&self, state: &State<K>) {
+        if self.handles.fetch_sub(1, SeqCst) != 1 {
+            return;
+        }
+        let flusher = self.flusher.lock().take();
+        if let Some(flusher) = &flusher {
+            flusher.stop.set();
+        }
+        // Under a lock of a cache nothing can be written, nor waited for; the last interval is lost
+        // then.
+        if reentrancy::is_inside() {
+            return;
+        }
+        if let Some(flusher) = flusher {
+            // A key may own the counters, and is dropped in the middle of a flush.
+            if flusher.thread.thread().id() == thread::current().id() {
+                return;
+            }
+            // It catches what panics.
+            let _ = flusher.thread.join();
+        }
+        let flush = AssertUnwindSafe(|| self.flush(state, false));
+        let _ = catch_unwind(flush);
+    }
+
+    fn is_flushed_by(&self, flusher: Flusher) {
+        *self.flusher.lock() = Some(flusher);
+    }
 }
 
-impl<K> Drop for Kept<K> {
-    fn drop(&mut self) {
-        // The thread finds that there is nothing to flush any more.
+impl Stop {
+    fn set(&self) {
+        self.is_set.store(true, SeqCst);
         Waker::from(Arc::clone(&self.parker)).wake();
+    }
+
+    fn is_set(&self) -> bool {
+        self.is_set.load(SeqCst)
     }
 }
 
 /// Has counters flushed every `interval` by a thread of their own, until they are dropped: what
 /// encodes keys is code of the user's, and a disk may be slow, which the keeper's other work must not
 /// suffer from.
-pub(super) fn flush_every<K: Send + Sync + 'static>(
-    interval: Duration,
-    clock: Clock,
-    state: Weak<State<K>>,
-    parker: Arc<Parker>,
-) -> std::io::Result<()> {
+pub(super) fn flush_every<K: Send + Sync + 'static>(state: &Arc<State<K>>, interval: Duration) {
+    let (flushed, clock) = (Arc::downgrade(state), state.clock.clone());
+    let stop = Arc::new(Stop::default());
+    let told = Arc::clone(&stop);
     let run = move || {
         loop {
             let until = after(clock.now(), interval);
             while !clock.has_passed(until) {
-                if state.strong_count() == 0 {
+                if told.is_set() {
                     return;
                 }
-                parker.park(&clock, until);
+                told.parker.park(&clock, until);
             }
-            let Some(state) = state.upgrade() else { return };
-            if let Some(kept) = &state.kept {
-                // `Serialize` of a key may panic, and health() tells of the rest.
-                let flush = std::panic::AssertUnwindSafe(|| kept.flush(&state, false));
-                let _ = std::panic::catch_unwind(flush);
-            }
+            let Some(state) = flushed.upgrade() else {
+                return;
+            };
+            flush_behind(&state);
         }
     };
     let thread = thread::Builder::new().name("haybox-counters".into());
-    thread.spawn(run).map(drop)
+    // Where no thread can be started, `flush` and the drop of the last handle do it.
+    if let (Ok(thread), Some(kept)) = (thread.spawn(run), &state.kept) {
+        kept.is_flushed_by(Flusher { thread, stop });
+    }
 }
 
-impl<K> Drop for State<K> {
-    fn drop(&mut self) {
-        // Under a lock of a cache nothing can be written; the last interval is lost then.
-        if let Some(kept) = self.kept.take()
-            && !reentrancy::is_inside()
-        {
-            let _ = kept.flush(self, false);
-        }
+fn flush_behind<K>(state: &State<K>) {
+    if let Some(kept) = &state.kept {
+        // What drops a key may panic, and health() tells of the rest.
+        let flush = AssertUnwindSafe(|| kept.flush(state, false));
+        let _ = catch_unwind(flush);
     }
 }
 

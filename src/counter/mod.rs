@@ -103,7 +103,20 @@ fn shard_of(hash: u64) -> usize {
 
 impl<K> Clone for Counters<K> {
     fn clone(&self) -> Self {
+        #[cfg(feature = "persist")]
+        if let Some(kept) = &self.0.kept {
+            kept.enter();
+        }
         Self(Arc::clone(&self.0))
+    }
+}
+
+#[cfg(feature = "persist")]
+impl<K> Drop for Counters<K> {
+    fn drop(&mut self) {
+        if let Some(kept) = &self.0.kept {
+            kept.leave(&self.0);
+        }
     }
 }
 
@@ -391,12 +404,13 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
             .collect()
     }
 
-    /// Writes down the counts that have changed since the last flush, and waits until they are as
-    /// safe as the [`SyncPolicy`](crate::persist::SyncPolicy) says. Where the counters were not
+    /// Writes down the counts that have changed since the last flush, and waits until they and all
+    /// that was written before are as safe as the [`SyncPolicy`](crate::persist::SyncPolicy) says. Where the counters were not
     /// [opened](CountersBuilder::open) on a directory there is nothing to do.
     ///
     /// # Errors
-    /// What was not written is tried again by the next flush.
+    /// What was not written is tried again by the next flush. A key that cannot be encoded keeps no
+    /// other from being written.
     #[cfg(feature = "persist")]
     pub fn flush(&self) -> Result<(), FlushError> {
         let kept = self.0.kept.as_ref().filter(|_| reentrancy::check());

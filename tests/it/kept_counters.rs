@@ -1,10 +1,14 @@
 //! Counters that are kept in a directory.
 
-use crate::common::{HOUR, SECOND, killed};
+use crate::common::{HOUR, PATIENCE, SECOND, killed};
 use haybox::MockClock;
 use haybox::counter::{Counters, CountersBuilder, FlushError};
+use haybox::persist::{Persistence, SyncPolicy, WriteError};
+use serde::{Deserialize, Serialize, Serializer};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -132,6 +136,118 @@ fn a_flush_that_fails_says_so() {
     assert_eq!(counters.get("views"), 1);
     let failed = counters.flush();
     assert!(failed.is_err(), "what was not written is not forgotten");
+}
+
+/// Fails to be encoded in the ways in which that can fail.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+enum Odd {
+    Good(u8),
+    Refuses,
+    Panics,
+}
+
+impl Serialize for Odd {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Good(number) => serializer.serialize_newtype_variant("Odd", 0, "Good", number),
+            Self::Refuses => Err(serde::ser::Error::custom("no")),
+            Self::Panics => panic!("no"),
+        }
+    }
+}
+
+#[test]
+fn a_key_that_does_not_encode_keeps_no_other_from_being_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || -> Counters<Odd> {
+        let builder = Counters::builder().flush_interval(1_000 * HOUR);
+        builder.open(dir.path()).unwrap()
+    };
+    let counters = open();
+    (0..100).for_each(|number| counters.incr(&Odd::Good(number)));
+    counters.flush().unwrap();
+    for odd in [Odd::Refuses, Odd::Panics] {
+        counters.incr(&odd);
+        (0..100).for_each(|number| counters.incr(&Odd::Good(number)));
+        assert_eq!(counters.take(&Odd::Good(7)), 2);
+        counters.incr(&Odd::Good(7));
+        let failed = counters.flush().unwrap_err();
+        assert!(
+            matches!(failed, FlushError::Write(WriteError::Encode(_))),
+            "{failed}"
+        );
+        assert_eq!(counters.take(&odd), 1);
+    }
+    assert_eq!(counters.take(&Odd::Good(8)), 3);
+    counters.flush().unwrap();
+    // Nothing is written any more: what is there was written by the flushes.
+    counters.journal().unwrap().close().unwrap();
+    drop(counters);
+    let counters = open();
+    let counts = [7, 8, 9].map(|number| counters.get(&Odd::Good(number)));
+    assert_eq!((counters.top(200).len(), counts), (99, [1, 0, 3]));
+}
+
+#[test]
+fn a_flush_waits_for_what_another_has_written() {
+    let (dir, time) = (tempfile::tempdir().unwrap(), MockClock::new());
+    let builder = Counters::<String>::builder().clock(time.clock());
+    let options = Persistence::new().sync(SyncPolicy::Always);
+    let counters = builder.open_with(dir.path(), options).unwrap();
+    for _ in 0..20 {
+        let before = writes(&counters);
+        counters.incr("views");
+        while writes(&counters) == before {
+            time.advance(SECOND);
+            std::thread::yield_now();
+        }
+        counters.flush().unwrap();
+        let health = counters.journal().unwrap().health();
+        assert!(health.durable_seq > before, "{health:?}");
+    }
+}
+
+/// Holds up the thread that encodes it, while there is somebody who says so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+struct Slow;
+
+static SLOW: Mutex<Option<(Sender<()>, Receiver<()>)>> = Mutex::new(None);
+
+impl Serialize for Slow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some((entered, leave)) = SLOW.lock().unwrap().take() {
+            entered.send(()).unwrap();
+            leave.recv().unwrap();
+        }
+        serializer.serialize_unit_struct("Slow")
+    }
+}
+
+#[test]
+fn who_drops_the_last_handle_waits_for_the_flush_that_is_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || -> Counters<Slow> {
+        let builder = Counters::builder().flush_interval(Duration::from_millis(1));
+        builder.open(dir.path()).unwrap()
+    };
+    let counters = open();
+    let (entered, enters) = mpsc::channel();
+    let (leave, leaves) = mpsc::channel();
+    *SLOW.lock().unwrap() = Some((entered, leaves));
+    counters.incr(&Slow);
+    enters.recv_timeout(PATIENCE).unwrap();
+    counters.incr(&Slow);
+    drop(counters.clone());
+    let (dropped, drops) = mpsc::channel();
+    let last = std::thread::spawn(move || {
+        drop(counters);
+        dropped.send(()).unwrap();
+    });
+    let early = drops.recv_timeout(Duration::from_millis(200));
+    leave.send(()).unwrap();
+    last.join().unwrap();
+    assert!(early.is_err(), "it did not wait");
+    assert_eq!(open().get(&Slow), 2);
 }
 
 #[test]
