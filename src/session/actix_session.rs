@@ -37,8 +37,10 @@ fn key_of(id: SessionId) -> Result<SessionKey, anyhow::Error> {
 }
 
 /// `update` changes only what is there. A session that was ended a short while ago stays ended, and
-/// keeps its key; one that has expired or was evicted meanwhile starts anew under another key, as
-/// with actix-session's own stores.
+/// keeps its key. One that has expired or was evicted meanwhile starts anew under another key, as
+/// with actix-session's own stores, if it has no owner; one with an owner is over, since its time
+/// was, and who is logged in logs in again. Without an
+/// [`owner_key`](super::SessionsBuilder::owner_key) no session has an owner.
 #[cfg_attr(docsrs, doc(cfg(feature = "actix-session")))]
 impl SessionStore for Sessions {
     async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
@@ -74,6 +76,8 @@ impl SessionStore for Sessions {
         };
         match replaced.map_err(|error| UpdateError::Other(error.into()))? {
             Replaced::Stored | Replaced::Ended => Ok(key),
+            // A log-in is never prolonged by a request that outlasted it.
+            Replaced::Unknown if content.owner.is_some() => Ok(key),
             Replaced::Unknown => {
                 let id = (self.start(content)).map_err(|error| UpdateError::Other(error.into()))?;
                 key_of(id).map_err(UpdateError::Other)

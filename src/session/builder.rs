@@ -139,7 +139,8 @@ impl SessionsBuilder {
     }
 
     /// How long a session lives without being read or changed. Default: until its framework's
-    /// expiry.
+    /// expiry. tower-sessions gives one with `Expiry::OnSessionEnd` too: two weeks from the last
+    /// time that the session was changed.
     ///
     /// A session ends this time after its last activity, and up to [`touch_every`](Self::touch_every)
     /// earlier. The cookie should outlive it: it is not written again when a session is read.
@@ -228,9 +229,12 @@ impl SessionsBuilder {
             .build()?;
         let cache = make(self.cache(&owners))?;
         for (id, record) in cache.iter() {
-            if let Some(owner) = &record.owner {
-                owners.add(owner, id);
-            }
+            let Some(owner) = &record.owner else { continue };
+            // It may expire while this walks.
+            owners.follow(owner, id, || {
+                let look = cache.peek(&id);
+                look.is_some_and(|record| record.owner.as_ref() == Some(owner))
+            });
         }
         Ok(Sessions(Arc::new(State {
             cache,

@@ -22,7 +22,9 @@
 //! Handlers take a `tower_sessions::Session` as before. Four habits make it safe:
 //!
 //! - **At every log-in `session.cycle_id().await?`, then `session.insert("user", name).await?`.** The
-//!   id from before, which somebody else may have seen or slipped in, opens nothing afterwards.
+//!   id from before, which somebody else may have seen or slipped in, opens nothing afterwards. Call
+//!   it nowhere else: it saves what the request has read under a new id, whatever has become of the
+//!   session since, so in a request that is under way during a log-out it brings the session back.
 //! - **Log out by `session.flush().await?`**, everywhere by `sessions.end_all(name)`.
 //! - **`Expiry::OnSessionEnd`, and let the store decide** when a session ends. An `Expiry::OnInactivity`
 //!   is a time in the cookie too, which is only written again when the session changes: who merely
@@ -38,7 +40,8 @@
 //! HttpServer::new(move || App::new().wrap(SessionMiddleware::new(sessions.clone(), key.clone())))
 //! ```
 //!
-//! There, `session.renew()` changes the id and `session.purge()` logs out.
+//! There, `session.renew()` changes the id, at a log-in and nowhere else, and `session.purge()` logs
+//! out.
 //!
 //! # Who is logged in, and where
 //! With [`owner_key`](SessionsBuilder::owner_key), sessions are indexed by what the application stores
@@ -63,7 +66,7 @@
 //! Three times end a session, whichever comes first: the
 //! [`idle_timeout`](SessionsBuilder::idle_timeout), the
 //! [`absolute_timeout`](SessionsBuilder::absolute_timeout), and the expiry that the framework gives
-//! it. Reading is activity, and is written at most every
+//! it: with `Expiry::OnSessionEnd` tower-sessions says two weeks from each change. Reading is activity, and is written at most every
 //! [`touch_every`](SessionsBuilder::touch_every). Nothing of a session stays in memory for longer than
 //! the [`sweep_interval`](SessionsBuilder::sweep_interval) after its end; no task has to be started.
 //!
@@ -79,7 +82,7 @@
 //! | --- | --- |
 //! | guess an id | 128 bits of the system's generator, whatever the framework had in mind |
 //! | fix an id | Sessions start under new ids only. A `save` under an id that is not there stores nothing. |
-//! | bring a session back after its log-out, by a request that was under way | The same: what is gone is not saved. |
+//! | bring a session back after its log-out, by a request that was under way | The same: what is gone is not saved. A request that gives its session a new id (`cycle_id`, `renew`) starts one with what it has read: have only handlers do so that have just authenticated somebody. |
 //! | read ids, data or tokens in logs | `Debug` shows sizes and times; errors quote no data. |
 //! | find a token digit by digit | [`Token::matches`], in constant time |
 //! | fill the memory | [`max_sessions`](SessionsBuilder::max_sessions), [`max_memory`](SessionsBuilder::max_memory), [`max_size`](SessionsBuilder::max_size) |

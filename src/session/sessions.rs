@@ -188,7 +188,7 @@ impl Sessions {
 
     /// Ends a session; whether it was there.
     pub fn end(&self, id: &SessionId) -> bool {
-        let ended = self.close(id);
+        let ended = self.close_if(id, |_| true);
         if ended {
             count(&self.0.counts.ended);
         }
@@ -227,9 +227,12 @@ impl Sessions {
     }
 
     fn end_which(&self, owner: &str, which: impl Fn(&SessionId, &SessionRecord) -> bool) -> usize {
-        let owned = self.owned(owner);
-        let chosen = owned.filter(|(id, record)| which(id, record));
-        chosen.filter(|(id, _)| self.end(id)).count()
+        let is_chosen = |id: &SessionId, record: &SessionRecord| {
+            record.owner.as_deref() == Some(owner) && which(id, record)
+        };
+        let ids = self.0.owners.ids(owner).into_iter();
+        let ended = ids.filter(|id| self.close_if(id, |record| is_chosen(id, record)));
+        ended.inspect(|_| count(&self.0.counts.ended)).count()
     }
 
     fn owned(&self, owner: &str) -> impl Iterator<Item = (SessionId, SessionRecord)> {
@@ -332,13 +335,16 @@ impl Sessions {
         now < record.seen || now.since(record.seen) >= self.0.rules.touch_every
     }
 
-    /// Ends a session, and remembers that before anybody can miss it.
-    fn close(&self, id: &SessionId) -> bool {
-        if !self.0.cache.contains_key(id) {
+    /// Ends a session on a condition, in one step, and remembers that before anybody can miss it.
+    /// That one is remembered which has ceased to meet it at the last moment does no harm: who
+    /// changes it finds it.
+    fn close_if(&self, id: &SessionId, condition: impl Fn(&SessionRecord) -> bool) -> bool {
+        let look = self.0.cache.peek(id);
+        if !look.is_some_and(|record| condition(&record)) {
             return false;
         }
         self.0.ended.insert(*id, ());
-        let Some(record) = self.0.cache.remove(id) else {
+        let Some(record) = self.0.cache.remove_if(id, condition) else {
             return false;
         };
         self.reconcile(*id, record.owner.as_ref());
@@ -363,7 +369,7 @@ impl Sessions {
         others.sort_by_key(|(_, record)| record.seen);
         let excess = (others.len() + 1).saturating_sub(max);
         for (id, _) in &others[..excess] {
-            if self.close(id) {
+            if self.close_if(id, |record| record.owner.as_deref() == Some(owner)) {
                 count(&self.0.counts.over_limit);
             }
         }

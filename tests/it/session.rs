@@ -63,6 +63,25 @@ fn a_session_holds_what_was_put_into_it() {
 }
 
 #[test]
+fn a_log_out_everywhere_ends_no_session_that_has_changed_hands() {
+    let sessions = Sessions::default();
+    for _ in 0..2_000 {
+        let id = start(&sessions, "ada");
+        let both = Barrier::new(2);
+        let changed = thread::scope(|scope| {
+            scope.spawn(|| {
+                both.wait();
+                sessions.end_all("ada");
+            });
+            both.wait();
+            sessions.replace(&id, Content::new("").owner("bob"))
+        });
+        let is_there = sessions.get(&id).is_some();
+        assert_eq!(is_there, changed == Ok(Replaced::Stored));
+    }
+}
+
+#[test]
 fn a_change_during_a_log_out_brings_nothing_back() {
     let (sessions, time) = store(|builder| builder.request_timeout(MINUTE));
     let id = start(&sessions, "ada");

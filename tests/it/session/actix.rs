@@ -51,6 +51,25 @@ async fn an_update_during_a_log_out_starts_no_session_one_after_the_expiry_does(
 }
 
 #[tokio::test]
+async fn an_update_starts_no_session_of_somebody_who_was_logged_in() {
+    let day = |builder: SessionsBuilder| builder.owner_key("user").absolute_timeout(HOUR / 2);
+    let (sessions, time) = store(day);
+    let expired = sessions.save(state("ada"), &TTL).await.unwrap();
+    time.advance(HOUR / 2);
+    let same = sessions
+        .update(copy(&expired), state("ada"), &TTL)
+        .await
+        .unwrap();
+    assert_eq!(same, expired);
+    assert!(sessions.load(&same).await.unwrap().is_none());
+    assert!(sessions.of_owner("ada").is_empty());
+
+    let nobody = HashMap::from([("cart".to_owned(), "[1]".to_owned())]);
+    let anew = sessions.update(same, nobody.clone(), &TTL).await.unwrap();
+    assert_eq!(sessions.load(&anew).await.unwrap(), Some(nobody));
+}
+
+#[tokio::test]
 async fn the_time_of_a_session_can_be_set_anew() {
     let (sessions, time) = store(|builder| builder);
     let key = sessions.save(state("ada"), &TTL).await.unwrap();
