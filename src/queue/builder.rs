@@ -8,7 +8,7 @@ use crate::builder::{BuildError, LONGEST};
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
 #[cfg(feature = "persist")]
-use crate::persist::{Codec, OpenError, Persistence};
+use crate::persist::{Codec, OpenError, Persistence, WhenFull};
 use crate::time::Clock;
 #[cfg(feature = "persist")]
 use serde::{Serialize, de::DeserializeOwned};
@@ -87,6 +87,14 @@ impl Rules {
     #[inline]
     pub(super) fn held_for(&self) -> Duration {
         self.watchdog.unwrap_or(self.visibility)
+    }
+
+    /// Whether the queue counts times that are so short that a tick of the kernel matters.
+    #[inline]
+    pub(super) fn is_fine(&self) -> bool {
+        let second = Duration::from_secs(1);
+        let is_short = |time: Duration| !time.is_zero() && time < second;
+        self.visibility < second || is_short(self.first_retry) || is_short(self.dedup_window)
     }
 
     /// How long a receipt lasts, where that is another time.
@@ -288,6 +296,8 @@ impl<T> QueueBuilder<T> {
     /// As [`open`](Self::open), with options: how safe a push is when it returns, how messages
     /// become bytes, when the files are compacted. What is written is a message with what the queue
     /// knows of it, so [`migrate`](Persistence::migrate) does not see messages alone.
+    /// [`when_full`](Persistence::when_full) says nothing here: a push waits at most 5 s for room,
+    /// nothing else does.
     ///
     /// # Errors
     /// As for `open`.
@@ -302,7 +312,8 @@ impl<T> QueueBuilder<T> {
     {
         self.rules.check()?;
         let store = Cache::builder().stats(false).clock(self.clock.clone());
-        let store = store.open_store_with(dir, options)?;
+        // It is called under the lock of the queue, where nobody may wait for the disk.
+        let store = store.open_store_with(dir, options.when_full(WhenFull::Error))?;
         let (kept, entries, next) = Kept::recover(store, self.clock.clone());
         let mut state = State::new(self.rules);
         state.recover(kept, entries, next, self.clock.now());

@@ -106,7 +106,7 @@ impl<T> Delivery<T> {
     /// # Errors
     /// [`ReceiptError::Stale`] if its time had passed.
     pub fn nack(self) -> Result<(), ReceiptError> {
-        self.end(Failure::Retry(None), None)
+        self.end(Failure::Retry, None)
     }
 
     /// The message is to be tried again after this time; with zero it keeps its place in the line.
@@ -115,7 +115,8 @@ impl<T> Delivery<T> {
     /// # Errors
     /// [`ReceiptError::Stale`] if its time had passed.
     pub fn nack_after(self, delay: Duration) -> Result<(), ReceiptError> {
-        self.end(Failure::Retry(Some(delay)), None)
+        let due = self.queue.due_in(delay);
+        self.end(Failure::RetryAt(due), None)
     }
 
     /// As [`nack`](Self::nack), and says why: a [dead letter](super::DeadLetter::error) remembers
@@ -124,7 +125,7 @@ impl<T> Delivery<T> {
     /// # Errors
     /// [`ReceiptError::Stale`] if its time had passed.
     pub fn fail(self, error: impl fmt::Display) -> Result<(), ReceiptError> {
-        self.end(Failure::Retry(None), Some(error.to_string()))
+        self.end(Failure::Retry, Some(error.to_string()))
     }
 
     /// The message is not to be tried again, whatever attempts it has left: it becomes a dead
@@ -200,13 +201,7 @@ impl<T> Delivery<T> {
 impl<T> Drop for Delivery<T> {
     fn drop(&mut self) {
         if !self.is_settled && !self.queue.is_off_limits() {
-            let _ = end(
-                &self.queue,
-                self.flight,
-                self.id,
-                Failure::Retry(None),
-                None,
-            );
+            let _ = end(&self.queue, self.flight, self.id, Failure::Retry, None);
         }
     }
 }

@@ -13,7 +13,8 @@ pub enum PushError<T> {
     Full(T),
     /// The queue was closed, or all its handles dropped.
     Closed(T),
-    /// The message could not be written down, and is not in the queue.
+    /// The message could not be written down, and is not in the queue: also where the disk was so
+    /// slow that there was no room for it after 5 s.
     #[cfg(feature = "persist")]
     NotKept(T, WriteError),
     /// The message *is* in the queue, under this number, but it is not known whether it would
@@ -36,7 +37,7 @@ impl<T> PushError<T> {
 
     pub(super) fn not_kept(value: T, error: NotKept) -> Self {
         #[cfg(feature = "persist")]
-        return Self::NotKept(value, error);
+        return Self::NotKept(value, error.error);
         #[cfg(not(feature = "persist"))]
         match (value, error) {}
     }

@@ -72,7 +72,10 @@
 //!   is in the queue its key counts.
 //! - Messages have to be `Serialize` and `DeserializeOwned`. All of them are in memory, once.
 //! - When the disk is full or fails, pushes are refused (`PushError::NotKept`), and work goes on.
-//!   `Queue::journal` tells what is wrong.
+//!   `Queue::journal` tells what is wrong. Where it merely does not keep up, a push waits for up to
+//!   5 s before it is refused. Acknowledgements of that time are written later, with those that
+//!   follow; a failed attempt or a burial of that time is not, and a restart finds the message as
+//!   it was before.
 //!
 //! # Waiting
 //! Threads and tasks wait for messages and for room in one line each, first come, first served; a

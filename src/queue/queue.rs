@@ -92,6 +92,11 @@ impl<T: Send + Sync + 'static> Queue<T> {
         }
     }
 
+    #[cfg(all(test, not(shuttle)))]
+    pub(super) fn shared(&self) -> &Arc<Shared<T>> {
+        &self.shared
+    }
+
     // ---- pushing ----
 
     /// Puts a message at the end of the line; its number, which is greater than that of every
@@ -124,20 +129,31 @@ impl<T: Send + Sync + 'static> Queue<T> {
     #[inline]
     pub fn push_with(&self, value: T, options: PushOptions) -> Result<Pushed, PushError<T>> {
         let mut call = PushCall::new(value, options);
-        if let Some(pushed) = call.attempt_now(&self.shared) {
-            return acknowledged(pushed?);
+        loop {
+            let pushed = match call.attempt_now(&self.shared) {
+                Some(pushed) => pushed,
+                None => self.push_in_turn(&mut call),
+            };
+            match call.answer(pushed) {
+                Answer::Is(answer) => return acknowledged(answer?),
+                Answer::Needs(room) => call.has_failed = !room.wait(),
+            }
         }
+    }
+
+    fn push_in_turn(&self, call: &mut PushCall<T>) -> Attempted {
         let mut waiting = self.waiting(|state| &mut state.pushers);
         let until = call.until(&self.shared);
         let pushed = block(&self.shared.clock, until, |waker| {
             call.look(&mut waiting, waker)
         });
-        acknowledged(pushed.unwrap_or_else(|| call.give_up())?)
+        pushed.unwrap_or(Err(Refusal::Full))
     }
 
     /// As [`push_with`](Self::push_with), without blocking the thread where that would wait
     /// ([`Overflow::Block`]). The time counts from the first poll. Dropping the future before it is
-    /// ready drops the message.
+    /// ready drops the message; where the queue is [kept](crate::queue#surviving-a-restart) the
+    /// message may be in the queue by then, its record on the way to the disk, and stays there.
     ///
     /// ```
     /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -162,13 +178,21 @@ impl<T: Send + Sync + 'static> Queue<T> {
         let mut waiting = self.waiting(|state| &mut state.pushers);
         async move {
             let shared = Arc::clone(waiting.shared());
-            if let Some(pushed) = call.attempt_now(&shared) {
-                return acknowledged_async(pushed?).await;
+            loop {
+                let pushed = match call.attempt_now(&shared) {
+                    Some(pushed) => pushed,
+                    None => {
+                        let until = call.until(&shared);
+                        let look = |waker: &Waker| call.look(&mut waiting, waker);
+                        let pushed = wait(&shared.clock, until, look).await;
+                        pushed.unwrap_or(Err(Refusal::Full))
+                    }
+                };
+                match call.answer(pushed) {
+                    Answer::Is(answer) => return acknowledged_async(answer?).await,
+                    Answer::Needs(room) => call.has_failed = !room.wait_async().await,
+                }
             }
-            let until = call.until(&shared);
-            let pushed = wait(&shared.clock, until, |waker| call.look(&mut waiting, waker));
-            let pushed = pushed.await.unwrap_or_else(|| call.give_up());
-            acknowledged_async(pushed?).await
         }
     }
 
@@ -333,7 +357,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn nack(&self, receipt: Receipt) -> Result<(), ReceiptError> {
-        self.end(receipt, Failure::Retry(None), None)
+        self.end(receipt, Failure::Retry, None)
     }
 
     /// As [`Delivery::nack_after`].
@@ -341,7 +365,8 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn nack_after(&self, receipt: Receipt, delay: Duration) -> Result<(), ReceiptError> {
-        self.end(receipt, Failure::Retry(Some(delay)), None)
+        let due = self.shared.due_in(delay);
+        self.end(receipt, Failure::RetryAt(due), None)
     }
 
     /// As [`Delivery::fail`].
@@ -349,7 +374,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn fail(&self, receipt: Receipt, error: impl fmt::Display) -> Result<(), ReceiptError> {
-        self.end(receipt, Failure::Retry(None), Some(error.to_string()))
+        self.end(receipt, Failure::Retry, Some(error.to_string()))
     }
 
     /// As [`Delivery::bury`].
@@ -437,8 +462,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
 
     // ---- the whole ----
 
-    /// Hands out nothing from now on, until [`resume`](Self::resume): who pops waits. Pushes go on
-    /// coming in, and what is in flight can be settled.
+    /// Hands out nothing from now on, until [`resume`](Self::resume): who pops waits, and of a queue
+    /// that is closed gets `Closed`, though messages may be ready. Pushes go on coming in, and what
+    /// is in flight can be settled.
     pub fn pause(&self) {
         self.shared.change(|state, _, _| state.is_paused = true);
     }
@@ -455,8 +481,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
     }
 
     /// Takes nothing in any more, and wakes all who wait with `Closed`. What is ready can still be
-    /// popped, without waiting, and what is in flight can be settled. Closing twice does nothing
-    /// more.
+    /// popped, without waiting, and what is in flight can be settled; while the queue is
+    /// [paused](Self::pause) who pops gets `Closed` all the same, and after the pause what is ready.
+    /// Closing twice does nothing more.
     ///
     /// ```
     /// use haybox::queue::{PopError, Queue};
@@ -541,9 +568,20 @@ struct PushCall<T> {
     /// None once it is in.
     payload: Option<Arc<Payload<T>>>,
     delay: Duration,
+    /// With a disk that does not keep up.
+    patience: kept::Patience,
+    /// The disk has failed meanwhile.
+    has_failed: bool,
 }
 
-type PushResult<T> = Result<(Pushed, Pending), PushError<T>>;
+type Attempted = Result<(Pushed, Pending), Refusal>;
+
+/// What comes of an attempt.
+enum Answer<T> {
+    Is(Result<(Pushed, Pending), PushError<T>>),
+    /// Another attempt is worth it when there is room on the way to the disk.
+    Needs(kept::Room),
+}
 
 /// Waits until a push is as safe as it is to be.
 #[inline]
@@ -572,15 +610,16 @@ impl<T> PushCall<T> {
         Self {
             payload: Some(Arc::new(payload)),
             delay: options.delay,
+            patience: kept::Patience::default(),
+            has_failed: false,
         }
     }
 
     /// The first try; `None` if the queue is full and lets pushes wait.
     #[inline]
-    fn attempt_now(&mut self, shared: &Shared<T>) -> Option<PushResult<T>> {
+    fn attempt_now(&mut self, shared: &Shared<T>) -> Option<Attempted> {
         let due = shared.due_in(self.delay);
-        let pushed = shared.change(|state, now, after| self.attempt(state, due, false, now, after));
-        self.answer(pushed?)
+        shared.change(|state, now, after| self.attempt(state, due, false, now, after))
     }
 
     /// `None` while there may be room later.
@@ -592,7 +631,7 @@ impl<T> PushCall<T> {
         is_next: bool,
         now: u64,
         after: &mut After<T>,
-    ) -> Option<Result<(Pushed, Pending), Refusal>> {
+    ) -> Option<Attempted> {
         let waits = matches!(state.rules.overflow, Overflow::Block(_));
         match state.push(self.payload.take()?, due, is_next, now, after) {
             Ok(pushed) => Some(Ok(pushed)),
@@ -603,34 +642,37 @@ impl<T> PushCall<T> {
         }
     }
 
-    fn look(&mut self, waiting: &mut Waiting<T>, waker: &Waker) -> Poll<PushResult<T>> {
+    fn look(&mut self, waiting: &mut Waiting<T>, waker: &Waker) -> Poll<Attempted> {
         let due = waiting.shared().due_in(self.delay);
         let is_next = waiting.has_place();
-        let looked = waiting.look(waker, |state, now, after| {
+        waiting.look(waker, |state, now, after| {
             self.attempt(state, due, is_next, now, after)
-        });
-        looked.map(|pushed| self.answer(pushed).unwrap_or_else(|| self.give_up()))
+        })
     }
 
     /// Outside the lock, since it may hand out the message.
     #[inline]
-    fn answer(&mut self, pushed: Result<(Pushed, Pending), Refusal>) -> Option<PushResult<T>> {
-        let refusal = match pushed {
-            Ok(pushed) => return Some(Ok(pushed)),
-            Err(refusal) => refusal,
-        };
-        let value = value_of(self.payload.take()?);
-        Some(Err(match refusal {
+    fn answer(&mut self, pushed: Attempted) -> Answer<T> {
+        match pushed {
+            Ok(pushed) => Answer::Is(Ok(pushed)),
+            Err(refusal) => self.refused(refusal),
+        }
+    }
+
+    fn refused(&mut self, mut refusal: Refusal) -> Answer<T> {
+        if let Refusal::NotKept(refusal) = &mut refusal
+            && !self.has_failed
+            && let Some(room) = self.patience.room(refusal)
+        {
+            return Answer::Needs(room);
+        }
+        let payload = self.payload.take().expect("the message is not in");
+        let value = value_of(payload);
+        Answer::Is(Err(match refusal {
             Refusal::Full => PushError::Full(value),
             Refusal::Closed => PushError::Closed(value),
             Refusal::NotKept(error) => PushError::not_kept(value, error),
         }))
-    }
-
-    /// The time is up.
-    fn give_up(&mut self) -> PushResult<T> {
-        let payload = self.payload.take().expect("the message is not in");
-        Err(PushError::Full(value_of(payload)))
     }
 
     fn until(&self, shared: &Shared<T>) -> Deadline {

@@ -53,7 +53,7 @@ impl<T> Shared<T> {
         kept::check(self.is_kept());
         let mut after = After::default();
         let mut state = self.state.lock();
-        let now = self.now(&state);
+        let now = self.now(&mut state);
         state.settle(now, &mut after);
         let result = change(&mut state, now, &mut after);
         state.rouse(&mut after);
@@ -70,20 +70,28 @@ impl<T> Shared<T> {
         false
     }
 
+    /// Whether this thread holds the lock already.
+    fn is_keeping(&self) -> bool {
+        kept::is_keeping(self.is_kept())
+    }
+
     /// Whether a destructor had better leave the queue alone.
     pub(super) fn is_off_limits(&self) -> bool {
         kept::is_off_limits(self.is_kept())
     }
 
-    /// The time: a reading that may lag by a tick of the kernel where nothing is about to happen.
+    /// The time: a reading that may lag by a tick of the kernel where nothing is about to happen,
+    /// and the times that the queue counts from it are much longer than that.
     #[inline]
-    fn now(&self, state: &State<T>) -> u64 {
+    fn now(&self, state: &mut State<T>) -> u64 {
         let coarse = self.clock.coarse();
-        if state.next_event().saturating_sub(coarse) < NEAR {
+        let is_near = state.next_event().saturating_sub(coarse) < NEAR;
+        let reading = if is_near || self.rules.is_fine() {
             self.clock.now()
         } else {
             coarse
-        }
+        };
+        state.advance(reading)
     }
 
     /// Does what is left to do after a change, with no lock held.
@@ -113,9 +121,13 @@ impl<T> Shared<T> {
         self.handles.fetch_add(1, SeqCst);
     }
 
+    /// The last one closes the queue, wherever it is dropped. What has become due is for the next
+    /// call to settle: here it might run code of the user's, or write, under the lock of a cache.
     pub(super) fn drop_handle(&self) {
-        if self.handles.fetch_sub(1, SeqCst) == 1 && !self.is_off_limits() {
-            self.close();
+        if self.handles.fetch_sub(1, SeqCst) == 1 && !self.is_keeping() {
+            let mut after = After::default();
+            self.state.lock().close(&mut after);
+            self.finish(after);
         }
     }
 
@@ -195,7 +207,8 @@ impl<T> Waiting<T> {
 
 impl<T> Drop for Waiting<T> {
     fn drop(&mut self) {
-        if self.place.is_some() {
+        let cannot_leave = self.shared.is_keeping() && std::thread::panicking();
+        if self.place.is_some() && !cannot_leave {
             let unused = self
                 .shared
                 .change(|state, _, _| (self.turns)(state).leave(&mut self.place));
@@ -210,4 +223,33 @@ pub(super) fn value_of<T>(payload: Arc<Payload<T>>) -> T {
         unreachable!("a message that was refused was handed out to nobody");
     };
     payload.value
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::super::Queue;
+    use super::*;
+
+    fn state(queue: super::super::QueueBuilder<u32>) -> Arc<Shared<u32>> {
+        let queue = queue.build().unwrap();
+        Arc::clone(queue.shared())
+    }
+
+    #[test]
+    fn time_does_not_run_backwards_under_the_lock() {
+        let shared = state(Queue::builder(10));
+        let latest = shared.change(|_, now, _| now) + 1_000_000_000;
+        let advanced = shared.state.lock().advance(latest);
+        assert_eq!(advanced, latest, "a precise reading");
+        assert_eq!(shared.change(|_, now, _| now), latest, "a coarse one");
+    }
+
+    #[test]
+    fn times_of_less_than_a_second_are_counted_from_a_precise_reading() {
+        let shared = state(Queue::builder(10).visibility_timeout(Duration::from_millis(3)));
+        for _ in 0..100 {
+            let before = shared.clock.now();
+            assert!(shared.change(|_, now, _| now) >= before);
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub(super) struct State<T> {
     kept: Kept<T>,
     next_id: u64,
     next_flight: u64,
+    /// The latest time that a call has come at.
+    latest: u64,
     counts: QueueStats,
     pub(super) is_paused: bool,
     is_closed: bool,
@@ -71,8 +73,10 @@ pub(super) type Refused<T> = (Arc<Payload<T>>, Refusal);
 
 /// How a delivery ends that was not acknowledged.
 pub(super) enum Failure {
-    /// It is tried again, if it may be, after this time; `None` for what the queue's backoff says.
-    Retry(Option<Duration>),
+    /// It is tried again, if it may be, after what the queue's backoff says.
+    Retry,
+    /// It is tried again, if it may be, at this time; `None` for at once.
+    RetryAt(Option<Deadline>),
     /// It is not tried again.
     Bury,
 }
@@ -110,6 +114,7 @@ impl<T> State<T> {
             kept: Kept::nowhere(),
             next_id: 1,
             next_flight: 1,
+            latest: 0,
             counts: QueueStats::default(),
             is_paused: false,
             is_closed: false,
@@ -142,6 +147,9 @@ impl<T> State<T> {
             }
             self.enter(entry, now);
         }
+        let mut after = After::default();
+        self.trim(&mut after);
+        drop(after);
     }
 
     #[cfg(feature = "persist")]
@@ -150,6 +158,15 @@ impl<T> State<T> {
     }
 
     // ---- time ----
+
+    /// The time of a call, from what it has read of the clock. A coarse reading lags behind a precise
+    /// one that came before it; under the lock time does not run backwards, or messages would
+    /// overtake each other.
+    #[inline]
+    pub(super) fn advance(&mut self, reading: u64) -> u64 {
+        self.latest = self.latest.max(reading);
+        self.latest
+    }
 
     /// When the next message becomes ready by itself.
     #[inline]
@@ -207,10 +224,12 @@ impl<T> State<T> {
         if let Some(id) = key.and_then(|key| self.keys.find(key, now)) {
             self.counts.duplicates += 1;
             after.garbage.push(payload);
-            return Ok((Pushed::Duplicate(id), Pending::default()));
+            // The record of the first may still be on its way to the disk.
+            return Ok((Pushed::Duplicate(id), self.kept.all_so_far()));
         }
         let others = if is_next { 0 } else { self.pushers.len() };
-        if self.len() + others >= self.rules.capacity && !self.make_room(now, after) {
+        let is_full = self.len() + others >= self.rules.capacity;
+        if is_full && !self.can_make_room() {
             return Err((payload, Refusal::Full));
         }
         let entry = Entry {
@@ -230,24 +249,27 @@ impl<T> State<T> {
         if let Some(key) = &entry.payload.key {
             self.keys.insert(key, entry.id, now);
         }
+        if is_full {
+            self.make_room(now, after);
+        }
         let pushed = Pushed::Queued(entry.id);
         self.enter(entry, now);
         Ok((pushed, pending))
     }
 
-    /// Gives up the oldest message for a new one, where that is what the queue does.
-    fn make_room(&mut self, now: u64, after: &mut After<T>) -> bool {
-        if self.rules.overflow != Overflow::DropOldest {
-            return false;
-        }
+    fn can_make_room(&self) -> bool {
+        let is_anything_idle = self.ready.len() > 0 || !self.delayed.is_empty();
+        self.rules.overflow == Overflow::DropOldest && is_anything_idle
+    }
+
+    /// Gives up the oldest message for a new one, which is safe by now.
+    fn make_room(&mut self, now: u64, after: &mut After<T>) {
         let lowest = self.ready.pop_lowest();
         let given_up = lowest.or_else(|| self.delayed.pop_first().map(|(_, entry)| entry));
-        let Some(entry) = given_up else {
-            return false;
-        };
-        self.leave(&entry, now);
-        self.discard(entry, after);
-        true
+        if let Some(entry) = given_up {
+            self.leave(&entry, now);
+            self.discard(entry, after);
+        }
     }
 
     /// Puts a message where it belongs by its time.
@@ -316,19 +338,20 @@ impl<T> State<T> {
         };
         self.counts.failed += 1;
         entry.error = error;
-        match failure {
-            Failure::Bury => self.bury(entry, now, after),
-            Failure::Retry(delay) => {
-                let delay = delay.unwrap_or_else(|| self.rules.backoff_after(entry.attempts));
-                // Given back at once, it keeps its place.
-                let due = if delay.is_zero() {
-                    entry.due
-                } else {
-                    crate::time::after(now, delay)
-                };
-                self.try_again(entry, due, now, after);
+        let due = match failure {
+            Failure::Bury => {
+                self.bury(entry, now, after);
+                return true;
             }
-        }
+            Failure::RetryAt(due) => due,
+            Failure::Retry => {
+                let delay = self.rules.backoff_after(entry.attempts);
+                (!delay.is_zero()).then(|| crate::time::after(now, delay))
+            }
+        };
+        // Given back at once, it keeps its place.
+        let due = due.unwrap_or(entry.due);
+        self.try_again(entry, due, now, after);
         true
     }
 
@@ -392,7 +415,12 @@ impl<T> State<T> {
         self.counts.buried += 1;
         self.keep(&entry, true, now);
         self.dead.insert(entry.id, entry);
-        if self.dead.len() > self.rules.dead_letters
+        self.trim(after);
+    }
+
+    /// Discards the oldest dead letters of more than there may be.
+    fn trim(&mut self, after: &mut After<T>) {
+        while self.dead.len() > self.rules.dead_letters
             && let Some((_, oldest)) = self.dead.pop_first()
         {
             self.discard(oldest, after);

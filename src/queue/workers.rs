@@ -169,10 +169,17 @@ impl Crew {
         T: Send + Sync + 'static,
         E: fmt::Display,
     {
-        while let Some(delivery) = queue.pop_unless(&self.is_stopped) {
-            // A message's destructor may panic when it is settled.
-            let settle = AssertUnwindSafe(|| self.work_on(delivery, handler));
-            let _ = catch_unwind(settle);
+        loop {
+            // A message's destructor may panic when it is settled, or when another one that has
+            // become due is discarded.
+            let step = catch_unwind(AssertUnwindSafe(|| {
+                let delivery = queue.pop_unless(&self.is_stopped)?;
+                self.work_on(delivery, handler);
+                Some(())
+            }));
+            if let Ok(None) = step {
+                return;
+            }
         }
     }
 

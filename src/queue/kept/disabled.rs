@@ -23,6 +23,11 @@ impl<T> Kept<T> {
     pub(in crate::queue) fn reserve(&mut self, _id: u64) {}
 
     #[inline(always)]
+    pub(in crate::queue) fn all_so_far(&self) -> Pending {
+        Pending::default()
+    }
+
+    #[inline(always)]
     pub(in crate::queue) fn put(
         &mut self,
         _: &Entry<T>,
@@ -40,6 +45,11 @@ impl<T> Kept<T> {
 pub(in crate::queue) fn check(_is_kept: bool) {}
 
 #[inline(always)]
+pub(in crate::queue) fn is_keeping(_is_kept: bool) -> bool {
+    false
+}
+
+#[inline(always)]
 pub(in crate::queue) fn is_off_limits(_is_kept: bool) -> bool {
     false
 }
@@ -51,4 +61,26 @@ pub(in crate::queue) fn wait(_: Pending) -> Result<(), NotSure> {
 
 pub(in crate::queue) async fn wait_async(_: Pending) -> Result<(), NotSure> {
     Ok(())
+}
+
+/// There is always room.
+#[derive(Default)]
+pub(in crate::queue) struct Patience(());
+
+impl Patience {
+    pub(in crate::queue) fn room(&mut self, refusal: &mut NotKept) -> Option<Room> {
+        match *refusal {}
+    }
+}
+
+pub(in crate::queue) enum Room {}
+
+impl Room {
+    pub(in crate::queue) fn wait(self) -> bool {
+        match self {}
+    }
+
+    pub(in crate::queue) async fn wait_async(self) -> bool {
+        match self {}
+    }
 }

@@ -10,9 +10,14 @@ use crate::persist::{Commit, CommitError, Journal, Store, WriteError};
 use crate::queue::message::Entry;
 use crate::reentrancy;
 use crate::sync::thread_cell;
-use crate::time::Clock;
+use crate::time::{Clock, Deadline, after};
+use crate::wait::{block, wait as wait_until};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 // Whether this thread encodes a message under the lock of a queue.
 thread_cell!(KEEPING: bool = false);
@@ -30,12 +35,25 @@ struct Records<T> {
     reserved: u64,
 }
 
-/// Why a message was not written, and why it is not known whether it was.
-pub(in crate::queue) type NotKept = WriteError;
+/// Why a message was not written.
+pub(in crate::queue) struct NotKept {
+    pub(in crate::queue) error: WriteError,
+    /// What is written before there is room for it, where that is all that it lacks.
+    room: Pending,
+}
+
+/// Why it is not known whether a message was written.
 pub(in crate::queue) type NotSure = CommitError;
 
 /// What is to be waited for before a push is acknowledged.
 pub(in crate::queue) type Pending = Option<Commit<()>>;
+
+/// For how long a push waits all in all, with no lock held, for a disk that does not keep up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Messages that were done earlier whose records one call removes at most: the queue is locked
+/// meanwhile.
+const RETRIES: usize = 8;
 
 /// Message numbers that one record reserves. A restart skips as many at most.
 const BLOCK: u64 = 10_000;
@@ -90,6 +108,11 @@ impl<T> Kept<T> {
         }
     }
 
+    /// What is to be waited for until all that was written so far is safe.
+    pub(in crate::queue) fn all_so_far(&self) -> Pending {
+        self.0.as_ref().and_then(Records::all_so_far)
+    }
+
     /// Writes a message as it is now.
     #[inline]
     pub(in crate::queue) fn put(
@@ -100,7 +123,10 @@ impl<T> Kept<T> {
     ) -> Result<Pending, NotKept> {
         match &mut self.0 {
             None => Ok(None),
-            Some(records) => records.put(entry, is_dead, now).map(Some),
+            Some(records) => match records.put(entry, is_dead, now) {
+                Ok(commit) => Ok(Some(commit)),
+                Err(error) => Err(records.refused(error)),
+            },
         }
     }
 
@@ -124,16 +150,66 @@ impl<T> Records<T> {
         let inserted = catch_unwind(insert);
         KEEPING.with(|keeping| keeping.set(was_keeping));
         match inserted {
-            Ok(inserted) => Ok(inserted?.map(drop)),
+            Ok(inserted) => {
+                let commit = inserted?.map(drop);
+                self.retry();
+                Ok(commit)
+            }
             Err(_) => Err(WriteError::Encode("Serialize panicked".into())),
         }
     }
 
+    fn refused(&self, error: WriteError) -> NotKept {
+        let lacks_room = matches!(error, WriteError::BufferFull { .. });
+        let room = lacks_room.then(|| self.all_so_far()).flatten();
+        NotKept { error, room }
+    }
+
+    fn all_so_far(&self) -> Pending {
+        let nothing_more = self.store.insert_many([]);
+        nothing_more.ok().map(|commit| commit.map(drop))
+    }
+
     fn remove(&mut self, id: u64) {
-        if self.store.remove(&id).is_err() {
+        if self.store.remove(&id).is_ok() {
+            self.retry();
+        } else {
             self.undead.insert(id);
-        } else if let Some(id) = self.undead.pop_first() {
-            self.remove(id);
+        }
+    }
+
+    /// Removes some of the records that could not be removed when their messages were done.
+    fn retry(&mut self) {
+        for _ in 0..RETRIES {
+            let oldest = self.undead.first().copied();
+            if !oldest.is_some_and(|id| self.bury(id)) {
+                return;
+            }
+        }
+    }
+
+    /// Whether the record of a message that is done could be removed.
+    fn bury(&mut self, id: u64) -> bool {
+        let is_removed = self.store.remove(&id).is_ok();
+        is_removed && self.undead.remove(&id)
+    }
+}
+
+impl<T> Drop for Records<T> {
+    /// Nobody waits for the queue any more, so this may wait for the disk.
+    fn drop(&mut self) {
+        if reentrancy::is_inside() || KEEPING.with(std::cell::Cell::get) {
+            return;
+        }
+        while let Some(id) = self.undead.first().copied() {
+            if self.bury(id) {
+                continue;
+            }
+            let written = self.all_so_far();
+            let has_room = written.is_some_and(|all| all.wait_timeout(PATIENCE).is_ok());
+            if !has_room || !self.bury(id) {
+                return;
+            }
         }
     }
 }
@@ -144,18 +220,24 @@ impl<T> Records<T> {
 pub(in crate::queue) fn check(is_kept: bool) {
     if is_kept {
         reentrancy::check();
-        let is_keeping = KEEPING.with(std::cell::Cell::get);
+        // A destructor that calls while the thread unwinds ends the process so: the other choice is
+        // to wait for ever for a lock that its own thread holds.
         assert!(
-            !is_keeping || std::thread::panicking(),
+            !is_keeping(is_kept),
             "a queue was called from inside the Serialize of a message, which it runs under its lock"
         );
     }
 }
 
+/// Whether this thread encodes a message, and so holds the lock of a queue that is kept.
+pub(in crate::queue) fn is_keeping(is_kept: bool) -> bool {
+    is_kept && KEEPING.with(std::cell::Cell::get)
+}
+
 /// Whether a destructor had better leave the queue alone: a panic goes through code that runs under
 /// a lock, and another one would end the process.
 pub(in crate::queue) fn is_off_limits(is_kept: bool) -> bool {
-    is_kept && (reentrancy::is_inside() || KEEPING.with(std::cell::Cell::get))
+    is_keeping(is_kept) || (is_kept && reentrancy::is_inside())
 }
 
 #[inline]
@@ -167,5 +249,125 @@ pub(in crate::queue) async fn wait_async(pending: Pending) -> Result<(), CommitE
     match pending {
         None => Ok(()),
         Some(commit) => commit.await,
+    }
+}
+
+impl fmt::Debug for NotKept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+/// For how long a push that found no room on its way to the disk still waits for some.
+#[derive(Default)]
+pub(in crate::queue) struct Patience(Option<Deadline>);
+
+impl Patience {
+    /// What to wait for before another try; `None` if there is no use in one.
+    pub(in crate::queue) fn room(&mut self, refusal: &mut NotKept) -> Option<Room> {
+        let room = refusal.room.take()?;
+        let clock = Clock::real();
+        let until = *self.0.get_or_insert_with(|| after(clock.now(), PATIENCE));
+        if clock.has_passed(until) {
+            let waited = PATIENCE;
+            refusal.error = WriteError::BufferFull { waited };
+            return None;
+        }
+        Some(Room {
+            written: room.into_future(),
+            until,
+        })
+    }
+}
+
+/// Room in the buffer of the log: there is some once what is in it now is written.
+pub(in crate::queue) struct Room {
+    written: <Commit<()> as IntoFuture>::IntoFuture,
+    until: Deadline,
+}
+
+impl Room {
+    /// Whether another try is worth it: the time may be up, but the disk does not fail.
+    pub(in crate::queue) fn wait(mut self) -> bool {
+        let waited = block(&Clock::real(), self.until, |waker| self.look(waker));
+        waited.is_none_or(|written| written.is_ok())
+    }
+
+    pub(in crate::queue) async fn wait_async(mut self) -> bool {
+        let clock = Clock::real();
+        let waited = wait_until(&clock, self.until, |waker| self.look(waker)).await;
+        waited.is_none_or(|written| written.is_ok())
+    }
+
+    fn look(&mut self, waker: &Waker) -> Poll<Result<(), CommitError>> {
+        Pin::new(&mut self.written).poll(&mut Context::from_waker(waker))
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::Cache;
+    use crate::queue::message::Payload;
+    use std::sync::Arc;
+
+    fn kept(dir: &tempfile::TempDir) -> Kept<u32> {
+        let store = Cache::builder().open_store(dir.path()).unwrap();
+        Kept::recover(store, Clock::real()).0
+    }
+
+    fn entry(id: u64) -> Entry<u32> {
+        let payload = Payload {
+            value: 7,
+            priority: 0,
+            key: None,
+        };
+        Entry {
+            id,
+            due: 0,
+            attempts: 0,
+            error: None,
+            payload: Arc::new(payload),
+        }
+    }
+
+    #[test]
+    fn what_an_outage_left_behind_is_removed_a_little_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = kept(&dir);
+        let left = |kept: &Kept<u32>| kept.0.as_ref().unwrap().undead.len();
+        kept.0.as_mut().unwrap().undead = (1..=100_000).collect();
+        kept.remove(200_000);
+        assert_eq!(left(&kept), 100_000 - RETRIES);
+        kept.put(&entry(200_001), false, 0).unwrap();
+        assert_eq!(left(&kept), 100_000 - 2 * RETRIES);
+    }
+
+    #[test]
+    fn who_is_told_of_an_earlier_message_waits_for_its_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = kept(&dir);
+        let first = kept.put(&entry(1), false, 0).unwrap().unwrap();
+        assert!(kept.all_so_far().unwrap().seq() >= first.seq());
+        assert!(Kept::<u32>::nowhere().all_so_far().is_none());
+    }
+
+    #[test]
+    fn a_message_that_finds_no_room_does_not_wait_under_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = kept(&dir);
+        let records = kept.0.as_ref().unwrap();
+        let waited = Duration::ZERO;
+        let mut full = records.refused(WriteError::BufferFull { waited });
+        let mut patience = Patience::default();
+        let room = patience.room(&mut full).unwrap();
+        assert!(room.wait(), "all is written");
+        assert!(patience.room(&mut full).is_none(), "one commit, one wait");
+        patience.0 = Some(0);
+        let mut full = records.refused(WriteError::BufferFull { waited });
+        assert!(patience.room(&mut full).is_none());
+        assert!(matches!(full.error, WriteError::BufferFull { waited } if waited == PATIENCE));
+        let mut closed = records.refused(WriteError::Closed);
+        assert!(Patience::default().room(&mut closed).is_none());
     }
 }

@@ -10,7 +10,11 @@ mod record;
 
 #[cfg(not(feature = "persist"))]
 pub(super) use disabled::{
-    Kept, NotKept, NotSure, Pending, check, is_off_limits, wait, wait_async,
+    Kept, NotKept, NotSure, Patience, Pending, Room, check, is_keeping, is_off_limits, wait,
+    wait_async,
 };
 #[cfg(feature = "persist")]
-pub(super) use enabled::{Kept, NotKept, NotSure, Pending, check, is_off_limits, wait, wait_async};
+pub(super) use enabled::{
+    Kept, NotKept, NotSure, Patience, Pending, Room, check, is_keeping, is_off_limits, wait,
+    wait_async,
+};

@@ -5,13 +5,15 @@ use crate::common::{HOUR, PATIENCE, SECOND, killed, panic_of};
 use haybox::MockClock;
 use haybox::persist::{OpenError, Persistence, SyncPolicy};
 use haybox::queue::{
-    Overflow, PopError, PushError, PushOptions, Pushed, Queue, QueueBuilder, Workers,
+    Delivery, Overflow, PopError, PushError, PushOptions, Pushed, Queue, QueueBuilder, Workers,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::pin::Pin;
+use std::sync::{Mutex, OnceLock};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
@@ -175,6 +177,54 @@ fn a_closed_journal_refuses_messages_and_lets_work_go_on() {
     assert_eq!(done(open(&dir, &time).try_pop()), 1, "at least once");
 }
 
+#[test]
+fn a_push_that_fails_gives_up_no_other_message() {
+    let (dir, time) = new();
+    let builder = Queue::builder(1).overflow(Overflow::DropOldest);
+    let queue = builder.clock(time.clock()).open(dir.path()).unwrap();
+    queue.push(1).unwrap();
+    queue.journal().unwrap().close().unwrap();
+    assert!(matches!(queue.push(2), Err(PushError::NotKept(2, _))));
+    assert_eq!(queue.stats().discarded, 0);
+    assert_eq!(done(queue.try_pop()), 1);
+}
+
+#[test]
+fn a_limit_of_dead_letters_that_has_become_lower_holds_at_once() {
+    let (dir, time) = new();
+    let queue = open(&dir, &time);
+    for value in 1..=5 {
+        queue.push(value).unwrap();
+        queue.try_pop().unwrap().bury("poison").unwrap();
+    }
+    drop(queue);
+    let queue = builder(&time).dead_letters(2).open(dir.path()).unwrap();
+    let left = queue.dead_letters();
+    assert_eq!(left.iter().map(|dead| **dead).collect::<Vec<_>>(), [4, 5]);
+    assert_eq!(queue.stats().discarded, 3);
+    drop(queue);
+    assert_eq!(open(&dir, &time).stats().dead, 2);
+}
+
+#[test]
+fn messages_come_in_faster_than_a_small_buffer_holds() {
+    let (dir, time) = new();
+    let options = Persistence::new().buffer(4 << 10);
+    let builder = Queue::builder(1_000).clock(time.clock());
+    let queue = builder.open_with(dir.path(), options).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..50).for_each(|_| _ = queue.push("x".repeat(3_000)).unwrap()));
+        }
+    });
+    let all = queue.pop_many(1_000, Duration::ZERO).unwrap();
+    all.into_iter().for_each(|one| one.ack().unwrap());
+    drop(queue);
+    let builder = Queue::<String>::builder(1_000).clock(time.clock());
+    let queue = builder.open(dir.path()).unwrap();
+    assert!(queue.is_empty(), "what was done is done: {}", queue.len());
+}
+
 /// Fails to be encoded in the ways in which that can fail.
 #[derive(Deserialize, Debug)]
 enum Odd {
@@ -182,7 +232,12 @@ enum Odd {
     Refuses,
     Panics,
     Calls,
+    /// Drops somebody who waits, in the middle of a panic.
+    Drops,
 }
+
+static WAITS: Mutex<Option<BoxFuture>> = Mutex::new(None);
+type BoxFuture = Pin<Box<dyn Future<Output = Result<Delivery<Odd>, PopError>> + Send>>;
 
 static CALLED: OnceLock<Queue<Odd>> = OnceLock::new();
 
@@ -192,6 +247,10 @@ impl Serialize for Odd {
             Self::Good => serializer.serialize_unit_variant("Odd", 0, "Good"),
             Self::Refuses => Err(serde::ser::Error::custom("no")),
             Self::Panics => panic!("no"),
+            Self::Drops => {
+                let _waits = WAITS.lock().unwrap().take();
+                panic!("with one who waits");
+            }
             Self::Calls => {
                 let sentence = panic_of(|| CALLED.get().unwrap().len());
                 Err(serde::ser::Error::custom(sentence))
@@ -204,8 +263,13 @@ impl Serialize for Odd {
 fn what_does_not_encode_is_refused_and_harms_nothing() {
     let (dir, _) = new();
     let queue = CALLED.get_or_init(|| Queue::builder(10).open(dir.path()).unwrap());
+    let mut waits: BoxFuture = Box::pin(queue.pop_async());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(waits.as_mut().poll(&mut context).is_pending());
+    *WAITS.lock().unwrap() = Some(waits);
     for (odd, part) in [
         (Odd::Refuses, "no"),
+        (Odd::Drops, "panicked"),
         (Odd::Panics, "panicked"),
         (Odd::Calls, "from inside the Serialize of a message"),
     ] {
@@ -234,6 +298,25 @@ fn a_call_from_inside_a_closure_under_a_lock_panics() {
     });
     assert_eq!(sentence, "with a delivery");
     assert_eq!(queue.stats().in_flight, 1, "it is left to its time");
+}
+
+#[test]
+fn the_last_handle_closes_the_queue_wherever_it_is_dropped() {
+    let (dir, time) = new();
+    let queue = open(&dir, &time);
+    let cache = haybox::Cache::<u32, u32>::new(10);
+    cache.insert(1, 1);
+    let mut waits = std::pin::pin!(queue.pop_async());
+    let mut look = || {
+        let mut context = Context::from_waker(Waker::noop());
+        waits
+            .as_mut()
+            .poll(&mut context)
+            .map(|popped| popped.unwrap_err())
+    };
+    assert_eq!(look(), Poll::Pending);
+    cache.update(&1, |_| drop(queue));
+    assert_eq!(look(), Poll::Ready(PopError::Closed));
 }
 
 // ---- kill -9 ----

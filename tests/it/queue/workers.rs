@@ -3,7 +3,7 @@
 use super::{VISIBILITY, on_mock};
 use crate::common::{PATIENCE, SECOND};
 use haybox::MockClock;
-use haybox::queue::{PushOptions, Queue, Workers};
+use haybox::queue::{Delivery, PushOptions, Queue, Workers};
 use std::io::ErrorKind;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, mpsc};
@@ -164,4 +164,36 @@ fn no_workers_is_an_error() {
     let (queue, _time) = on_mock(1, |builder| builder);
     let none = Workers::start(&queue, 0, |_| -> Nothing { Ok(()) });
     assert_eq!(none.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+/// Says that it is dropped, and panics where that was asked for.
+struct Grenade(Option<mpsc::Sender<()>>);
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        if let Some(told) = self.0.take() {
+            told.send(()).unwrap();
+            panic!("a destructor fails");
+        }
+    }
+}
+
+#[test]
+fn a_destructor_that_panics_when_its_message_is_discarded_ends_no_worker() {
+    let time = MockClock::new();
+    let builder = Queue::builder(10).max_attempts(1).dead_letters(0);
+    let queue = builder.clock(time.clock()).build().unwrap();
+    let (told, dropped) = mpsc::channel();
+    queue.push(Grenade(Some(told))).unwrap();
+    // In flight until its time is over, which the worker is the first to find.
+    queue.try_pop().unwrap().into_receipt();
+    let (done, worked) = mpsc::channel();
+    let workers = Workers::start(&queue, 1, move |_: &Delivery<Grenade>| {
+        done.send(()).map_err(|error| error.to_string())
+    });
+    time.advance(super::VISIBILITY);
+    dropped.recv_timeout(PATIENCE).unwrap();
+    queue.push(Grenade(None)).unwrap();
+    worked.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(workers.unwrap().stop().done, 1);
 }
