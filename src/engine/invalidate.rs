@@ -11,7 +11,7 @@
 //! and the storing concerns it.
 
 use super::Engine;
-use super::record::{RECORD, RECORDS_OF_SET};
+use super::record::RECORD;
 use super::room::{Held, Work};
 use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
@@ -246,9 +246,9 @@ impl<K, V> Engine<K, V> {
     /// Removes every entry whose key matches, set by set, and overtakes the loads of such keys; how
     /// many entries were removed.
     pub(crate) fn remove_keys(&self, matches: impl Fn(&K) -> bool) -> usize {
-        let (mut next, mut removed) = (0, 0);
+        let (mut next, mut removed, mut is_crowded) = (0, 0, false);
         while reentrancy::check()
-            && let Some((after, of_set)) = self.remove_keys_in_set(next, &matches)
+            && let Some((after, of_set)) = self.remove_keys_in_set(next, &mut is_crowded, &matches)
         {
             next = after;
             removed += of_set;
@@ -259,10 +259,11 @@ impl<K, V> Engine<K, V> {
     fn remove_keys_in_set(
         &self,
         from: usize,
+        is_crowded: &mut bool,
         matches: &impl Fn(&K) -> bool,
     ) -> Option<(usize, usize)> {
         let mut work = self.work();
-        if !self.admit(RECORDS_OF_SET, &mut work) {
+        if !self.admit_set(is_crowded, &mut work) {
             return None;
         }
         let inside = reentrancy::enter()?;

@@ -33,6 +33,9 @@ pub(crate) trait Recorder<K, V>: Send + Sync {
     /// Encodes an entry that may be stored. Runs code of the user's.
     fn encode(&self, key: &K, value: &V) -> Result<Encoded, Refusal>;
 
+    /// Whether entries can be recorded as one.
+    fn check(&self, entries: &[Option<Encoded>]) -> Result<(), Refusal>;
+
     /// Takes back what it gave.
     fn done_with(&self, encoded: Encoded);
 
@@ -71,6 +74,14 @@ pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
     pub(crate) key: usize,
     pub(crate) form: Form,
+}
+
+impl Encoded {
+    fn keep_key(&mut self) {
+        if self.form == Form::Whole {
+            self.form = Form::KeyOnly;
+        }
+    }
 }
 
 /// How much of an entry can be recorded.
@@ -120,6 +131,8 @@ pub(super) struct Recording<'e, K, V> {
     refusal: Option<Refusal>,
     /// The call is a write, whose caller may have to wait.
     waits: bool,
+    /// There is no room, and it is done all the same.
+    is_crowded: bool,
 }
 
 /// What a call carries along: one word, and nothing at all where nobody can record.
@@ -218,6 +231,18 @@ impl<K, V> Engine<K, V> {
         }
     }
 
+    /// As [`admit`](Self::admit), for a call that goes through the sets one by one. Where there was
+    /// no room once, it is not waited for again at each set.
+    pub(super) fn admit_set(&self, is_crowded: &mut bool, work: &mut Work<'_, K, V>) -> bool {
+        if *is_crowded {
+            return true;
+        }
+        let is_admitted = self.admit(RECORDS_OF_SET, work);
+        let recording = work.recording.as_ref();
+        *is_crowded = recording.is_some_and(|recording| recording.is_crowded);
+        is_admitted
+    }
+
     /// Encodes an entry that may be stored and has room made for it, with no lock held; whether it
     /// may be stored.
     #[inline]
@@ -298,11 +323,14 @@ impl<K, V> Engine<K, V> {
             .time_to_idle
             .map_or(0, |idle| idle.as_nanos() as u64);
         let grid = (idle / IDLE_STEPS).max(1);
-        let has_moved = now.idle / grid != before.idle / grid
-            || now.hard < before.hard
-            || now.hard.abs_diff(before.hard) > now.hard.saturating_sub(self.clock.coarse()) / 8;
-        if has_moved {
-            recorder.record_if_room(&Change::Deadline(&ways.entry(way).key, now));
+        let change = Change::Deadline(&ways.entry(way).key, now);
+        if now.hard < before.hard {
+            // Were it dropped, what has expired would come back.
+            recorder.record(&[change]);
+        } else if now.idle / grid != before.idle / grid
+            || has_crossed(before.hard, now.hard, self.clock.coarse())
+        {
+            recorder.record_if_room(&change);
         }
     }
 
@@ -314,11 +342,20 @@ impl<K, V> Engine<K, V> {
     }
 }
 
+/// Whether a deadline has moved over a line of a grid, whose lines are at most an eighth of the time
+/// that is left apart. Small steps add up, and so does what is lost if none of them is recorded; in
+/// powers of two, so that the lines of one grid are lines of every finer one.
+fn has_crossed(before: Deadline, now: Deadline, moment: Deadline) -> bool {
+    let left = now.saturating_sub(moment) / 8;
+    let grid = left.checked_ilog2().unwrap_or(0);
+    before >> grid != now >> grid
+}
+
 /// Bytes that a record is expected to take up before it is known.
 pub(super) const RECORD: usize = 128;
 
 /// Bytes that the records of a set are expected to take up.
-pub(super) const RECORDS_OF_SET: usize = 4096;
+const RECORDS_OF_SET: usize = 4096;
 
 /// The idle time is recorded anew when it has moved by one part of so many.
 pub(crate) const IDLE_STEPS: u64 = 8;
@@ -335,6 +372,7 @@ impl<'e, K, V> Recording<'e, K, V> {
             last: 0,
             refusal: None,
             waits: false,
+            is_crowded: false,
         })
     }
 
@@ -347,7 +385,10 @@ impl<'e, K, V> Recording<'e, K, V> {
                 self.refusal = Some(refusal);
                 false
             }
-            _ => true,
+            result => {
+                self.is_crowded = result.is_err();
+                true
+            }
         }
     }
 
@@ -367,6 +408,26 @@ impl<'e, K, V> Recording<'e, K, V> {
             Err(refusal) => {
                 self.refusal = Some(refusal);
                 false
+            }
+        }
+    }
+
+    /// Whether what a transaction stores can be recorded as one, or is done all the same; then what
+    /// is recorded is that its keys have no values.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn check(&mut self, entries: &mut [Option<Encoded>]) -> bool {
+        match self.recorder.check(entries) {
+            Ok(()) => true,
+            Err(refusal) if self.recorder.is_strict() => {
+                self.refusal = Some(refusal);
+                false
+            }
+            Err(_) => {
+                for entry in entries.iter_mut().flatten() {
+                    entry.keep_key();
+                }
+                true
             }
         }
     }

@@ -227,7 +227,8 @@ impl<K, V> Engine<K, V> {
         position: u64,
         mut visit: impl FnMut(&K, &V, Meta<'_>),
     ) -> Option<u64> {
-        let inside = reentrancy::enter()?;
+        // "No more" would be a lie, and the snapshot one of nothing.
+        let inside = reentrancy::enter().expect("no snapshot is taken from inside a closure");
         let of_set = self.table.at_position(&inside, position, |ways, next| {
             for (way, entry) in ways.in_order() {
                 if self.is_live(ways.gone(way)) && !self.has_fallen(ways, way, entry) {

@@ -396,6 +396,11 @@ where
                     .and_then(|recording| recording.entry.take()),
             );
         }
+        if let Some(recording) = &mut work.recording
+            && !recording.check(&mut encoded)
+        {
+            return false;
+        }
         let records: Vec<_> = changes
             .iter()
             .zip(&encoded)

@@ -1,7 +1,6 @@
 //! Going through all entries: iteration, scanning, filtering, clearing.
 
 use super::Engine;
-use super::record::RECORDS_OF_SET;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
 use crate::random;
@@ -65,17 +64,22 @@ impl<K, V> Engine<K, V> {
     /// Removes every live entry for which `keep` says no, set by set, and whatever has expired or
     /// fallen.
     pub(crate) fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
-        let mut next = 0;
+        let (mut next, mut is_crowded) = (0, false);
         while reentrancy::check()
-            && let Some(after) = self.retain_in_set(next, &mut keep)
+            && let Some(after) = self.retain_in_set(next, &mut is_crowded, &mut keep)
         {
             next = after;
         }
     }
 
-    fn retain_in_set(&self, from: usize, keep: &mut impl FnMut(&K, &V) -> bool) -> Option<usize> {
+    fn retain_in_set(
+        &self,
+        from: usize,
+        is_crowded: &mut bool,
+        keep: &mut impl FnMut(&K, &V) -> bool,
+    ) -> Option<usize> {
         let mut work = self.work();
-        if !self.admit(RECORDS_OF_SET, &mut work) {
+        if !self.admit_set(is_crowded, &mut work) {
             return None;
         }
         let inside = reentrancy::enter()?;

@@ -1,8 +1,9 @@
 //! What a cache tells its log: changes of keys and values in, bytes out.
 
-use super::codec::Codec;
+use super::codec::{Codec, CodecError};
 use super::effect::{Effect, Effects, Labels, Meta};
 use super::error::{CommitError, WriteError};
+use super::frame::LARGEST;
 use super::handle::Journal;
 use super::journal;
 use super::outcome;
@@ -22,6 +23,10 @@ pub(super) trait Sink: Send + Sync + 'static {
     fn append_if_room(&self, effects: &Effects) -> bool;
     fn count_unencodable(&self);
     fn wait(&self, seq: u64, until: Option<Instant>) -> Result<(), CommitError>;
+    /// How many bytes one batch may have.
+    fn largest(&self) -> usize {
+        LARGEST
+    }
 }
 
 impl Sink for journal::Journal {
@@ -93,18 +98,31 @@ where
             let key = bytes.len();
             (key, self.codec.encode(value, &mut bytes))
         });
+        let encode = |error: CodecError| WriteError::Encode(error.to_string());
         let (form, key, error) = match encoded {
-            Ok((key, Ok(()))) => (Form::Whole, key, None),
-            Ok((key, Err(error))) => (Form::KeyOnly, key, Some(error)),
-            Err(error) => (Form::Nothing, 0, Some(error)),
+            Ok((key, Ok(()))) => match self.check_size(bytes.len()) {
+                Ok(()) => (Form::Whole, key, None),
+                Err(error) => (Form::KeyOnly, key, Some(error)),
+            },
+            Ok((key, Err(error))) => (Form::KeyOnly, key, Some(encode(error))),
+            Err(error) => (Form::Nothing, 0, Some(encode(error))),
         };
         if let Some(error) = error {
             if self.is_store {
-                return Err(refusal(WriteError::Encode(error.to_string())));
+                return Err(refusal(error));
             }
             self.sink.count_unencodable();
         }
         Ok(Encoded { bytes, key, form })
+    }
+
+    fn check(&self, entries: &[Option<Encoded>]) -> Result<(), Refusal> {
+        let bytes = entries
+            .iter()
+            .flatten()
+            .map(|entry| entry.bytes.len())
+            .sum();
+        self.check_size(bytes).map_err(refusal)
     }
 
     fn done_with(&self, encoded: Encoded) {
@@ -160,6 +178,14 @@ where
 }
 
 impl<V, C: Codec, J: Sink> Log<V, C, J> {
+    fn check_size(&self, bytes: usize) -> Result<(), WriteError> {
+        let limit = self.sink.largest();
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(WriteError::TooLarge { bytes, limit })
+    }
+
     /// Puts changes together to one batch.
     fn with_effects<K: Serialize, R>(
         &self,

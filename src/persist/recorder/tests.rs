@@ -22,6 +22,12 @@ pub(crate) struct Memory {
     batches: Mutex<Vec<Effects>>,
     /// Refuses everything from now on.
     is_full: std::sync::atomic::AtomicBool,
+    /// Drops what needs no room.
+    is_crowded: std::sync::atomic::AtomicBool,
+    /// How often room was asked for.
+    asked: AtomicU64,
+    /// How many bytes a batch may have, if there is a bound.
+    largest: AtomicU64,
 }
 
 impl Memory {
@@ -32,6 +38,7 @@ impl Memory {
 
 impl Sink for Memory {
     fn reserve(&self, _: usize) -> Result<(), WriteError> {
+        self.asked.fetch_add(1, Relaxed);
         match self.is_full.load(Relaxed) {
             true => Err(WriteError::Closed),
             false => Ok(()),
@@ -43,8 +50,17 @@ impl Sink for Memory {
         batches.len() as u64
     }
     fn append_if_room(&self, effects: &Effects) -> bool {
-        self.append(effects);
-        true
+        let has_room = !self.is_crowded.load(Relaxed);
+        if has_room {
+            self.append(effects);
+        }
+        has_room
+    }
+    fn largest(&self) -> usize {
+        match self.largest.load(Relaxed) {
+            0 => LARGEST,
+            largest => largest as usize,
+        }
     }
     fn count_unencodable(&self) {}
     fn wait(&self, _: u64, _: Option<Instant>) -> Result<(), CommitError> {
@@ -570,4 +586,118 @@ fn a_write_that_is_not_admitted_changes_nothing_in_a_store() {
     assert!(matches!(outcome, Some(Err(WriteError::Closed))));
     assert_eq!(cache.get(&1), Some(1));
     assert_eq!(log.batches().len(), 1);
+}
+
+#[test]
+fn where_there_was_no_room_once_a_walk_does_not_wait_again() {
+    let cache: Cache<u32, u64> = Cache::builder().assemble(false).unwrap();
+    let log = record(&cache, Clock::real(), false);
+    for key in 0..10_000 {
+        cache.insert(key, 1);
+    }
+    log.is_full.store(true, Relaxed);
+    for clear in [
+        |cache: &Cache<u32, u64>| cache.retain(|key, _| key % 2 == 0),
+        |cache: &Cache<u32, u64>| cache.clear(),
+    ] {
+        log.asked.store(0, Relaxed);
+        clear(&cache);
+        assert_eq!(log.asked.load(Relaxed), 1, "there are many sets");
+    }
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn what_is_larger_than_a_batch_may_be_is_refused_or_absent_in_the_log() {
+    let write: [fn(&Cache<u8, String>, String); 4] = [
+        |cache, large| _ = cache.insert(1, large),
+        |cache, large| _ = cache.update(&1, |value| *value = large),
+        |cache, large| _ = cache.compute(&1, |_| Op::Put(large)),
+        |cache, large| {
+            // Each of them is small enough.
+            let half = large[..60].to_owned();
+            let done = cache.transaction(&[1, 2], |tx| {
+                tx.insert(&1, half.clone())?;
+                tx.insert(&2, half)
+            });
+            assert!(done.is_ok());
+        },
+    ];
+    for write in write {
+        for is_store in [true, false] {
+            let cache: Cache<u8, String> = Cache::builder().assemble(false).unwrap();
+            let log = record(&cache, Clock::real(), is_store);
+            log.largest.store(100, Relaxed);
+            cache.insert(1, "small".into());
+            let (_, outcome) = outcome::of(|| write(&cache, "x".repeat(110)));
+            let refused = matches!(
+                outcome,
+                Some(Err(WriteError::TooLarge { limit: 100, bytes })) if bytes > 100
+            );
+            assert_eq!(refused, is_store, "{outcome:?}");
+            assert_eq!(cache.get(&1).unwrap() == "small", is_store);
+            let replayed = replay(
+                Cache::<u8, String>::builder(),
+                &log.batches(),
+                Clock::real(),
+            );
+            let kept = is_store.then(|| "small".to_owned());
+            assert_eq!(replayed.get(&1), kept, "an older value never comes back");
+        }
+    }
+}
+
+/// Each read gives an entry so long.
+struct EachRead(Arc<AtomicU64>);
+
+impl crate::Expiry<u8, u64> for EachRead {
+    fn expire_after_create(&self, _: &u8, _: &u64) -> Option<Duration> {
+        Some(Duration::from_secs(80))
+    }
+    fn expire_after_read(&self, _: &u8, _: &u64, _: Option<Duration>) -> Option<Duration> {
+        Some(Duration::from_secs(self.0.load(Relaxed)))
+    }
+}
+
+fn read_often() -> (Cache<u8, u64>, Arc<AtomicU64>, Arc<Memory>, MockClock) {
+    let (time, each) = (MockClock::new(), Arc::new(AtomicU64::new(80)));
+    let builder = Cache::builder().clock(time.clock());
+    let builder = builder.expiry(EachRead(Arc::clone(&each)));
+    let cache = builder.assemble(false).unwrap();
+    let log = record(&cache, time.clock(), false);
+    cache.insert(1, 1);
+    (cache, each, log, time)
+}
+
+#[test]
+fn a_deadline_that_reads_put_off_in_small_steps_is_recorded() {
+    let (cache, _, log, time) = read_often();
+    for _ in 0..400 {
+        time.advance(Duration::from_secs(1));
+        assert_eq!(cache.get(&1), Some(1));
+    }
+    let records = log.batches().len();
+    assert!((40..=101).contains(&records), "{records}");
+    let replayed = replay(
+        Cache::<u8, u64>::builder().clock(time.clock()),
+        &log.batches(),
+        time.clock(),
+    );
+    time.advance(Duration::from_secs(69));
+    assert_eq!(replayed.get(&1), Some(1), "at most an eighth is lost");
+}
+
+#[test]
+fn a_deadline_that_a_read_brings_forward_is_recorded_whether_there_is_room_or_not() {
+    let (cache, each, log, time) = read_often();
+    log.is_crowded.store(true, Relaxed);
+    each.store(10, Relaxed);
+    assert_eq!(cache.get(&1), Some(1));
+    time.advance(Duration::from_secs(11));
+    let replayed = replay(
+        Cache::<u8, u64>::builder().clock(time.clock()),
+        &log.batches(),
+        time.clock(),
+    );
+    assert_eq!(replayed.get(&1), None);
 }
