@@ -257,7 +257,9 @@ impl FrameReader {
         while self.offset < self.length {
             self.offset += 1;
             let (offset, salt) = (self.offset, self.salt);
-            let bytes = self.bytes(offset, WINDOW)?;
+            let length = self.left_of_window(offset).unwrap_or(WINDOW);
+            let bytes = self.bytes(offset, length)?;
+            let (scanned, header) = (bytes.len() as u64, HEADER as u64);
             let found = bytes
                 .windows(HEADER)
                 .position(|at| at[..4] == magic && FrameHeader::decode(at, salt).is_ok());
@@ -268,13 +270,20 @@ impl FrameReader {
                     return Ok(header.ok().map(|header| (self.offset, header)));
                 }
                 // The last bytes may be the first of a header.
-                None if bytes.len() as u64 == WINDOW => {
-                    self.offset = offset + WINDOW - HEADER as u64;
+                None if scanned >= header && offset + scanned < self.length => {
+                    self.offset = offset + scanned - header;
                 }
                 None => self.offset = self.length,
             }
         }
         Ok(None)
+    }
+
+    /// How much of what was read is still to be looked at from here on, if that may be a header.
+    fn left_of_window(&self, offset: u64) -> Option<u64> {
+        let end = self.window_start + self.window.len() as u64;
+        let left = end.checked_sub(offset)?;
+        (offset >= self.window_start && left >= HEADER as u64).then_some(left)
     }
 
     fn header_at(&mut self, offset: u64) -> Result<FrameHeader, Unread> {

@@ -51,7 +51,9 @@ pub enum RecoveryMode {
     /// Opens only what was closed well, or was cut between two writes.
     Strict,
     /// The default. What a crash leaves behind, an unfinished write at the end of the log, is moved
-    /// to `quarantine/`. Damage below what is proven to have been on disk is refused.
+    /// to `quarantine/`. Damage below what is proven to have been on disk is refused, and so is damage
+    /// with whole writes behind it over more than 45 s, or over two intervals of
+    /// [`SyncPolicy::Every`]: by then it had been on the disk.
     #[default]
     TolerateTornTail,
     /// Goes back to an earlier state; what came after it is moved to `quarantine/`. How far back

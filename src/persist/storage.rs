@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// A file system.
 pub(crate) trait Storage: Debug + Send + Sync {
-    /// Creates a directory and those above it. One that is there is no error.
+    /// Creates a directory and those above it, durably. One that is there is no error.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// The names of the files in a directory, in any order.
@@ -106,7 +106,16 @@ pub(crate) struct Disk;
 
 impl Storage for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+        let made: Vec<_> = dir.ancestors().take_while(is_missing).collect();
+        fs::create_dir_all(dir)?;
+        // A directory that the next crash takes away takes with it all that was synced in it.
+        let parents = made.iter().rev().filter_map(|dir| dir.parent());
+        for parent in parents {
+            let is_here = parent.as_os_str().is_empty();
+            self.sync_dir(if is_here { Path::new(".") } else { parent })?;
+        }
+        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -7,10 +7,15 @@ use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, FrameHeader, FrameReader, Kind, Unread};
 use crate::persist::header;
 use crate::persist::manifest::{self, Name};
-use crate::persist::settings::{Point, RecoveryMode, wall_ms};
+use crate::persist::settings::{Point, RecoveryMode, SyncPolicy, wall_ms};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// After this time the systems have written what was handed to them to the disk, by default after 30
+/// to 35 s.
+const WRITTEN_BACK: Duration = Duration::from_secs(45);
 
 /// How far a log was replayed.
 enum Reached {
@@ -152,11 +157,15 @@ impl Recovery<'_> {
         let place = reader.offset();
         state.leave_out(reader, later)?;
         reader.go_to(place);
-        let damage = Damage {
+        let mut damage = Damage {
             durable_seq: state.durable,
             ..damage
         };
         if damage.next_seq <= state.durable {
+            return Err(OpenError::Damaged(damage));
+        }
+        if self.is_old(state) {
+            damage.found += ", and whole frames of later than it would have come to the disk";
             return Err(OpenError::Damaged(damage));
         }
         if self.settings.mode == RecoveryMode::Strict {
@@ -164,6 +173,18 @@ impl Recovery<'_> {
         }
         state.report.damages.push(damage);
         Ok(())
+    }
+
+    /// Whether what is left out was written over so long a time that its beginning must have been on
+    /// the disk. After a failed sync nothing must.
+    fn is_old(&self, state: &State) -> bool {
+        let (oldest, newest) = state.left_out.unwrap_or_default();
+        let longest = match self.settings.sync {
+            SyncPolicy::Every(pause) => WRITTEN_BACK.max(pause.saturating_mul(2)),
+            SyncPolicy::Always | SyncPolicy::Os => WRITTEN_BACK,
+        };
+        let written_for = Duration::from_millis(newest.saturating_sub(oldest));
+        written_for > longest && !state.manifest.distrusted
     }
 
     /// The next frame that a salvage can use.
@@ -257,6 +278,9 @@ impl State {
         reader.go_to(reader.offset() - 1);
         while let Some((_, header)) = reader.next_header()? {
             self.see(&header);
+            let (oldest, newest) = self.left_out.unwrap_or((u64::MAX, 0));
+            let at = header.wall_ms;
+            self.left_out = Some((oldest.min(at), newest.max(at)));
             if header.count > 0 {
                 let (first, last) = (header.first, header.last());
                 let seen = self.report.dropped_seqs.unwrap_or((first, last));

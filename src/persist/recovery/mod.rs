@@ -6,7 +6,8 @@
 //! be on disk, as the headers of all frames say, also of those behind the damage, and the manifest.
 //! If the damaged frame begins at or below W, something that was on the disk has changed: that is
 //! rot, and it is refused. Above W it is what a crash leaves of the last writes: a torn tail, which
-//! is copied to `quarantine/` and cut off.
+//! is copied to `quarantine/` and cut off. But where whole frames go on for longer than the system
+//! keeps what was written from the disk, the damaged one was there, too, and that is rot again.
 
 mod logs;
 mod plan;
@@ -65,6 +66,8 @@ struct State {
     wall_ms: u64,
     total: u64,
     replaces: bool,
+    /// The oldest and the newest time in what is left out.
+    left_out: Option<(u64, u64)>,
 }
 
 impl Recovery<'_> {
@@ -225,6 +228,7 @@ impl State {
             wall_ms: 0,
             total: 0,
             replaces: false,
+            left_out: None,
         }
     }
 
