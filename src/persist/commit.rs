@@ -74,7 +74,9 @@ impl<T> Commit<T> {
         self.journal.durable_seq() >= self.seq
     }
 
-    /// Waits until the write is as safe as the policy says, and returns what it returned.
+    /// Waits until the write is as safe as the policy says, and returns what it returned. With an
+    /// error that is gone: where it matters, take [`wait_timeout`](Self::wait_timeout), which leaves
+    /// it in place.
     ///
     /// # Errors
     /// It is not known whether the write is durable: the disk fails, or the store was closed before.

@@ -445,6 +445,9 @@ pub enum CommitError {
         /// The thread, and what it said.
         thread: String,
     },
+    /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic that
+    /// is under way, such a call panics.)
+    Reentrant,
 }
 
 impl fmt::Display for CommitError {
@@ -454,6 +457,7 @@ impl fmt::Display for CommitError {
             Self::Disk(error) => error,
             Self::Closed => &"it was closed",
             Self::Panicked { thread } => thread,
+            Self::Reentrant => &REENTRANT,
         };
         write!(f, "not known to be durable: {why}")
     }
@@ -488,7 +492,12 @@ pub enum CompactError {
         /// The thread, and what it said.
         thread: String,
     },
+    /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic that
+    /// is under way, such a call panics.)
+    Reentrant,
 }
+
+const REENTRANT: &str = "it was called from inside a closure that runs under a lock of a cache";
 
 impl fmt::Display for CompactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -502,6 +511,7 @@ impl fmt::Display for CompactError {
                 dir.display()
             ),
             Self::Panicked { thread } => write!(f, "a thread of the journal panicked: {thread}"),
+            Self::Reentrant => f.write_str(REENTRANT),
         }
     }
 }

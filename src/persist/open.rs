@@ -7,10 +7,11 @@ use super::journal;
 use super::kept::Kept;
 use super::options::Persistence;
 use super::recorder::Log;
+use super::settings::SyncPolicy;
 use super::storage::Disk;
 use super::store::Store;
 use super::wall::Wall;
-use crate::builder::CacheBuilder;
+use crate::builder::{BuildError, CacheBuilder};
 use crate::cache::Cache;
 use crate::entry::OnFull;
 use crate::sync::AtomicU64;
@@ -44,7 +45,9 @@ where
     ///
     /// # Errors
     /// [`OpenError`] says what is wrong with the directory, and what can be done about it; or with
-    /// the settings of the builder. Nothing was changed then.
+    /// the settings of the builder. What the directory holds is as it was then, but for the directory
+    /// and its `LOCK` file, which may have been made, and the unfinished write of a crash, which may
+    /// have been moved to `quarantine/` already.
     ///
     /// ```
     /// use haybox::Cache;
@@ -129,6 +132,13 @@ where
     ) -> Result<(Cache<K, V, S>, Journal), OpenError> {
         let clock = self.chosen_clock().clone();
         let (settings, waits) = options.settle(is_store, clock.clone());
+        if settings.sync == SyncPolicy::Always && !settings.log {
+            return Err(BuildError::new(
+                "snapshots_only",
+                "a write that waits for the disk needs a log: choose another SyncPolicy",
+            )
+            .into());
+        }
         let must_compact = options.migrate.is_some() && !settings.is_read_only();
         let cache = self.assemble(false)?;
         let bounds = cache.engine().lift_bounds();

@@ -184,10 +184,12 @@ impl<C: Codec> Persistence<C> {
         self
     }
 
-    /// The size of the log, in bytes, from which writes are refused because compaction has failed.
-    /// Default: none.
+    /// The size of the log, in bytes, from which the writes of a store are refused, because
+    /// compaction has failed or does not keep up. Those of a cache go on, and so does its log. From
+    /// half of it on the log is compacted, whatever [`compact_at`](Self::compact_at) says. Default:
+    /// none. At least 64 KiB.
     pub fn log_limit(mut self, bytes: u64) -> Self {
-        self.settings.log_limit = bytes;
+        self.settings.log_limit = bytes.max(64 << 10);
         self
     }
 
@@ -199,7 +201,8 @@ impl<C: Codec> Persistence<C> {
     }
 
     /// Keeps no log: a snapshot is made at this interval and on close. For caches that may lose what
-    /// came after the last one, and in exchange pay nothing for a write.
+    /// came after the last one, and in exchange pay nothing for a write. Opening fails with
+    /// [`SyncPolicy::Always`], under which each write would wait for the next snapshot.
     pub fn snapshots_only(mut self, interval: Duration) -> Self {
         self.settings.log = false;
         self.settings.dump_every = Some(interval);
@@ -208,6 +211,9 @@ impl<C: Codec> Persistence<C> {
 
     /// How far the last time in the log may be ahead of the clock at opening and still count, so that
     /// nothing that has expired comes back. What is further ahead was a wrong clock. Default: 1 day.
+    ///
+    /// When the clock was put back and the time in the log counts, all deadlines come sooner by the
+    /// difference, also those of entries that were written after the clock was put back.
     pub fn clock_skew(mut self, longest: Duration) -> Self {
         self.settings.clock_skew = longest;
         self

@@ -8,6 +8,8 @@ mod spin;
 
 #[cfg(not(shuttle))]
 pub(crate) use self::spin::{SpinGuard, SpinLock, SpinMutex};
+#[cfg(all(not(shuttle), feature = "persist"))]
+pub(crate) use parking_lot::MutexGuard;
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, RwLock};
 #[cfg(all(not(shuttle), feature = "persist"))]
@@ -18,6 +20,8 @@ pub(crate) use std::{
     thread::yield_now,
 };
 
+#[cfg(all(shuttle, feature = "persist"))]
+pub(crate) use self::checked::MutexGuard;
 #[cfg(shuttle)]
 pub(crate) use self::checked::{
     Condvar, Mutex, RwLock, SpinGuard, SpinLock, SpinMutex, wait, wait_until,

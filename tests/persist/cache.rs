@@ -1,7 +1,9 @@
 //! A cache that survives restarts.
 
 use crate::dir;
-use haybox::persist::{ClockCheck, OpenError, Persistence};
+use haybox::persist::{
+    ClockCheck, CommitError, CompactError, HealthState, OpenError, Persistence, SyncPolicy,
+};
 use haybox::{Cache, Freshness, InsertOptions, MockClock, Ttl};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -296,4 +298,71 @@ fn snapshots_alone_keep_what_was_there_at_the_last_one() {
     let cache = open();
     assert_eq!(cache.len(), 501, "closing makes a snapshot, too");
     assert_eq!(cache.get(&500), Some(500));
+}
+
+#[test]
+fn a_write_does_not_wait_for_a_log_that_is_not_kept() {
+    let dir = dir();
+    let options = || {
+        Persistence::new()
+            .sync(SyncPolicy::Always)
+            .snapshots_only(300 * SECOND)
+    };
+    let builder = Cache::<u32, u32>::builder;
+    let cache = builder().open_with(dir.path(), options());
+    let store = builder().open_store_with(dir.path(), options());
+    for error in [cache.err().unwrap(), store.err().unwrap()] {
+        assert!(matches!(error, OpenError::Build(_)), "{error}");
+        assert!(error.to_string().starts_with("snapshots_only: "), "{error}");
+    }
+}
+
+/// Asks the files for everything when it is dropped.
+struct Asks(haybox::persist::Journal, std::path::PathBuf);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let Self(journal, to) = self;
+        assert!(matches!(journal.compact(), Err(CompactError::Reentrant)));
+        assert!(matches!(journal.backup(to), Err(CompactError::Reentrant)));
+        assert!(matches!(journal.sync(), Err(CommitError::Reentrant)));
+        assert!(matches!(journal.close(), Err(CommitError::Reentrant)));
+    }
+}
+
+#[test]
+fn a_call_from_inside_a_closure_is_refused_and_loses_nothing() {
+    let dir = dir();
+    let home = dir.path().join("home");
+    let cache = Cache::<u32, u32>::builder().open(&home).unwrap();
+    cache.insert_many((0..100).map(|key| (key, key)));
+    let journal = cache.journal().unwrap().clone();
+    let to = dir.path().join("backup");
+    let calls: [&dyn Fn(); 4] = [
+        &|| _ = journal.compact(),
+        &|| _ = journal.backup(&to),
+        &|| _ = journal.sync(),
+        &|| _ = journal.close(),
+    ];
+    for call in calls {
+        let called = std::panic::AssertUnwindSafe(|| cache.update(&7, |_| call()));
+        let panic = std::panic::catch_unwind(called).unwrap_err();
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or(panic.downcast_ref::<&str>().copied()).unwrap();
+        assert!(said.starts_with("haybox was called from inside"), "{said}");
+    }
+    // While the closure unwinds the calls fail.
+    let unwinding = std::panic::AssertUnwindSafe(|| {
+        cache.update(&7, |_| {
+            let _asks = Asks(journal.clone(), to.clone());
+            panic!("on purpose");
+        })
+    });
+    assert!(std::panic::catch_unwind(unwinding).is_err());
+    assert_eq!(journal.health().state, HealthState::Well);
+    journal.compact().unwrap();
+    journal.close().unwrap();
+    drop(cache);
+    let cache = Cache::<u32, u32>::builder().open(&home).unwrap();
+    assert_eq!(cache.len(), 100);
 }

@@ -4,8 +4,9 @@
 //! gets an empty log of its own to go on with.
 
 use super::Inner;
+use super::compact::sync_error;
 use super::log::LogFile;
-use crate::persist::error::{CommitError, CompactError, DiskError};
+use crate::persist::error::{CompactError, DiskError};
 use crate::persist::files::link_or_copy;
 use crate::persist::manifest::{Manifest, Name};
 use crate::persist::report::BackupReport;
@@ -21,7 +22,7 @@ impl Inner {
         if self.needs_generation() || !self.settings.log {
             self.compact()?;
         }
-        let _alone = self.compacting.lock();
+        let _alone = self.alone();
         if self.contents.lock().is_none() {
             return Err(CompactError::Closed);
         }
@@ -63,11 +64,7 @@ impl Inner {
         }
         self.write_through(self.buffer.last())?;
         let rotation = self.rotate()?;
-        match self.sync_step() {
-            Ok(()) => {}
-            Err(CommitError::Disk(error)) => return Err(error.into()),
-            Err(_) => return Err(CompactError::Closed),
-        }
+        self.sync_step().map_err(sync_error)?;
         let mut manifest = self.catalog.lock().clone();
         manifest.version = 0;
         manifest.durable = rotation.base;

@@ -1,5 +1,6 @@
 //! How a thread of the journal is told that there is something to do.
 
+use super::LONG;
 use crate::sync::{AtomicBool, Condvar, Mutex, wait_until};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
@@ -17,9 +18,6 @@ struct State {
     is_rung: bool,
     is_stopped: bool,
 }
-
-/// A day, for who waits for ever.
-const LONG: Duration = Duration::from_secs(86_400);
 
 impl Bell {
     /// Wakes the thread, now or when it comes to listen.

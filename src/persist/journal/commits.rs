@@ -1,7 +1,7 @@
 //! How far the log has got, and who waits for that.
 
 use crate::persist::error::CommitError;
-use crate::sync::{AtomicU64, Mutex};
+use crate::sync::{AtomicU64, Mutex, thread};
 use crate::time::wake_all;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
@@ -24,6 +24,9 @@ struct Waiting {
     failure: Option<CommitError>,
     /// Nothing more will come.
     ended: Option<CommitError>,
+    /// What this thread is to wake is woken later.
+    holder: Option<thread::ThreadId>,
+    held: Vec<Waker>,
 }
 
 impl Commits {
@@ -107,6 +110,19 @@ impl Commits {
         self.wake_through(u64::MAX);
     }
 
+    /// Has what this thread would wake wait for [`take_held`](Self::take_held): a waker is code of
+    /// the user's, which may call for the lock that the thread holds. One thread at a time.
+    pub(super) fn hold(&self) {
+        self.waiting.lock().holder = Some(thread::current().id());
+    }
+
+    /// Ends the holding. What is returned is to be woken without the lock.
+    pub(super) fn take_held(&self) -> Vec<Waker> {
+        let mut waiting = self.waiting.lock();
+        waiting.holder = None;
+        std::mem::take(&mut waiting.held)
+    }
+
     fn wake_through(&self, seq: u64) {
         let mut waiting = self.waiting.lock();
         if waiting.wakers.is_empty() {
@@ -117,8 +133,13 @@ impl Commits {
             None => BTreeMap::new(),
         };
         let woken = std::mem::replace(&mut waiting.wakers, later);
+        let woken = woken.into_values().flatten();
+        if waiting.holder == Some(thread::current().id()) {
+            waiting.held.extend(woken);
+            return;
+        }
         drop(waiting);
-        wake_all(woken.into_values().flatten().collect::<Vec<_>>());
+        wake_all(woken.collect::<Vec<_>>());
     }
 }
 

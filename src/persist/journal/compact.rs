@@ -25,6 +25,9 @@ use crate::persist::manifest::{Manifest, Name, Snapshot};
 use crate::persist::recovery::Bounds;
 use crate::persist::report::CompactReport;
 use crate::persist::storage::{Blob, write_all};
+use crate::reentrancy;
+use crate::sync::MutexGuard;
+use crate::time::wake_all;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +44,22 @@ pub(super) struct Rotation {
     pub(super) base: u64,
     /// It follows on the logs before, which are good.
     pub(super) is_continuous: bool,
+    /// How many syncs had failed by then: one that fails later concerns the new log.
+    failures: u64,
+}
+
+/// The only compaction or backup. What it wakes is woken when it is over: that may call for it.
+pub(super) struct Alone<'a> {
+    inner: &'a Inner,
+    compacting: Option<MutexGuard<'a, Compacting>>,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let held = self.inner.commits.take_held();
+        self.compacting = None;
+        wake_all(held);
+    }
 }
 
 impl From<CompactError> for CommitError {
@@ -48,6 +67,7 @@ impl From<CompactError> for CommitError {
         match error {
             CompactError::Disk(error) => CommitError::Disk(error),
             CompactError::Panicked { thread } => CommitError::Panicked { thread },
+            CompactError::Reentrant => CommitError::Reentrant,
             _ => CommitError::Closed,
         }
     }
@@ -65,26 +85,40 @@ impl Inner {
 
     /// As [`compact`](Self::compact), also after the gate was shut.
     pub(super) fn compact_closing(&self) -> Result<CompactReport, CompactError> {
-        let mut compacting = self.compacting.lock();
+        if reentrancy::is_inside() {
+            // No set could be walked, and a snapshot without them would be one of nothing.
+            return Err(CompactError::Reentrant);
+        }
+        let mut alone = self.alone();
         let contents = self.contents.lock().clone();
         let contents = contents.ok_or(CompactError::Closed)?;
         let made = self.make_generation(&*contents);
         self.now.lock().compaction = None;
-        compacting.last = Some(Instant::now());
+        alone.ended(made.is_ok());
         match &made {
             Ok(_) => {
-                compacting.failures = 0;
                 self.counts.compactions.fetch_add(1, Relaxed);
-                self.now.lock().trouble = None;
+                if !self.needs_generation() {
+                    self.now.lock().trouble = None;
+                }
             }
             Err(error) => {
-                compacting.failures += 1;
                 self.counts.compaction_failures.fetch_add(1, Relaxed);
                 self.now.lock().trouble = Some(error.to_string());
                 self.generation_failed(error);
             }
         }
         made
+    }
+
+    /// Waits until no compaction and no backup is being made, and keeps others from beginning.
+    pub(super) fn alone(&self) -> Alone<'_> {
+        let compacting = Some(self.compacting.lock());
+        self.commits.hold();
+        Alone {
+            inner: self,
+            compacting,
+        }
     }
 
     fn generation_failed(&self, error: &CompactError) {
@@ -128,21 +162,39 @@ impl Inner {
         let mut next = catalog.clone();
         drop(catalog);
         if !self.settings.log {
+            let syncing = self.syncing.lock();
             return Ok(Rotation {
                 generation,
                 base: self.buffer.last(),
-                is_continuous: !self.syncing.lock().is_distrusted,
+                is_continuous: !syncing.is_distrusted,
+                failures: syncing.failures,
             });
         }
+        // Before anything else that can fail: who opens the directory has to know.
+        self.leave_word(&mut next)?;
         let log = LogFile::create(&*self.storage, &self.dir, &next, generation)?;
         let has_lost = self.has_lost();
         if !has_lost {
             next.logs.push(generation);
             next.durable = self.commits.durable();
-            next.distrusted |= self.syncing.lock().is_distrusted;
             self.publish_manifest(&mut next)?;
         }
-        Ok(self.switch(log, generation, has_lost))
+        let rotation = self.switch(log, generation, has_lost);
+        // A sync of the old log may have failed meanwhile.
+        self.leave_word(&mut next)?;
+        Ok(rotation)
+    }
+
+    /// Has the manifest say that a sync failed, if it does not.
+    fn leave_word(&self, next: &mut Manifest) -> Result<(), DiskError> {
+        let syncing = self.syncing.lock();
+        let has_failed = syncing.is_distrusted && syncing.failures > 0;
+        drop(syncing);
+        if next.distrusted || !has_failed {
+            return Ok(());
+        }
+        next.distrusted = true;
+        self.publish_manifest(next)
     }
 
     fn switch(&self, log: LogFile, generation: u64, has_lost: bool) -> Rotation {
@@ -165,6 +217,7 @@ impl Inner {
             generation,
             base: tail.next - 1,
             is_continuous: !syncing.is_distrusted,
+            failures: syncing.failures,
         };
         drop(tail);
         drop(syncing);
@@ -211,7 +264,7 @@ impl Inner {
         };
         sink.put(frame::Kind::End, 0, &bounds.encode())?;
         if self.settings.log {
-            self.make_durable(end)?;
+            self.make_durable(end, rotation)?;
         }
         sink.blob.sync().map_err(DiskError::of("sync", temporary))?;
         let path = Name::Snapshot(rotation.generation).in_dir(&self.dir);
@@ -266,37 +319,48 @@ impl Inner {
     }
 
     /// Makes the log durable up to the end of the snapshot.
-    fn make_durable(&self, end: u64) -> Result<(), CompactError> {
+    fn make_durable(&self, end: u64, rotation: &Rotation) -> Result<(), CompactError> {
         self.write_through(end)?;
         if self.buffer.has_gap() || self.tail.lock().next <= end {
             let error = io::Error::other("more was written than the disk took meanwhile");
             return Err(DiskError::new("write", &self.dir, error).into());
         }
-        if !self.syncing.lock().is_distrusted {
-            return match self.sync_step() {
-                Ok(()) => Ok(()),
-                Err(CommitError::Disk(error)) => Err(error.into()),
-                Err(_) => Err(CompactError::Closed),
-            };
+        let mut syncing = self.syncing.lock();
+        if !syncing.is_distrusted {
+            drop(syncing);
+            return self.sync_step().map_err(sync_error);
+        }
+        if syncing.failures != rotation.failures {
+            return Err(sync_error(self.distrust()));
         }
         // The new log is as good as its own syncs; those before it do not count any more.
         let (files, _) = self.tail.lock().files();
-        files.iter().try_for_each(LogFile::sync)?;
-        Ok(())
+        let synced = files.iter().try_for_each(LogFile::sync);
+        if synced.is_err() {
+            syncing.fail();
+        }
+        drop(syncing);
+        synced.map_err(|error| sync_error(self.sync_failed(error)))
     }
 
     /// Has the new files count, and says how many bytes that freed.
     fn publish(&self, snapshot: Snapshot, rotation: &Rotation) -> Result<u64, DiskError> {
         let mut next = self.catalog.lock().clone();
         next.take_over(snapshot, self.kept(rotation), self.settings.log);
+        // What the new log holds behind the snapshot is no better than the syncs of it.
+        next.distrusted = self.syncing.lock().failures != rotation.failures;
         self.publish_manifest(&mut next)?;
         let mut syncing = self.syncing.lock();
         let mut tail = self.tail.lock();
-        syncing.is_distrusted = false;
+        syncing.is_distrusted = syncing.failures != rotation.failures;
         tail.is_unlisted = false;
+        let is_distrusted = syncing.is_distrusted;
         let written = tail.log.as_ref().map(|log| (tail.next - 1, log.offset));
         drop(tail);
         drop(syncing);
+        if is_distrusted {
+            self.compactor.ring();
+        }
         let (written, log_bytes) = written.unwrap_or((snapshot.end, 0));
         self.log_bytes.store(log_bytes, Relaxed);
         self.gate.log_limit_is(None);
@@ -322,7 +386,11 @@ impl Inner {
 
     /// Whether the log alone will not make anything durable any more.
     pub(super) fn needs_generation(&self) -> bool {
-        self.syncing.lock().is_distrusted || self.has_lost()
+        self.is_distrusted() || self.has_lost()
+    }
+
+    fn is_distrusted(&self) -> bool {
+        self.syncing.lock().is_distrusted
     }
 
     /// Whether there are effects that are in no listed log.
@@ -335,7 +403,9 @@ impl Inner {
         let snapshot = catalog.newest().map_or(0, |snapshot| snapshot.bytes);
         drop(catalog);
         let growth = snapshot.saturating_mul(self.settings.growth_percent) / 100;
-        let threshold = growth.max(self.settings.growth_bytes);
+        // A log that reached its limit before it was worth compacting would stay there for ever.
+        let most = (self.settings.log_limit / 2).max(1);
+        let threshold = growth.max(self.settings.growth_bytes).min(most);
         self.log_bytes.load(Relaxed) >= threshold
     }
 
@@ -360,6 +430,23 @@ impl Inner {
         } else {
             left.max(backoff)
         })
+    }
+}
+
+impl Alone<'_> {
+    fn ended(&mut self, well: bool) {
+        let Some(compacting) = &mut self.compacting else {
+            return;
+        };
+        compacting.last = Some(Instant::now());
+        compacting.failures = if well { 0 } else { compacting.failures + 1 };
+    }
+}
+
+pub(super) fn sync_error(error: CommitError) -> CompactError {
+    match error {
+        CommitError::Disk(error) => error.into(),
+        _ => CompactError::Closed,
     }
 }
 

@@ -12,6 +12,7 @@
 mod backup;
 mod bell;
 mod buffer;
+mod closing;
 mod commits;
 mod compact;
 mod gate;
@@ -22,6 +23,7 @@ mod threads;
 
 use self::bell::Bell;
 use self::buffer::{Appended, Buffer};
+use self::closing::Closing;
 use self::commits::Commits;
 use self::gate::Gate;
 use self::log::Tail;
@@ -33,6 +35,7 @@ use super::manifest::Manifest;
 use super::report::{BackupReport, CloseReport, CompactReport, Health, HealthState};
 use super::settings::{Settings, SyncPolicy, WhenFull};
 use super::storage::{Lock, Storage};
+use crate::reentrancy;
 use crate::sync::{AtomicU64, Condvar, Mutex, thread, wait_until};
 use crate::time::{Clock, NEVER, after};
 use crate::wait;
@@ -49,7 +52,11 @@ use std::time::{Duration, Instant, SystemTime};
 pub(crate) struct Journal {
     inner: Arc<Inner>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    closing: Closing,
 }
+
+/// A day, for who waits for ever.
+const LONG: Duration = Duration::from_secs(86_400);
 
 /// What the threads share.
 struct Inner {
@@ -83,6 +90,16 @@ struct Syncing {
     /// A sync of the log failed, or something was not logged: all of it has to be written to new
     /// files before anything more counts as durable.
     is_distrusted: bool,
+    /// How many syncs of the log have failed. The next sync of the same file says nothing of what
+    /// that one lost, so who relies on a sync has to know whether one failed before it.
+    failures: u64,
+}
+
+impl Syncing {
+    fn fail(&mut self) {
+        self.is_distrusted = true;
+        self.failures += 1;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -198,6 +215,9 @@ impl Journal {
     ///
     /// It is not known whether all is durable.
     pub(crate) fn sync(&self) -> Result<u64, CommitError> {
+        if !reentrancy::check() {
+            return Err(CommitError::Reentrant);
+        }
         self.inner.guarded("sync", || self.inner.sync_all())
     }
 
@@ -227,6 +247,9 @@ impl Journal {
     ///
     /// The old files are intact.
     pub(crate) fn compact(&self) -> Result<CompactReport, CompactError> {
+        if !reentrancy::check() {
+            return Err(CompactError::Reentrant);
+        }
         self.inner.guarded("compactor", || self.inner.compact())
     }
 
@@ -236,16 +259,29 @@ impl Journal {
     ///
     /// The directory holds files, or the disk fails; what was made of the backup stays.
     pub(crate) fn backup(&self, to: &Path) -> Result<BackupReport, CompactError> {
+        if !reentrancy::check() {
+            return Err(CompactError::Reentrant);
+        }
         self.inner.guarded("backup", || self.inner.backup(to))
     }
 
     /// Writes and syncs all, and gives the directory free. What is appended afterwards is lost. A
-    /// second call does nothing.
+    /// second call does nothing but wait for the first.
     ///
     /// # Errors
     ///
     /// It is not known whether all is durable.
     pub(crate) fn close(&self) -> Result<CloseReport, CommitError> {
+        if !reentrancy::check() {
+            return Err(CommitError::Reentrant);
+        }
+        self.end()
+    }
+
+    fn end(&self) -> Result<CloseReport, CommitError> {
+        let Some(_closing) = self.closing.begin() else {
+            return Ok(self.inner.close_report());
+        };
         self.stop_threads();
         self.inner.close()
     }
@@ -254,7 +290,7 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         // Nobody is left to be told; `close` is there for who wants to know.
-        let _ = self.close();
+        let _ = self.end();
     }
 }
 
@@ -321,7 +357,9 @@ impl Inner {
                 return Err(WriteError::BufferFull { waited });
             }
             self.writer.ring();
-            (guard, _) = wait_until(&self.room.freed, guard, start + patience);
+            // What the clock cannot hold is waited for in parts.
+            let left = (patience - waited).min(LONG);
+            (guard, _) = wait_until(&self.room.freed, guard, Instant::now() + left);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Opening a directory: lock, recover, go on.
 
 use super::buffer::Buffer;
+use super::closing::Closing;
 use super::commits::Commits;
 use super::gate::Gate;
 use super::log::{LogFile, Tail};
@@ -47,6 +48,7 @@ impl Journal {
         let journal = Self {
             inner: Arc::new(inner(dir, settings, storage, contents, &recovered, &report)),
             threads: Mutex::default(),
+            closing: Closing::default(),
         };
         *journal.inner.lock.lock() = lock;
 
@@ -164,7 +166,10 @@ fn inner(
         ),
         gate: Gate::default(),
         tail: Mutex::new(tail),
-        syncing: Mutex::new(Syncing { is_distrusted }),
+        syncing: Mutex::new(Syncing {
+            is_distrusted,
+            failures: 0,
+        }),
         leading: Mutex::new(()),
         compacting: Mutex::new(Compacting {
             failures: 0,

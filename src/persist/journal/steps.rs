@@ -2,9 +2,11 @@
 
 use super::log::LogFile;
 use super::{Inner, Tail};
+use crate::persist::contents::Contents;
 use crate::persist::error::{CommitError, DiskError, WriteError};
 use crate::persist::report::CloseReport;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// What a step can end a call with: of a panic the caller is told as of everything else.
@@ -88,8 +90,12 @@ impl Inner {
         if target <= self.commits.durable() {
             return Ok(());
         }
+        if files.is_empty() {
+            // It was closed, and the directory may be another's.
+            return Err(self.ended().unwrap_or(CommitError::Closed));
+        }
         if let Err(error) = files.iter().try_for_each(LogFile::sync) {
-            syncing.is_distrusted = true;
+            syncing.fail();
             drop(syncing);
             return Err(self.sync_failed(error));
         }
@@ -114,7 +120,7 @@ impl Inner {
         error
     }
 
-    fn distrust(&self) -> CommitError {
+    pub(super) fn distrust(&self) -> CommitError {
         self.compactor.ring();
         let path = self.dir.join("the log");
         let error = std::io::Error::other("a sync failed before; a new generation is needed");
@@ -223,14 +229,29 @@ impl Inner {
             _ => self.guarded("close", || self.finish()),
         };
         self.commits.end(CommitError::Closed);
-        // What is kept may keep the journal, so this comes last, and outside of the lock.
-        let contents = self.contents.lock().take();
+        // What is kept may keep the journal, so it is let go of last, and outside of the lock.
+        let contents = self.let_go();
         drop(contents);
-        *self.lock.lock() = None;
         closed.map(|()| self.close_report())
     }
 
-    fn close_report(&self) -> CloseReport {
+    /// Gives the directory free. A compaction or a backup that another thread is at has to end
+    /// before, since whoever opens the directory next owns its files; none begins afterwards, and
+    /// nothing is written to the log.
+    fn let_go(&self) -> Option<Arc<dyn Contents>> {
+        let _alone = self.alone();
+        let contents = self.contents.lock().take();
+        let syncing = self.syncing.lock();
+        let mut tail = self.tail.lock();
+        tail.log = None;
+        tail.unsynced.clear();
+        drop(tail);
+        drop(syncing);
+        *self.lock.lock() = None;
+        contents
+    }
+
+    pub(super) fn close_report(&self) -> CloseReport {
         CloseReport {
             last_seq: self.buffer.last(),
             durable_seq: self.commits.durable(),
@@ -242,6 +263,10 @@ impl Inner {
         if !self.settings.log || self.needs_generation() {
             if self.commits.durable() < last || self.needs_generation() {
                 self.compact_closing().map_err(CommitError::from)?;
+            }
+            if self.needs_generation() {
+                // A sync of the new log has failed, too.
+                return Err(self.distrust());
             }
         } else {
             let written = self.write_through(last).map_err(CommitError::Disk);

@@ -34,6 +34,7 @@ impl Journal {
         let builder = thread::Builder::new().name(name.to_owned());
         let started = builder.spawn(move || run(&inner));
         let thread = started.map_err(DiskError::of("start a thread for", Path::new(name)))?;
+        self.closing.note_own(thread.thread().id());
         self.threads.lock().push(thread);
         Ok(())
     }

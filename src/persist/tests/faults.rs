@@ -982,3 +982,87 @@ fn nothing_is_acknowledged_in_a_log_that_is_not_listed() {
     store.journal.wait(seq, None).unwrap();
     drop(opens(&memory.copy(), &history, seq));
 }
+
+/// A sync of the new log that fails while the snapshot is made is not made good by the next.
+#[test]
+fn a_sync_that_fails_during_a_compaction_is_not_trusted_again() {
+    for seed in 0..50 {
+        let memory = Memory::new(seed);
+        let mut history = History::new();
+        let store = Store::open(&storage(&memory), by_hand()).unwrap();
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        store.journal.wait(1, None).unwrap();
+        let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
+        let (disk, noted) = (memory.clone(), Arc::new(std::sync::Mutex::new(history)));
+        let history = Arc::clone(&noted);
+        *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
+            if set == 1 {
+                let writes = [Write::Put(vec![2], vec![2; 50])];
+                let journal = journal.upgrade().unwrap();
+                let seq = append(&journal, &kept.upgrade().unwrap(), &writes);
+                noted.lock().unwrap().add(seq, &writes);
+                disk.fail_next(1, Some(Operation::Sync), How::Broken);
+                assert!(journal.wait(seq, None).is_err());
+            }
+        }));
+        assert!(store.journal.compact().is_err());
+        *store.kept.meanwhile.lock().unwrap() = None;
+        assert_eq!(store.journal.durable_seq(), 1);
+        let history = history.lock().unwrap();
+        let crashed = memory.fork();
+        crashed.crash_dropping_all();
+        drop(opens(&crashed, &history, 1));
+        assert_eq!(store.journal.sync().unwrap(), 2);
+        memory.crash_dropping_all();
+        drop(opens(&memory, &history, 2));
+    }
+}
+
+/// Of a failed sync the manifest says so before anything else is tried that may fail.
+#[test]
+fn word_of_a_failed_sync_comes_before_the_new_log() {
+    let memory = Memory::new(5);
+    let mut history = History::new();
+    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    memory.fail_next(1, Some(Operation::Sync), How::Broken);
+    assert!(store.journal.wait(1, None).is_err());
+    memory.fail_next(1, Some(Operation::SyncDir), How::Broken);
+    assert!(store.journal.compact().is_err());
+    let killed = memory.copy();
+    drop(opens(&killed, &history, 1));
+    let is_snapshot = |path: &PathBuf| path.to_string_lossy().contains("snap-");
+    assert!(
+        killed.paths().iter().any(is_snapshot),
+        "all is written anew"
+    );
+}
+
+/// Nothing is proven under `Os`, but what whole frames follow on for long was on the disk.
+#[test]
+fn damage_with_much_newer_frames_behind_it_is_rot() {
+    for (pause, is_rot) in [(1, false), (8, false), (13, true)] {
+        let time = MockClock::new();
+        let memory = Memory::new(1);
+        let settings = || Settings {
+            clock: time.clock(),
+            ..lazily()
+        };
+        let store = Store::open(&storage(&memory), settings()).unwrap();
+        // However long nothing is written, what comes then may be torn.
+        time.advance(Duration::from_secs(1_000));
+        for n in 0..6u8 {
+            let seq = store.put(&[n], &[n; 20]);
+            store.journal.wait(seq, None).unwrap();
+            time.advance(Duration::from_secs(if n == 0 { 1_000 } else { pause }));
+        }
+        let killed = memory.copy();
+        let frames = frames_of(&killed, Path::new(LOG_1));
+        edit(&killed, LOG_1, |bytes| bytes[frames[1].end - 1] ^= 1);
+        let opened = Store::open(&storage(&killed.copy()), settings());
+        match opened {
+            Ok(store) => assert!(!is_rot && store.report.last_seq == 1),
+            Err(error) => assert!(is_rot && damage_of(error).next_seq == 2),
+        }
+    }
+}

@@ -199,3 +199,30 @@ fn a_failed_sync_is_made_up_for_while_others_write() {
         journal.close().unwrap();
     });
 }
+
+#[test]
+fn a_directory_is_not_given_free_while_a_compaction_is_at_it() {
+    check(|| {
+        let memory = Memory::new(1);
+        let by_hand = || Settings {
+            by_hand: true,
+            ..settings(SyncPolicy::Os)
+        };
+        let (journal, _) = open(&memory, by_hand());
+        assert_eq!(put(&journal), 1);
+        let others: Vec<_> = (0..2)
+            .map(|at| {
+                let journal = Arc::clone(&journal);
+                thread::spawn(move || match at {
+                    0 => drop(journal.compact()),
+                    _ => drop(journal.close().unwrap()),
+                })
+            })
+            .collect();
+        journal.close().unwrap();
+        let (_next, _) = open(&memory, by_hand());
+        let before = memory.operations();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(memory.operations(), before, "the directory is another's");
+    });
+}

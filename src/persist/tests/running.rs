@@ -223,6 +223,101 @@ fn a_log_that_may_not_grow_refuses_writes_until_it_is_compacted() {
 }
 
 #[test]
+fn a_log_is_compacted_before_it_is_as_large_as_it_may_be() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        log_limit: 50_000,
+        ..Settings::new(CODEC)
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    let start = Instant::now();
+    while store.journal.health().compactions < 2 {
+        // It may be refused until the compaction is done.
+        let _ = store.write(&[Write::Put(vec![1], vec![1; 1_000])]);
+        let health = store.journal.health();
+        assert!(start.elapsed() < Duration::from_secs(30), "{health:?}");
+    }
+}
+
+#[test]
+fn room_is_waited_for_for_ever() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        buffer: 2_000,
+        when_full: WhenFull::Block(Duration::MAX),
+        sync: SyncPolicy::Os,
+        ..Settings::new(CODEC)
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    let stall = memory.stall();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| (0..50u8).for_each(|n| _ = store.put(&[n], &[n; 500])));
+        drop(stall);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn after_close_nothing_is_written_whoever_waits() {
+    let memory = Memory::new(1);
+    for sync in [SyncPolicy::Always, SyncPolicy::Os] {
+        let settings = Settings { sync, ..by_hand() };
+        let store = Store::open(&storage(&memory), settings).unwrap();
+        store.journal.close().unwrap();
+        let before = memory.image();
+        let seq = append(&store.journal, &store.kept, &[Write::Put(vec![1], vec![1])]);
+        let durable = store.journal.durable_seq();
+        assert!(matches!(
+            store.journal.wait(seq, None),
+            Err(CommitError::Closed)
+        ));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(
+            store.journal.poll_wait(seq, &mut context),
+            Poll::Ready(Err(CommitError::Closed))
+        ));
+        assert_eq!(memory.image(), before, "the directory may be another's");
+        assert_eq!(store.journal.durable_seq(), durable);
+    }
+}
+
+/// Calls the journal when it is woken.
+struct Calls(
+    std::sync::Weak<crate::persist::journal::Journal>,
+    AtomicUsize,
+);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        if let Some(journal) = self.0.upgrade() {
+            let _ = journal.compact();
+            let _ = journal.close();
+        }
+        self.1.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn a_waker_may_call_the_journal_that_wakes_it() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        log: false,
+        sync: SyncPolicy::Os,
+        ..by_hand()
+    };
+    let store = Store::open(&storage(&memory), settings).unwrap();
+    let seq = store.put(b"key", b"value");
+    let calls = Arc::new(Calls(Arc::downgrade(&store.journal), AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&calls));
+    let mut context = Context::from_waker(&waker);
+    assert!(store.journal.poll_wait(seq, &mut context).is_pending());
+    // A compaction wakes it, and is over by then.
+    store.journal.compact().unwrap();
+    assert_eq!(calls.1.load(SeqCst), 1);
+    assert_eq!(store.journal.health().state, HealthState::Closed);
+}
+
+#[test]
 fn a_backup_is_a_store_of_its_own() {
     let temporary = tempfile::tempdir().unwrap();
     let (home, copy) = (temporary.path().join("home"), temporary.path().join("copy"));
