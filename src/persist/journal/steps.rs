@@ -273,6 +273,8 @@ impl Inner {
             let synced = self.sync_step();
             written.and(synced)?;
         }
+        // The manifest of before would list what a compaction of another thread has just removed.
+        let _alone = self.alone();
         self.mark_step().map_err(CommitError::Disk)?;
         let (files, _) = self.tail.lock().files();
         let synced = files.iter().try_for_each(LogFile::sync);

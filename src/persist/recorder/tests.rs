@@ -609,7 +609,8 @@ fn where_there_was_no_room_once_a_walk_does_not_wait_again() {
 
 #[test]
 fn what_is_larger_than_a_batch_may_be_is_refused_or_absent_in_the_log() {
-    let write: [fn(&Cache<u8, String>, String); 4] = [
+    type Write = fn(&Cache<u8, String>, String);
+    let write: [Write; 4] = [
         |cache, large| _ = cache.insert(1, large),
         |cache, large| _ = cache.update(&1, |value| *value = large),
         |cache, large| _ = cache.compute(&1, |_| Op::Put(large)),
