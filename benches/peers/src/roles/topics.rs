@@ -12,19 +12,19 @@ pub fn jobs() -> Vec<Job> {
         fan_out(
             "publish-1",
             "publish: a message to 1 subscriber, and received",
-            || contenders::<1>(),
+            contenders::<1>,
             |server| publish(server, 1),
         ),
         fan_out(
             "publish-10",
             "publish: a message to 10 subscribers, and received",
-            || contenders::<10>(),
+            contenders::<10>,
             |server| publish(server, 10),
         ),
         fan_out(
             "publish-100",
             "publish: a message to 100 subscribers, and received",
-            || contenders::<100>(),
+            contenders::<100>,
             |server| publish(server, 100),
         ),
         Job {
