@@ -1,7 +1,6 @@
 //! A counter by key: haybox's stripes beside one atomic for each key in a DashMap.
 
-use super::{Contender, Job, KEYS, Threads, contender, some_key};
-use crate::peers::redis::Server;
+use super::{Contender, Job, KEYS, Threads, contender, incr, some_key};
 use dashmap::DashMap;
 use haybox::counter::Counters;
 use std::hint::black_box;
@@ -14,14 +13,14 @@ pub fn jobs() -> Vec<Job> {
             label: "counter: one more, one key",
             threads: Threads::Chosen,
             contenders: || contenders(|_, _| 7),
-            redis: |server| incr(server, |_, _| 7),
+            redis: |server| incr(server, "counter", |_, _| 7),
         },
         Job {
             id: "counter-many",
             label: "counter: one more, 131,072 keys",
             threads: Threads::Chosen,
             contenders: || contenders(some_key),
-            redis: |server| incr(server, some_key),
+            redis: |server| incr(server, "counter", some_key),
         },
     ]
 }
@@ -47,14 +46,4 @@ fn contenders(key: fn(usize, usize) -> u64) -> Vec<Contender> {
             }
         }),
     ]
-}
-
-fn incr(server: &Server, key: fn(usize, usize) -> u64) -> Result<Contender, String> {
-    let connection = server.client()?;
-    Ok(contender("redis", move |thread, operations| {
-        for at in 0..operations {
-            let name = format!("counter:{}", key(thread, at));
-            black_box(connection.ask::<i64>(redis::cmd("INCR").arg(name)));
-        }
-    }))
 }

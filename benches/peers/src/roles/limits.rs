@@ -1,7 +1,6 @@
 //! A rate limit by key: haybox's token bucket beside governor's, both GCRA.
 
-use super::{Contender, Job, KEYS, Threads, contender, some_key};
-use crate::peers::redis::Server;
+use super::{Contender, Job, KEYS, Threads, contender, incr, some_key};
 use governor::middleware::StateInformationMiddleware;
 use haybox::limit::{Limiter, Quota};
 use std::hint::black_box;
@@ -14,21 +13,21 @@ pub fn jobs() -> Vec<Job> {
             label: "limit: a call that is allowed, one key",
             threads: Threads::Chosen,
             contenders: || contenders(ALLOWS, |_, _| 7),
-            redis: |server| incr(server, |_, _| 7),
+            redis: |server| incr(server, "limit", |_, _| 7),
         },
         Job {
             id: "limit-refused",
             label: "limit: a call that is refused, one key",
             threads: Threads::Chosen,
             contenders: || contenders(REFUSES, |_, _| 7),
-            redis: |server| incr(server, |_, _| 7),
+            redis: |server| incr(server, "limit", |_, _| 7),
         },
         Job {
             id: "limit-many",
             label: "limit: a call that is allowed, 131,072 keys",
             threads: Threads::Chosen,
             contenders: || contenders(ALLOWS, some_key),
-            redis: |server| incr(server, some_key),
+            redis: |server| incr(server, "limit", some_key),
         },
     ]
 }
@@ -90,15 +89,4 @@ fn governors((per, limit, burst): Rate) -> governor::Quota {
         Per::Hour => governor::Quota::per_hour(number(limit)),
     };
     quota.allow_burst(number(burst))
-}
-
-/// What a limit on Redis costs at least: `INCR` of a counter that has an expiry already.
-fn incr(server: &Server, key: fn(usize, usize) -> u64) -> Result<Contender, String> {
-    let connection = server.client()?;
-    Ok(contender("redis", move |thread, operations| {
-        for at in 0..operations {
-            let name = format!("limit:{}", key(thread, at));
-            black_box(connection.ask::<i64>(redis::cmd("INCR").arg(name)));
-        }
-    }))
 }

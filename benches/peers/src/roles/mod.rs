@@ -16,6 +16,7 @@ use crate::peers::{CACHE, FLOOR, Info, known};
 use crate::progress::Progress;
 use crate::results::Cell;
 use crate::turns::{self, median};
+use std::hint::black_box;
 
 /// What is compared here and nowhere else.
 pub const PEERS: [Info; 7] = [
@@ -117,6 +118,22 @@ fn some_key(thread: usize, at: usize) -> u64 {
     let number = (thread << 40 | at) as u64;
     // Fibonacci hashing: the high bits of a product with an odd number.
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - KEYS.trailing_zeros())
+}
+
+/// `INCR` of a number under each key: what a counter costs on Redis, and what a limit costs there at
+/// least, where the number has an expiry already.
+fn incr(
+    server: &Server,
+    role: &'static str,
+    key: fn(usize, usize) -> u64,
+) -> Result<Contender, String> {
+    let connection = server.client()?;
+    Ok(contender("redis", move |thread, operations| {
+        for at in 0..operations {
+            let name = format!("{role}:{}", key(thread, at));
+            black_box(connection.ask::<i64>(redis::cmd("INCR").arg(name)));
+        }
+    }))
 }
 
 // ---- measuring ----
