@@ -32,7 +32,7 @@ impl World {
             ..by_hand()
         };
         Self {
-            storage: Arc::new(memory.clone()),
+            storage: memory.storage(),
             memory,
             settings,
             random,

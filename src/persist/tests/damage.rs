@@ -9,14 +9,9 @@ use crate::MockClock;
 use crate::persist::error::{OpenError, WriteError};
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Point, RecoveryMode, Settings};
-use crate::persist::storage::Storage;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
-
-fn storage(memory: &Memory) -> Arc<dyn Storage> {
-    Arc::new(memory.clone())
-}
 
 fn in_mode(mode: RecoveryMode) -> Settings {
     Settings { mode, ..by_hand() }
@@ -26,7 +21,7 @@ fn in_mode(mode: RecoveryMode) -> Settings {
 fn small() -> (Memory, History) {
     let memory = Memory::new(1);
     let mut history = History::new();
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     for n in 0..6u8 {
         record(&store, &mut history, &[Write::Put(vec![n], vec![n; 5])]);
         store.journal.sync().unwrap();
@@ -42,14 +37,14 @@ fn small() -> (Memory, History) {
 /// there was.
 fn open_damaged(memory: &Memory, history: &History) -> bool {
     let all = history.at(history.last()).unwrap();
-    let is_refused = match Store::open(&storage(&memory.copy()), by_hand()) {
+    let is_refused = match Store::open(&memory.copy().storage(), by_hand()) {
         Err(_) => true,
         Ok(store) => {
             assert_eq!(&store.map(), all, "{}", store.report);
             false
         }
     };
-    if let Ok(store) = Store::open(&storage(memory), in_mode(RecoveryMode::Salvage)) {
+    if let Ok(store) = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)) {
         let is_known = |(key, value): (&Vec<u8>, &Vec<u8>)| all.get(key) == Some(value);
         assert!(store.map().iter().all(is_known), "{}", store.report);
         assert!(!is_refused || !store.report.damages.is_empty());
@@ -124,7 +119,7 @@ fn any_bytes_at_all_are_read_without_a_panic() {
     for seed in 0..cases(2_000, 50_000) {
         let mut random = fastrand::Rng::with_seed(seed);
         let (memory, _) = (Memory::new(seed), ());
-        let store = Store::open(&storage(&memory), by_hand()).unwrap();
+        let store = Store::open(&memory.storage(), by_hand()).unwrap();
         store.journal.close().unwrap();
         drop(store);
         let log = dir().join("log-1.wal");
@@ -133,7 +128,7 @@ fn any_bytes_at_all_are_read_without_a_panic() {
         memory.put(&log, bytes);
         let salvage = in_mode(RecoveryMode::Salvage);
         assert!(
-            Store::open(&storage(&memory), salvage)
+            Store::open(&memory.storage(), salvage)
                 .unwrap()
                 .map()
                 .is_empty()
@@ -191,7 +186,7 @@ fn a_failure_of_any_operation_is_survived() {
 fn survive(memory: &Memory, from: u64) -> bool {
     let mut history = History::new();
     let store = loop {
-        match Store::open(&storage(memory), by_hand()) {
+        match Store::open(&memory.storage(), by_hand()) {
             Ok(store) => break store,
             Err(_) => memory.heal(),
         }
@@ -200,7 +195,7 @@ fn survive(memory: &Memory, from: u64) -> bool {
     let durable = store.journal.durable_seq();
     let (crashed, is_late) = (memory.fork(), memory.operations() < from);
     crashed.crash_dropping_all();
-    let recovered = Store::open(&storage(&crashed), by_hand()).unwrap();
+    let recovered = Store::open(&crashed.storage(), by_hand()).unwrap();
     assert!(
         recovered.report.last_seq >= durable,
         "{} of {durable}",
@@ -227,7 +222,7 @@ fn survive(memory: &Memory, from: u64) -> bool {
     let report = store.journal.close().unwrap();
     assert_eq!(report.durable_seq, history.last());
     memory.crash_dropping_all();
-    let recovered = Store::open(&storage(memory), by_hand()).unwrap();
+    let recovered = Store::open(&memory.storage(), by_hand()).unwrap();
     assert_eq!(Some(&recovered.map()), history.at(history.last()));
     is_late
 }
@@ -244,7 +239,7 @@ fn a_point_in_time_is_gone_back_to() {
     };
     let memory = Memory::new(1);
     let mut history = History::new();
-    let store = Store::open(&storage(&memory), settings(RecoveryMode::default(), 2)).unwrap();
+    let store = Store::open(&memory.storage(), settings(RecoveryMode::default(), 2)).unwrap();
     for n in 0..9u8 {
         time.advance(Duration::from_secs(1));
         record(
@@ -266,18 +261,18 @@ fn a_point_in_time_is_gone_back_to() {
     for seq in oldest..=20 {
         let copy = memory.copy();
         let mode = RecoveryMode::PointInTime(Point::Seq(seq));
-        let store = Store::open(&storage(&copy), settings(mode, 2)).unwrap();
+        let store = Store::open(&copy.storage(), settings(mode, 2)).unwrap();
         let expected = (seq / 2 * 2).min(18);
         assert_eq!(store.report.last_seq, expected, "no half transaction");
         assert_eq!(Some(&store.map()), history.at(expected));
         store.put(b"another", b"future");
         drop(store);
-        let store = Store::open(&storage(&copy), by_hand()).unwrap();
+        let store = Store::open(&copy.storage(), by_hand()).unwrap();
         assert_eq!(store.report.last_seq, expected + 1);
         assert_eq!(store.report.quarantine, None);
     }
     let mode = RecoveryMode::PointInTime(Point::Seq(oldest - 1));
-    match Store::open(&storage(&memory), settings(mode, 2)).map(|_| ()) {
+    match Store::open(&memory.storage(), settings(mode, 2)).map(|_| ()) {
         Err(OpenError::OutOfReach { oldest_seq, .. }) => assert_eq!(oldest_seq, oldest),
         other => panic!("{other:?}"),
     }
@@ -285,7 +280,7 @@ fn a_point_in_time_is_gone_back_to() {
     let at = |seconds| RecoveryMode::PointInTime(Point::Time(start + Duration::from_secs(seconds)));
     for (seconds, expected) in [(6, 12), (7, 12), (8, 16), (100, 18)] {
         let copy = memory.copy();
-        let store = Store::open(&storage(&copy), settings(at(seconds), 2)).unwrap();
+        let store = Store::open(&copy.storage(), settings(at(seconds), 2)).unwrap();
         assert_eq!(store.report.last_seq, expected, "after {seconds} s");
         assert_eq!(Some(&store.map()), history.at(expected));
     }
@@ -295,14 +290,14 @@ fn a_point_in_time_is_gone_back_to() {
 fn without_a_snapshot_every_point_is_in_reach() {
     let memory = Memory::new(1);
     let mut history = History::new();
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     for n in 0..5u8 {
         record(&store, &mut history, &[Write::Put(vec![n], vec![1])]);
     }
     store.journal.close().unwrap();
     for seq in 0..=5 {
         let mode = RecoveryMode::PointInTime(Point::Seq(seq));
-        let store = Store::open(&storage(&memory.copy()), in_mode(mode)).unwrap();
+        let store = Store::open(&memory.copy().storage(), in_mode(mode)).unwrap();
         assert_eq!(store.report.last_seq, seq);
         assert_eq!(Some(&store.map()), history.at(seq));
         assert_eq!(store.report.quarantine.is_some(), seq < 5);
@@ -317,7 +312,7 @@ fn read_only_changes_nothing_and_refuses_writes() {
     bytes.extend_from_slice(&[1; 50]);
     memory.put(&log, bytes);
     let before = memory.image();
-    let store = Store::open(&storage(&memory), in_mode(RecoveryMode::ReadOnly)).unwrap();
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::ReadOnly)).unwrap();
     assert_eq!(Some(&store.map()), history.at(6));
     assert_eq!(store.report.dropped_bytes, 50);
     assert!(matches!(
@@ -331,7 +326,7 @@ fn read_only_changes_nothing_and_refuses_writes() {
     drop(store);
     assert_eq!(memory.image(), before);
     let nothing = Memory::new(1);
-    assert!(Store::open(&storage(&nothing), in_mode(RecoveryMode::ReadOnly)).is_err());
+    assert!(Store::open(&nothing.storage(), in_mode(RecoveryMode::ReadOnly)).is_err());
     assert!(nothing.paths().is_empty());
 }
 
@@ -345,15 +340,15 @@ fn a_salvage_takes_all_that_is_whole() {
         let mut bytes = memory.bytes(&log);
         bytes[frame.start + 50] ^= 1;
         memory.put(&log, bytes);
-        assert!(Store::open(&storage(&memory), by_hand()).is_err());
-        let store = Store::open(&storage(&memory), in_mode(RecoveryMode::Salvage)).unwrap();
+        assert!(Store::open(&memory.storage(), by_hand()).is_err());
+        let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
         let mut expected: Map = history.at(6).unwrap().clone();
         expected.remove(&vec![at as u8 + 3]);
         assert_eq!(store.map(), expected);
         let lost = at as u64 + 4;
         assert_eq!(store.report.dropped_seqs, Some((lost, lost)));
         drop(store);
-        let store = Store::open(&storage(&memory), in_mode(RecoveryMode::Strict)).unwrap();
+        let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Strict)).unwrap();
         assert_eq!(store.map(), expected);
     }
 }
@@ -362,14 +357,14 @@ fn a_salvage_takes_all_that_is_whole() {
 fn a_salvage_needs_no_manifest() {
     let (memory, history) = small();
     memory.forget(&dir().join("MANIFEST"));
-    let error = Store::open(&storage(&memory), by_hand())
+    let error = Store::open(&memory.storage(), by_hand())
         .map(|_| ())
         .unwrap_err();
     assert!(matches!(error, OpenError::NoManifest { .. }), "{error}");
-    let store = Store::open(&storage(&memory), in_mode(RecoveryMode::Salvage)).unwrap();
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
     assert_eq!(Some(&store.map()), history.at(6));
     drop(store);
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     assert_eq!(Some(&store.map()), history.at(6));
 }
 
@@ -379,7 +374,7 @@ fn what_does_not_decode_is_named_and_can_be_salvaged() {
     let open = |settings| {
         let kept = Arc::new(super::model::Kept::default());
         *kept.undecodable.lock().unwrap() = Some(vec![4; 5]);
-        Store::open_with(&dir(), &storage(&memory), settings, kept)
+        Store::open_with(&dir(), &memory.storage(), settings, kept)
     };
     match open(by_hand()).map(|_| ()) {
         Err(OpenError::Undecodable { file, seq, .. }) => {
@@ -400,7 +395,7 @@ fn progress_is_told_up_to_the_end() {
         progress: Some(Arc::new(move |progress| log.lock().unwrap().push(progress))),
         ..by_hand()
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     let told = told.lock().unwrap();
     let last = told.last().unwrap();
     assert_eq!(last.bytes, store.report.bytes);
@@ -416,7 +411,7 @@ fn damage_says_where_it_is_and_what_to_do() {
     let mut bytes = memory.bytes(&log);
     bytes[64] ^= 1;
     memory.put(&log, bytes);
-    let error = Store::open(&storage(&memory), by_hand())
+    let error = Store::open(&memory.storage(), by_hand())
         .map(|_| ())
         .unwrap_err();
     assert_eq!(

@@ -27,16 +27,17 @@ fn lazily() -> Settings {
     }
 }
 
-fn storage(memory: &Memory) -> Arc<dyn Storage> {
-    Arc::new(memory.clone())
+/// A new store on a disk in memory.
+fn empty(seed: u64, settings: Settings) -> (Memory, History, Store) {
+    let memory = Memory::new(seed);
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    (memory, History::new(), store)
 }
 
 /// A store whose five writes were handed to the system, one frame each, and of which nothing is
 /// proven to be on the disk: as `kill -9` leaves it.
 fn unproven() -> (Memory, History) {
-    let memory = Memory::new(1);
-    let mut history = History::new();
-    let store = Store::open(&storage(&memory), lazily()).unwrap();
+    let (memory, mut history, store) = empty(1, lazily());
     for n in 0..5u8 {
         let writes = [
             Write::Put(vec![n], vec![n; 20]),
@@ -53,7 +54,7 @@ fn unproven() -> (Memory, History) {
 /// The same, closed in peace, so that all of it is proven.
 fn proven() -> (Memory, History) {
     let (memory, history) = unproven();
-    let store = Store::open(&storage(&memory), lazily()).unwrap();
+    let store = Store::open(&memory.storage(), lazily()).unwrap();
     store.journal.close().unwrap();
     (memory, history)
 }
@@ -61,7 +62,7 @@ fn proven() -> (Memory, History) {
 /// Opens and compares with the history; what is left out must not be proven.
 #[track_caller]
 fn opens(memory: &Memory, history: &History, at_least: u64) -> Store {
-    let store = Store::open(&storage(memory), lazily()).unwrap();
+    let store = Store::open(&memory.storage(), lazily()).unwrap();
     let seq = store.report.last_seq;
     assert!(seq >= at_least, "{seq} of {at_least}: {}", store.report);
     assert_eq!(Some(&store.map()), history.at(seq), "{}", store.report);
@@ -72,7 +73,7 @@ fn opens(memory: &Memory, history: &History, at_least: u64) -> Store {
 #[track_caller]
 fn refused(memory: &Memory, settings: Settings) -> OpenError {
     let before = memory.image();
-    let Err(error) = Store::open(&storage(memory), settings) else {
+    let Err(error) = Store::open(&memory.storage(), settings) else {
         panic!("this should have been refused");
     };
     assert_eq!(memory.image(), before, "after {error}");
@@ -89,9 +90,7 @@ fn edit(memory: &Memory, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
 
 #[test]
 fn fault_01_killed_under_always_no_acknowledged_write_is_lost() {
-    let memory = Memory::new(1);
-    let mut history = History::new();
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let (memory, mut history, store) = empty(1, by_hand());
     for n in 0..20u8 {
         record(&store, &mut history, &[Write::Put(vec![n % 7], vec![n])]);
         store.journal.wait(history.last(), None).unwrap();
@@ -107,7 +106,7 @@ fn fault_02_killed_under_every_what_was_written_is_there() {
         sync: SyncPolicy::default(),
         ..by_hand()
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     for n in 0..20u8 {
         record(&store, &mut history, &[Write::Put(vec![n % 7], vec![n])]);
         if n % 3 == 0 {
@@ -121,9 +120,7 @@ fn fault_02_killed_under_every_what_was_written_is_there() {
 
 #[test]
 fn fault_03_power_cut_loses_nothing_durable() {
-    let memory = Memory::new(1);
-    let mut history = History::new();
-    let store = Store::open(&storage(&memory), lazily()).unwrap();
+    let (memory, mut history, store) = empty(1, lazily());
     for n in 0..9u8 {
         record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
         store.journal.wait(history.last(), None).unwrap();
@@ -166,7 +163,7 @@ fn fault_05_a_tail_cut_at_any_byte_opens() {
         // It goes on from there.
         store.put(b"new", b"value");
         store.journal.close().unwrap();
-        let again = Store::open(&storage(&memory), lazily()).unwrap();
+        let again = Store::open(&memory.storage(), lazily()).unwrap();
         assert_eq!(again.report.last_seq, whole * 2 + 1);
         assert_eq!(again.map().get(&b"new"[..]), Some(&b"value".to_vec()));
     }
@@ -224,7 +221,7 @@ fn fault_09_a_flipped_bit_in_a_length_is_told_from_a_length() {
             let memory = original.copy();
             let at = frames[2].start + 8 + bit / 8;
             edit(&memory, LOG_1, |bytes| bytes[at] ^= 1 << (bit % 8));
-            let opened = Store::open(&storage(&memory), lazily());
+            let opened = Store::open(&memory.storage(), lazily());
             match opened {
                 Ok(store) => assert!(!is_proven && store.report.last_seq == 4),
                 Err(error) => assert!(is_proven && damage_of(error).next_seq == 5),
@@ -256,7 +253,7 @@ fn fault_10_a_damaged_file_header_is_refused() {
 #[test]
 fn fault_11_a_damaged_snapshot_is_refused_and_salvaged() {
     let (original, history) = proven();
-    let store = Store::open(&storage(&original), lazily()).unwrap();
+    let store = Store::open(&original.storage(), lazily()).unwrap();
     store.journal.compact().unwrap();
     store.journal.close().unwrap();
     let snapshot = "/store/snap-2.db";
@@ -270,13 +267,13 @@ fn fault_11_a_damaged_snapshot_is_refused_and_salvaged() {
         mode: RecoveryMode::Salvage,
         ..lazily()
     };
-    let store = Store::open(&storage(&original), salvage).unwrap();
+    let store = Store::open(&original.storage(), salvage).unwrap();
     assert_eq!(store.report.damages[0].offset, damage.offset);
     assert_eq!(store.map(), Map::new(), "all entries were in that frame");
     let copy = store.report.quarantine.clone().unwrap().join("snap-2.db");
     assert!(original.paths().contains(&copy));
     drop(store);
-    let store = Store::open(&storage(&original), lazily()).unwrap();
+    let store = Store::open(&original.storage(), lazily()).unwrap();
     assert_eq!(
         store.report.last_seq,
         history.last(),
@@ -286,9 +283,7 @@ fn fault_11_a_damaged_snapshot_is_refused_and_salvaged() {
 
 /// A store with three logs, since no compaction has succeeded.
 fn three_logs() -> (Memory, History) {
-    let memory = Memory::new(1);
-    let mut history = History::new();
-    let store = Store::open(&storage(&memory), lazily()).unwrap();
+    let (memory, mut history, store) = empty(1, lazily());
     for n in 0..3u8 {
         record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
         store.journal.sync().unwrap();
@@ -323,7 +318,7 @@ fn fault_12_a_missing_log_is_refused() {
             mode: RecoveryMode::Salvage,
             ..lazily()
         };
-        let store = Store::open(&storage(&memory), salvage).unwrap();
+        let store = Store::open(&memory.storage(), salvage).unwrap();
         assert_eq!(store.map().len(), 2);
         assert!(!store.report.damages.is_empty());
     }
@@ -403,7 +398,7 @@ fn fault_15_a_torn_transaction_is_all_or_nothing() {
         assert_eq!(store.report.last_seq, 10, "nothing of three");
         store.put(b"more", b"1");
         drop(store);
-        let store = Store::open(&storage(&memory), lazily()).unwrap();
+        let store = Store::open(&memory.storage(), lazily()).unwrap();
         assert_eq!(store.report.last_seq, 11);
         assert!(!store.map().contains_key(&[9, 0][..]));
     }
@@ -411,9 +406,7 @@ fn fault_15_a_torn_transaction_is_all_or_nothing() {
 
 #[test]
 fn fault_16_a_short_write_is_completed_or_cut_back() {
-    let memory = Memory::new(1);
-    let mut history = History::new();
-    let store = Store::open(&storage(&memory), lazily()).unwrap();
+    let (memory, mut history, store) = empty(1, lazily());
     for n in 0..10u8 {
         let log_length = memory.bytes(Path::new(LOG_1)).len();
         record(&store, &mut history, &[Write::Put(vec![n], vec![n; 100])]);
@@ -429,9 +422,7 @@ fn fault_16_a_short_write_is_completed_or_cut_back() {
 
 #[test]
 fn fault_17_a_full_disk_refuses_writes_and_heals() {
-    let memory = Memory::new(1);
-    let mut history = History::new();
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let (memory, mut history, store) = empty(1, by_hand());
     record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
     store.journal.wait(1, None).unwrap();
     memory.limit_space(30);
@@ -470,7 +461,7 @@ fn fault_17_a_cache_goes_on_and_the_log_is_made_up_for() {
         buffer: 1_000,
         ..by_hand()
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
     store.journal.sync().unwrap();
     memory.limit_space(100);
@@ -521,9 +512,7 @@ fn fault_18_a_full_disk_in_compaction_leaves_the_old_files() {
 
 #[test]
 fn fault_19_after_a_failed_sync_nothing_is_trusted_but_new_files() {
-    let memory = Memory::new(3);
-    let mut history = History::new();
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let (memory, mut history, store) = empty(3, by_hand());
     record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
     memory.fail_next(1, Some(Operation::Sync), How::Broken);
     assert!(store.journal.wait(1, None).is_err());
@@ -547,9 +536,7 @@ fn fault_19_after_a_failed_sync_nothing_is_trusted_but_new_files() {
 #[test]
 fn fault_20_a_failed_sync_and_a_crash_do_not_overstate() {
     for seed in 0..200 {
-        let memory = Memory::new(seed);
-        let mut history = History::new();
-        let store = Store::open(&storage(&memory), by_hand()).unwrap();
+        let (memory, mut history, store) = empty(seed, by_hand());
         record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
         store.journal.sync().unwrap();
         record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
@@ -567,9 +554,7 @@ fn fault_20_a_failed_sync_and_a_crash_do_not_overstate() {
 
 #[test]
 fn fault_20_a_process_that_dies_after_a_failed_sync_leaves_word_of_it() {
-    let memory = Memory::new(5);
-    let mut history = History::new();
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let (memory, mut history, store) = empty(5, by_hand());
     record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
     memory.fail_next(1, Some(Operation::Sync), How::Broken);
     assert!(store.journal.wait(1, None).is_err());
@@ -647,7 +632,7 @@ fn fault_22_a_crash_during_recovery_and_another_change_nothing() {
             let memory = original.with_seed(first * 100 + second);
             for operation in [first, second] {
                 stopped_at(&memory, operation);
-                failures += u64::from(Store::open(&storage(&memory), lazily()).is_err());
+                failures += u64::from(Store::open(&memory.storage(), lazily()).is_err());
                 memory.heal();
                 memory.crash();
             }
@@ -707,7 +692,7 @@ fn fault_24_the_log_is_durable_before_the_snapshot_counts() {
     for cut in header::LENGTH..length {
         let copy = memory.copy();
         edit(&copy, log.to_str().unwrap(), |bytes| bytes.truncate(cut));
-        match Store::open(&storage(&copy), lazily()) {
+        match Store::open(&copy.storage(), lazily()) {
             Ok(store) => assert_eq!(Some(&store.map()), history.at(18)),
             Err(error) => assert!(damage_of(error).next_seq <= 18),
         }
@@ -742,7 +727,7 @@ fn fault_27_a_clock_that_is_wrong_is_reported() {
         clock: time.clock(),
         ..by_hand()
     };
-    let store = Store::open(&storage(&memory), settings()).unwrap();
+    let store = Store::open(&memory.storage(), settings()).unwrap();
     store.put(b"key", b"value");
     store.journal.close().unwrap();
     let open = |offset: i64| {
@@ -753,7 +738,7 @@ fn fault_27_a_clock_that_is_wrong_is_reported() {
             start + hours
         });
         let copy = memory.copy();
-        let store = Store::open(&storage(&copy), settings()).unwrap();
+        let store = Store::open(&copy.storage(), settings()).unwrap();
         let now = store.kept.now_ms.lock().unwrap().unwrap();
         (store.report.clock, now)
     };
@@ -833,12 +818,12 @@ fn fault_28_another_codec_schema_or_format_is_refused() {
         accepts_schema: Some(Arc::new(|schema| schema == 0)),
         ..schema.clone()
     };
-    let store = Store::open(&storage(&memory), migrating).unwrap();
+    let store = Store::open(&memory.storage(), migrating).unwrap();
     assert_eq!(store.report.migrated_from, [0]);
     assert_eq!(store.kept.migrated.lock().unwrap().len(), 10);
     assert_eq!(Some(&store.map()), history.at(10));
     drop(store);
-    let store = Store::open(&storage(&memory), schema).unwrap();
+    let store = Store::open(&memory.storage(), schema).unwrap();
     assert_eq!(Some(&store.map()), history.at(10));
     assert!(store.kept.migrated.lock().unwrap().is_empty());
 }
@@ -852,7 +837,7 @@ fn fault_29_a_stalled_disk_bounds_the_memory_and_the_wait() {
             when_full,
             ..Settings::new(CODEC)
         };
-        let store = Store::open(&storage(&memory), settings).unwrap();
+        let store = Store::open(&memory.storage(), settings).unwrap();
         let stall = memory.stall();
         let value = vec![7; 1_000];
         let refused = (0..100u8)
@@ -878,7 +863,7 @@ fn fault_30_a_panic_of_the_writer_is_visible() {
             by_hand,
             ..super::model::by_hand()
         };
-        let store = Store::open(&storage(&memory), settings).unwrap();
+        let store = Store::open(&memory.storage(), settings).unwrap();
         memory.fail_next(1, Some(Operation::Write), How::Panic);
         store.put(b"key", b"value");
         let error = store.journal.wait(1, None).unwrap_err();
@@ -902,7 +887,7 @@ fn fault_30_a_panic_of_the_writer_is_visible() {
             Err(CommitError::Panicked { .. })
         ));
         drop(store);
-        assert!(Store::open(&storage(&memory), lazily()).is_ok());
+        assert!(Store::open(&memory.storage(), lazily()).is_ok());
     }
 }
 
@@ -910,7 +895,7 @@ fn fault_30_a_panic_of_the_writer_is_visible() {
 fn fault_30_a_panic_of_the_compactor_is_visible() {
     let memory = Memory::new(1);
     let kept = Arc::new(Kept::default());
-    let store = Store::open_with(&dir(), &storage(&memory), by_hand(), Arc::clone(&kept)).unwrap();
+    let store = Store::open_with(&dir(), &memory.storage(), by_hand(), Arc::clone(&kept)).unwrap();
     store.put(b"key", b"value");
     store.journal.sync().unwrap();
     *kept.meanwhile.lock().unwrap() = Some(Box::new(|_| panic!("in the middle")));
@@ -920,7 +905,7 @@ fn fault_30_a_panic_of_the_compactor_is_visible() {
     let refused = store.journal.reserve(1).unwrap_err();
     assert!(refused.to_string().contains("in the middle"), "{refused}");
     drop(store);
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     assert_eq!(store.map().len(), 1);
 }
 
@@ -933,7 +918,7 @@ fn a_log_does_not_follow_on_half_a_frame() {
         sync: SyncPolicy::default(),
         ..by_hand()
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
     store.journal.sync().unwrap();
     record(&store, &mut history, &[Write::Put(vec![2], vec![2; 100])]);
@@ -962,7 +947,7 @@ fn nothing_is_acknowledged_in_a_log_that_is_not_listed() {
         buffer: 1_000,
         ..by_hand()
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     record(&store, &mut history, &[Write::Put(vec![0], vec![0])]);
     store.journal.sync().unwrap();
     memory.limit_space(100);
@@ -987,9 +972,7 @@ fn nothing_is_acknowledged_in_a_log_that_is_not_listed() {
 #[test]
 fn a_sync_that_fails_during_a_compaction_is_not_trusted_again() {
     for seed in 0..50 {
-        let memory = Memory::new(seed);
-        let mut history = History::new();
-        let store = Store::open(&storage(&memory), by_hand()).unwrap();
+        let (memory, mut history, store) = empty(seed, by_hand());
         record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
         store.journal.wait(1, None).unwrap();
         let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
@@ -1021,9 +1004,7 @@ fn a_sync_that_fails_during_a_compaction_is_not_trusted_again() {
 /// Of a failed sync the manifest says so before anything else is tried that may fail.
 #[test]
 fn word_of_a_failed_sync_comes_before_the_new_log() {
-    let memory = Memory::new(5);
-    let mut history = History::new();
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let (memory, mut history, store) = empty(5, by_hand());
     record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
     memory.fail_next(1, Some(Operation::Sync), How::Broken);
     assert!(store.journal.wait(1, None).is_err());
@@ -1048,7 +1029,7 @@ fn damage_with_much_newer_frames_behind_it_is_rot() {
             clock: time.clock(),
             ..lazily()
         };
-        let store = Store::open(&storage(&memory), settings()).unwrap();
+        let store = Store::open(&memory.storage(), settings()).unwrap();
         // However long nothing is written, what comes then may be torn.
         time.advance(Duration::from_secs(1_000));
         for n in 0..6u8 {
@@ -1059,7 +1040,7 @@ fn damage_with_much_newer_frames_behind_it_is_rot() {
         let killed = memory.copy();
         let frames = frames_of(&killed, Path::new(LOG_1));
         edit(&killed, LOG_1, |bytes| bytes[frames[1].end - 1] ^= 1);
-        let opened = Store::open(&storage(&killed.copy()), settings());
+        let opened = Store::open(&killed.copy().storage(), settings());
         match opened {
             Ok(store) => assert!(!is_rot && store.report.last_seq == 1),
             Err(error) => assert!(is_rot && damage_of(error).next_seq == 2),

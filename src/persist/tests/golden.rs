@@ -4,9 +4,7 @@
 
 use super::memory::Memory;
 use super::model::{Map, Store, by_hand, dir};
-use crate::persist::storage::Storage;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 macro_rules! golden {
     ($version:literal: $($name:literal)*) => {
@@ -17,7 +15,7 @@ macro_rules! golden {
 #[test]
 fn format_1_opens() {
     let memory = Memory::new(1);
-    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let storage = memory.storage();
     storage.create_dir(&dir()).unwrap();
     for (name, bytes) in golden!("v1": "MANIFEST" "snap-2.db" "log-2.wal") {
         memory.put(&dir().join(name), bytes.to_vec());

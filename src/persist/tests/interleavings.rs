@@ -18,7 +18,6 @@ use crate::persist::error::CommitError;
 use crate::persist::header::CodecId;
 use crate::persist::journal::Journal;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
-use crate::persist::storage::Storage;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread;
 use std::path::Path;
@@ -73,7 +72,7 @@ fn settings(sync: SyncPolicy) -> Settings {
 
 fn open(memory: &Memory, settings: Settings) -> (Arc<Journal>, Arc<Keys>) {
     let keys = Arc::new(Keys::default());
-    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let storage = memory.storage();
     let contents = Arc::clone(&keys) as Arc<dyn Contents>;
     let opened = Journal::open(Path::new("/store"), settings, storage, contents);
     (opened.expect("it opens").0, keys)

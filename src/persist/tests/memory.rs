@@ -104,6 +104,11 @@ impl Memory {
         Self(disk, Arc::default())
     }
 
+    /// Another handle of the same disk, as a store takes it.
+    pub(super) fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(self.clone())
+    }
+
     /// Has no write to a file begin before what this returns is dropped.
     pub(super) fn stall(&self) -> MutexGuard<'_, ()> {
         self.1.lock().unwrap()

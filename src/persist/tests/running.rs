@@ -15,10 +15,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-fn storage(memory: &Memory) -> Arc<dyn Storage> {
-    Arc::new(memory.clone())
-}
-
 /// With threads, and so small that they have to work.
 fn lively(sync: SyncPolicy) -> Settings {
     Settings {
@@ -67,7 +63,7 @@ fn many_threads_write_and_all_of_it_comes_back() {
 #[test]
 fn the_log_is_compacted_when_it_has_grown() {
     let memory = Memory::new(1);
-    let store = Store::open(&storage(&memory), lively(SyncPolicy::Os)).unwrap();
+    let store = Store::open(&memory.storage(), lively(SyncPolicy::Os)).unwrap();
     let start = Instant::now();
     while store.journal.health().compactions < 2 {
         store.put(b"key", &[1; 1_000]);
@@ -80,7 +76,7 @@ fn the_log_is_compacted_when_it_has_grown() {
     store.journal.close().unwrap();
     let size: usize = memory.image().values().map(Vec::len).sum();
     assert!(size < 200_000, "{size}");
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     assert_eq!(store.map().len(), 1);
 }
 
@@ -99,7 +95,7 @@ fn a_task_is_woken_when_its_write_is_durable() {
         sync: SyncPolicy::Always,
         ..Settings::new(CODEC)
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     let stall = memory.stall();
     let seq = store.put(b"key", b"value");
     let count = Arc::new(Count(AtomicUsize::new(0)));
@@ -126,7 +122,7 @@ fn a_task_is_woken_when_its_write_is_durable() {
 #[test]
 fn one_sync_serves_all_who_wait() {
     let memory = Memory::new(1);
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     let mut history = History::new();
     for n in 0..50u8 {
         record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
@@ -147,7 +143,7 @@ fn room_is_waited_for_and_found() {
         sync: SyncPolicy::Os,
         ..Settings::new(CODEC)
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     for n in 0..200u8 {
         store.put(&[n], &[n; 500]);
     }
@@ -165,7 +161,7 @@ fn what_needs_no_room_is_dropped_when_there_is_none() {
         when_full: WhenFull::Error,
         ..by_hand()
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     let write = effects(&[Write::Put(vec![1], vec![1; 100])]);
     assert!(store.journal.append_if_room(&write));
     store.journal.append(&write);
@@ -184,7 +180,7 @@ fn what_needs_no_room_is_dropped_when_there_is_none() {
 #[test]
 fn frames_are_bounded_and_batches_stay_whole() {
     let memory = Memory::new(1);
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     let mut history = History::new();
     for n in 0..20u8 {
         record(
@@ -202,7 +198,7 @@ fn frames_are_bounded_and_batches_stay_whole() {
     let frames = super::frames_of(&memory, &dir().join("log-1.wal"));
     let sizes: Vec<_> = frames.iter().map(|frame| frame.len() / 1_000).collect();
     assert_eq!(sizes, [240, 240, 120, 600, 0, 0]);
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     assert_eq!(Some(&store.map()), history.at(history.last()));
 }
 
@@ -213,7 +209,7 @@ fn a_log_that_may_not_grow_refuses_writes_until_it_is_compacted() {
         log_limit: 1_000,
         ..by_hand()
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     store.put(b"key", &[1; 2_000]);
     store.journal.sync().unwrap();
     let refused = store.journal.reserve(1);
@@ -229,7 +225,7 @@ fn a_log_is_compacted_before_it_is_as_large_as_it_may_be() {
         log_limit: 50_000,
         ..Settings::new(CODEC)
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     let start = Instant::now();
     while store.journal.health().compactions < 2 {
         // It may be refused until the compaction is done.
@@ -248,7 +244,7 @@ fn room_is_waited_for_for_ever() {
         sync: SyncPolicy::Os,
         ..Settings::new(CODEC)
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     let stall = memory.stall();
     thread::scope(|scope| {
         let writer = scope.spawn(|| (0..50u8).for_each(|n| _ = store.put(&[n], &[n; 500])));
@@ -262,7 +258,7 @@ fn after_close_nothing_is_written_whoever_waits() {
     let memory = Memory::new(1);
     for sync in [SyncPolicy::Always, SyncPolicy::Os] {
         let settings = Settings { sync, ..by_hand() };
-        let store = Store::open(&storage(&memory), settings).unwrap();
+        let store = Store::open(&memory.storage(), settings).unwrap();
         store.journal.close().unwrap();
         let before = memory.image();
         let seq = append(&store.journal, &store.kept, &[Write::Put(vec![1], vec![1])]);
@@ -305,7 +301,7 @@ fn a_waker_may_call_the_journal_that_wakes_it() {
         sync: SyncPolicy::Os,
         ..by_hand()
     };
-    let store = Store::open(&storage(&memory), settings).unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
     let seq = store.put(b"key", b"value");
     let calls = Arc::new(Calls(Arc::downgrade(&store.journal), AtomicUsize::new(0)));
     let waker = Waker::from(Arc::clone(&calls));
@@ -355,20 +351,20 @@ fn dumps_alone_are_kept_without_a_log() {
         log: false,
         ..by_hand()
     };
-    let store = Store::open(&storage(&memory), settings()).unwrap();
+    let store = Store::open(&memory.storage(), settings()).unwrap();
     let mut history = History::new();
     for n in 0..5u8 {
         record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
     }
     assert_eq!(store.journal.durable_seq(), 0);
-    let killed = Store::open(&storage(&memory.copy()), settings()).unwrap();
+    let killed = Store::open(&memory.copy().storage(), settings()).unwrap();
     assert!(killed.map().is_empty());
     assert_eq!(store.journal.sync().unwrap(), 5);
     record(&store, &mut history, &[Write::Put(vec![9], vec![9])]);
     let backup = store.journal.backup(Path::new("/backup")).unwrap();
     assert_eq!(backup.last_seq, 6);
     let restored =
-        Store::open_at(Path::new("/backup"), &storage(&memory.copy()), settings()).unwrap();
+        Store::open_at(Path::new("/backup"), &memory.copy().storage(), settings()).unwrap();
     assert_eq!(Some(&restored.map()), history.at(6));
     record(&store, &mut history, &[Write::Delete(vec![0])]);
     store.journal.close().unwrap();
@@ -379,21 +375,21 @@ fn dumps_alone_are_kept_without_a_log() {
             .all(|path| path.extension().is_none_or(|end| end != "wal"))
     );
     memory.crash_dropping_all();
-    let store = Store::open(&storage(&memory), settings()).unwrap();
+    let store = Store::open(&memory.storage(), settings()).unwrap();
     assert_eq!((store.report.last_seq, store.map().len()), (7, 5));
     // And it may be given a log later, and lose it again.
     drop(store);
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     store.put(b"logged", b"1");
     drop(store);
-    let store = Store::open(&storage(&memory), settings()).unwrap();
+    let store = Store::open(&memory.storage(), settings()).unwrap();
     assert_eq!(store.report.last_seq, 8);
 }
 
 #[test]
 fn closing_with_a_broken_disk_says_so() {
     let memory = Memory::new(1);
-    let store = Store::open(&storage(&memory), by_hand()).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     store.put(b"key", b"value");
     memory.fail_next(u64::MAX, Some(Operation::Sync), How::Broken);
     assert!(store.journal.close().is_err());
@@ -406,7 +402,7 @@ fn closing_with_a_broken_disk_says_so() {
 #[test]
 fn what_is_kept_is_let_go_on_close() {
     let memory = Memory::new(1);
-    let store = Store::open(&storage(&memory), Settings::new(CODEC)).unwrap();
+    let store = Store::open(&memory.storage(), Settings::new(CODEC)).unwrap();
     append(&store.journal, &store.kept, &[Write::Put(vec![1], vec![1])]);
     store.journal.close().unwrap();
     assert_eq!(Arc::strong_count(&store.kept), 1);
@@ -414,7 +410,7 @@ fn what_is_kept_is_let_go_on_close() {
 
 #[test]
 fn a_snapshot_says_first_how_many_entries_come() {
-    let storage = storage(&Memory::new(1));
+    let storage = Memory::new(1).storage();
     let store = Store::open(&storage, by_hand()).unwrap();
     let mut history = History::new();
     for n in 0..3u8 {
