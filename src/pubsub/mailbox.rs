@@ -4,7 +4,7 @@
 //! dropped after, wakers likewise. It is a leaf: who holds it takes no other lock.
 
 use super::Slow;
-use crate::sync::{SpinGuard, SpinMutex};
+use crate::sync::{SpinGuard, SpinLock};
 use crate::time::wake_all;
 use crate::wait::Waiters;
 use crossbeam_channel::{Receiver, Sender};
@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) struct Mailbox<M> {
     capacity: usize,
     slow: Slow,
-    state: SpinMutex<State<M>>,
+    state: SpinLock<State<M>>,
 }
 
 struct State<M> {
@@ -106,7 +106,7 @@ impl<M> Mailbox<M> {
         Self {
             capacity,
             slow,
-            state: SpinMutex::new(State {
+            state: SpinLock::new(State {
                 messages: VecDeque::new(),
                 lost: 0,
                 lost_told: 0,

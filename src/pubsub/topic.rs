@@ -8,7 +8,7 @@ use super::subscription::Home;
 use super::{SubscribeOptions, Subscription};
 use crate::BuildError;
 use crate::reentrancy;
-use crate::sync::SpinMutex;
+use crate::sync::SpinLock;
 use crate::time::{Clock, Deadline, after, wake_all};
 use crate::wait;
 use std::any::Any;
@@ -396,7 +396,7 @@ pub(crate) struct TopicState<T> {
     clock: Clock,
     /// Nowhere for a topic that belongs to no bus.
     bus: Weak<BusState>,
-    targets: SpinMutex<Targets<T>>,
+    targets: SpinLock<Targets<T>>,
 }
 
 /// Publishers work on the list as it was when they began, so that none of them holds the lock
@@ -419,7 +419,7 @@ impl<T: Send + 'static> TopicState<T> {
             name,
             clock,
             bus,
-            targets: SpinMutex::new(Targets { list, is_closed }),
+            targets: SpinLock::new(Targets { list, is_closed }),
         }
     }
 

@@ -7,7 +7,7 @@
 mod spin;
 
 #[cfg(not(shuttle))]
-pub(crate) use self::spin::{SpinGuard, SpinLock, SpinMutex};
+pub(crate) use self::spin::{SpinGuard, SpinLock};
 #[cfg(all(not(shuttle), feature = "persist"))]
 pub(crate) use parking_lot::MutexGuard;
 #[cfg(not(shuttle))]
@@ -23,9 +23,7 @@ pub(crate) use std::{
 #[cfg(all(shuttle, feature = "persist"))]
 pub(crate) use self::checked::MutexGuard;
 #[cfg(shuttle)]
-pub(crate) use self::checked::{
-    Condvar, Mutex, RwLock, SpinGuard, SpinLock, SpinMutex, wait, wait_until,
-};
+pub(crate) use self::checked::{Condvar, Mutex, RwLock, SpinGuard, SpinLock, wait, wait_until};
 #[cfg(all(shuttle, feature = "persist"))]
 pub(crate) use shuttle::thread;
 #[cfg(shuttle)]
@@ -127,7 +125,6 @@ mod checked {
     }
 
     pub(crate) type SpinLock<T> = Mutex<T>;
-    pub(crate) type SpinMutex<T> = Mutex<T>;
 
     #[derive(Debug, Default)]
     pub(crate) struct Condvar(shuttle::sync::Condvar);

@@ -9,8 +9,6 @@
 //! Readers take it alone, too. A lock that readers share writes to its own cache line for each of
 //! them, twice, so what sharing would save is only the time of a `Clone`.
 
-use atomic_refcell::{AtomicRefCell, AtomicRefMut};
-use parking_lot::Mutex;
 use std::hint::spin_loop;
 use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
@@ -25,26 +23,23 @@ const YIELDS: u32 = 100;
 const NAPS: std::ops::Range<Duration> = Duration::from_micros(20)..Duration::from_millis(1);
 
 #[derive(Debug, Default)]
-pub(crate) struct SpinLock<T>(AtomicRefCell<T>);
+pub(crate) struct SpinLock<T>(spin::mutex::SpinMutex<T>);
 
-pub(crate) type SpinGuard<'l, T> = AtomicRefMut<'l, T>;
+pub(crate) type SpinGuard<'l, T> = spin::mutex::SpinMutexGuard<'l, T>;
 
 impl<T> SpinLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(AtomicRefCell::new(value))
+        Self(spin::mutex::SpinMutex::new(value))
     }
 
     #[inline]
     pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
-        match self.0.try_borrow_mut() {
-            Ok(guard) => guard,
-            Err(_) => self.lock_slowly(),
-        }
+        self.try_lock().unwrap_or_else(|| self.lock_slowly())
     }
 
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        self.0.try_borrow_mut().ok()
+        self.0.try_lock()
     }
 
     /// Waits, at most for `timeout` and a nap.
@@ -73,22 +68,6 @@ impl<T> SpinLock<T> {
             }
         }
         None
-    }
-}
-
-/// A [`SpinLock`] for what may be sent to other threads and not be shared by them.
-#[derive(Debug)]
-pub(crate) struct SpinMutex<T>(SpinLock<Mutex<T>>);
-
-impl<T> SpinMutex<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Self(SpinLock::new(Mutex::new(value)))
-    }
-
-    #[inline]
-    pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
-        // The mutex proves to the compiler what the other lock sees to. It is never locked.
-        AtomicRefMut::map(self.0.lock(), Mutex::get_mut)
     }
 }
 
