@@ -26,10 +26,10 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 /// Ways whose tags lie in the set itself. A set that outgrows them (a split is overdue, or many
 /// keys share a hash) keeps the tags of the others apart.
 const INLINE_WAYS: usize = 64;
-const INLINE_GROUPS: usize = INLINE_WAYS / GROUP;
 
-/// Groups whose tags lie in the first cache line of the set.
-const NEAR_GROUPS: usize = 5;
+/// Ways whose tags lie in the first cache line of the set, and inline ones whose tags do not.
+const NEAR_WAYS: usize = 40;
+const FAR_WAYS: usize = INLINE_WAYS - NEAR_WAYS;
 
 /// No set holds more entries than this. Only keys with equal hashes can come so far.
 pub(crate) const MAX_WAYS: usize = NIL as usize - 1;
@@ -172,7 +172,7 @@ impl<K, V> Item<K, V> {
 #[derive(Debug)]
 pub(crate) struct Ways<K, V> {
     pub(super) slots: Box<[Option<Entry<K, V>>]>,
-    tags: [u64; INLINE_GROUPS],
+    tags: [u8; INLINE_WAYS],
     pub(super) small: Fifo,
     pub(super) main: Fifo,
     /// How many low bits of a hash this set stands for.
@@ -187,7 +187,7 @@ pub(crate) struct Ways<K, V> {
 /// What most sets of most caches do without.
 #[derive(Debug)]
 pub(super) struct Extra<K, V> {
-    spilled_tags: Vec<u64>,
+    spilled_tags: Vec<[u8; GROUP]>,
     /// By way; empty while every weight is 1.
     weights: Vec<u64>,
     /// By way; empty where no idle time counts.
@@ -250,7 +250,7 @@ impl<K, V> Ways<K, V> {
     pub(crate) fn new(depth: u8) -> Self {
         Self {
             slots: Box::default(),
-            tags: [0; INLINE_GROUPS],
+            tags: [0; INLINE_WAYS],
             small: Fifo::default(),
             main: Fifo::default(),
             depth,
@@ -278,37 +278,39 @@ impl<K, V> Ways<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let near = &self.tags[..NEAR_GROUPS];
-        let found = self.find_among(0, near, hash, key);
-        if found.is_some() || self.width() <= NEAR_GROUPS * GROUP {
+        let found = self.find_among(0, self.near_tags(), hash, key);
+        if found.is_some() || self.width() <= NEAR_WAYS {
             return found;
         }
         self.find_far(hash, key)
     }
 
     /// As [`find_entry`](Self::find_entry), for the ways whose tags are not in the first line.
-    #[inline(never)]
+    #[inline(always)]
     fn find_far<Q>(&self, hash: KeyHash, key: &Q) -> Option<(usize, &Entry<K, V>)>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.find_among(NEAR_GROUPS, &self.tags[NEAR_GROUPS..], hash, key)
-            .or_else(|| self.find_spilled(hash, key))
+        let found = self.find_among(NEAR_WAYS, self.far_tags(), hash, key);
+        if found.is_some() || self.width() <= INLINE_WAYS {
+            return found;
+        }
+        self.find_spilled(hash, key)
     }
 
     #[inline(always)]
-    fn find_among<Q>(
+    fn find_among<const WAYS: usize, Q>(
         &self,
-        first_group: usize,
-        tags: &[u64],
+        first: usize,
+        tags: &[u8; WAYS],
         hash: KeyHash,
         key: &Q,
     ) -> Option<(usize, &Entry<K, V>)>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        for way in tags::matching(tags, tags::spread(hash.tag())) {
-            let way = first_group * GROUP + way;
+        for way in tags::matching(tags, hash.tag()) {
+            let way = first + way;
             if let Some(Some(entry)) = self.slots.get(way)
                 && (Self::COMPARES_AT_ONCE || entry.fingerprint == hash.fingerprint())
                 && key.equivalent(&entry.key)
@@ -324,8 +326,8 @@ impl<K, V> Ways<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let mut chunks = self.spilled_tags().chunks(8).enumerate();
-        chunks.find_map(|(chunk, tags)| self.find_among(INLINE_GROUPS + 8 * chunk, tags, hash, key))
+        let mut groups = self.spilled_groups();
+        groups.find_map(|(first, tags)| self.find_among(first, tags, hash, key))
     }
 
     /// The set that a hash belongs to, if it is not this one: the sets that were split off this
@@ -590,17 +592,11 @@ impl<K, V> Ways<K, V> {
     }
 
     fn first_free(&self) -> Option<usize> {
-        let chunks = [&self.tags[..NEAR_GROUPS], &self.tags[NEAR_GROUPS..]].into_iter();
-        let chunks = chunks.chain(self.spilled_tags().chunks(8));
-        let mut first_group = 0;
-        for tags in chunks {
-            let free = |way| Some(first_group * GROUP + way).filter(|way| *way < self.width());
-            if let Some(way) = tags::matching(tags, 0).find_map(free) {
-                return Some(way);
-            }
-            first_group += tags.len();
-        }
-        None
+        let spilled = self.spilled_groups();
+        let spilled =
+            spilled.flat_map(|(first, tags)| tags::matching(tags, 0).map(move |way| first + way));
+        let mut free = tags::matching(&self.tags, 0).chain(spilled);
+        free.find(|way| *way < self.width())
     }
 
     /// Changes the number of ways. The ways that are cut off must be free.
@@ -610,12 +606,12 @@ impl<K, V> Ways<K, V> {
         slots.reserve_exact(width - slots.len());
         slots.resize_with(width, || None);
         self.slots = slots.into_boxed_slice();
-        let spilled = width.div_ceil(GROUP).saturating_sub(INLINE_GROUPS);
+        let spilled = width.saturating_sub(INLINE_WAYS).div_ceil(GROUP);
         if spilled > 0 {
-            self.extra_mut().spilled_tags.resize(spilled, 0);
+            self.extra_mut().spilled_tags.resize(spilled, [0; GROUP]);
         }
         let Some(extra) = &mut self.extra else { return };
-        resize_exact(&mut extra.spilled_tags, spilled, || 0);
+        resize_exact(&mut extra.spilled_tags, spilled, || [0; GROUP]);
         if !extra.weights.is_empty() {
             resize_exact(&mut extra.weights, width, || 1);
         }
@@ -891,30 +887,44 @@ impl<K, V> Ways<K, V> {
         self.extra.as_ref().map(|extra| &extra.labelled)
     }
 
-    fn spilled_tags(&self) -> &[u64] {
+    #[inline(always)]
+    fn near_tags(&self) -> &[u8; NEAR_WAYS] {
+        self.tags.first_chunk().expect("the inline tags are more")
+    }
+
+    fn far_tags(&self) -> &[u8; FAR_WAYS] {
+        self.tags.last_chunk().expect("the inline tags are more")
+    }
+
+    fn spilled_tags(&self) -> &[[u8; GROUP]] {
         self.extra.as_ref().map_or(&[], |extra| &extra.spilled_tags)
     }
 
+    /// The tags that are not inline, each group with its first way.
+    fn spilled_groups(&self) -> impl Iterator<Item = (usize, &[u8; GROUP])> {
+        let groups = self.spilled_tags().iter().enumerate();
+        groups.map(|(number, tags)| (INLINE_WAYS + GROUP * number, tags))
+    }
+
     pub(super) fn tag(&self, way: usize) -> u8 {
-        let group = way / GROUP;
-        let word = self
-            .tags
-            .get(group)
-            .or_else(|| self.spilled_tags().get(group - INLINE_GROUPS));
-        tags::get(*word.expect("a way of this set"), way)
+        match self.tags.get(way) {
+            Some(tag) => *tag,
+            None => self.spilled_tags().as_flattened()[way - INLINE_WAYS],
+        }
     }
 
     #[inline(always)]
     fn set_tag(&mut self, way: usize, tag: u8) {
-        let group = way / GROUP;
-        match self.tags.get_mut(group) {
-            Some(word) => tags::set(word, way, tag),
-            None => tags::set(
-                &mut self.extra_mut().spilled_tags[group - INLINE_GROUPS],
-                way,
-                tag,
-            ),
+        match self.tags.get_mut(way) {
+            Some(own) => *own = tag,
+            None => self.set_spilled_tag(way, tag),
         }
+    }
+
+    #[cold]
+    fn set_spilled_tag(&mut self, way: usize, tag: u8) {
+        let spilled = self.extra_mut().spilled_tags.as_flattened_mut();
+        spilled[way - INLINE_WAYS] = tag;
     }
 }
 
@@ -942,7 +952,7 @@ impl<K: Eq, V> Ways<K, V> {
             "the queues are as long as they say"
         );
         assert_eq!(self.iter().count(), self.len(), "every entry is in a queue");
-        let spilled = self.width().div_ceil(GROUP).saturating_sub(INLINE_GROUPS);
+        let spilled = self.width().saturating_sub(INLINE_WAYS).div_ceil(GROUP);
         assert_eq!(self.spilled_tags().len(), spilled, "each way has a tag");
         self.validate_labels();
         for (way, slot) in self.slots.iter().enumerate() {

@@ -1,55 +1,41 @@
-//! The tag bytes of a set, eight to a word, compared without a branch.
+//! The tag bytes of a set, compared without a branch.
 //!
-//! Arithmetic on whole words, with no intrinsics. Unlike the usual trick
-//! (`(x - 0x01…) & !x & 0x80…`), this form has no false positives, so it also finds free ways. The
-//! result for up to eight words is one bit set: a loop over the words that ended at the first
-//! match would end at an unpredictable one, and the processor would guess wrong at every look-up.
+//! The comparison of a group is written so that compilers make vector instructions of it: equal
+//! bytes become a mark, whose bit is the number of their group of eight, and the groups are laid
+//! over one another. The result for up to eight groups is one bit set: a loop that ended at the
+//! first match would end at an unpredictable one, and the processor would guess wrong at every
+//! look-up.
 
-/// Ways that share a word.
+/// Ways whose marks share a bit.
 pub(super) const GROUP: usize = 8;
 
-const LOW: u64 = 0x0101_0101_0101_0101;
-const SEVEN: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-
-/// A tag in each byte of a word.
-#[inline]
-pub(super) fn spread(tag: u8) -> u64 {
-    u64::from(tag) * LOW
-}
-
-/// The ways among up to eight words whose tag is the one that `spread` holds.
-#[inline]
-pub(super) fn matching(words: &[u64], spread: u64) -> Matches {
-    debug_assert!(words.len() <= 8);
-    let mut bits = 0;
-    for (number, word) in words.iter().enumerate() {
-        let different = word ^ spread;
-        // The sum carries into the top bit of a byte when any of its lower seven bits is set.
-        let sum = (different & SEVEN) + SEVEN;
-        bits |= (!(sum | different | SEVEN) >> 7) << number;
+/// The ways among up to 64 whose tag is this one.
+///
+/// Zero marks a way that is free.
+#[inline(always)]
+pub(super) fn matching<const WAYS: usize>(tags: &[u8; WAYS], tag: u8) -> Matches {
+    const { assert!(WAYS <= 64 && WAYS.is_multiple_of(GROUP)) };
+    let mut marks = [0; WAYS];
+    for way in 0..WAYS {
+        marks[way] = if tags[way] == tag {
+            1 << (way / GROUP)
+        } else {
+            0
+        };
     }
-    Matches(bits)
+    let (groups, _) = marks.as_chunks::<GROUP>();
+    let words = groups.iter().map(|group| u64::from_le_bytes(*group));
+    Matches(words.fold(0, |all, word| all | word))
 }
 
-#[inline]
-pub(super) fn get(group: u64, way: usize) -> u8 {
-    (group >> (way % GROUP * 8)) as u8
-}
-
-#[inline]
-pub(super) fn set(group: &mut u64, way: usize, tag: u8) {
-    let shift = way % GROUP * 8;
-    *group = *group & !(0xff << shift) | u64::from(tag) << shift;
-}
-
-/// The ways that matched: bit `8 * byte + word` stands for that byte of that word.
+/// The ways that matched: bit `8 * place + group` stands for a place in a group of eight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matches(u64);
 
 impl Iterator for Matches {
     type Item = usize;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<usize> {
         if self.0 == 0 {
             return None;
@@ -66,29 +52,22 @@ mod tests {
 
     #[test]
     fn exactly_the_equal_bytes_match() {
-        let mut random = fastrand::Rng::with_seed(5);
-        for _ in 0..10_000 {
-            let words = random.usize(1..=8);
-            let bytes: Vec<u8> = (0..words * GROUP)
-                .map(|_| random.choice([0, 1, 2, 0x7f, 0x80, 0xff]).unwrap())
-                .collect();
-            let tag = bytes[random.usize(0..bytes.len())];
-            let equal: Vec<usize> = (0..bytes.len()).filter(|way| bytes[*way] == tag).collect();
-            let packed: Vec<u64> = bytes
-                .chunks(8)
-                .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
-                .collect();
-            let mut found: Vec<usize> = matching(&packed, spread(tag)).collect();
-            found.sort_unstable();
-            assert_eq!(found, equal, "{bytes:?} {tag}");
-        }
+        check::<8>();
+        check::<24>();
+        check::<40>();
+        check::<64>();
     }
 
-    #[test]
-    fn a_tag_is_set_without_touching_its_neighbours() {
-        let mut group = 0x1122_3344_5566_7788;
-        set(&mut group, 11, 0xee);
-        assert_eq!(group, 0x1122_3344_ee66_7788);
-        assert_eq!(get(group, 3), 0xee);
+    fn check<const WAYS: usize>() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for _ in 0..3_000 {
+            let few = [0, 1, 2, 0x7f, 0x80, 0xff];
+            let tags: [u8; WAYS] = std::array::from_fn(|_| random.choice(few).unwrap());
+            let tag = tags[random.usize(0..WAYS)];
+            let equal: Vec<usize> = (0..WAYS).filter(|way| tags[*way] == tag).collect();
+            let mut found: Vec<usize> = matching(&tags, tag).collect();
+            found.sort_unstable();
+            assert_eq!(found, equal, "{tags:?} {tag}");
+        }
     }
 }
