@@ -114,7 +114,7 @@ const STRIPES: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Counters {
-    stripes: Box<[OnceLock<Box<Stripe>>]>,
+    stripes: Box<[OnceLock<Box<Stripe>>; STRIPES + 1]>,
     /// What the counts were at the last reset.
     baseline: Mutex<[u64; COUNTS]>,
 }
@@ -122,7 +122,7 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new() -> Self {
         Self {
-            stripes: (0..=STRIPES).map(|_| OnceLock::new()).collect(),
+            stripes: Box::new([const { OnceLock::new() }; STRIPES + 1]),
             baseline: Mutex::new([0; COUNTS]),
         }
     }

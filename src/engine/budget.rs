@@ -38,6 +38,7 @@ impl Gauge {
         self.used() > self.max()
     }
 
+    #[inline(always)]
     fn try_take(&self, amount: u64) -> bool {
         if amount == 0 {
             return true;

@@ -206,7 +206,7 @@ impl<K, V> Engine<K, V> {
     /// have if all parts had equally many. Evicting in the own set touches no other, so a set that
     /// is only a little under its share does that; one that is well under grows at the cost of
     /// others, and after a while none is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn holds_share(&self, set: &Locked<'_, K, V>) -> bool {
         let total = self.budget.entries.used();
         let entries = ((set.len() + set.verdicts().len()) as u64) << set.depth();
