@@ -129,13 +129,22 @@ impl Counters {
 
     #[inline(always)]
     pub(crate) fn add(&self, count: Count, amount: u64) {
+        self.add_each([count], amount);
+    }
+
+    /// The same for several counts, which finds out only once where the thread counts.
+    #[inline(always)]
+    pub(crate) fn add_each<const N: usize>(&self, counts: [Count; N], amount: u64) {
         let slot = thread_slot();
-        let counter = &self.stripe(slot).0[count as usize];
-        if slot < STRIPES {
-            // No other thread writes here, so nothing is lost between the load and the store.
-            counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
-        } else {
-            counter.fetch_add(amount, Relaxed);
+        let stripe = self.stripe(slot);
+        for count in counts {
+            let counter = &stripe.0[count as usize];
+            if slot < STRIPES {
+                // No other thread writes here, so nothing is lost between the load and the store.
+                counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+            } else {
+                counter.fetch_add(amount, Relaxed);
+            }
         }
     }
 

@@ -127,8 +127,13 @@ impl<K, V> Engine<K, V> {
 
     #[inline]
     pub(crate) fn count(&self, count: Count) {
+        self.count_each([count]);
+    }
+
+    #[inline]
+    fn count_each<const N: usize>(&self, counts: [Count; N]) {
         if let Some(counters) = &self.counters {
-            counters.add(count, 1);
+            counters.add_each(counts, 1);
         }
     }
 

@@ -128,14 +128,14 @@ where
         item: Item<K, V>,
         hash: KeyHash,
     ) -> Option<Entry<K, V>> {
-        self.count(Count::Inserts);
         match place {
             Place::Free => {
+                self.count(Count::Inserts);
                 set.add(hash, item);
                 None
             }
             Place::Of(victim) => {
-                self.count(Count::Evictions);
+                self.count_each([Count::Inserts, Count::Evictions]);
                 Some(set.exchange(victim, hash, item))
             }
         }
