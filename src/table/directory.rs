@@ -24,6 +24,14 @@ pub(crate) struct Set<K, V> {
     pub(crate) ways: SpinLock<Ways<K, V>>,
 }
 
+/// Where a set lies.
+#[derive(Debug)]
+pub(crate) struct Place<'t, K, V> {
+    pub(crate) segment: &'t Segment<K, V>,
+    pub(crate) offset: usize,
+    pub(crate) set: &'t Set<K, V>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Segment<K, V> {
     sets: Box<[Set<K, V>]>,
@@ -51,9 +59,14 @@ impl<K, V> Segment<K, V> {
         self.sets.len()
     }
 
-    #[inline]
-    pub(crate) fn set(&self, offset: usize) -> &Set<K, V> {
-        &self.sets[offset]
+    #[inline(always)]
+    fn place(&self, offset: usize) -> Option<Place<'_, K, V>> {
+        let set = self.sets.get(offset)?;
+        Some(Place {
+            segment: self,
+            offset,
+            set,
+        })
     }
 
     pub(crate) fn earliest(&self) -> Deadline {
@@ -136,39 +149,47 @@ impl<K, V> Directory<K, V> {
         }
     }
 
-    /// The segment of a set that was touched before, and the set's offset in it.
-    #[inline]
-    pub(crate) fn get(&self, index: usize) -> Option<(&Segment<K, V>, usize)> {
-        if index >= self.first_sets {
-            return self.get_grown(index);
+    /// Where a set lies that was touched before.
+    #[inline(always)]
+    pub(crate) fn get(&self, index: usize) -> Option<Place<'_, K, V>> {
+        // Past the first sets there is no cell, or no set in the only one.
+        if let Some(cell) = self.first.get(index / SEGMENT)
+            && let Some(segment) = cell.get()
+            && let Some(place) = segment.place(index % SEGMENT)
+        {
+            return Some(place);
         }
-        Some((self.first[index / SEGMENT].get()?, index % SEGMENT))
+        self.get_grown(index)
     }
 
-    fn get_grown(&self, index: usize) -> Option<(&Segment<K, V>, usize)> {
-        let (bucket, within) = self.place(index);
+    #[inline(always)]
+    fn get_grown(&self, index: usize) -> Option<Place<'_, K, V>> {
+        if index < self.first_sets {
+            return None;
+        }
+        let (bucket, within) = self.bucket_of(index);
         let cells = self.grown.get()?[bucket].get()?;
-        Some((cells[within / SEGMENT].get()?, within % SEGMENT))
+        cells[within / SEGMENT].get()?.place(within % SEGMENT)
     }
 
-    /// The bucket of a set that growth has added, and its place there.
-    fn place(&self, index: usize) -> (usize, usize) {
+    /// The bucket of a set that growth has added, and its number there.
+    fn bucket_of(&self, index: usize) -> (usize, usize) {
         let bucket = (index / self.first_sets).ilog2() as usize;
         (bucket, index - (self.first_sets << bucket))
     }
 
     /// A set, allocated if need be, with sets of `depth`.
-    #[inline]
-    pub(crate) fn get_or_create(&self, index: usize, depth: u8) -> (&Segment<K, V>, usize) {
+    #[inline(always)]
+    pub(crate) fn get_or_create(&self, index: usize, depth: u8) -> Place<'_, K, V> {
         self.get(index).unwrap_or_else(|| self.create(index, depth))
     }
 
     #[cold]
-    fn create(&self, index: usize, depth: u8) -> (&Segment<K, V>, usize) {
+    fn create(&self, index: usize, depth: u8) -> Place<'_, K, V> {
         let (cells, sets, within) = if index < self.first_sets {
             (&self.first, self.first_sets, index)
         } else {
-            let (bucket, within) = self.place(index);
+            let (bucket, within) = self.bucket_of(index);
             let sets = self.first_sets << bucket;
             (
                 self.bucket(bucket).get_or_init(|| cells(sets)),
@@ -178,7 +199,8 @@ impl<K, V> Directory<K, V> {
         };
         let segment =
             cells[within / SEGMENT].get_or_init(|| Segment::new(sets.min(SEGMENT), depth));
-        (segment, within % SEGMENT)
+        let place = segment.place(within % SEGMENT);
+        place.expect("a segment has a set for each number in it")
     }
 
     fn bucket(&self, bucket: usize) -> &OnceLock<Cells<K, V>> {
@@ -236,17 +258,17 @@ mod tests {
             let directory = Directory::<u64, u64>::new(first_sets);
             for index in 0..3000 {
                 assert!(
-                    directory.get(index).is_none_or(|(_, offset)| offset > 0),
+                    directory.get(index).is_none_or(|place| place.offset > 0),
                     "{first_sets} {index}"
                 );
-                let (segment, offset) = directory.get_or_create(index, 0);
-                let before = segment.hint(offset);
+                let place = directory.get_or_create(index, 0);
+                let before = place.segment.hint(place.offset);
                 assert_eq!(before, NEVER, "the place of {index} is taken");
-                segment.set_hint(offset, index as u64);
+                place.segment.set_hint(place.offset, index as u64);
             }
             for index in 0..3000 {
-                let (segment, offset) = directory.get(index).unwrap();
-                assert_eq!(segment.hint(offset), index as u64);
+                let place = directory.get(index).unwrap();
+                assert_eq!(place.segment.hint(place.offset), index as u64);
             }
             let walked: usize = directory.segments().map(|(_, segment)| segment.len()).sum();
             assert!(walked >= 3000);
@@ -257,8 +279,8 @@ mod tests {
     fn only_what_is_touched_is_allocated() {
         let directory = Directory::<u64, u64>::new(1 << 17);
         assert!(directory.get(100_000).is_none());
-        let (segment, offset) = directory.get_or_create(100_000, 17);
-        assert_eq!(segment.set(offset).ways.lock().depth(), 17);
+        let place = directory.get_or_create(100_000, 17);
+        assert_eq!(place.set.ways.lock().depth(), 17);
         assert_eq!(directory.segments().count(), 1);
         let (first, segment) = directory.segment_from(0).unwrap();
         assert!((first..first + SEGMENT).contains(&100_000));

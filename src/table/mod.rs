@@ -33,7 +33,7 @@ use crate::load::Verdict;
 use crate::reentrancy::Inside;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, SpinGuard};
 use crate::time::{Deadline, NEVER};
-use directory::Directory;
+use directory::{Directory, Place};
 use duel::Eviction;
 use shadow::Tally;
 use spare::Spares;
@@ -301,14 +301,8 @@ impl<K, V> Table<K, V> {
         hash: KeyHash,
     ) -> Option<Locked<'_, K, V>> {
         let index = self.index_of(hash);
-        let (segment, offset) = self.directory.get(index)?;
-        Some(Locked {
-            table: self,
-            segment,
-            offset,
-            index,
-            ways: segment.set(offset).ways.lock(),
-        })
+        let place = self.directory.get(index)?;
+        Some(self.locked(index, &place, place.set.ways.lock()))
     }
 
     /// Locks the set that a hash names.
@@ -346,18 +340,10 @@ impl<K, V> Table<K, V> {
     pub(crate) fn lock_if_used(&self, _inside: &Inside, hash: KeyHash) -> Option<Locked<'_, K, V>> {
         let mut index = self.index_of(hash);
         loop {
-            let (segment, offset) = self.directory.get(index)?;
-            let ways = segment.set(offset).ways.lock();
-            match ways.route(hash, index) {
-                None => {
-                    return Some(Locked {
-                        table: self,
-                        segment,
-                        offset,
-                        index,
-                        ways,
-                    });
-                }
+            let place = self.directory.get(index)?;
+            let set = self.locked(index, &place, place.set.ways.lock());
+            match set.route(hash, index) {
+                None => return Some(set),
                 Some(next) => index = next,
             }
         }
@@ -365,28 +351,32 @@ impl<K, V> Table<K, V> {
 
     #[inline(always)]
     pub(crate) fn lock_index(&self, _inside: &Inside, index: usize) -> Locked<'_, K, V> {
-        let (segment, offset) = self.directory.get_or_create(index, self.first_depth);
+        let place = self.directory.get_or_create(index, self.first_depth);
+        self.locked(index, &place, place.set.ways.lock())
+    }
+
+    #[inline(always)]
+    fn locked<'t>(
+        &'t self,
+        index: usize,
+        place: &Place<'t, K, V>,
+        ways: SpinGuard<'t, Ways<K, V>>,
+    ) -> Locked<'t, K, V> {
         Locked {
             table: self,
-            segment,
-            offset,
+            segment: place.segment,
+            offset: place.offset,
             index,
-            ways: segment.set(offset).ways.lock(),
+            ways,
         }
     }
 
     /// Locks a set if it was ever used and nobody holds it. Never waits, so it may be called with
     /// other sets locked.
     pub(crate) fn try_lock_index(&self, index: usize) -> Option<Locked<'_, K, V>> {
-        let (segment, offset) = self.directory.get(index)?;
-        let ways = segment.set(offset).ways.try_lock()?;
-        Some(Locked {
-            table: self,
-            segment,
-            offset,
-            index,
-            ways,
-        })
+        let place = self.directory.get(index)?;
+        let ways = place.set.ways.try_lock()?;
+        Some(self.locked(index, &place, ways))
     }
 
     /// As [`lock_index`](Self::lock_index), for who does not wait at all.
@@ -403,15 +393,9 @@ impl<K, V> Table<K, V> {
         _inside: &Inside,
         index: usize,
     ) -> Option<Locked<'_, K, V>> {
-        let (segment, offset) = self.directory.get(index)?;
-        let ways = segment.set(offset).ways.try_lock_for(SOON)?;
-        Some(Locked {
-            table: self,
-            segment,
-            offset,
-            index,
-            ways,
-        })
+        let place = self.directory.get(index)?;
+        let ways = place.set.ways.try_lock_for(SOON)?;
+        Some(self.locked(index, &place, ways))
     }
 
     /// The set at or after `index` that was ever allocated, locked; `None` past the last.

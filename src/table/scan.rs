@@ -20,8 +20,7 @@ impl<K, V> Table<K, V> {
         let hash = KeyHash::at_position(position);
         let mut index = self.index_of(hash);
         loop {
-            let (segment, offset) = self.directory.get(index)?;
-            let ways = segment.set(offset).ways.lock();
+            let ways = self.directory.get(index)?.set.ways.lock();
             match ways.route(hash, index) {
                 None => return Some(collect(&ways, end_of_stretch(index, ways.depth()))),
                 Some(next) => index = next,
