@@ -109,12 +109,14 @@ impl Stripe {
     }
 }
 
-/// Threads that have a stripe of their own. One more stripe is for all others.
+/// Threads that have a stripe of their own.
 const STRIPES: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Counters {
-    stripes: Box<[OnceLock<Box<Stripe>>; STRIPES + 1]>,
+    stripes: Box<[OnceLock<Box<Stripe>>; STRIPES]>,
+    /// That of all other threads.
+    shared: OnceLock<Box<Stripe>>,
     /// What the counts were at the last reset.
     baseline: Mutex<[u64; COUNTS]>,
 }
@@ -122,7 +124,8 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new() -> Self {
         Self {
-            stripes: Box::new([const { OnceLock::new() }; STRIPES + 1]),
+            stripes: Box::new([const { OnceLock::new() }; STRIPES]),
+            shared: OnceLock::new(),
             baseline: Mutex::new([0; COUNTS]),
         }
     }
@@ -135,27 +138,33 @@ impl Counters {
     /// The same for several counts, which finds out only once where the thread counts.
     #[inline(always)]
     pub(crate) fn add_each<const N: usize>(&self, counts: [Count; N], amount: u64) {
-        let slot = thread_slot();
-        let stripe = self.stripe(slot);
+        // A thread that has no number yet has one past the last, too.
+        let Some(stripe) = self.stripes.get(SLOT.get()).and_then(OnceLock::get) else {
+            return self.add_each_slowly(counts, amount);
+        };
         for count in counts {
+            // No other thread writes here, so nothing is lost between the load and the store.
             let counter = &stripe.0[count as usize];
-            if slot < STRIPES {
-                // No other thread writes here, so nothing is lost between the load and the store.
-                counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
-            } else {
-                counter.fetch_add(amount, Relaxed);
-            }
+            counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
         }
     }
 
-    #[inline]
-    fn stripe(&self, slot: usize) -> &Stripe {
-        self.stripes[slot].get_or_init(Stripe::new)
+    /// The same for a thread that counts here for the first time, or has no stripe of its own.
+    #[cold]
+    fn add_each_slowly<const N: usize>(&self, counts: [Count; N], amount: u64) {
+        let stripe = match self.stripes.get(thread_number()) {
+            Some(own) => own.get_or_init(Stripe::new),
+            None => self.shared.get_or_init(Stripe::new),
+        };
+        for count in counts {
+            stripe.0[count as usize].fetch_add(amount, Relaxed);
+        }
     }
 
     fn totals(&self) -> [u64; COUNTS] {
         let mut totals = [0u64; COUNTS];
-        for stripe in self.stripes.iter().filter_map(OnceLock::get) {
+        let stripes = self.stripes.iter().chain([&self.shared]);
+        for stripe in stripes.filter_map(OnceLock::get) {
             for (total, count) in totals.iter_mut().zip(&stripe.0) {
                 *total = total.wrapping_add(count.load(Relaxed));
             }
@@ -234,11 +243,6 @@ impl Drop for Lease {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .insert(self.0);
     }
-}
-
-#[inline]
-fn thread_slot() -> usize {
-    thread_number().min(STRIPES)
 }
 
 /// A small number that no other living thread has, for what is kept apart by thread. A thread that
