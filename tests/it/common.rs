@@ -139,8 +139,10 @@ pub(crate) fn killed(
 ) -> Vec<String> {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
+    // On one processor the harness would begin a line of its own, which the first of the child's
+    // would be a part of.
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", test, "--nocapture", "--test-threads=2"])
         .envs(environment.iter().copied())
         .stdout(Stdio::piped())
         .spawn()
