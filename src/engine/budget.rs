@@ -22,10 +22,12 @@ impl Gauge {
         }
     }
 
+    #[inline]
     pub(crate) fn used(&self) -> u64 {
         self.used.load(SeqCst)
     }
 
+    #[inline]
     pub(crate) fn max(&self) -> u64 {
         self.max.load(Acquire)
     }

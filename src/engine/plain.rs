@@ -12,7 +12,7 @@ use crate::entry::{InsertOptions, Life, OnFull};
 use crate::hash::KeyHash;
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::table::{Entry, Item, Locked};
+use crate::table::{Entry, Locked};
 use crate::time::{Deadline, Moment, NEVER};
 use std::hash::Hash;
 use std::mem;
@@ -63,12 +63,8 @@ where
             let Some(place) = self.plain_place(&mut set, &moment) else {
                 return Plain::Unchanged(key, value);
             };
-            let evicted = self.fill(
-                &mut set,
-                place,
-                Item::plain(hash, key, value, deadline),
-                hash,
-            );
+            let entry = Entry::new(hash, key, value, deadline);
+            let evicted = self.fill(&mut set, place, hash, entry);
             drop((set, inside));
             drop(evicted);
             return Plain::Inserted;
@@ -125,18 +121,18 @@ where
         &self,
         set: &mut Locked<'_, K, V>,
         place: Place,
-        item: Item<K, V>,
         hash: KeyHash,
+        entry: Entry<K, V>,
     ) -> Option<Entry<K, V>> {
         match place {
             Place::Free => {
                 self.count(Count::Inserts);
-                set.add(hash, item);
+                set.add(hash, entry.into_item());
                 None
             }
             Place::Of(victim) => {
                 self.count_each([Count::Inserts, Count::Evictions]);
-                Some(set.exchange(victim, hash, item))
+                Some(set.exchange(victim, hash, entry))
             }
         }
     }

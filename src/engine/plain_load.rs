@@ -15,7 +15,7 @@ use crate::labels::{Given, Labels};
 use crate::load::{Flight, Form, Freshness, Landing, LoadError, Loaded, Node, UnderWay, value_of};
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::table::{Item, LoadRoom, Locked, Spare};
+use crate::table::{Entry, LoadRoom, Locked, Spare};
 use crate::time::NEVER;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -191,8 +191,8 @@ where
             .end_load_with_room(&self.flight)
             .expect("a load that the set knows of");
         let (key, flight) = load.into_parts();
-        let item = Item::plain(hash, key, value, deadline);
-        let evicted = engine.fill(&mut set, place, item, hash);
+        let entry = Entry::new(hash, key, value, deadline);
+        let evicted = engine.fill(&mut set, place, hash, entry);
         drop((set, inside));
         drop(evicted);
         engine.count_load_until(moment.coarse(), self.started, Count::Loads);

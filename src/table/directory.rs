@@ -83,7 +83,7 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Notes a deadline of a set whose lock the caller holds; says whether it is the set's first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn note(&self, offset: usize, deadline: Deadline) -> bool {
         let hint = &self.hints[offset];
         if deadline >= hint.load(Relaxed) || deadline >= hint.fetch_min(deadline, AcqRel) {

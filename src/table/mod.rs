@@ -133,9 +133,14 @@ impl<K, V> Locked<'_, K, V> {
     /// Puts a new entry in the place of another, which it returns. For caches that weigh nothing
     /// and know no idle time.
     #[inline(always)]
-    pub(crate) fn exchange(&mut self, way: usize, hash: KeyHash, item: Item<K, V>) -> Entry<K, V> {
-        let deadline = item.deadline;
-        let old = self.ways.exchange(way, hash.tag(), item);
+    pub(crate) fn exchange(
+        &mut self,
+        way: usize,
+        hash: KeyHash,
+        entry: Entry<K, V>,
+    ) -> Entry<K, V> {
+        let deadline = entry.deadline();
+        let old = self.ways.exchange(way, hash.tag(), entry);
         self.table.note(self.segment, self.offset, deadline);
         if self.ways.shadow.is_some() {
             self.observe_insertion(hash);

@@ -27,9 +27,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 /// keys share a hash) keeps the tags of the others apart.
 const INLINE_WAYS: usize = 64;
 
-/// Ways whose tags lie in the first cache line of the set, and inline ones whose tags do not.
+/// Ways whose tags lie in the first cache line of the set.
 const NEAR_WAYS: usize = 40;
-const FAR_WAYS: usize = INLINE_WAYS - NEAR_WAYS;
 
 /// No set holds more entries than this. Only keys with equal hashes can come so far.
 pub(crate) const MAX_WAYS: usize = NIL as usize - 1;
@@ -58,6 +57,35 @@ pub(crate) struct Entry<K, V> {
 }
 
 impl<K, V> Entry<K, V> {
+    /// An entry that nobody has read yet, in no queue yet.
+    #[inline(always)]
+    pub(crate) fn new(hash: KeyHash, key: K, value: V, deadline: Deadline) -> Self {
+        Self {
+            key,
+            value,
+            deadline: AtomicU64::new(deadline),
+            next: NIL,
+            prev: NIL,
+            fingerprint: hash.fingerprint(),
+            frequency: AtomicU8::new(0),
+            queue: Queue::Small,
+        }
+    }
+
+    /// The entry by itself, where nothing is weighed and no idle time counts.
+    pub(crate) fn into_item(self) -> Item<K, V> {
+        Item {
+            deadline: self.deadline.into_inner(),
+            key: self.key,
+            value: self.value,
+            weight: 1,
+            ends: None,
+            age: None,
+            fingerprint: self.fingerprint,
+            frequency: self.frequency.into_inner(),
+        }
+    }
+
     #[inline]
     pub(crate) fn deadline(&self) -> Deadline {
         self.deadline.load(Relaxed)
@@ -129,15 +157,6 @@ pub(crate) struct Item<K, V> {
 }
 
 impl<K, V> Item<K, V> {
-    /// An item as it is where nothing is weighed and no idle time counts.
-    #[inline]
-    pub(crate) fn plain(hash: KeyHash, key: K, value: V, deadline: Deadline) -> Self {
-        Self {
-            deadline,
-            ..Self::new(hash, key, value, 1)
-        }
-    }
-
     #[inline]
     pub(crate) fn new(hash: KeyHash, key: K, value: V, weight: u64) -> Self {
         let fingerprint = hash.fingerprint();
@@ -291,7 +310,8 @@ impl<K, V> Ways<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let found = self.find_among(NEAR_WAYS, self.far_tags(), hash, key);
+        // All of them once more: as many as fill whole vectors take less than those that are left.
+        let found = self.find_among(0, &self.tags, hash, key);
         if found.is_some() || self.width() <= INLINE_WAYS {
             return found;
         }
@@ -523,13 +543,11 @@ impl<K, V> Ways<K, V> {
 
     /// Puts an entry in the place of another, which it returns. Neither has a weight or two ends.
     #[inline(always)]
-    pub(crate) fn exchange(&mut self, way: usize, tag: u8, item: Item<K, V>) -> Entry<K, V> {
-        let queue = self.admission(item.fingerprint);
+    pub(crate) fn exchange(&mut self, way: usize, tag: u8, mut entry: Entry<K, V>) -> Entry<K, V> {
+        entry.queue = self.admission(entry.fingerprint);
         self.unlink(way);
-        let prev = self.push_behind(queue, way);
+        entry.prev = self.push_behind(entry.queue, way);
         self.set_tag(way, tag);
-        let mut entry = item.into_entry(queue);
-        entry.prev = prev;
         self.slots[way].replace(entry).expect("a way in use")
     }
 
@@ -890,10 +908,6 @@ impl<K, V> Ways<K, V> {
     #[inline(always)]
     fn near_tags(&self) -> &[u8; NEAR_WAYS] {
         self.tags.first_chunk().expect("the inline tags are more")
-    }
-
-    fn far_tags(&self) -> &[u8; FAR_WAYS] {
-        self.tags.last_chunk().expect("the inline tags are more")
     }
 
     fn spilled_tags(&self) -> &[[u8; GROUP]] {
