@@ -265,13 +265,14 @@ pub enum EvictionPolicy {
     ///
     /// In a sample of the sets (two of them in caches of up to some 2,500 entries, one in 32 in
     /// larger ones) four copies of the queues, keys and counts alone, try four settings of
-    /// S3-FIFO on the same accesses: a balanced one as [`S3Fifo`](Self::S3Fifo), frequency first
-    /// as [`Lfu`](Self::Lfu), a short probation (for scans), and one near to a FIFO (for
-    /// bursts, and where what is new counts). The whole cache follows one of them. Another takes
+    /// S3-FIFO on the same accesses: a balanced one as [`S3Fifo`](Self::S3Fifo), a short
+    /// probation (for skewed accesses and scans), one that keeps what it has as
+    /// [`Lfu`](Self::Lfu) (for loops), and one near to a FIFO (for bursts, and where what is new
+    /// counts). The whole cache follows one of them. Another takes
     /// over when it would have had more hits by 30 and a tenth of the entries in the sample: that
     /// a switch has to pay for what it exchanges keeps the policy from following chance.
     ///
-    /// Costs 834 bytes for each sampled set from its first eviction on, at most 1.3 bytes for each
+    /// Costs 840 bytes for each sampled set from its first eviction on, at most 1.3 bytes for each
     /// entry or two kilobytes for the cache; nothing for reads; for an insertion a twentieth more
     /// instructions in large caches, a quarter in those of a few hundred entries, and up to a half in
     /// those of less than 80.
@@ -297,7 +298,7 @@ pub enum EvictionPolicy {
     /// and at loops over more keys than fit; slow to follow when other keys become hot.
     ///
     /// Not a strict LFU: reads count up to three, and one less each time that the entry is passed
-    /// over.
+    /// over; of the keys that come back soon after they have left, one in eight stays.
     Lfu,
 
     /// Evicts the idlest of the key's set: the entry whose last access lies furthest back, exactly.

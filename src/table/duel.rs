@@ -54,7 +54,7 @@ struct Trial {
 impl Eviction {
     pub(super) fn new(policy: EvictionPolicy) -> Self {
         let start = match policy {
-            EvictionPolicy::Lfu => Setting::FREQUENT,
+            EvictionPolicy::Lfu => Setting::LOYAL,
             _ => Setting::BALANCED,
         };
         let start = SETTINGS.iter().position(|setting| *setting == start);
@@ -109,7 +109,7 @@ impl Eviction {
 
     /// The policy and, where it adapts, what it does now.
     pub(super) fn describe(&self) -> (EvictionPolicy, Option<&'static str>) {
-        const NAMES: [&str; SETTINGS.len()] = ["balanced", "frequent", "steady", "recent"];
+        const NAMES: [&str; SETTINGS.len()] = ["balanced", "frequent", "loyal", "recent"];
         let name = self.trial.as_ref().map(|_| NAMES[self.current()]);
         (self.policy, name)
     }

@@ -6,14 +6,15 @@
 //! enters the main queue at once. The main queue is a FIFO with second chances: an entry at its
 //! end that was read goes round again, with its frequency one lower.
 //!
-//! Where this differs: how large the small queue is and how many ghosts there are is a [`Setting`]
-//! of the cache (which one, `duel.rs` decides); the main queue fills first, so that a loop a little
-//! larger than the cache still finds most of itself (while main is under its share, what
-//! overflows the small queue moves on without having been read); what leaves the main queue is
-//! remembered too; the queues belong to a set of a few dozen entries and not to the cache
-//! (Adas, Einziger, Friedman, "Limited Associativity Makes Concurrent Software Caches a Breeze",
-//! 2021, shows how little that costs), the queues are linked through the entries by way numbers,
-//! and a ghost is 16 bits of the hash, so one look-up in a thousand or so finds a ghost by mistake.
+//! Where this differs: how large the small queue is, how far back ghosts count and how many of the
+//! keys that come back enter the main queue at once is a [`Setting`] of the cache (which one,
+//! `duel.rs` decides); the main queue fills first, so that a loop a little larger than the cache
+//! still finds most of itself (while main is under its share, what overflows the small queue moves
+//! on without having been read); what leaves the main queue is remembered too; the queues belong to
+//! a set of a few dozen entries and not to the cache (Adas, Einziger, Friedman, "Limited
+//! Associativity Makes Concurrent Software Caches a Breeze", 2021, shows how little that costs),
+//! the queues are linked through the entries by way numbers, and ghosts (`ghosts.rs`) are short
+//! fingerprints.
 //!
 //! The algorithm ([`Queues::choose`]) is written once. It runs on the entries of a set, and in the
 //! sets that are sampled on the copies of their queues that try the other settings (`shadow.rs`).
@@ -23,6 +24,7 @@
 //!
 //! LRU is the small queue alone, in which an access moves an entry to the young end.
 
+use super::ghosts::Memory;
 use super::set::{Entry, Ways};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -52,42 +54,57 @@ pub(super) enum Queue {
     Main,
 }
 
-/// How a set divides its entries and how much it remembers, in 256ths of its entries.
+/// How a set divides its entries, how far back it remembers, and what it makes of a memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Setting {
+    /// The share of the small queue, in 256ths of the entries.
     small: u16,
-    ghosts: u16,
+    pub(super) memory: Memory,
+    /// Of the keys that come back while a ghost remembers them, one in so many enters the main
+    /// queue at once: a power of two up to sixteen.
+    one_in: u8,
 }
 
 impl Setting {
     /// A fifth on probation. Over six real traces each at four sizes, 0.3 points of hit ratio more
     /// than with the paper's tenth, which suits larger queues.
-    pub(super) const BALANCED: Self = Self::new(51, 256);
+    pub(super) const BALANCED: Self = Self::new(51, Memory::SHORT, 1);
 
-    /// Only the last entry is on probation: what is in stays in while it is read. Ghosts are few,
-    /// or a loop would evict what it has just brought in.
-    pub(super) const FREQUENT: Self = Self::new(0, 64);
+    /// Only the last entry is on probation: what is in stays in while it is read, and what comes
+    /// back soon takes the place of something that was not.
+    pub(super) const FREQUENT: Self = Self::new(0, Memory::SHORT, 1);
 
-    /// A short probation, for scans and reads that follow a first one at once.
-    pub(super) const STEADY: Self = Self::new(13, 256);
+    /// What is in stays in. Where more keys come round than fit, each would push another out that
+    /// is needed as soon, so only a few of them are let in (the bimodal insertion of Qureshi and
+    /// others, ISCA 2007); the memory is as long as can be, or a key would be forgotten before it
+    /// comes round.
+    pub(super) const LOYAL: Self = Self::new(0, Memory::LONG, 8);
 
     /// Most of the set is on probation, which makes it nearly a FIFO.
-    pub(super) const RECENT: Self = Self::new(192, 256);
+    pub(super) const RECENT: Self = Self::new(192, Memory::SHORT, 1);
 
-    const fn new(small: u16, ghosts: u16) -> Self {
-        Self { small, ghosts }
+    const fn new(small: u16, memory: Memory, one_in: u8) -> Self {
+        Self {
+            small,
+            memory,
+            one_in,
+        }
+    }
+
+    /// The queue that a key enters that comes back, given a count of those that did before.
+    #[inline(always)]
+    pub(super) fn queue_of_returning(self, before: u64) -> Queue {
+        if before & u64::from(self.one_in - 1) == 0 {
+            Queue::Main
+        } else {
+            Queue::Small
+        }
     }
 
     /// The length of the small queue: its share, rounded, and at least 1.
     #[inline(always)]
     fn probation(self, entries: usize) -> usize {
         ((entries * usize::from(self.small) + 128) / 256).max(1)
-    }
-
-    /// How many ghosts are kept.
-    #[inline(always)]
-    pub(super) fn span(self, entries: usize) -> usize {
-        (entries * usize::from(self.ghosts) / 256).clamp(1, GHOSTS)
     }
 }
 
@@ -103,7 +120,7 @@ pub(super) trait Queues {
     /// Moves the oldest entry of a queue to the young end of a queue, with `reads` left to it.
     fn advance(&mut self, from: Queue, to: Queue, reads: u8);
 
-    fn remember(&mut self, place: usize, span: usize);
+    fn remember(&mut self, place: usize);
 
     /// When a queue holds nothing but pinned entries, an entry of the other.
     fn pass_over_pinned(&self, queue: Queue) -> Option<usize>;
@@ -136,7 +153,7 @@ pub(super) trait Queues {
                 Queue::Main => (1, reads.saturating_sub(1)),
             };
             if reads < needed {
-                self.remember(oldest, setting.span(entries));
+                self.remember(oldest);
                 return Some(oldest);
             }
             self.advance(queue, Queue::Main, left);
@@ -171,73 +188,6 @@ impl Default for Fifo {
             len: 0,
         }
     }
-}
-
-/// Fingerprints of the last keys that were evicted, as many as the setting says.
-#[derive(Clone, Debug)]
-pub(super) struct Ghosts {
-    ring: [u16; GHOSTS],
-    next: u8,
-}
-
-/// The most ghosts of one set.
-pub(super) const GHOSTS: usize = 40;
-
-impl Default for Ghosts {
-    fn default() -> Self {
-        Self {
-            ring: [0; GHOSTS],
-            next: 0,
-        }
-    }
-}
-
-impl Ghosts {
-    #[inline]
-    pub(super) fn remember(&mut self, fingerprint: u16, span: usize) {
-        let mut next = usize::from(self.next);
-        if next >= span {
-            next = 0;
-            // What was remembered under a longer span has had its time.
-            self.ring[span..].fill(0);
-        }
-        self.ring[next] = fingerprint;
-        self.next = (next + 1) as u8;
-    }
-
-    #[inline]
-    pub(super) fn forget(&mut self, fingerprint: u16) -> bool {
-        is_among(&self.ring, fingerprint) && self.take_out(fingerprint)
-    }
-
-    #[inline(never)]
-    fn take_out(&mut self, fingerprint: u16) -> bool {
-        let found = self.ring.iter_mut().find(|ghost| **ghost == fingerprint);
-        found.map(|ghost| *ghost = 0).is_some()
-    }
-
-    /// The same with every fingerprint changed.
-    pub(super) fn map(&self, f: impl Fn(u16) -> u16) -> Self {
-        Self {
-            ring: self.ring.map(f),
-            next: self.next,
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
-        self.ring.iter().filter(|ghost| **ghost != 0).count()
-    }
-}
-
-/// Whether a number is among others. Looks at all of them, which compiles to a few vector
-/// instructions.
-#[inline(always)]
-fn is_among(numbers: &[u16; GHOSTS], number: u16) -> bool {
-    let found = numbers.iter().fold(0, |found, other| {
-        found | if *other == number { u16::MAX } else { 0 }
-    });
-    found != 0
 }
 
 impl<K, V> Entry<K, V> {
@@ -321,11 +271,11 @@ impl<K, V> Queues for Ways<K, V> {
     }
 
     #[inline(always)]
-    fn remember(&mut self, way: usize, span: usize) {
+    fn remember(&mut self, way: usize) {
         let fingerprint = self.entry(way).fingerprint;
         match &mut self.ghosts {
-            Some(ghosts) => ghosts.remember(fingerprint, span),
-            None => self.remember_first(fingerprint, span),
+            Some(ghosts) => ghosts.remember(fingerprint),
+            None => self.leave_ghost(fingerprint),
         }
     }
 
@@ -349,12 +299,11 @@ impl<K, V> Queues for Ways<K, V> {
 impl<K, V> Ways<K, V> {
     /// The queue that a new key enters.
     #[inline(always)]
-    pub(super) fn admission(&mut self, fingerprint: u16) -> Queue {
-        let known = self
-            .ghosts
-            .as_mut()
-            .is_some_and(|ghosts| ghosts.forget(fingerprint));
-        if known { Queue::Main } else { Queue::Small }
+    pub(super) fn admission(&mut self, fingerprint: u16, setting: Setting) -> Queue {
+        match &mut self.ghosts {
+            Some(ghosts) => ghosts.admit(fingerprint, setting),
+            None => Queue::Small,
+        }
     }
 
     /// Chooses the entry that has to go, `None` when there is none or all are pinned, and leaves
@@ -364,20 +313,11 @@ impl<K, V> Ways<K, V> {
         self.choose(setting)
     }
 
+    /// Remembers a key that was evicted, the first of the set perhaps.
     #[cold]
     #[inline(never)]
-    fn remember_first(&mut self, fingerprint: u16, span: usize) {
-        let ghosts = self.ghosts.get_or_insert_default();
-        ghosts.remember(fingerprint, span);
-    }
-
-    /// Remembers a key that was evicted.
-    #[cfg(feature = "persist")]
     pub(crate) fn leave_ghost(&mut self, fingerprint: u16) {
-        let span = Setting::BALANCED.span(self.len() + 1);
-        self.ghosts
-            .get_or_insert_default()
-            .remember(fingerprint, span);
+        self.ghosts.get_or_insert_default().remember(fingerprint);
     }
 
     // ---- LRU ----

@@ -14,6 +14,7 @@
 mod directory;
 mod duel;
 mod eviction;
+mod ghosts;
 mod growth;
 mod labels;
 mod scan;
@@ -111,7 +112,9 @@ impl<K, V> Locked<'_, K, V> {
     /// Puts a new entry in; its way.
     pub(crate) fn add(&mut self, hash: KeyHash, item: Item<K, V>) -> usize {
         let deadline = item.deadline;
-        let way = self.ways.place(hash.tag(), item, self.table.expected);
+        let setting = self.table.eviction.setting();
+        let expected = self.table.expected;
+        let way = self.ways.place(hash.tag(), item, expected, setting);
         self.table.note(self.segment, self.offset, deadline);
         if self.ways.shadow.is_some() {
             self.observe_insertion(hash);
@@ -123,9 +126,11 @@ impl<K, V> Locked<'_, K, V> {
     #[cfg(feature = "persist")]
     pub(crate) fn bring_back(&mut self, hash: KeyHash, item: Item<K, V>, heat: u8) -> usize {
         let deadline = item.deadline;
+        let setting = self.table.eviction.setting();
+        let expected = self.table.expected;
         let way = self
             .ways
-            .place_with(heat, hash.tag(), item, self.table.expected);
+            .place_with(heat, hash.tag(), item, expected, setting);
         self.table.note(self.segment, self.offset, deadline);
         way
     }
@@ -140,7 +145,8 @@ impl<K, V> Locked<'_, K, V> {
         entry: Entry<K, V>,
     ) -> Entry<K, V> {
         let deadline = entry.deadline();
-        let old = self.ways.exchange(way, hash.tag(), entry);
+        let setting = self.table.eviction.setting();
+        let old = self.ways.exchange(way, hash.tag(), entry, setting);
         self.table.note(self.segment, self.offset, deadline);
         if self.ways.shadow.is_some() {
             self.observe_insertion(hash);

@@ -11,7 +11,8 @@
 //! Nothing in this file takes a lock, reads a clock or calls code of the user's other than the
 //! `Eq` of a key.
 
-use super::eviction::{Fifo, Ghosts, NIL, Queue, Queues};
+use super::eviction::{Fifo, NIL, Queue, Queues, Setting};
+use super::ghosts::Ghosts;
 use super::labels::{Label, Labelled};
 use super::shadow::Shadow;
 use super::tags::{self, GROUP};
@@ -496,12 +497,17 @@ impl<K, V> Ways<K, V> {
 
     // ---- putting in and taking out ----
 
-    /// Puts an entry into a free way: at the young end of the main queue when its key is among the
-    /// ghosts, of the small queue otherwise.
+    /// Puts an entry into a free way, at the young end of the queue that the setting has for it.
     ///
     /// Returns the way.
-    pub(crate) fn place(&mut self, tag: u8, item: Item<K, V>, expected: usize) -> usize {
-        let queue = self.admission(item.fingerprint);
+    pub(super) fn place(
+        &mut self,
+        tag: u8,
+        item: Item<K, V>,
+        expected: usize,
+        setting: Setting,
+    ) -> usize {
+        let queue = self.admission(item.fingerprint, setting);
         self.place_in(queue, tag, item, expected)
     }
 
@@ -513,10 +519,11 @@ impl<K, V> Ways<K, V> {
         tag: u8,
         mut item: Item<K, V>,
         expected: usize,
+        setting: Setting,
     ) -> usize {
         item.frequency = heat & super::eviction::MAX_FREQUENCY;
         let queue = match heat & IN_MAIN {
-            0 => self.admission(item.fingerprint),
+            0 => self.admission(item.fingerprint, setting),
             _ => Queue::Main,
         };
         self.place_in(queue, tag, item, expected)
@@ -543,8 +550,14 @@ impl<K, V> Ways<K, V> {
 
     /// Puts an entry in the place of another, which it returns. Neither has a weight or two ends.
     #[inline(always)]
-    pub(crate) fn exchange(&mut self, way: usize, tag: u8, mut entry: Entry<K, V>) -> Entry<K, V> {
-        entry.queue = self.admission(entry.fingerprint);
+    pub(super) fn exchange(
+        &mut self,
+        way: usize,
+        tag: u8,
+        mut entry: Entry<K, V>,
+        setting: Setting,
+    ) -> Entry<K, V> {
+        entry.queue = self.admission(entry.fingerprint, setting);
         self.unlink(way);
         entry.prev = self.push_behind(entry.queue, way);
         self.set_tag(way, tag);

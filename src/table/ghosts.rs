@@ -1,0 +1,213 @@
+//! Ghosts: what a set remembers of the keys that it has evicted.
+//!
+//! They lie in rows, each of which is a shift register in a word: a key's fingerprint names a row
+//! and leaves ten bits there, and what it pushes out at the other end has had its time. So a ghost
+//! is left with one shift and looked for in one word, all at once (the search for a zero byte of
+//! Warren, "Hacker's Delight", 2002, chapter 6, with wider lanes), and how far back is looked is
+//! up to who looks. With the row, a ghost is told apart by some 13 bits: one look-up in 170 finds
+//! one by mistake when it looks at all of them.
+//!
+//! The bits of a word that no lane needs count the keys that came back.
+
+use super::eviction::{Queue, Setting};
+
+/// The rows of a set.
+const ROWS: usize = 10;
+
+/// The ghosts of a row.
+const LANES: u32 = 6;
+
+/// The bits of a ghost.
+const BITS: u32 = 10;
+
+/// One in each lane.
+const ONES: u64 = {
+    let (mut ones, mut lane) = (0, 0);
+    while lane < LANES {
+        ones |= 1 << (lane * BITS);
+        lane += 1;
+    }
+    ones
+};
+
+/// The bits of one lane.
+const LANE: u64 = (1 << BITS) - 1;
+
+/// The bits of all lanes.
+const GHOSTS: u64 = ONES * LANE;
+
+/// One in the count of the keys that came back, which wraps.
+const RETURN: u64 = GHOSTS + 1;
+
+/// How far back is looked: the bits of the youngest ghosts of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory(u64);
+
+impl Memory {
+    /// About as many of the last keys as a set has entries.
+    pub(super) const SHORT: Self = Self::of(3);
+
+    /// All there are.
+    pub(super) const LONG: Self = Self::of(LANES);
+
+    const fn of(lanes: u32) -> Self {
+        Self((1 << (lanes * BITS)) - 1)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ghosts {
+    rows: [u64; ROWS],
+}
+
+impl Ghosts {
+    /// Remembers a key that was evicted.
+    #[inline(always)]
+    pub(super) fn remember(&mut self, fingerprint: u16) {
+        let row = &mut self.rows[row_of(fingerprint)];
+        let pushed = *row << BITS & GHOSTS | ghost_of(fingerprint);
+        *row = *row & !GHOSTS | pushed;
+    }
+
+    /// The queue that a new key enters. A key that comes back and is let into the main queue has
+    /// no ghost any more.
+    #[inline(always)]
+    pub(super) fn admit(&mut self, fingerprint: u16, setting: Setting) -> Queue {
+        let row = &mut self.rows[row_of(fingerprint)];
+        let Some(shift) = find(*row, ghost_of(fingerprint), setting.memory) else {
+            return Queue::Small;
+        };
+        let queue = setting.queue_of_returning(*row / RETURN);
+        *row = row.wrapping_add(RETURN);
+        if queue == Queue::Main {
+            *row &= !(LANE << shift);
+        }
+        queue
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        let lanes = self
+            .rows
+            .iter()
+            .flat_map(|row| (0..LANES).map(move |lane| row >> (lane * BITS) & LANE));
+        lanes.filter(|ghost| *ghost != 0).count()
+    }
+}
+
+/// All but the two lowest bits, which shadows do not keep.
+#[inline(always)]
+fn kept_bits(fingerprint: u16) -> u64 {
+    u64::from(fingerprint >> 2)
+}
+
+/// The row, mostly by the highest bits.
+#[inline(always)]
+fn row_of(fingerprint: u16) -> usize {
+    (kept_bits(fingerprint) as usize * ROWS) >> 14
+}
+
+/// What is left of a key, by the lowest bits. Never zero: zero marks an unused lane.
+#[inline(always)]
+fn ghost_of(fingerprint: u16) -> u64 {
+    (kept_bits(fingerprint) & LANE).max(1)
+}
+
+/// By how much the lane of a ghost is shifted, if it is among those in memory.
+#[inline(always)]
+fn find(row: u64, ghost: u64, memory: Memory) -> Option<u32> {
+    let differing = row ^ (ghost * ONES);
+    // The highest bit of a lane is set where the lane is zero, or one is below it that is.
+    let zeros = differing.wrapping_sub(ONES) & !differing & (ONES << (BITS - 1));
+    let within = zeros & memory.0;
+    (within != 0).then(|| within.trailing_zeros() - (BITS - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    fn comes_back(ghosts: &mut Ghosts, fingerprint: u16, setting: Setting) -> bool {
+        ghosts.admit(fingerprint, setting) == Queue::Main
+    }
+
+    /// As balanced, with all ghosts there are.
+    fn long() -> Setting {
+        let mut setting = Setting::BALANCED;
+        setting.memory = Memory::LONG;
+        setting
+    }
+
+    #[test]
+    fn ghosts_take_two_bytes_for_each_of_40_entries() {
+        assert_eq!(size_of::<Ghosts>(), 80);
+    }
+
+    #[test]
+    fn a_row_is_a_queue_of_its_last_ghosts() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut ghosts = Ghosts::default();
+        let mut rows: Vec<VecDeque<u64>> = vec![VecDeque::new(); ROWS];
+        for step in 0..20_000 {
+            let fingerprint = random.u16(1..) & 0xF0FF;
+            let (row, ghost) = (&mut rows[row_of(fingerprint)], ghost_of(fingerprint));
+            if step % 2 == 0 {
+                ghosts.remember(fingerprint);
+                row.push_front(ghost);
+                row.truncate(LANES as usize);
+                continue;
+            }
+            let (setting, lanes) = match step % 4 {
+                1 => (Setting::BALANCED, 3),
+                _ => (long(), 6),
+            };
+            let expected = row.iter().take(lanes).position(|held| *held == ghost);
+            let found = comes_back(&mut ghosts, fingerprint, setting);
+            assert_eq!(found, expected.is_some(), "{step}");
+            if let Some(lane) = expected {
+                row[lane] = 0;
+            }
+            let held = rows.iter().flatten().filter(|ghost| **ghost != 0);
+            assert_eq!(ghosts.count(), held.count(), "{step}");
+        }
+    }
+
+    #[test]
+    fn one_in_170_is_found_by_mistake() {
+        let mut random = fastrand::Rng::with_seed(4);
+        let mut ghosts = Ghosts::default();
+        let mut mistakes = 0;
+        for _ in 0..200_000 {
+            ghosts.remember(random.u16(1..));
+            mistakes += u32::from(comes_back(&mut ghosts, random.u16(1..), long()));
+        }
+        assert!((900..1_400).contains(&mistakes), "{mistakes}");
+    }
+
+    #[test]
+    fn the_shadows_find_what_the_set_remembers() {
+        for fingerprint in (1..=u16::MAX).step_by(7) {
+            let mut ghosts = Ghosts::default();
+            ghosts.remember(fingerprint);
+            assert!(comes_back(&mut ghosts, fingerprint & !3, Setting::BALANCED));
+        }
+    }
+
+    #[test]
+    fn a_loyal_set_admits_one_in_eight_of_those_that_come_back() {
+        let mut ghosts = Ghosts::default();
+        ghosts.remember(77);
+        let admitted: Vec<bool> = (0..64)
+            .map(|_| {
+                let is_admitted = comes_back(&mut ghosts, 77, Setting::LOYAL);
+                if is_admitted {
+                    ghosts.remember(77);
+                }
+                is_admitted
+            })
+            .collect();
+        assert_eq!(admitted.iter().filter(|is| **is).count(), 8);
+        assert_eq!(ghosts.count(), 1);
+    }
+}
