@@ -265,10 +265,10 @@ pub enum EvictionPolicy {
     ///
     /// In a sample of the sets (two of them in caches of up to some 2,500 entries, one in 32 in
     /// larger ones) four copies of the queues, keys and counts alone, try four settings of
-    /// S3-FIFO on the same accesses: a balanced one as [`S3Fifo`](Self::S3Fifo), a short
-    /// probation (for skewed accesses and scans), one that keeps what it has as
-    /// [`Lfu`](Self::Lfu) (for loops), and one near to a FIFO (for bursts, and where what is new
-    /// counts). The whole cache follows one of them. Another takes
+    /// S3-FIFO on the same accesses: "balanced" as [`S3Fifo`](Self::S3Fifo), "frequent" with a
+    /// short probation (for skewed accesses and scans), "loyal", which keeps what it has, as
+    /// [`Lfu`](Self::Lfu) (for loops), and "recent", near to a FIFO (for bursts, and where what is
+    /// new counts). The whole cache follows one of them. Another takes
     /// over when it would have had more hits by 30 and a tenth of the entries in the sample: that
     /// a switch has to pay for what it exchanges keeps the policy from following chance.
     ///

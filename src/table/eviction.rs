@@ -84,6 +84,8 @@ impl Setting {
     pub(super) const RECENT: Self = Self::new(192, Memory::SHORT, 1);
 
     const fn new(small: u16, memory: Memory, one_in: u8) -> Self {
+        // The count of those that came back has four bits.
+        assert!(one_in.is_power_of_two() && one_in <= 16);
         Self {
             small,
             memory,

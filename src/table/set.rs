@@ -312,6 +312,7 @@ impl<K, V> Ways<K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         // All of them once more: as many as fill whole vectors take less than those that are left.
+        // A way of the first line that is not the key's is then asked again.
         let found = self.find_among(0, &self.tags, hash, key);
         if found.is_some() || self.width() <= INLINE_WAYS {
             return found;

@@ -12,7 +12,7 @@
 //! which hardly matters, since it is in all of them. A replica holds as many keys as the set has
 //! entries, but at most [`PLACES`].
 //!
-//! 14 bits mistake one key in 400 for another, in all replicas alike.
+//! 14 bits mistake one key in 400 for another, and one in 170 for a ghost, in all replicas alike.
 
 use super::eviction::{MAX_FREQUENCY, Queue, Queues, Setting};
 use super::ghosts::Ghosts;
