@@ -276,6 +276,18 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_without_a_stripe_counts_in_the_shared_one() {
+        let counters = Counters::new();
+        let count = || {
+            SLOT.set(STRIPES);
+            counters.add(Count::Hits, 1);
+        };
+        std::thread::scope(|scope| scope.spawn(count).join().unwrap());
+        assert!(counters.stripes.iter().all(|own| own.get().is_none()));
+        assert_eq!(counters.snapshot().hits, 1);
+    }
+
+    #[test]
     fn slots_of_ended_threads_are_used_again() {
         let counters = Counters::new();
         for _ in 0..500 {

@@ -195,6 +195,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_pushed_out_of_a_row_changes_no_count() {
+        let mut ghosts = Ghosts::default();
+        (0..100).for_each(|_| ghosts.remember(u16::MAX));
+        assert!(ghosts.rows.iter().all(|row| row / RETURN == 0));
+        assert!(
+            comes_back(&mut ghosts, u16::MAX, Setting::LOYAL),
+            "the first is let in"
+        );
+    }
+
+    #[test]
     fn a_loyal_set_admits_one_in_eight_of_those_that_come_back() {
         let mut ghosts = Ghosts::default();
         ghosts.remember(77);
