@@ -15,7 +15,7 @@ use super::eviction::{Fifo, NIL, Queue, Queues, Setting};
 use super::ghosts::Ghosts;
 use super::labels::{Label, Labelled};
 use super::shadow::Shadow;
-use super::tags::{self, GROUP};
+use super::tags;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::load::{Age, Flight, Loads, UnderWay, Verdict};
@@ -27,6 +27,11 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 /// Ways whose tags lie in the set itself. A set that outgrows them (a split is overdue, or many
 /// keys share a hash) keeps the tags of the others apart.
 const INLINE_WAYS: usize = 64;
+
+/// The tags of so many ways.
+type Tags = [u8; INLINE_WAYS];
+
+const NO_TAGS: Tags = [0; INLINE_WAYS];
 
 /// Ways whose tags lie in the first cache line of the set.
 const NEAR_WAYS: usize = 40;
@@ -192,7 +197,7 @@ impl<K, V> Item<K, V> {
 #[derive(Debug)]
 pub(crate) struct Ways<K, V> {
     pub(super) slots: Box<[Option<Entry<K, V>>]>,
-    tags: [u8; INLINE_WAYS],
+    tags: Tags,
     pub(super) small: Fifo,
     pub(super) main: Fifo,
     /// How many low bits of a hash this set stands for.
@@ -207,7 +212,7 @@ pub(crate) struct Ways<K, V> {
 /// What most sets of most caches do without.
 #[derive(Debug)]
 pub(super) struct Extra<K, V> {
-    spilled_tags: Vec<[u8; GROUP]>,
+    spilled_tags: Vec<Tags>,
     /// By way; empty while every weight is 1.
     weights: Vec<u64>,
     /// By way; empty where no idle time counts.
@@ -270,7 +275,7 @@ impl<K, V> Ways<K, V> {
     pub(crate) fn new(depth: u8) -> Self {
         Self {
             slots: Box::default(),
-            tags: [0; INLINE_WAYS],
+            tags: NO_TAGS,
             small: Fifo::default(),
             main: Fifo::default(),
             depth,
@@ -298,7 +303,8 @@ impl<K, V> Ways<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let found = self.find_among(0, self.near_tags(), hash, key);
+        let ways = tags::matching(self.near_tags(), hash.tag());
+        let found = self.find_at(ways, hash, key);
         if found.is_some() || self.width() <= NEAR_WAYS {
             return found;
         }
@@ -311,9 +317,10 @@ impl<K, V> Ways<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        // All of them once more: as many as fill whole vectors take less than those that are left.
-        // A way of the first line that is not the key's is then asked again.
-        let found = self.find_among(0, &self.tags, hash, key);
+        // All of them are compared once more: as many as fill whole vectors take less than those
+        // that are left.
+        let ways = tags::matching(&self.tags, hash.tag()).past_first(NEAR_WAYS);
+        let found = self.find_at(ways, hash, key);
         if found.is_some() || self.width() <= INLINE_WAYS {
             return found;
         }
@@ -321,18 +328,16 @@ impl<K, V> Ways<K, V> {
     }
 
     #[inline(always)]
-    fn find_among<const WAYS: usize, Q>(
+    fn find_at<Q>(
         &self,
-        first: usize,
-        tags: &[u8; WAYS],
+        ways: impl Iterator<Item = usize>,
         hash: KeyHash,
         key: &Q,
     ) -> Option<(usize, &Entry<K, V>)>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        for way in tags::matching(tags, hash.tag()) {
-            let way = first + way;
+        for way in ways {
             if let Some(Some(entry)) = self.slots.get(way)
                 && (Self::COMPARES_AT_ONCE || entry.fingerprint == hash.fingerprint())
                 && key.equivalent(&entry.key)
@@ -348,8 +353,11 @@ impl<K, V> Ways<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let mut groups = self.spilled_groups();
-        groups.find_map(|(first, tags)| self.find_among(first, tags, hash, key))
+        let mut blocks = self.blocks_of_tags().skip(1);
+        blocks.find_map(|(first, tags)| {
+            let ways = tags::matching(tags, hash.tag()).map(|way| first + way);
+            self.find_at(ways, hash, key)
+        })
     }
 
     /// The set that a hash belongs to, if it is not this one: the sets that were split off this
@@ -624,10 +632,9 @@ impl<K, V> Ways<K, V> {
     }
 
     fn first_free(&self) -> Option<usize> {
-        let spilled = self.spilled_groups();
-        let spilled =
-            spilled.flat_map(|(first, tags)| tags::matching(tags, 0).map(move |way| first + way));
-        let mut free = tags::matching(&self.tags, 0).chain(spilled);
+        let mut free = self
+            .blocks_of_tags()
+            .flat_map(|(first, tags)| tags::matching(tags, 0).map(move |way| first + way));
         free.find(|way| *way < self.width())
     }
 
@@ -638,12 +645,12 @@ impl<K, V> Ways<K, V> {
         slots.reserve_exact(width - slots.len());
         slots.resize_with(width, || None);
         self.slots = slots.into_boxed_slice();
-        let spilled = width.saturating_sub(INLINE_WAYS).div_ceil(GROUP);
+        let spilled = spilled_blocks(width);
         if spilled > 0 {
-            self.extra_mut().spilled_tags.resize(spilled, [0; GROUP]);
+            self.extra_mut().spilled_tags.resize(spilled, NO_TAGS);
         }
         let Some(extra) = &mut self.extra else { return };
-        resize_exact(&mut extra.spilled_tags, spilled, || [0; GROUP]);
+        resize_exact(&mut extra.spilled_tags, spilled, || NO_TAGS);
         if !extra.weights.is_empty() {
             resize_exact(&mut extra.weights, width, || 1);
         }
@@ -924,14 +931,14 @@ impl<K, V> Ways<K, V> {
         self.tags.first_chunk().expect("the inline tags are more")
     }
 
-    fn spilled_tags(&self) -> &[[u8; GROUP]] {
+    fn spilled_tags(&self) -> &[Tags] {
         self.extra.as_ref().map_or(&[], |extra| &extra.spilled_tags)
     }
 
-    /// The tags that are not inline, each group with its first way.
-    fn spilled_groups(&self) -> impl Iterator<Item = (usize, &[u8; GROUP])> {
-        let groups = self.spilled_tags().iter().enumerate();
-        groups.map(|(number, tags)| (INLINE_WAYS + GROUP * number, tags))
+    /// All tags, the inline ones first, each block with its first way.
+    fn blocks_of_tags(&self) -> impl Iterator<Item = (usize, &Tags)> {
+        let blocks = std::iter::once(&self.tags).chain(self.spilled_tags());
+        (0..).step_by(INLINE_WAYS).zip(blocks)
     }
 
     pub(super) fn tag(&self, way: usize) -> u8 {
@@ -954,6 +961,11 @@ impl<K, V> Ways<K, V> {
         let spilled = self.extra_mut().spilled_tags.as_flattened_mut();
         spilled[way - INLINE_WAYS] = tag;
     }
+}
+
+/// How many blocks of tags a set of a width has besides the inline one.
+fn spilled_blocks(width: usize) -> usize {
+    width.div_ceil(INLINE_WAYS).saturating_sub(1)
 }
 
 fn leaves(hash: Option<KeyHash>, bit: usize) -> bool {
@@ -980,7 +992,7 @@ impl<K: Eq, V> Ways<K, V> {
             "the queues are as long as they say"
         );
         assert_eq!(self.iter().count(), self.len(), "every entry is in a queue");
-        let spilled = self.width().saturating_sub(INLINE_WAYS).div_ceil(GROUP);
+        let spilled = spilled_blocks(self.width());
         assert_eq!(self.spilled_tags().len(), spilled, "each way has a tag");
         self.validate_labels();
         for (way, slot) in self.slots.iter().enumerate() {

@@ -7,7 +7,7 @@
 //! look-up.
 
 /// Ways whose marks share a bit.
-pub(super) const GROUP: usize = 8;
+const GROUP: usize = 8;
 
 /// The ways among up to 64 whose tag is this one.
 ///
@@ -31,6 +31,16 @@ pub(super) fn matching<const WAYS: usize>(tags: &[u8; WAYS], tag: u8) -> Matches
 /// The ways that matched: bit `8 * place + group` stands for a place in a group of eight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matches(u64);
+
+impl Matches {
+    /// Those past the first so many ways, which are whole groups.
+    #[inline(always)]
+    pub(super) fn past_first(self, ways: usize) -> Self {
+        debug_assert!(ways.is_multiple_of(GROUP));
+        let groups_before = (1 << (ways / GROUP)) - 1;
+        Self(self.0 & !u64::from_le_bytes([groups_before; GROUP]))
+    }
+}
 
 impl Iterator for Matches {
     type Item = usize;
@@ -68,6 +78,10 @@ mod tests {
             let mut found: Vec<usize> = matching(&tags, tag).collect();
             found.sort_unstable();
             assert_eq!(found, equal, "{tags:?} {tag}");
+            let first = random.usize(0..WAYS / GROUP) * GROUP;
+            let past = matching(&tags, tag).past_first(first).count();
+            let expected = equal.iter().filter(|way| **way >= first).count();
+            assert_eq!(past, expected, "{tags:?} {tag} past {first}");
         }
     }
 }
