@@ -63,7 +63,7 @@ where
             let Some(place) = self.plain_place(&mut set, &moment) else {
                 return Plain::Unchanged(key, value);
             };
-            let entry = Entry::new(hash, key, value, deadline);
+            let entry = Entry::new(hash.fingerprint(), key, value, deadline);
             let evicted = self.fill(&mut set, place, hash, entry);
             drop((set, inside));
             drop(evicted);
@@ -127,7 +127,7 @@ where
         match place {
             Place::Free => {
                 self.count(Count::Inserts);
-                set.add(hash, entry.into_item());
+                set.add(hash, entry.into_item(hash));
                 None
             }
             Place::Of(victim) => {

@@ -191,7 +191,7 @@ where
             .end_load_with_room(&self.flight)
             .expect("a load that the set knows of");
         let (key, flight) = load.into_parts();
-        let entry = Entry::new(hash, key, value, deadline);
+        let entry = Entry::new(hash.fingerprint(), key, value, deadline);
         let evicted = engine.fill(&mut set, place, hash, entry);
         drop((set, inside));
         drop(evicted);

@@ -65,30 +65,24 @@ pub(crate) struct Entry<K, V> {
 impl<K, V> Entry<K, V> {
     /// An entry that nobody has read yet, in no queue yet.
     #[inline(always)]
-    pub(crate) fn new(hash: KeyHash, key: K, value: V, deadline: Deadline) -> Self {
+    pub(crate) fn new(fingerprint: u16, key: K, value: V, deadline: Deadline) -> Self {
         Self {
             key,
             value,
             deadline: AtomicU64::new(deadline),
             next: NIL,
             prev: NIL,
-            fingerprint: hash.fingerprint(),
+            fingerprint,
             frequency: AtomicU8::new(0),
             queue: Queue::Small,
         }
     }
 
-    /// The entry by itself, where nothing is weighed and no idle time counts.
-    pub(crate) fn into_item(self) -> Item<K, V> {
+    /// A new entry on its way, where nothing is weighed and no idle time counts.
+    pub(crate) fn into_item(self, hash: KeyHash) -> Item<K, V> {
         Item {
-            deadline: self.deadline.into_inner(),
-            key: self.key,
-            value: self.value,
-            weight: 1,
-            ends: None,
-            age: None,
-            fingerprint: self.fingerprint,
-            frequency: self.frequency.into_inner(),
+            deadline: self.deadline(),
+            ..Item::new(hash, self.key, self.value, 1)
         }
     }
 
@@ -181,14 +175,9 @@ impl<K, V> Item<K, V> {
     #[inline(always)]
     fn into_entry(self, queue: Queue) -> Entry<K, V> {
         Entry {
-            key: self.key,
-            value: self.value,
-            deadline: AtomicU64::new(self.deadline),
-            next: NIL,
-            prev: NIL,
-            fingerprint: self.fingerprint,
             frequency: AtomicU8::new(self.frequency),
             queue,
+            ..Entry::new(self.fingerprint, self.key, self.value, self.deadline)
         }
     }
 }
