@@ -447,7 +447,10 @@ mod tests {
     }
 
     #[test]
-    fn a_loyal_set_keeps_more_of_a_long_loop() {
+    fn a_loyal_set_keeps_more_of_a_loop() {
+        let around: Vec<u16> = (0..30).flat_map(|_| 1..=50).collect();
+        let [balanced, _, loyal, _] = hits(&around);
+        assert!(loyal > 800 && loyal > balanced, "{loyal} {balanced}");
         let around: Vec<u16> = (0..60).flat_map(|_| 1..=90).collect();
         let [balanced, frequent, loyal, recent] = hits(&around);
         assert!(loyal >= frequent, "{loyal} {frequent}");
