@@ -34,7 +34,7 @@ pub use transaction::Transaction;
 #[cfg(feature = "persist")]
 pub(crate) use {
     record::{Change as Recorded, Encoded, Form, Life as RecordedLife, Meta, Recorder, Refusal},
-    restore::Restored,
+    restore::{Restored, Tally},
 };
 
 use crate::entry::EvictionPolicy;

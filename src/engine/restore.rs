@@ -5,7 +5,7 @@
 //! gives it more time.
 
 use super::Engine;
-use super::budget::Gauge;
+use super::budget::{Gauge, Room};
 use super::invalidate::EVERY_LABEL;
 use super::record::{self, IDLE_STEPS, Life, Meta};
 use super::room::Work;
@@ -29,9 +29,43 @@ pub(crate) struct Restored {
     pub(crate) heat: u8,
 }
 
+/// What one thread has brought back and taken out since it last told the budget, where all threads
+/// that restore would meet at each entry.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// One of the two is zero, of entries and of weight each, so that neither sum outgrows what the
+    /// cache may hold.
+    added: Room,
+    removed: Room,
+    changes: u32,
+}
+
+impl Tally {
+    fn add(&mut self, room: Room) {
+        self.changes += 1;
+        let rest = self.removed.missing(room);
+        self.removed = room.missing(self.removed);
+        self.added = self.added.plus(rest);
+    }
+
+    fn remove(&mut self, room: Room) {
+        self.changes += 1;
+        let rest = self.added.missing(room);
+        self.added = room.missing(self.added);
+        self.removed = self.removed.plus(rest);
+    }
+}
+
 impl<K: Hash + Eq, V> Engine<K, V> {
     /// Brings an entry back, in the place of what the key had.
-    pub(crate) fn restore(&self, hash: KeyHash, key: K, value: V, restored: Restored) {
+    pub(crate) fn restore(
+        &self,
+        hash: KeyHash,
+        key: K,
+        value: V,
+        restored: Restored,
+        tally: &mut Tally,
+    ) {
         let weight = restored
             .weight
             .unwrap_or_else(|| self.policy.weigh(&key, &value));
@@ -54,15 +88,16 @@ impl<K: Hash + Eq, V> Engine<K, V> {
             return;
         };
         let mut set = self.table.lock(&inside, hash);
-        // There is no bound yet, so nothing can be refused.
-        self.budget.try_take(self.budget.cost(weight));
         let way = match set.find(hash, &item.key) {
             None => set.bring_back(hash, item, restored.heat),
             Some(way) => {
+                tally.remove(self.budget.cost(set.weight(way)));
                 self.restore_over(&mut set, way, item, &mut work);
                 way
             }
         };
+        tally.add(self.budget.cost(weight));
+        self.settle_if_due(tally);
         if set.entry(way).is_labelled() || work.given.is_some() {
             let given = work.given.take();
             set.set_label(way, given);
@@ -77,7 +112,6 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         item: Item<K, V>,
         work: &mut Work<'_, K, V>,
     ) {
-        self.budget.give(self.budget.cost(set.weight(way)));
         set.set_weight(way, item.weight);
         set.set_age(way, item.age);
         if let Some(ends) = item.ends {
@@ -124,14 +158,16 @@ impl<K: Hash + Eq, V> Engine<K, V> {
 
     /// Takes an entry out, if it is there. In a cache that evicts it is taken as evicted: should it
     /// come back soon, the eviction policy made more of it.
-    pub(crate) fn restore_removal(&self, hash: KeyHash, key: &K, evicts: bool) {
+    pub(crate) fn restore_removal(&self, hash: KeyHash, key: &K, evicts: bool, tally: &mut Tally) {
         let mut work = self.work();
         let Some(inside) = reentrancy::enter() else {
             return;
         };
         let mut set = self.table.lock(&inside, hash);
         if let Some(way) = set.find(hash, key) {
-            self.drop_restored(&mut set, way, &mut work);
+            let removed = self.drop_restored(&mut set, way, &mut work);
+            tally.remove(removed);
+            self.settle_if_due(tally);
             if evicts {
                 set.leave_ghost(hash.fingerprint());
             }
@@ -161,10 +197,34 @@ impl<K, V> Engine<K, V> {
         }
     }
 
-    fn drop_restored(&self, set: &mut Locked<'_, K, V>, way: usize, work: &mut Work<'_, K, V>) {
+    /// How many sets the table has; from then on it has no fewer.
+    pub(crate) fn sets(&self) -> usize {
+        self.table.sets()
+    }
+
+    fn settle_if_due(&self, tally: &mut Tally) {
+        if tally.changes >= UNTOLD {
+            self.settle(mem::take(tally));
+        }
+    }
+
+    /// Counts what a thread has restored.
+    pub(crate) fn settle(&self, tally: Tally) {
+        // There is no bound yet, so nothing can be refused.
+        self.budget.try_take(tally.added);
+        self.budget.give(tally.removed);
+    }
+
+    /// Takes an entry out, and says what it took up.
+    fn drop_restored(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        work: &mut Work<'_, K, V>,
+    ) -> Room {
         let item = set.take(way);
-        self.budget.give(self.budget.cost(item.weight));
         work.outbox.discard(item.key, item.value);
+        self.budget.cost(item.weight)
     }
 
     /// Ends the restoring: all deadlines come sooner by as much as the clock that counts is ahead
@@ -197,7 +257,8 @@ impl<K, V> Engine<K, V> {
             }
             let entry = set.entry(way);
             if !self.is_live(set.gone(way)) || self.has_fallen(&set, way, entry) {
-                self.drop_restored(&mut set, way, &mut work);
+                let room = self.drop_restored(&mut set, way, &mut work);
+                self.budget.give(room);
                 dropped += 1;
             }
         }
@@ -300,6 +361,10 @@ impl Bounds {
     }
 }
 
+/// So many changes a thread keeps to itself at most: the table grows by what the budget knows of, and
+/// no set is to become much fuller meanwhile.
+const UNTOLD: u32 = 32;
+
 /// As long ago as the clock can tell.
 const OLDEST: Deadline = 1;
 
@@ -316,6 +381,7 @@ mod tests {
         engine.expect(10_000, |_| unreachable!("there is no key to be hashed"));
         let sets = engine.table.sets();
         let hasher = RandomState::new();
+        let mut tally = Tally::default();
         for key in 0..10_000 {
             let restored = Restored {
                 life: Life {
@@ -327,9 +393,11 @@ mod tests {
                 epoch: 0,
                 heat: 0,
             };
-            engine.restore(KeyHash::of(&hasher, &key), key, key, restored);
+            let hash = KeyHash::of(&hasher, &key);
+            engine.restore(hash, key, key, restored, &mut tally);
             engine.grow(|key| KeyHash::of(&hasher, key));
         }
+        engine.settle(tally);
         assert_eq!((engine.len(), engine.table.sets()), (10_000, sets));
     }
 }

@@ -1,6 +1,7 @@
 //! What a journal keeps, as the journal sees it.
 
 use super::effect::{Effect, Effects, Undecodable};
+use crate::engine::Tally;
 
 /// What the journal keeps: the entries of a cache, or a map in its tests.
 pub(crate) trait Contents: Send + Sync {
@@ -9,18 +10,40 @@ pub(crate) trait Contents: Send + Sync {
         let _ = entries;
     }
 
-    /// Recovery. Effects of a snapshot may come from several threads at once; those of the log that
-    /// concern one key come in order on one thread. `seq` is its number.
+    /// Recovery. In how many sets the entries lie; there may be more by the next time.
+    fn sets(&self) -> usize {
+        1
+    }
+
+    /// Recovery. A number whose low bits name the set of a key, whatever the number of sets.
+    fn hash_of(&self, key: &[u8]) -> usize {
+        let _ = key;
+        0
+    }
+
+    /// Recovery. Effects come from several threads at once; those that concern one set come in order
+    /// on one thread. `seq` is its number, and what it changes is counted in `tally`.
     ///
     /// A deadline or a deletion may concern a key that is not there: a snapshot is taken while
     /// writes go on, and replaying the log once more must do no harm.
-    fn apply(&self, seq: u64, effect: Effect<'_>) -> Result<(), Undecodable>;
+    fn apply(&self, seq: u64, effect: Effect<'_>, tally: &mut Tally) -> Result<(), Undecodable>;
 
     /// As [`apply`](Self::apply), of a file that was written under another `schema_version`, which
     /// the settings accept.
-    fn migrate(&self, schema: u32, seq: u64, effect: Effect<'_>) -> Result<(), Undecodable> {
+    fn migrate(
+        &self,
+        schema: u32,
+        seq: u64,
+        effect: Effect<'_>,
+        tally: &mut Tally,
+    ) -> Result<(), Undecodable> {
         let _ = schema;
-        self.apply(seq, effect)
+        self.apply(seq, effect, tally)
+    }
+
+    /// Recovery. Takes over what a thread has counted and has not handed over yet.
+    fn settle(&self, tally: Tally) {
+        let _ = tally;
     }
 
     /// All is recovered: enforce bounds, drop what died. `now_ms` is the wall time that counts.

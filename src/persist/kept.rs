@@ -6,7 +6,7 @@ use super::effect::{self, Effect, Effects, Undecodable};
 use super::migrate::{Migrate, Old, What};
 use super::recorder::to_wall;
 use super::wall::Wall;
-use crate::engine::{Engine, Restored};
+use crate::engine::{Engine, Restored, Tally};
 use crate::hash::KeyHash;
 use crate::labels::Labels;
 use crate::sync::AtomicU64;
@@ -82,12 +82,22 @@ where
         self.engine.expect(entries, |key| self.hash(key));
     }
 
-    fn apply(&self, _seq: u64, effect: Effect<'_>) -> Result<(), Undecodable> {
+    fn sets(&self) -> usize {
+        self.engine.sets()
+    }
+
+    fn hash_of(&self, key: &[u8]) -> usize {
+        // What does not decode is told of when it is applied.
+        self.key(key).map_or(0, |key| self.hash(&key).index())
+    }
+
+    fn apply(&self, _seq: u64, effect: Effect<'_>, tally: &mut Tally) -> Result<(), Undecodable> {
         match effect {
             Effect::Put { key, value, meta } => {
                 let (key, value) = (self.key(key)?, self.value(value)?);
+                let restored = restored(&self.wall, meta);
                 self.engine
-                    .restore(self.hash(&key), key, value, restored(&self.wall, meta));
+                    .restore(self.hash(&key), key, value, restored, tally);
                 self.engine.grow(|key| self.hash(key));
             }
             Effect::Deadline { key, life } => {
@@ -98,16 +108,22 @@ where
             Effect::Delete { key } => {
                 let key = self.key(key)?;
                 self.engine
-                    .restore_removal(self.hash(&key), &key, self.evicts);
+                    .restore_removal(self.hash(&key), &key, self.evicts, tally);
             }
             Effect::Label { label, epoch } => self.engine.restore_label(label, epoch),
         }
         Ok(())
     }
 
-    fn migrate(&self, schema: u32, seq: u64, effect: Effect<'_>) -> Result<(), Undecodable> {
+    fn migrate(
+        &self,
+        schema: u32,
+        seq: u64,
+        effect: Effect<'_>,
+        tally: &mut Tally,
+    ) -> Result<(), Undecodable> {
         let (Some(migrate), Effect::Put { key, value, meta }) = (&self.migrate, effect) else {
-            return self.apply(seq, effect);
+            return self.apply(seq, effect, tally);
         };
         let codec = &self.codec;
         let old = Old {
@@ -118,13 +134,17 @@ where
         };
         let failed = |error| Undecodable::new(format!("the migration fails: {error}"));
         match migrate(&old).map_err(failed)?.0 {
-            What::Same => self.apply(seq, effect),
-            What::Gone => self.apply(seq, Effect::Delete { key }),
+            What::Same => self.apply(seq, effect, tally),
+            What::Gone => self.apply(seq, Effect::Delete { key }, tally),
             What::Value(value) => {
                 let value = &value[..];
-                self.apply(seq, Effect::Put { key, value, meta })
+                self.apply(seq, Effect::Put { key, value, meta }, tally)
             }
         }
+    }
+
+    fn settle(&self, tally: Tally) {
+        self.engine.settle(tally);
     }
 
     fn recovered(&self, now_ms: u64) {
@@ -174,5 +194,63 @@ fn restored(wall: &Wall, meta: effect::Meta<'_>) -> Restored {
         labels,
         epoch: meta.epoch,
         heat: meta.heat,
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use crate::hash::KeyHash;
+    use crate::persist::Persistence;
+    use crate::{Cache, EvictionPolicy};
+    use std::hash::{BuildHasherDefault, DefaultHasher};
+    use std::path::Path;
+
+    /// Sets are the same ones after a restart.
+    type Fixed = BuildHasherDefault<DefaultHasher>;
+
+    const KEYS: u64 = 100_000;
+
+    fn open(dir: &Path) -> Cache<u64, u64, Fixed> {
+        Cache::builder()
+            .hasher(Fixed::default())
+            .eviction_policy(EvictionPolicy::Lru)
+            .open_with(dir, Persistence::new().threads(4))
+            .unwrap()
+    }
+
+    /// The values of each set, the oldest first.
+    fn sets(cache: &Cache<u64, u64, Fixed>) -> Vec<Vec<u64>> {
+        let (mut sets, mut next) = (Vec::new(), Some(0));
+        while let Some(position) = next {
+            let mut values = Vec::new();
+            next = (cache.engine()).visit_set(position, |_, value, _| values.push(*value));
+            sets.push(values);
+        }
+        sets
+    }
+
+    #[test]
+    fn entries_come_back_in_the_order_of_their_use_to_a_table_that_is_no_larger() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = open(dir.path());
+        // Each key several times, so that there are many more effects than entries.
+        for number in 0..5 * KEYS {
+            cache.insert(number * 7 % KEYS, number);
+        }
+        let size = cache.engine().sets();
+        drop(cache);
+        for is_from_snapshot in [false, true] {
+            let cache = open(dir.path());
+            let report = cache.journal().unwrap().recovery().clone();
+            assert_eq!(report.from_snapshot > 0, is_from_snapshot);
+            assert_eq!((cache.len() as u64, cache.engine().sets()), (KEYS, size));
+            for (set, values) in sets(&cache).iter().enumerate() {
+                assert!(values.is_sorted(), "set {set}: {values:?}");
+            }
+            cache
+                .engine()
+                .validate(&|key| KeyHash::of(cache.hasher(), key));
+            cache.journal().unwrap().compact().unwrap();
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a store holds, as bytes.
 
+use crate::engine::Tally;
 use crate::persist::contents::Contents;
 use crate::persist::effect::{Effect, Effects, Undecodable, WallLife};
 use crate::sync::Mutex;
@@ -37,7 +38,7 @@ impl Raw {
 }
 
 impl Contents for Raw {
-    fn apply(&self, _: u64, effect: Effect<'_>) -> Result<(), Undecodable> {
+    fn apply(&self, _: u64, effect: Effect<'_>, _: &mut Tally) -> Result<(), Undecodable> {
         match effect {
             Effect::Put { key, .. } => {
                 let mut put = Effects::new();
@@ -104,7 +105,7 @@ fn with_life(put: &Effects, life: WallLife) -> Effects {
 pub(super) struct Nothing;
 
 impl Contents for Nothing {
-    fn apply(&self, _: u64, _: Effect<'_>) -> Result<(), Undecodable> {
+    fn apply(&self, _: u64, _: Effect<'_>, _: &mut Tally) -> Result<(), Undecodable> {
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Whatever is done to a cache, its log brings the same back.
 
 use super::*;
+use crate::engine::Tally;
 use crate::persist::MessagePack;
 use crate::persist::contents::Contents;
 use crate::persist::kept::Kept;
@@ -95,12 +96,13 @@ where
 {
     let cache = builder.assemble(false).unwrap();
     let bounds = cache.engine().lift_bounds();
-    let contents = contents(&cache, clock);
+    let (contents, mut tally) = (contents(&cache, clock), Tally::default());
     for batch in batches {
         for effect in batch.iter() {
-            contents.apply(0, effect.unwrap()).unwrap();
+            contents.apply(0, effect.unwrap(), &mut tally).unwrap();
         }
     }
+    contents.settle(tally);
     contents.recovered(contents.wall.now_ms());
     cache.engine().set_bounds(bounds);
     cache.validate();

@@ -1,6 +1,6 @@
 //! Replaying the logs, and telling a torn tail from rot.
 
-use super::replay::{Division, Ended, Feed, Job};
+use super::replay::{Feed, Job};
 use super::{LogEnd, Opened, Recovery, State, unreadable};
 use crate::persist::effect::Decoder;
 use crate::persist::error::{Damage, OpenError};
@@ -32,8 +32,9 @@ impl Recovery<'_> {
         logs: &[u64],
         state: &mut State,
     ) -> Result<Vec<LogEnd>, OpenError> {
+        let total = state.total;
         let read = |feed: &mut Feed<'_>| self.read_logs(logs, feed, &mut *state);
-        let (ends, undecodable) = self.replay(Division::ByKey, read)?;
+        let (ends, undecodable) = self.replay(total, read)?;
         state.report.undecodable += undecodable;
         Ok(ends)
     }
@@ -43,7 +44,7 @@ impl Recovery<'_> {
         logs: &[u64],
         feed: &mut Feed<'_>,
         state: &mut State,
-    ) -> Result<Vec<LogEnd>, Ended> {
+    ) -> Result<Vec<LogEnd>, OpenError> {
         let mut opened = Vec::new();
         for log in logs {
             let log = Name::Log(*log);
@@ -73,14 +74,14 @@ impl Recovery<'_> {
         feed: &mut Feed<'_>,
         state: &mut State,
         later: &[Opened],
-    ) -> Result<Reached, Ended> {
+    ) -> Result<Reached, OpenError> {
         let path: Arc<Path> = file.path.clone().into();
         loop {
             let place = reader.offset();
             let frame = match checked(reader.next(), state.next_seq()) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(Reached::End),
-                Err(Unread::Disk(error)) => return Err(unreadable(&path, error).into()),
+                Err(Unread::Disk(error)) => return Err(unreadable(&path, error)),
                 Err(Unread::Broken { expected, found }) => {
                     let damage = state.damage(&path, place, expected, found);
                     if !self.is_salvage() {
@@ -112,7 +113,7 @@ impl Recovery<'_> {
         frame: Frame,
         feed: &mut Feed<'_>,
         state: &mut State,
-    ) -> Result<bool, Ended> {
+    ) -> Result<bool, OpenError> {
         let limit = self.limit(&frame);
         let is_cut = limit < frame.header.count;
         state.see(&frame.header);

@@ -1,19 +1,24 @@
-//! Applying frames: on threads, so that decoding costs the time of the slowest and not of all.
+//! Applying frames by the window, sorted by the set.
 //!
-//! The frames of a snapshot have nothing to do with each other, so each goes to any thread. Those of
-//! the log go to every thread, and each applies the effects whose keys are its share: walking over
-//! the others costs a few nanoseconds, less than handing them around would.
+//! Effects come in the order of time, which is no order of the keys: in a table that is larger than
+//! the processor's caches each of them would wait for memory several times, and threads would meet
+//! at the sets. So the effects of a window of frames are first sorted into parts, by the low bits of
+//! their keys' hashes, and then applied part by part. All effects of a set are in one part and stay
+//! in the order of the files, whatever the number of threads: they divide the frames of a window
+//! among them to sort, and the parts to apply.
 
 use super::Recovery;
+use crate::engine::Tally;
 use crate::persist::contents::Contents;
 use crate::persist::effect::{Decoder, Effect, Undecodable};
-use crate::persist::error::{Damage, OpenError};
+use crate::persist::error::{Damage, DiskError, OpenError};
 use crate::persist::frame::Frame;
-use crossbeam_channel::{Receiver, Sender, bounded};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
+use std::iter;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 /// The effects of a frame, to be applied.
@@ -25,103 +30,172 @@ pub(super) struct Job {
     pub(super) limit: u32,
 }
 
-/// Which thread applies what.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Division {
-    ByFrame,
-    ByKey,
-}
+/// A window takes up at most this part of all bytes, so that the memory is little beside that of the
+/// entries, ...
+const SHARE_OF_ALL: u64 = 2;
 
-/// A part of the effects of a frame.
-#[derive(Clone, Copy)]
-struct Share {
-    index: u32,
-    of: u32,
-}
+/// ... never more bytes than this and a frame, ...
+const LARGEST_WINDOW: usize = 96 << 20;
 
-impl Share {
-    const ALL: Self = Self { index: 0, of: 1 };
+/// ... and no more effects for each set than this, so that there are more sets to sort by as the
+/// table grows.
+const EFFECTS_PER_SET: usize = 32;
 
-    fn holds(self, effect: &Effect<'_>) -> bool {
-        self.of == 1
-            || match effect.key() {
-                Some(key) => crc32c::crc32c(key) % self.of == self.index,
-                None => self.index == 0,
-            }
-    }
-}
+/// A window of fewer bytes is not worth to start threads for.
+const WORTH_THREADS: usize = 256 << 10;
+
+/// A table of fewer sets, with their entries, is near the processor: one thread need not sort.
+const WORTH_SORTING: usize = 1 << 13;
+
+/// Into at most so many parts effects are sorted. Each is that many times smaller than the table, and
+/// so fits into the caches of a processor.
+const MOST_PARTS: usize = 256;
 
 /// Where frames are handed to, in their order.
 pub(super) struct Feed<'f> {
-    worker: &'f Worker<'f>,
-    /// None where this thread applies by itself.
-    threads: Vec<Sender<Arc<Job>>>,
-}
-
-impl Feed<'_> {
-    /// Fails if any thread has failed, which ends the replay.
-    pub(super) fn give(&mut self, job: Job) -> Result<(), Stopped> {
-        if self.threads.is_empty() {
-            self.worker.work(&job, Share::ALL);
-        }
-        let job = Arc::new(job);
-        for thread in &self.threads {
-            // Nobody receives any more once a thread has failed.
-            let _ = thread.send(Arc::clone(&job));
-        }
-        match self.worker.failure.get() {
-            Some(_) => Err(Stopped),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A thread has failed, and said why.
-pub(super) struct Stopped;
-
-/// Why a replay ends early.
-pub(super) enum Ended {
-    Stopped,
-    Error(OpenError),
-}
-
-impl From<Stopped> for Ended {
-    fn from(_: Stopped) -> Self {
-        Ended::Stopped
-    }
-}
-
-impl From<OpenError> for Ended {
-    fn from(error: OpenError) -> Self {
-        Ended::Error(error)
-    }
+    worker: Worker<'f>,
+    threads: usize,
+    /// The bytes of a window.
+    enough: usize,
+    window: Vec<Job>,
+    bytes: usize,
+    effects: usize,
+    /// By the thread that sorts; the memory is kept from one window to the next.
+    sorted: Vec<Sorted>,
 }
 
 impl Recovery<'_> {
-    /// Applies what `read` feeds, and says besides how many effects did not decode.
+    /// Applies what `read` feeds, of `bytes` in all, and says besides how many effects did not
+    /// decode.
     pub(super) fn replay<R>(
         &self,
-        division: Division,
-        read: impl FnOnce(&mut Feed<'_>) -> Result<R, Ended>,
+        bytes: u64,
+        read: impl FnOnce(&mut Feed<'_>) -> Result<R, OpenError>,
     ) -> Result<(R, u64), OpenError> {
         let worker = Worker {
             contents: self.contents,
             schema: self.settings.schema,
             is_salvage: self.is_salvage(),
-            failure: OnceLock::new(),
             undecodable: AtomicU64::new(0),
         };
-        let result = match self.settings.worker_count() {
-            1 => read(&mut Feed {
-                worker: &worker,
-                threads: Vec::new(),
-            }),
-            count => worker.on_threads(count, division, read),
+        let mut feed = Feed::new(worker, self.settings.worker_count(), bytes);
+        let result = read(&mut feed)?;
+        feed.apply()?;
+        Ok((result, feed.worker.undecodable.into_inner()))
+    }
+}
+
+impl<'f> Feed<'f> {
+    fn new(worker: Worker<'f>, threads: usize, bytes: u64) -> Self {
+        let share = usize::try_from(bytes / SHARE_OF_ALL).unwrap_or(usize::MAX);
+        Self {
+            worker,
+            threads,
+            enough: share.min(LARGEST_WINDOW),
+            window: Vec::new(),
+            bytes: 0,
+            effects: 0,
+            sorted: Vec::new(),
+        }
+    }
+
+    /// Takes a frame into the window, and applies all that is in it once it is enough.
+    pub(super) fn give(&mut self, job: Job) -> Result<(), OpenError> {
+        self.bytes += job.bytes();
+        self.effects += job.limit as usize;
+        self.window.push(job);
+        let sets = self.worker.contents.sets();
+        if self.bytes >= self.enough || self.effects >= sets.saturating_mul(EFFECTS_PER_SET) {
+            self.apply()?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self) -> Result<(), OpenError> {
+        let sets = self.worker.contents.sets().max(1);
+        // The largest power of two that every number of sets from now on has: so no set is in two.
+        let parts = MOST_PARTS.min(1 << sets.ilog2());
+        let threads = match self.bytes < WORTH_THREADS {
+            true => 1,
+            false => self.threads.min(parts),
         };
-        match (worker.failure.into_inner(), result) {
-            (Some(error), _) | (None, Err(Ended::Error(error))) => Err(error),
-            (None, Ok(result)) => Ok((result, worker.undecodable.into_inner())),
-            (None, Err(Ended::Stopped)) => unreachable!("a thread that stops says why"),
+        let applied = match threads == 1 && sets < WORTH_SORTING {
+            true => self.worker.apply_in_order(&self.window),
+            false => self.apply_by_part(threads, parts),
+        };
+        self.window.clear();
+        (self.bytes, self.effects) = (0, 0);
+        applied
+    }
+
+    fn apply_by_part(&mut self, threads: usize, parts: usize) -> Result<(), OpenError> {
+        let (worker, window) = (&self.worker, &self.window);
+        let frames = window.len().div_ceil(threads).max(1);
+        self.sorted.resize_with(threads, Sorted::default);
+        let mut origin = 0;
+        let sort = self.sorted.iter_mut().zip(window.chunks(frames));
+        on_threads(sort.map(|(sorted, jobs)| {
+            let first = origin;
+            origin += jobs.len();
+            move || worker.sort(jobs, first, parts, sorted)
+        }))?;
+        let (sorted, next) = (&self.sorted, &AtomicUsize::new(0));
+        let apply = || worker.apply_parts(window, sorted, parts, next);
+        let applied = on_threads((0..threads).map(|_| apply));
+        self.sorted.iter_mut().for_each(Sorted::clear);
+        applied
+    }
+}
+
+impl Job {
+    /// What it takes up while it is in a window, sorted and with a note for each effect.
+    fn bytes(&self) -> usize {
+        let notes = self.limit as usize * size_of::<Note>();
+        size_of::<Self>() + 2 * self.frame.payload.len() + notes
+    }
+
+    fn seq(&self, at: u32) -> u64 {
+        self.frame.header.first.saturating_add(u64::from(at))
+    }
+
+    fn undecodable(&self, at: u32, reason: String) -> OpenError {
+        OpenError::Undecodable {
+            file: self.path.to_path_buf(),
+            offset: self.frame.offset,
+            seq: self.seq(at),
+            reason,
+        }
+    }
+}
+
+/// The effects of some frames by the part of the contents that they concern.
+#[derive(Default)]
+struct Sorted {
+    parts: Vec<Part>,
+}
+
+/// Effects side by side: in their frames they would be far from each other.
+#[derive(Default)]
+struct Part {
+    bytes: Vec<u8>,
+    notes: Vec<Note>,
+}
+
+/// Where an effect is from.
+#[derive(Clone, Copy)]
+struct Note {
+    /// The number of its frame in the window.
+    job: u32,
+    /// Its number in the frame.
+    at: u32,
+}
+
+impl Sorted {
+    /// Keeps the memory.
+    fn clear(&mut self) {
+        for part in &mut self.parts {
+            part.bytes.clear();
+            part.notes.clear();
         }
     }
 }
@@ -131,85 +205,96 @@ struct Worker<'c> {
     contents: &'c dyn Contents,
     schema: u32,
     is_salvage: bool,
-    failure: OnceLock<OpenError>,
     undecodable: AtomicU64,
 }
 
-/// How many frames may wait for a thread.
-const BACKLOG: usize = 8;
-
 impl Worker<'_> {
-    fn on_threads<R>(
-        &self,
-        count: usize,
-        division: Division,
-        read: impl FnOnce(&mut Feed<'_>) -> Result<R, Ended>,
-    ) -> Result<R, Ended> {
-        thread::scope(|scope| {
-            let mut feed = Feed {
-                worker: self,
-                threads: Vec::new(),
-            };
-            let (any, shared) = bounded(BACKLOG);
-            for index in 0..count as u32 {
-                let (jobs, share) = match division {
-                    Division::ByFrame => (shared.clone(), Share::ALL),
-                    Division::ByKey => {
-                        let (own, jobs) = bounded(BACKLOG);
-                        feed.threads.push(own);
-                        let of = count as u32;
-                        (jobs, Share { index, of })
-                    }
-                };
-                let run = move || self.run(&jobs, share);
-                if let Err(error) = thread::Builder::new().spawn_scoped(scope, run) {
-                    let path = Path::new("a thread");
-                    let error = crate::persist::error::DiskError::new("start", path, error);
-                    return Err(Ended::Error(error.into()));
-                }
-            }
-            if division == Division::ByFrame {
-                feed.threads.push(any);
-            }
-            drop(shared);
-            read(&mut feed)
-        })
+    /// Applies frames as they are.
+    fn apply_in_order(&self, jobs: &[Job]) -> Result<(), OpenError> {
+        let mut tally = Tally::default();
+        let applied = jobs.iter().try_for_each(|job| {
+            self.walk(job, |at, effect, _| self.apply(job, at, effect, &mut tally))
+        });
+        self.contents.settle(tally);
+        applied
     }
 
-    fn run(&self, jobs: &Receiver<Arc<Job>>, share: Share) {
-        for job in jobs {
-            // What is left is taken and not applied, so that nobody waits for room.
-            if self.failure.get().is_none() {
-                self.work(&job, share);
+    fn sort(
+        &self,
+        jobs: &[Job],
+        first: usize,
+        parts: usize,
+        sorted: &mut Sorted,
+    ) -> Result<(), OpenError> {
+        sorted.parts.resize_with(parts, Part::default);
+        for (number, job) in (first as u32..).zip(jobs) {
+            self.walk(job, |at, effect, bytes| {
+                let part = &mut sorted.parts[self.hash_of(&effect) % parts];
+                part.bytes.extend_from_slice(bytes);
+                part.notes.push(Note { job: number, at });
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn hash_of(&self, effect: &Effect<'_>) -> usize {
+        let Some(key) = effect.key() else {
+            return 0;
+        };
+        // Decoding is code of the user's. What panics is told of when it is applied.
+        let hash = AssertUnwindSafe(|| self.contents.hash_of(key));
+        catch_unwind(hash).unwrap_or(0)
+    }
+
+    /// Applies the parts that no other thread has taken.
+    fn apply_parts(
+        &self,
+        window: &[Job],
+        sorted: &[Sorted],
+        parts: usize,
+        next: &AtomicUsize,
+    ) -> Result<(), OpenError> {
+        let mut tally = Tally::default();
+        let applied = iter::from_fn(|| Some(next.fetch_add(1, Relaxed)))
+            .take_while(|part| *part < parts)
+            .try_for_each(|part| self.apply_part(window, sorted, part, &mut tally));
+        self.contents.settle(tally);
+        applied
+    }
+
+    fn apply_part(
+        &self,
+        window: &[Job],
+        sorted: &[Sorted],
+        part: usize,
+        tally: &mut Tally,
+    ) -> Result<(), OpenError> {
+        for part in sorted.iter().filter_map(|sorted| sorted.parts.get(part)) {
+            let effects = Decoder::new(&part.bytes).flatten();
+            for (effect, note) in effects.zip(&part.notes) {
+                self.apply(&window[note.job as usize], note.at, effect, tally)?;
             }
         }
+        Ok(())
     }
 
-    fn work(&self, job: &Job, share: Share) {
-        // Decoding is code of the user's.
-        let result = catch_unwind(AssertUnwindSafe(|| self.apply(job, share)));
-        let error = match result {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error,
-            Err(_) => undecodable(job, job.frame.header.first, "it panics".to_owned()),
-        };
-        // Another thread may have failed first.
-        let _ = self.failure.set(error);
-    }
-
-    fn apply(&self, job: &Job, share: Share) -> Result<(), OpenError> {
-        let frame = &job.frame;
-        let mut effects = Decoder::new(&frame.payload);
+    /// Visits the effects of a frame, each with its number there and its bytes.
+    fn walk<'j>(
+        &self,
+        job: &'j Job,
+        mut visit: impl FnMut(u32, Effect<'j>, &'j [u8]) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        let payload = &job.frame.payload;
+        let mut effects = Decoder::new(payload);
         for at in 0..job.limit {
+            let start = effects.offset();
             let Some(Ok(effect)) = effects.next() else {
                 return self.corrupt(job, effects.offset());
             };
-            if share.holds(&effect) {
-                let seq = frame.header.first.saturating_add(u64::from(at));
-                self.apply_one(job, seq, effect)?;
-            }
+            visit(at, effect, &payload[start..effects.offset()])?;
         }
-        let is_all = job.limit < frame.header.count || effects.next().is_none();
+        let is_all = job.limit < job.frame.header.count || effects.next().is_none();
         if is_all {
             Ok(())
         } else {
@@ -218,19 +303,28 @@ impl Worker<'_> {
     }
 
     #[inline]
-    fn apply_one(&self, job: &Job, seq: u64, effect: Effect<'_>) -> Result<(), OpenError> {
-        let applied = if job.schema == self.schema {
-            self.contents.apply(seq, effect)
-        } else {
-            self.contents.migrate(job.schema, seq, effect)
-        };
-        match applied {
-            Ok(()) => Ok(()),
-            Err(Undecodable { .. }) if self.is_salvage => {
+    fn apply(
+        &self,
+        job: &Job,
+        at: u32,
+        effect: Effect<'_>,
+        tally: &mut Tally,
+    ) -> Result<(), OpenError> {
+        // Decoding is code of the user's.
+        let apply = AssertUnwindSafe(|| match job.schema == self.schema {
+            true => self.contents.apply(job.seq(at), effect, tally),
+            false => self
+                .contents
+                .migrate(job.schema, job.seq(at), effect, tally),
+        });
+        match catch_unwind(apply) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Undecodable { .. })) if self.is_salvage => {
                 self.undecodable.fetch_add(1, Relaxed);
                 Ok(())
             }
-            Err(Undecodable { reason }) => Err(undecodable(job, seq, reason)),
+            Ok(Err(Undecodable { reason })) => Err(job.undecodable(at, reason)),
+            Err(_) => Err(job.undecodable(at, "it panics".to_owned())),
         }
     }
 
@@ -251,11 +345,31 @@ impl Worker<'_> {
     }
 }
 
-fn undecodable(job: &Job, seq: u64, reason: String) -> OpenError {
-    OpenError::Undecodable {
-        file: job.path.to_path_buf(),
-        offset: job.frame.offset,
-        seq,
-        reason,
-    }
+/// Takes each step on a thread of its own, the first on this one; the error of the first that fails.
+fn on_threads<S>(mut steps: impl Iterator<Item = S>) -> Result<(), OpenError>
+where
+    S: FnOnce() -> Result<(), OpenError> + Send,
+{
+    thread::scope(|scope| {
+        let own = steps.next();
+        let others: Vec<_> = steps
+            .map(|step| thread::Builder::new().spawn_scoped(scope, step))
+            .collect();
+        let mut result = own.map_or(Ok(()), |step| step());
+        for other in others {
+            let joined = match other {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(error) => Err(not_started(error)),
+            };
+            result = result.and(joined);
+        }
+        result
+    })
 }
+
+fn not_started(error: io::Error) -> OpenError {
+    DiskError::new("start", Path::new("a thread"), error).into()
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests;

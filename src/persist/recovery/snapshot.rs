@@ -1,6 +1,6 @@
 //! Reading a snapshot: all of it, or it is refused.
 
-use super::replay::{Division, Ended, Feed, Job};
+use super::replay::{Feed, Job};
 use super::{Opened, Recovery, State, unreadable};
 use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
@@ -51,8 +51,9 @@ impl Recovery<'_> {
             return Ok(());
         };
         state.note_schema(opened.header.schema, self.settings.schema);
+        let total = state.total;
         let read = |feed: &mut Feed<'_>| self.read_snapshot(&opened, feed, state);
-        let ((), undecodable) = self.replay(Division::ByFrame, read)?;
+        let ((), undecodable) = self.replay(total, read)?;
         state.report.undecodable += undecodable;
         Ok(())
     }
@@ -62,7 +63,7 @@ impl Recovery<'_> {
         opened: &Opened,
         feed: &mut Feed<'_>,
         state: &mut State,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), OpenError> {
         let path: Arc<Path> = opened.path.clone().into();
         let reader = FrameReader::new(Arc::clone(&opened.blob), opened.header.salt);
         let mut reader = reader.map_err(|error| unreadable(&path, error))?;
@@ -121,7 +122,7 @@ impl Recovery<'_> {
         reader: &FrameReader,
         path: &Path,
         state: &mut State,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), OpenError> {
         let bounds = Bounds::decode(&mut &frame.payload[..]);
         let is_end = frame.end() == reader.length();
         match bounds {
@@ -139,9 +140,9 @@ impl Recovery<'_> {
         }
     }
 
-    fn note_or_refuse(&self, damage: Damage, state: &mut State) -> Result<(), Ended> {
+    fn note_or_refuse(&self, damage: Damage, state: &mut State) -> Result<(), OpenError> {
         if !self.is_salvage() {
-            return Err(Ended::Error(OpenError::Damaged(damage)));
+            return Err(OpenError::Damaged(damage));
         }
         state.report.damages.push(damage);
         state.replaces = true;

@@ -12,6 +12,7 @@
 mod memory;
 
 use self::memory::{How, Memory, Operation};
+use crate::engine::Tally;
 use crate::persist::contents::Contents;
 use crate::persist::effect::{Effect, Effects, Meta, Undecodable};
 use crate::persist::error::CommitError;
@@ -46,7 +47,7 @@ fn run(scheduler: impl Scheduler + 'static, scenario: fn()) {
 struct Keys(Mutex<Vec<u64>>);
 
 impl Contents for Keys {
-    fn apply(&self, seq: u64, _: Effect<'_>) -> Result<(), Undecodable> {
+    fn apply(&self, seq: u64, _: Effect<'_>, _: &mut Tally) -> Result<(), Undecodable> {
         self.0.lock().unwrap().push(seq);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! A map that is journaled, and what it was at every number.
 
+use crate::engine::Tally;
 use crate::persist::contents::Contents;
 use crate::persist::effect::{Effect, Effects, Meta, Undecodable};
 use crate::persist::error::{OpenError, WriteError};
@@ -68,11 +69,19 @@ impl Contents for Kept {
         *self.expected.lock().unwrap() = Some(entries);
     }
 
+    fn sets(&self) -> usize {
+        SETS as usize
+    }
+
+    fn hash_of(&self, key: &[u8]) -> usize {
+        set_of(key) as usize
+    }
+
     fn len(&self) -> u64 {
         self.map.lock().unwrap().len() as u64
     }
 
-    fn apply(&self, _: u64, effect: Effect<'_>) -> Result<(), Undecodable> {
+    fn apply(&self, _: u64, effect: Effect<'_>, _: &mut Tally) -> Result<(), Undecodable> {
         let undecodable = self.undecodable.lock().unwrap().clone();
         let mut map = self.map.lock().unwrap();
         match effect {
@@ -93,9 +102,15 @@ impl Contents for Kept {
         Ok(())
     }
 
-    fn migrate(&self, schema: u32, seq: u64, effect: Effect<'_>) -> Result<(), Undecodable> {
+    fn migrate(
+        &self,
+        schema: u32,
+        seq: u64,
+        effect: Effect<'_>,
+        tally: &mut Tally,
+    ) -> Result<(), Undecodable> {
         self.migrated.lock().unwrap().push(schema);
-        self.apply(seq, effect)
+        self.apply(seq, effect, tally)
     }
 
     fn recovered(&self, now_ms: u64) {

@@ -1,0 +1,146 @@
+use super::*;
+use crate::persist::effect::{Effects, Meta};
+use crate::persist::frame::{FrameReader, Kind, Stamp, framed};
+use crate::persist::header;
+use std::io::Write;
+use std::sync::Mutex;
+
+const SETS: usize = 64;
+
+/// What is applied, by the set.
+struct Seen(Vec<Mutex<Vec<u64>>>);
+
+impl Seen {
+    fn new() -> Self {
+        Self((0..SETS).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Contents for Seen {
+    fn sets(&self) -> usize {
+        SETS
+    }
+
+    fn hash_of(&self, key: &[u8]) -> usize {
+        usize::from(key[0])
+    }
+
+    fn apply(&self, seq: u64, effect: Effect<'_>, _: &mut Tally) -> Result<(), Undecodable> {
+        let key = effect.key().unwrap();
+        assert!(key != PANICS, "this key does not decode");
+        self.0[self.hash_of(key) % SETS].lock().unwrap().push(seq);
+        Ok(())
+    }
+
+    fn recovered(&self, _: u64) {}
+
+    fn write_set(&self, _: u64, _: &mut Effects) -> Option<u64> {
+        None
+    }
+
+    fn write_labels(&self, _: &mut Effects) {}
+}
+
+const PANICS: [u8; 4] = [9; 4];
+
+fn worker(contents: &Seen, is_salvage: bool) -> Worker<'_> {
+    Worker {
+        contents,
+        schema: 0,
+        is_salvage,
+        undecodable: AtomicU64::new(0),
+    }
+}
+
+/// Keys whose sets have nothing to do with their order.
+fn keys(count: u32) -> impl Iterator<Item = [u8; 4]> {
+    (0..count).map(|number| number.wrapping_mul(0x9E37_79B1).to_be_bytes())
+}
+
+/// A frame that says that there are `more` effects than there are.
+fn job(first: u64, keys: impl Iterator<Item = [u8; 4]>, more: u32) -> Job {
+    let (mut effects, mut count) = (Effects::new(), more);
+    for key in keys {
+        let (key, value, meta) = (&key, &[0; 20], Meta::default());
+        effects.push(Effect::Put { key, value, meta });
+        count += 1;
+    }
+    let stamp = Stamp {
+        kind: Kind::Batch,
+        count,
+        first,
+        durable: 0,
+        wall_ms: 0,
+    };
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[0; header::LENGTH]).unwrap();
+    file.write_all(&framed(effects.bytes(), stamp, 0)).unwrap();
+    let frame = FrameReader::new(Arc::new(file), 0).unwrap().next();
+    Job {
+        path: Path::new("a log").into(),
+        schema: 0,
+        frame: frame.unwrap().unwrap(),
+        limit: count,
+    }
+}
+
+#[test]
+fn effects_of_a_set_come_in_their_order_whatever_the_number_of_threads() {
+    for threads in [1, 2, 3, 8, 100] {
+        let seen = Seen::new();
+        let mut feed = Feed::new(worker(&seen, false), threads, u64::MAX);
+        for frame in 0..30 {
+            feed.give(job(frame * 5000, keys(5000), 0)).unwrap();
+        }
+        feed.apply().unwrap();
+        let sets: Vec<_> = seen
+            .0
+            .into_iter()
+            .map(|set| set.into_inner().unwrap())
+            .collect();
+        assert!(sets.iter().all(|set| set.is_sorted()), "{threads} threads");
+        let mut all = sets.concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..150_000), "{threads} threads");
+    }
+}
+
+#[test]
+fn a_frame_that_is_corrupt_counts_once_for_a_salvage_whatever_the_number_of_threads() {
+    for threads in [1, 4] {
+        let seen = Seen::new();
+        let mut feed = Feed::new(worker(&seen, true), threads, u64::MAX);
+        feed.give(job(0, keys(20_000), 1)).unwrap();
+        feed.apply().unwrap();
+        assert_eq!(feed.worker.undecodable.into_inner(), 1, "{threads} threads");
+        let applied: usize = seen.0.iter().map(|set| set.lock().unwrap().len()).sum();
+        assert_eq!(applied, 20_000);
+    }
+}
+
+#[test]
+fn what_panics_is_named() {
+    for threads in [1, 4] {
+        let seen = Seen::new();
+        let mut feed = Feed::new(worker(&seen, true), threads, u64::MAX);
+        let keys = keys(15_000).chain([PANICS]).chain(keys(10));
+        let result = feed.give(job(100, keys, 0)).and_then(|()| feed.apply());
+        let Err(OpenError::Undecodable { seq, reason, .. }) = result else {
+            panic!("{result:?}");
+        };
+        assert_eq!((seq, &*reason), (15_100, "it panics"));
+    }
+}
+
+#[test]
+fn a_window_is_bounded_by_all_that_it_takes_up() {
+    let seen = Seen::new();
+    let mut feed = Feed::new(worker(&seen, false), 1, 20_000);
+    for (number, effects) in [1; 100].into_iter().chain([50; 20]).enumerate() {
+        feed.give(job(number as u64, keys(effects), 0)).unwrap();
+        let held: usize = feed.window.iter().map(Job::bytes).sum();
+        assert!(held < feed.enough, "{held} bytes are left waiting");
+    }
+    let applied: usize = seen.0.iter().map(|set| set.lock().unwrap().len()).sum();
+    assert!(applied > 500);
+}
