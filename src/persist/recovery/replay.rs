@@ -47,6 +47,9 @@ const WORTH_THREADS: usize = 256 << 10;
 /// A table of fewer sets, with their entries, is near the processor: one thread need not sort.
 const WORTH_SORTING: usize = 1 << 13;
 
+/// Of fewer entries one part says too little about another.
+const WORTH_EXPECTING: u64 = 1 << 10;
+
 /// Into at most so many parts effects are sorted. Each is that many times smaller than the table, and
 /// so fits into the caches of a processor.
 const MOST_PARTS: usize = 256;
@@ -139,7 +142,10 @@ impl<'f> Feed<'f> {
             origin += jobs.len();
             move || worker.sort(jobs, first, parts, sorted)
         }))?;
-        let (sorted, next) = (&self.sorted, &AtomicUsize::new(0));
+        let (sorted, before) = (&self.sorted, worker.contents.len());
+        worker.apply_parts(window, sorted, 1, &AtomicUsize::new(0))?;
+        worker.expect(before, parts);
+        let next = &AtomicUsize::new(1);
         let apply = || worker.apply_parts(window, sorted, parts, next);
         let applied = on_threads((0..threads).map(|_| apply));
         self.sorted.iter_mut().for_each(Sorted::clear);
@@ -245,6 +251,17 @@ impl Worker<'_> {
         // Decoding is code of the user's. What panics is told of when it is applied.
         let hash = AssertUnwindSafe(|| self.contents.hash_of(key));
         catch_unwind(hash).unwrap_or(0)
+    }
+
+    /// Makes room for a little less than what the other parts bring if they are like the first, so that
+    /// threads split few sets while they meet there.
+    fn expect(&self, before: u64, parts: usize) {
+        let entries = self.contents.len();
+        let added = entries.saturating_sub(before);
+        if added >= WORTH_EXPECTING {
+            let more = (added - added / 16).saturating_mul(parts as u64 - 1);
+            self.contents.expect(entries.saturating_add(more));
+        }
     }
 
     /// Applies the parts that no other thread has taken.

@@ -8,15 +8,27 @@ use std::sync::Mutex;
 const SETS: usize = 64;
 
 /// What is applied, by the set.
-struct Seen(Vec<Mutex<Vec<u64>>>);
+struct Seen(Vec<Mutex<Vec<u64>>>, AtomicU64);
 
 impl Seen {
     fn new() -> Self {
-        Self((0..SETS).map(|_| Mutex::default()).collect())
+        let sets = (0..SETS).map(|_| Mutex::default()).collect();
+        Self(sets, AtomicU64::new(0))
     }
 }
 
 impl Contents for Seen {
+    fn expect(&self, entries: u64) {
+        self.1.store(entries, Relaxed);
+    }
+
+    fn len(&self) -> u64 {
+        self.0
+            .iter()
+            .map(|set| set.lock().unwrap().len() as u64)
+            .sum()
+    }
+
     fn sets(&self) -> usize {
         SETS
     }
@@ -113,8 +125,7 @@ fn a_frame_that_is_corrupt_counts_once_for_a_salvage_whatever_the_number_of_thre
         feed.give(job(0, keys(20_000), 1)).unwrap();
         feed.apply().unwrap();
         assert_eq!(feed.worker.undecodable.into_inner(), 1, "{threads} threads");
-        let applied: usize = seen.0.iter().map(|set| set.lock().unwrap().len()).sum();
-        assert_eq!(applied, 20_000);
+        assert_eq!(seen.len(), 20_000);
     }
 }
 
@@ -141,6 +152,20 @@ fn a_window_is_bounded_by_all_that_it_takes_up() {
         let held: usize = feed.window.iter().map(Job::bytes).sum();
         assert!(held < feed.enough, "{held} bytes are left waiting");
     }
-    let applied: usize = seen.0.iter().map(|set| set.lock().unwrap().len()).sum();
-    assert!(applied > 500);
+    assert!(seen.len() > 500);
+}
+
+#[test]
+fn room_is_made_for_nearly_all_of_a_large_window_and_for_no_more() {
+    for (effects, least) in [(20_000, 0), (100_000, 90_000)] {
+        let seen = Seen::new();
+        let mut feed = Feed::new(worker(&seen, false), 2, u64::MAX);
+        feed.give(job(0, keys(effects), 0)).unwrap();
+        let expected = seen.1.load(Relaxed);
+        assert!(
+            (least..=u64::from(effects)).contains(&expected),
+            "{expected}"
+        );
+        assert_eq!(seen.len(), u64::from(effects));
+    }
 }
