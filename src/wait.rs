@@ -61,11 +61,6 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Whether nobody has ever waited.
-    pub(crate) fn are_new(&self) -> bool {
-        self.places.is_empty()
-    }
-
     /// Has `waker` woken next time. A place is kept until it is given back; the waker that was
     /// there before is for the caller to drop.
     pub(crate) fn put(&mut self, place: &mut Option<usize>, waker: Waker) -> Option<Waker> {

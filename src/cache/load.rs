@@ -1,7 +1,7 @@
 //! Loading what is missing: for threads and for tasks.
 
 use super::Cache;
-use crate::engine::{Call, Offered, OwnLeader, Start};
+use crate::engine::{Call, Offered, PlainLeader, Start};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::load::{Form, LoadError, Maybe, REENTRANT, TIMED_OUT, Value};
@@ -286,7 +286,7 @@ where
     #[inline(never)]
     fn load_missing<F, Q, E>(
         &self,
-        leader: Option<OwnLeader<'_, K, V>>,
+        leader: Option<PlainLeader<'_, K, V>>,
         (hash, key): (KeyHash, &Q),
         load: impl FnOnce() -> Result<F::Brought, E>,
     ) -> Result<F::Given, LoadError<E>>
@@ -312,7 +312,7 @@ where
     /// The same for a task.
     async fn load_missing_async<F, Q, E, L>(
         &self,
-        leader: Option<OwnLeader<'_, K, V>>,
+        leader: Option<PlainLeader<'_, K, V>>,
         (hash, key): (KeyHash, &Q),
         load: impl FnOnce() -> L,
     ) -> Result<F::Given, LoadError<E>>

@@ -27,13 +27,13 @@ pub(crate) struct Leader<H, K, V>
 where
     H: Deref<Target = Engine<K, V>>,
 {
-    pub(super) engine: H,
-    pub(super) hash: KeyHash,
+    engine: H,
+    hash: KeyHash,
     pub(super) flight: Arc<Flight<V>>,
-    pub(super) started: Deadline,
+    started: Deadline,
     /// The labels of the value that the loader is shown, and the epoch at which the load began.
     made: Given,
-    pub(super) has_landed: bool,
+    has_landed: bool,
 }
 
 /// One who leads within a call.
@@ -48,6 +48,17 @@ where
 {
     pub(super) fn new(engine: H, hash: KeyHash, flight: Arc<Flight<V>>, made: Given) -> Self {
         let started = engine.load_clock();
+        Self::since(started, engine, hash, flight, made)
+    }
+
+    /// The same of a load that began before.
+    pub(super) fn since(
+        started: Deadline,
+        engine: H,
+        hash: KeyHash,
+        flight: Arc<Flight<V>>,
+        made: Given,
+    ) -> Self {
         Self {
             engine,
             hash,
@@ -73,7 +84,7 @@ where
     }
 
     /// Ends a flight that is out of its set, with the labels of what it has brought.
-    fn land(&mut self, landing: impl FnOnce() -> Landing<V>, labels: Labels) {
+    pub(super) fn land(&mut self, landing: impl FnOnce() -> Landing<V>, labels: Labels) {
         // Nobody can come to it any more, so if there is nobody now, nobody needs a copy. To make
         // one is code of the user's: should it panic, the flight has yet to land.
         let landing = (Arc::strong_count(&self.flight) > 1).then(landing);
@@ -141,7 +152,7 @@ where
         }
         let (node, engine) = (Arc::clone(self.node()), Arc::clone(&self.engine));
         let until = engine.hard_end::<E>(terms);
-        match run_async(&node, load, &engine.clock, until).await {
+        match run_async(node, load, &engine.clock, until).await.0 {
             Some(result) => self.settle_behind(key, result, old, terms),
             None => self.time_out(key, old.is_some(), terms),
         }

@@ -274,7 +274,7 @@ where
                     Lead::Wait(flight) => flight,
                     Lead::Load(leader) => {
                         let old = call.old.as_ref().map(|old| old.value.clone());
-                        let result = run(leader.node(), || load(old));
+                        let (result, _) = run(Arc::clone(leader.node()), || load(old));
                         let failed = result.is_err();
                         let end =
                             leader.settle::<F, Q, E>(key, result, call.old.as_ref(), call.terms);
@@ -331,8 +331,8 @@ where
                         let old = call.old.as_ref().map(|old| old.value.clone());
                         let until = self.hard_end::<E>(call.terms);
                         let load = || load(old);
-                        let Some(result) = run_async(leader.node(), load, &self.clock, until).await
-                        else {
+                        let node = Arc::clone(leader.node());
+                        let Some(result) = run_async(node, load, &self.clock, until).await.0 else {
                             leader.time_out(key, call.old.is_some(), call.terms);
                             return self.or_old::<F, E>(&call, true, Err(LoadError::TimedOut));
                         };
@@ -645,7 +645,7 @@ where
     {
         let node = call.node_instead_of(instead_of);
         let started = self.load_clock();
-        let result = run(&node, || load(None));
+        let (result, _) = run(node, || load(None));
         self.count_load(started, result.is_ok());
         given::<F, V, E>(result, None)
     }
@@ -664,7 +664,7 @@ where
         let node = call.node_instead_of(instead_of);
         let started = self.load_clock();
         let until = self.hard_end::<E>(call.terms);
-        let result = run_async(&node, || load(None), &self.clock, until).await;
+        let (result, _) = run_async(node, || load(None), &self.clock, until).await;
         self.count_load(started, result.as_ref().is_some_and(Result::is_ok));
         match result {
             Some(result) => given::<F, V, E>(result, None),
@@ -722,9 +722,13 @@ impl<K, V> Engine<K, V> {
         self.count_load_until(self.load_clock(), started, ended);
     }
 
+    #[inline]
     pub(super) fn count_load_until(&self, now: Deadline, started: Deadline, ended: Count) {
         if let Some(counters) = &self.counters {
-            counters.add(Count::LoadNanoseconds, now.saturating_sub(started));
+            let spent = now.saturating_sub(started);
+            if spent > 0 {
+                counters.add(Count::LoadNanoseconds, spent);
+            }
             counters.add(ended, 1);
         }
     }
@@ -792,41 +796,44 @@ fn never_fails<E: 'static>() -> bool {
     TypeId::of::<E>() == TypeId::of::<Infallible>()
 }
 
-/// Runs a loader, with its load known to the thread.
-pub(super) fn run<R>(node: &Arc<Node>, load: impl FnOnce() -> R) -> R {
-    let _running = Running::enter(node);
-    load()
+/// Runs a loader, with its load known to the thread; gives the node back.
+#[inline]
+pub(super) fn run<R>(node: Arc<Node>, load: impl FnOnce() -> R) -> (R, Arc<Node>) {
+    let running = Running::enter(node);
+    let result = load();
+    (result, running.end())
 }
 
-/// The same for a loader that is polled; `None` when it takes longer than to `until`. Where its
+/// The same for a loader that is polled; no result when it takes longer than to `until`. Where its
 /// future is dropped, so is whoever calls this.
 pub(super) async fn run_async<L: Future>(
-    node: &Arc<Node>,
+    node: Arc<Node>,
     load: impl FnOnce() -> L,
     clock: &Clock,
     until: Deadline,
-) -> Option<L::Output> {
+) -> (Option<L::Output>, Arc<Node>) {
     let (mut load, mut loading) = (Some(load), pin!(None));
     let mut time_out = None;
+    let mut resting = Some(node);
     poll_fn(|context| {
-        let running = Running::enter(node);
+        let running = Running::enter(resting.take().expect("a node rests between polls"));
         if let Some(load) = load.take() {
             loading.set(Some(load()));
         }
         if let Some(loading) = loading.as_mut().as_pin_mut()
             && let Poll::Ready(output) = loading.poll(context)
         {
-            return Poll::Ready(Some(output));
+            return Poll::Ready((Some(output), running.end()));
         }
-        drop(running);
-        if until == NEVER {
-            return Poll::Pending;
+        let node = running.end();
+        if until != NEVER {
+            // Anew at each poll, since the waker may have changed.
+            time_out = Some(wake_at(clock, until, context.waker().clone()));
+            if clock.has_passed(until) {
+                return Poll::Ready((None, node));
+            }
         }
-        // Anew at each poll, since the waker may have changed.
-        time_out = Some(wake_at(clock, until, context.waker().clone()));
-        if clock.has_passed(until) {
-            return Poll::Ready(None);
-        }
+        resting = Some(node);
         Poll::Pending
     })
     .await

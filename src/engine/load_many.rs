@@ -78,7 +78,7 @@ where
             if round.loads() {
                 let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
                 let started = self.load_clock();
-                let result = run(&node, || load(missing).map(collect));
+                let (result, _) = run(node, || load(missing).map(collect));
                 many.land(&mut round, started, result, &hash_of)?;
             }
             for (mut missing, flight) in round.waits {
@@ -117,11 +117,12 @@ where
             if round.loads() {
                 let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
                 let started = self.load_clock();
-                let result = run_async(&node, || load(missing), &self.clock, NEVER).await;
+                let load = || load(missing);
+                let (result, node) = run_async(node, load, &self.clock, NEVER).await;
                 let Some(result) = result else {
                     return Err(LoadError::TimedOut);
                 };
-                let result = run(&node, || result.map(collect));
+                let (result, _) = run(node, || result.map(collect));
                 many.land(&mut round, started, result, &hash_of)?;
             }
             for (mut missing, flight) in round.waits {

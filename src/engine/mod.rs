@@ -28,7 +28,7 @@ pub(crate) use expire::start_sweeping;
 pub(crate) use invalidate::BYTES_PER_LABEL;
 pub(crate) use leader::OwnLeader;
 pub(crate) use load::{Call, Offered};
-pub(crate) use plain_load::Start;
+pub(crate) use plain_load::{PlainLeader, Start};
 pub(crate) use policy::Policy;
 pub use transaction::Transaction;
 #[cfg(feature = "persist")]

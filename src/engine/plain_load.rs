@@ -3,7 +3,7 @@
 //! The key is missing and nobody else has begun to load it, and what the loader brings goes in as
 //! in `plain.rs`. The look-up that finds the key missing begins the load under the same lock. What
 //! is not as simple goes on by the general way, from either end ([`Engine::load`],
-//! [`Leader::settle`](super::leader::Leader::settle)).
+//! [`Leader::settle`]).
 
 use super::Engine;
 use super::leader::{Leader, OwnLeader};
@@ -12,11 +12,13 @@ use crate::entry::Life;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels};
-use crate::load::{Flight, Form, Freshness, Landing, LoadError, Loaded, Node, UnderWay, value_of};
+use crate::load::{
+    Crew, Flight, Form, Freshness, Landing, LoadError, Loaded, Node, UnderWay, value_of,
+};
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::{Entry, LoadRoom, Locked, Spare};
-use crate::time::NEVER;
+use crate::time::{Deadline, NEVER};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -24,8 +26,31 @@ use std::sync::Arc;
 pub(crate) enum Start<'e, K, V> {
     Hit(V),
     /// No fresh value. It leads the load, or else has to take another look at what is to be done.
-    Missed(Option<OwnLeader<'e, K, V>>),
+    Missed(Option<PlainLeader<'e, K, V>>),
 }
+
+/// Who leads a load that is as simple as most so far.
+pub(crate) struct PlainLeader<'e, K, V> {
+    lead: Lead<'e, K, V>,
+    /// For the thread that runs the loader.
+    node: Arc<Node>,
+}
+
+/// What a [`Leader`] is made of where it takes one: when the load does not end as simply as it has
+/// begun, or not at all.
+struct Lead<'e, K, V> {
+    engine: &'e Engine<K, V>,
+    hash: KeyHash,
+    /// Until the load has ended, or somebody else ends it.
+    flight: Option<Arc<Flight<V>>>,
+    started: Deadline,
+    epoch: u64,
+    /// An entry of the key lies in the way, whose time is up.
+    finds_old: bool,
+}
+
+/// What a set has for a load: its handle of the flight, and the room.
+type OfSet<K, V> = (Arc<Flight<V>>, LoadRoom<K, V>);
 
 impl<K, V> Engine<K, V>
 where
@@ -55,7 +80,8 @@ where
             self.count(Count::Misses);
             return Start::Missed(None);
         };
-        if let Some((way, entry)) = set.find_entry(hash, key)
+        let found = set.find_entry(hash, key);
+        if let Some((way, entry)) = found
             && self.is_there(&set, way, entry)
         {
             entry.count_read();
@@ -64,8 +90,9 @@ where
             self.count(Count::Hits);
             return Start::Hit(value);
         }
+        let finds_old = found.is_some();
         self.count(Count::Misses);
-        Start::Missed(self.lead_plainly(set, hash, key, is_task))
+        Start::Missed(self.lead_plainly(set, (hash, key), is_task, finds_old))
     }
 
     /// Begins a load in the set of its key, if that is simple.
@@ -73,43 +100,55 @@ where
     fn lead_plainly<'e, Q>(
         &'e self,
         mut set: Locked<'_, K, V>,
-        hash: KeyHash,
-        key: &Q,
+        (hash, key): (KeyHash, &Q),
         is_task: bool,
-    ) -> Option<OwnLeader<'e, K, V>>
+        finds_old: bool,
+    ) -> Option<PlainLeader<'e, K, V>>
     where
         Q: ToOwned<Owned = K> + ?Sized,
     {
         if !self.policy.is_plain || !set.is_bare() || !set.is_set_of(hash) {
             return None;
         }
-        let labels = Labels::NONE;
         let epoch = self.register.latest();
         let owned = key.to_owned();
-        let (flight, room) = self.departure(is_task);
-        let load = UnderWay::new(hash, owned, Arc::clone(&flight), epoch);
-        set.begin_load(load, room);
+        let Spare { crew, room } = self.departure(is_task);
+        set.begin_load(UnderWay::new(hash, owned, crew.known, epoch), room);
         drop(set);
-        Some(Leader::new(self, hash, flight, Given { labels, epoch }))
+        let lead = Lead {
+            engine: self,
+            hash,
+            flight: Some(crew.leads),
+            started: self.load_clock(),
+            epoch,
+            finds_old,
+        };
+        let node = crew.runs;
+        Some(PlainLeader { lead, node })
     }
 
-    fn departure(&self, is_task: bool) -> (Arc<Flight<V>>, LoadRoom<K, V>) {
+    #[inline]
+    fn departure(&self, is_task: bool) -> Spare<K, V> {
         match self.table.take_spare() {
-            Some(Spare { flight, room }) => {
-                flight.depart_again(is_task);
-                (flight, room)
+            Some(spare) => {
+                spare.crew.runs.begin(is_task);
+                spare
             }
-            None => (Flight::depart(Node::new(is_task)), LoadRoom::default()),
+            None => Spare {
+                crew: Crew::new(is_task),
+                room: LoadRoom::default(),
+            },
         }
     }
 }
 
-impl<K, V> OwnLeader<'_, K, V>
+impl<K, V> PlainLeader<'_, K, V>
 where
     K: Hash + Eq,
     V: Clone,
 {
     /// Runs a loader, and ends its load.
+    #[inline]
     pub(crate) fn run<F, Q, E>(
         self,
         key: &Q,
@@ -120,8 +159,9 @@ where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         E: Send + Sync + 'static,
     {
-        let result = run(self.node(), load);
-        self.end::<F, Q, E>(key, result)
+        let Self { lead, node } = self;
+        let (result, node) = run(node, load);
+        lead.end::<F, Q, E>(key, result, node)
     }
 
     /// The same for a loader that is polled.
@@ -136,13 +176,27 @@ where
         E: Send + Sync + 'static,
         L: Future<Output = Result<F::Brought, E>>,
     {
-        match run_async(self.node(), load, &self.engine.clock, NEVER).await {
-            Some(result) => self.end::<F, Q, E>(key, result),
+        let Self { lead, node } = self;
+        let (result, node) = run_async(node, load, &lead.engine.clock, NEVER).await;
+        match result {
+            Some(result) => lead.end::<F, Q, E>(key, result, node),
             None => Err(LoadError::TimedOut),
         }
     }
+}
 
-    fn end<F, Q, E>(self, key: &Q, result: Result<F::Brought, E>) -> Result<F::Given, LoadError<E>>
+impl<'e, K, V> Lead<'e, K, V>
+where
+    K: Hash + Eq,
+    V: Clone,
+{
+    #[inline]
+    fn end<F, Q, E>(
+        mut self,
+        key: &Q,
+        result: Result<F::Brought, E>,
+        node: Arc<Node>,
+    ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -150,69 +204,114 @@ where
     {
         let loaded = match result {
             Ok(brought) => F::loaded(brought),
-            Err(error) => return self.settle::<F, Q, E>(key, Err(error), None, None),
+            Err(error) => {
+                let leader = self.hand_over();
+                return leader.settle::<F, Q, E>(key, Err(error), None, None);
+            }
         };
         let value = match self.store_plainly(key, &loaded) {
-            Some(spare) => {
+            Some((known, room)) => {
+                let leads = self.take_flight();
+                let crew = Crew {
+                    leads,
+                    known,
+                    runs: node,
+                };
                 let value = value_of(loaded.what, None);
-                self.leave(spare, value.as_ref());
+                self.leave(Spare { crew, room }, value.as_ref());
                 value
             }
             None => {
                 self.engine.count_load(self.started, true);
-                self.take_in(key, loaded, None, None)
+                self.hand_over().take_in(key, loaded, None, None)
             }
         };
         Ok(give::<F, V>(value))
     }
 
     /// Stores what a load has brought and takes the load out of its set, if that is simple; what
-    /// the load leaves.
-    fn store_plainly<Q>(&self, key: &Q, loaded: &Loaded<V>) -> Option<Spare<K, V>>
+    /// the set had for it.
+    #[inline]
+    fn store_plainly<Q>(&self, key: &Q, loaded: &Loaded<V>) -> Option<OfSet<K, V>>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let (engine, hash) = (self.engine, self.hash);
+        let flight = self.flight.as_ref().filter(|_| !self.finds_old)?;
         let value = loaded.plain_value()?.clone();
         let life = loaded.ttl.map_or(Life::Default, Life::For);
         let moment = engine.clock.moment();
         let inside = reentrancy::enter()?;
         let mut set = engine.table.lock(&inside, hash);
-        if !set.is_bare_but_for_loads()
-            || engine.hub.is_heard()
-            || set.epoch_of(&self.flight).is_none()
-            || set.find(hash, key).is_some()
-        {
+        if !set.is_bare_but_for_loads() || engine.hub.is_heard() {
             return None;
         }
+        let at = set.place_of_load(flight)?;
+        // Whatever would have stored a value since has overtaken the load.
+        debug_assert!(set.find(hash, key).is_none());
         let deadline = engine.plain_deadline(life, &moment)?;
         let place = engine.plain_place(&mut set, &moment)?;
-        let (load, room) = set
-            .end_load_with_room(&self.flight)
-            .expect("a load that the set knows of");
-        let (key, flight) = load.into_parts();
+        let (load, room) = set.end_load_at(at).expect("a load that the set knows of");
+        let (key, known) = load.into_parts();
         let entry = Entry::new(hash.fingerprint(), key, value, deadline);
         let evicted = engine.fill(&mut set, place, hash, entry);
         drop((set, inside));
         drop(evicted);
         engine.count_load_until(moment.coarse(), self.started, Count::Loads);
         engine.have_swept();
-        Some(Spare { flight, room })
+        Some((known, room))
     }
 
-    /// Lets those know who have joined the load, and keeps what it leaves for the next one.
-    fn leave(mut self, spare: Spare<K, V>, value: Option<&V>) {
-        // Nobody can come to it any more, and those who have are others than this and the spare.
-        // The copy for them is code of the user's: should it panic, the flight has yet to land.
-        let value = value.filter(|_| Arc::strong_count(&self.flight) > 2);
-        let landing = value.map(|value| Landing::Loaded(Arc::new(value.clone())));
-        self.has_landed = true;
-        if let Some(landing) = landing {
-            self.node().land();
-            self.flight.land(landing, None);
+    /// Keeps what a load that is out of its set leaves for the next one, or else lets those know
+    /// who have joined it.
+    #[inline]
+    fn leave(&self, spare: Spare<K, V>, value: Option<&V>) {
+        if spare.crew.is_complete() {
+            self.engine.table.keep_spare(spare);
+        } else {
+            self.land(spare, value);
         }
-        let table = &self.engine.table;
-        drop(self);
-        table.keep_spare(spare);
+    }
+
+    #[cold]
+    fn land(&self, spare: Spare<K, V>, value: Option<&V>) {
+        let Crew { leads, known, runs } = spare.crew;
+        // The leader finds out by the handles whether anybody needs a copy of the value.
+        drop((known, runs));
+        let mut leader = self.leader(leads);
+        if let Some(value) = value {
+            leader.land(|| Landing::Loaded(Arc::new(value.clone())), Labels::NONE);
+        }
+    }
+}
+
+impl<'e, K, V> Lead<'e, K, V> {
+    /// Has the load end by the general way.
+    #[cold]
+    fn hand_over(mut self) -> OwnLeader<'e, K, V> {
+        let flight = self.take_flight();
+        self.leader(flight)
+    }
+
+    #[inline]
+    fn take_flight(&mut self) -> Arc<Flight<V>> {
+        self.flight.take().expect("a load that has not ended")
+    }
+
+    fn leader(&self, flight: Arc<Flight<V>>) -> OwnLeader<'e, K, V> {
+        let made = Given {
+            labels: Labels::NONE,
+            epoch: self.epoch,
+        };
+        Leader::since(self.started, self.engine, self.hash, flight, made)
+    }
+}
+
+impl<K, V> Drop for Lead<'_, K, V> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            drop(self.leader(flight));
+        }
     }
 }

@@ -212,7 +212,7 @@ fn by_expiry<K, V>(
 }
 
 /// The deadline `ttl` from now; one that has long passed for a `ttl` of zero.
-#[inline]
+#[inline(always)]
 pub(crate) fn in_time(moment: &Moment<'_>, ttl: Duration) -> Deadline {
     if ttl >= COARSE_FROM {
         return after(moment.coarse(), ttl);

@@ -121,23 +121,6 @@ impl<V> Flight<V> {
         })
     }
 
-    /// Whether a flight is as good as new, and nobody else has a hand in it.
-    pub(crate) fn is_new(flight: &mut Arc<Self>) -> bool {
-        let Some(flight) = Arc::get_mut(flight) else {
-            return false;
-        };
-        let state = flight.state.get_mut();
-        // What it has made is noted before it lands.
-        state.landing.is_none()
-            && state.waiters.are_new()
-            && Arc::get_mut(&mut flight.node).is_some_and(Node::is_new)
-    }
-
-    /// Has a flight that is as good as new depart, for a thread or a task.
-    pub(crate) fn depart_again(&self, is_task: bool) {
-        self.node.begin(is_task);
-    }
-
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
     }
@@ -174,6 +157,39 @@ impl<V> Flight<V> {
     pub(crate) async fn landed(&self, clock: &Clock, until: Deadline) -> Option<Landing<V>> {
         let mut landed = Landed::of(self);
         wait::wait(clock, until, |waker| landed.look(waker)).await
+    }
+}
+
+/// A flight with a handle for each that needs one while nobody has joined the load.
+///
+/// They are made once and from then on moved, from one load to the next: to count a handle more
+/// and less costs as much each time as to take a lock.
+pub(crate) struct Crew<V> {
+    /// Of who leads the load.
+    pub(crate) leads: Arc<Flight<V>>,
+    /// Of the set of its key.
+    pub(crate) known: Arc<Flight<V>>,
+    /// Of the thread that runs the loader.
+    pub(crate) runs: Arc<Node>,
+}
+
+impl<V> Crew<V> {
+    pub(crate) fn new(is_task: bool) -> Self {
+        let runs = Node::new(is_task);
+        let leads = Flight::depart(Arc::clone(&runs));
+        Self {
+            known: Arc::clone(&leads),
+            leads,
+            runs,
+        }
+    }
+
+    /// Whether nobody else has a hand in it. If it has not landed it is then as good as new: who
+    /// waits for the flight, who waits together with its loader and who looks at its node has a
+    /// handle until the traces of that are gone. Nobody new can come, since all handles are here. To
+    /// look at the counts is enough, since all that they guard is behind locks and atomics.
+    pub(crate) fn is_complete(&self) -> bool {
+        Arc::strong_count(&self.leads) == 2 && Arc::strong_count(&self.runs) == 2
     }
 }
 
@@ -218,5 +234,23 @@ impl<V> Drop for Landed<'_, V> {
         };
         drop(state);
         drop(waker);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crew_is_complete_while_nobody_else_has_a_hand_in_it() {
+        let crew: Crew<u64> = Crew::new(false);
+        assert!(crew.is_complete());
+        let joined = Arc::clone(&crew.known);
+        assert!(!crew.is_complete());
+        drop(joined);
+        let waited_for = Arc::clone(crew.leads.node());
+        assert!(!crew.is_complete());
+        drop(waited_for);
+        assert!(crew.is_complete());
     }
 }

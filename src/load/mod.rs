@@ -9,7 +9,7 @@ mod read_through;
 mod verdict;
 mod waiting;
 
-pub(crate) use flight::{Fill, Flight, Landing, Loads, UnderWay};
+pub(crate) use flight::{Crew, Fill, Flight, Landing, Loads, UnderWay};
 pub(crate) use form::{Form, Full, Maybe, Value, value_of};
 pub(crate) use freshness::Age;
 pub use freshness::Freshness;

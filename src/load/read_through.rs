@@ -350,7 +350,7 @@ where
             };
             let node = Arc::clone(leader.node());
             let result = {
-                let _running = Running::enter(&node);
+                let _running = Running::enter(node);
                 loader(&key, old.as_ref())
             };
             leader.settle_behind(&key, result, old, terms.as_ref());

@@ -15,6 +15,7 @@
 use crate::sync::{AtomicBool, AtomicU64, Mutex, thread_cell};
 use dashmap::DashMap;
 use std::collections::BTreeSet;
+use std::mem;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, LazyLock};
 
@@ -44,21 +45,24 @@ impl Node {
         })
     }
 
-    /// Whether it is as good as new: it has neither landed nor anything to do with other loads.
-    pub(super) fn is_new(&mut self) -> bool {
-        self.waits_for.get_mut().is_empty()
-            && self.instead_of.get_mut().is_empty()
-            && !*self.has_landed.get_mut()
-    }
-
     /// Has one that is as good as new stand for a load of this thread, or of the task that it is polling.
-    pub(super) fn begin(&self, is_polled: bool) {
+    pub(crate) fn begin(&self, is_polled: bool) {
         self.thread.store(this_thread(), Relaxed);
         self.is_polled.store(is_polled, Relaxed);
     }
 
     fn is_polled(&self) -> bool {
         self.is_polled.load(Relaxed)
+    }
+
+    /// Notes that this thread polls the loader. Most often it has polled it before, or has begun
+    /// the load; what is noted already is known to whoever knows of the load.
+    #[inline]
+    fn note_thread(&self) {
+        let thread = this_thread();
+        if self.thread.load(Relaxed) != thread {
+            self.thread.store(thread, SeqCst);
+        }
     }
 
     /// Notes that this load is made because its caller could not wait for another one.
@@ -99,7 +103,8 @@ impl Node {
 
 // ---- what a thread is doing ----
 
-thread_cell!(RUNNING: Vec<Arc<Node>> = Vec::new());
+thread_cell!(INNERMOST: Option<Arc<Node>> = None);
+thread_cell!(AROUND_IT: Vec<Arc<Node>> = Vec::new());
 thread_cell!(NUMBER: u64 = 0);
 
 /// A number for each thread, since a `ThreadId` fits into no atomic.
@@ -114,32 +119,66 @@ pub(crate) fn this_thread() -> u64 {
 }
 
 /// Marks this thread as one that is in the loader of a load, until it is dropped.
-pub(crate) struct Running;
+pub(crate) struct Running {
+    /// Another loader called this one.
+    is_nested: bool,
+}
 
 impl Running {
     #[inline]
-    pub(crate) fn enter(node: &Arc<Node>) -> Self {
+    pub(crate) fn enter(node: Arc<Node>) -> Self {
         if node.is_polled() {
-            node.thread.store(this_thread(), SeqCst);
+            node.note_thread();
         }
-        with_running(|running| running.push(Arc::clone(node)));
-        Self
+        let around = INNERMOST.with(|innermost| innermost.replace(Some(node)));
+        let is_nested = around.is_some();
+        if let Some(around) = around {
+            with_around_it(|nodes| nodes.push(around));
+        }
+        Self { is_nested }
+    }
+
+    /// Ends it, and gives the node back.
+    #[inline]
+    pub(crate) fn end(self) -> Arc<Node> {
+        let node = self.leave();
+        mem::forget(self);
+        node.expect("loaders end in the reverse order in which they began")
+    }
+
+    #[inline]
+    fn leave(&self) -> Option<Arc<Node>> {
+        let around = match self.is_nested {
+            true => with_around_it(Vec::pop),
+            false => None,
+        };
+        INNERMOST.with(|innermost| innermost.replace(around))
     }
 }
 
 impl Drop for Running {
-    #[inline]
     fn drop(&mut self) {
-        drop(with_running(Vec::pop));
+        drop(self.leave());
     }
 }
 
-#[inline]
-fn with_running<R>(f: impl FnOnce(&mut Vec<Arc<Node>>) -> R) -> R {
-    RUNNING.with(|cell| {
-        let mut running = cell.take();
-        let result = f(&mut running);
-        cell.set(running);
+/// The loads whose loaders this thread is in, the innermost last.
+fn running() -> Vec<Arc<Node>> {
+    let mut nodes = with_around_it(|nodes| nodes.clone());
+    INNERMOST.with(|cell| {
+        let innermost = cell.take();
+        nodes.extend(innermost.clone());
+        cell.set(innermost);
+    });
+    nodes
+}
+
+#[cold]
+fn with_around_it<R>(f: impl FnOnce(&mut Vec<Arc<Node>>) -> R) -> R {
+    AROUND_IT.with(|cell| {
+        let mut nodes = cell.take();
+        let result = f(&mut nodes);
+        cell.set(nodes);
         result
     })
 }
@@ -174,7 +213,7 @@ impl Waiting {
     /// Each caller notes its wait before it looks for circles, so of those that close a circle at
     /// the same moment at least one sees it whole.
     pub(crate) fn begin(target: &Arc<Node>, blocks: bool) -> MayWait {
-        let waiting = with_running(|running| running.clone());
+        let waiting = running();
         for node in &waiting {
             node.waits_for.lock().push(Arc::clone(target));
         }
@@ -262,7 +301,7 @@ mod tests {
 
     /// Has a load wait for another one for as long as what it returns lives.
     fn wait(from: &Arc<Node>, target: &Arc<Node>, blocks: bool) -> MayWait {
-        let _running = Running::enter(from);
+        let _running = Running::enter(Arc::clone(from));
         Waiting::begin(target, blocks)
     }
 
@@ -300,7 +339,7 @@ mod tests {
     #[test]
     fn the_loads_around_a_loader_wait_with_it() {
         let (outer, inner, other) = (node(false), node(true), node(true));
-        let _outer = Running::enter(&outer);
+        let _outer = Running::enter(Arc::clone(&outer));
         let _waiting = allowed(wait(&inner, &other, false));
         let circle = thread::scope(|scope| {
             let other = scope.spawn(|| matches!(wait(&other, &outer, false), MayWait::Reentrant));
@@ -330,7 +369,7 @@ mod tests {
         let (own, polled_there) = (node(false), node(true));
         thread::scope(|scope| {
             let there = scope.spawn(|| {
-                drop(Running::enter(&polled_there));
+                drop(Running::enter(Arc::clone(&polled_there)));
                 allowed(Waiting::begin(&own, true))
             });
             let blocked = there.join().unwrap();

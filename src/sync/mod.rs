@@ -100,9 +100,6 @@ mod checked {
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             held(self.0.try_lock())
         }
-        pub(crate) fn get_mut(&mut self) -> &mut T {
-            self.0.get_mut().unwrap_or_else(|error| error.into_inner())
-        }
         /// Shuttle has no time: never waits.
         pub(crate) fn try_lock_for(&self, _: std::time::Duration) -> Option<MutexGuard<'_, T>> {
             self.try_lock()

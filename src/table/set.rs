@@ -793,9 +793,15 @@ impl<K, V> Ways<K, V> {
 
     /// The epoch at which a load began, if it has not been overtaken.
     pub(crate) fn epoch_of(&self, flight: &Arc<Flight<V>>) -> Option<u64> {
+        let at = self.place_of_load(flight)?;
+        Some(self.loads()[at].epoch())
+    }
+
+    /// Where a load is among those of the set, if it has not been overtaken.
+    #[inline(always)]
+    pub(crate) fn place_of_load(&self, flight: &Arc<Flight<V>>) -> Option<usize> {
         let mut loads = self.loads().iter();
-        let load = loads.find(|load| Arc::ptr_eq(&load.flight, flight))?;
-        Some(load.epoch())
+        loads.position(|load| Arc::ptr_eq(&load.flight, flight))
     }
 
     /// The epoch at which the load of a key began.
@@ -812,6 +818,7 @@ impl<K, V> Ways<K, V> {
         self.loads().iter().map(UnderWay::epoch).min()
     }
 
+    #[inline(always)]
     pub(crate) fn begin_load(&mut self, load: UnderWay<K, V>, room: LoadRoom<K, V>) {
         let extra = self.extra.get_or_insert_with(|| room.0.unwrap_or_default());
         extra.loads.push(load);
@@ -819,18 +826,19 @@ impl<K, V> Ways<K, V> {
 
     /// Takes a load out, if it is still there.
     pub(crate) fn end_load(&mut self, flight: &Arc<Flight<V>>) -> Option<UnderWay<K, V>> {
-        self.end_load_with_room(flight).map(|(load, _)| load)
+        let at = self.place_of_load(flight)?;
+        self.end_load_at(at).map(|(load, _)| load)
     }
 
-    /// The same, with the room that it took up where no other is there.
-    pub(crate) fn end_load_with_room(
-        &mut self,
-        flight: &Arc<Flight<V>>,
-    ) -> Option<(UnderWay<K, V>, LoadRoom<K, V>)> {
-        let extra = self.extra.as_mut()?;
-        let is_it = |load: &UnderWay<K, V>| Arc::ptr_eq(&load.flight, flight);
-        let at = extra.loads.iter().position(is_it)?;
-        let load = extra.loads.swap_remove(at);
+    /// The same, by its place, with the room that it took up where no other is there.
+    #[inline(always)]
+    pub(crate) fn end_load_at(&mut self, at: usize) -> Option<(UnderWay<K, V>, LoadRoom<K, V>)> {
+        let loads = &mut self.extra.as_mut()?.loads;
+        // Most often it is the only one.
+        let load = match at + 1 == loads.len() {
+            true => loads.pop()?,
+            false => loads.swap_remove(at),
+        };
         Some((load, LoadRoom(self.take_unused_extra())))
     }
 

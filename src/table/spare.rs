@@ -6,18 +6,18 @@
 
 use super::Table;
 use super::set::LoadRoom;
-use crate::load::Flight;
+use crate::load::Crew;
 use crate::stats::thread_number;
 use crate::sync::SpinLock;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// Threads keep theirs apart, as far as there are as many places.
 const PLACES: usize = 8;
 
 /// What a load needs.
 pub(crate) struct Spare<K, V> {
-    pub(crate) flight: Arc<Flight<V>>,
+    pub(crate) crew: Crew<V>,
     pub(crate) room: LoadRoom<K, V>,
 }
 
@@ -35,11 +35,9 @@ impl<K, V> Table<K, V> {
         places[thread_number() % PLACES].0.try_lock()?.take()
     }
 
-    /// Keeps what a load has left, if nobody else has a hand in it.
-    pub(crate) fn keep_spare(&self, mut spare: Spare<K, V>) {
-        if !Flight::is_new(&mut spare.flight) {
-            return spare.flight.node().land();
-        }
+    /// Keeps what a load has left in which nobody else has a hand.
+    pub(crate) fn keep_spare(&self, spare: Spare<K, V>) {
+        debug_assert!(spare.crew.is_complete());
         let places = self.spares.0.get_or_init(Spares::places);
         let before = match places[thread_number() % PLACES].0.try_lock() {
             Some(mut place) => place.replace(spare),
@@ -71,40 +69,20 @@ impl<K, V> fmt::Debug for Spares<K, V> {
 mod tests {
     use super::*;
     use crate::entry::EvictionPolicy;
-    use crate::load::Node;
+    use std::sync::Arc;
 
     fn table() -> Table<u64, u64> {
         Table::new(100, EvictionPolicy::default())
     }
 
-    fn spare() -> Spare<u64, u64> {
-        Spare {
-            flight: Flight::depart(Node::new(false)),
-            room: LoadRoom::default(),
-        }
-    }
-
     #[test]
     fn what_a_load_leaves_is_for_one_other() {
         let table = table();
-        let first = spare();
-        let flight = Arc::as_ptr(&first.flight);
-        table.keep_spare(first);
+        let (crew, room) = (Crew::new(false), LoadRoom::default());
+        let flight = Arc::as_ptr(&crew.leads);
+        table.keep_spare(Spare { crew, room });
         let again = table.take_spare().expect("the one that was kept");
-        assert_eq!(Arc::as_ptr(&again.flight), flight);
+        assert_eq!(Arc::as_ptr(&again.crew.leads), flight);
         assert!(table.take_spare().is_none());
-    }
-
-    #[test]
-    fn what_others_have_a_hand_in_is_not_kept() {
-        let table = table();
-        let (joined, waited_for, landed) = (spare(), spare(), spare());
-        let _flight = Arc::clone(&joined.flight);
-        let _node = Arc::clone(waited_for.flight.node());
-        landed.flight.node().land();
-        for spare in [joined, waited_for, landed] {
-            table.keep_spare(spare);
-            assert!(table.take_spare().is_none());
-        }
     }
 }

@@ -4,6 +4,7 @@ use super::assert_settled;
 use crate::common::{PATIENCE, SECOND, timed};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 #[test]
 fn the_time_out_of_a_thread_is_on_the_clock_of_the_cache() {
@@ -58,5 +59,23 @@ fn the_callers_own_keys_need_not_outlive_their_calls() {
         assert!((1..=2).contains(&waiter.join().unwrap()));
         assert!((1..=2).contains(&leader.join().unwrap()));
     });
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_is_loaded_takes_the_place_of_an_entry_whose_time_is_up() {
+    let (cache, time) = timed(|builder| builder.max_entries(10));
+    let moment = Duration::from_millis(1);
+    for round in 1..=3u32 {
+        let previous = cache.insert_with_ttl(1, 0, moment);
+        assert_eq!(previous, (round > 1).then_some(round - 1));
+        // No sweep is due yet.
+        time.advance(moment);
+        assert_eq!(cache.len(), 1);
+        assert_eq!(cache.get_or_insert_with(&1, || round), round);
+        assert_eq!((cache.len(), cache.get(&1)), (1, Some(round)));
+        assert_eq!(cache.stats().expirations, u64::from(round));
+    }
+    cache.validate();
     assert_settled(&cache);
 }

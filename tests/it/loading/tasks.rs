@@ -3,7 +3,7 @@
 use super::{Gate, Wakes, assert_settled, block_on, poll, poll_once};
 use crate::common::{SECOND, panic_of, timed};
 use haybox::{Cache, LoadError};
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -446,4 +446,41 @@ fn a_leader_left_unpolled_in_a_select_is_ended_by_the_time_out() {
     assert_eq!(wakes.count(), 1);
     assert_eq!(poll(task, &waker), Poll::Ready(2));
     assert_settled(&cache);
+}
+
+#[test]
+fn a_wait_that_a_loader_leaves_behind_is_not_one_of_the_next_load() {
+    // Two, since a load that begins beside another one takes nothing over, nor does the first in an
+    // empty set.
+    let (cache, other): (Cache<char, u32>, Cache<char, u32>) = (Cache::new(10), Cache::new(10));
+    cache.insert('z', 26);
+    let (ask, answer) = (Gate::default(), Gate::default());
+    let mut asking = pin!(other.get_or_load(&'a', || async {
+        ask.pass().await;
+        cache.get_or_load(&'c', pending).await
+    }));
+    assert!(poll_once(asking.as_mut()).is_pending());
+    let left_behind = OnceCell::new();
+    let b = cache.get_or_insert_with(&'b', || {
+        let mut wait = Box::pin(other.get_or_load(&'a', pending));
+        assert!(poll_once(wait.as_mut()).is_pending());
+        assert!(left_behind.set(wait).is_ok());
+        2
+    });
+    assert_eq!(b, 2);
+    let mut asked = pin!(cache.get_or_load(&'c', || async {
+        answer.pass().await;
+        3
+    }));
+    assert!(poll_once(asked.as_mut()).is_pending());
+    // Did the load of "c" wait for that of "a", as the one of "b" did, this would close a circle.
+    ask.open();
+    assert!(poll_once(asking.as_mut()).is_pending());
+    answer.open();
+    assert_eq!(poll_once(asked.as_mut()), Poll::Ready(3));
+    assert_eq!(poll_once(asking.as_mut()), Poll::Ready(3));
+    let left_behind = left_behind.into_inner().unwrap();
+    assert_eq!(poll_once(pin!(left_behind)), Poll::Ready(3));
+    assert_settled(&cache);
+    assert_settled(&other);
 }
