@@ -137,7 +137,7 @@ pub(crate) fn killed(
     environment: &[(&str, &std::ffi::OsStr)],
     lines: usize,
 ) -> Vec<String> {
-    use std::io::{BufRead, BufReader};
+    use std::io::BufReader;
     use std::process::{Command, Stdio};
     // On one processor the harness would begin a line of its own, which the first of the child's
     // would be a part of.
@@ -147,12 +147,24 @@ pub(crate) fn killed(
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut said: Vec<_> = output.by_ref().take(lines).map_while(Result::ok).collect();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut said = Vec::new();
+    while said.len() < lines && take_line(&mut output, &mut said) {}
     child.kill().unwrap();
     child.wait().unwrap();
-    said.extend(output.map_while(Result::ok));
-    // The last one may be incomplete, and then say something else.
-    said.pop();
+    while take_line(&mut output, &mut said) {}
     said
+}
+
+/// Reads a line, if there is another whole one: half a line may say something else.
+#[cfg(feature = "persist")]
+fn take_line(output: &mut impl std::io::BufRead, said: &mut Vec<String>) -> bool {
+    let mut line = String::new();
+    let read = output.read_line(&mut line);
+    let is_whole = read.is_ok() && line.ends_with('\n');
+    if is_whole {
+        line.pop();
+        said.push(line);
+    }
+    is_whole
 }
