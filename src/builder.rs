@@ -163,7 +163,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// About how many bytes the cache may take up. Default: no bound.
     ///
-    /// Each entry counts with what the table spends on it (its key and value themselves, 16 bytes
+    /// Each entry counts with what the table spends on it (its key and value themselves, 8 bytes
     /// of the store's own, a share of its set) and with the bytes that the
     /// [`weigher`](Self::weigher) gives for what its key and value hold on the heap. Directories
     /// and the slack of the allocator are not counted; expect the process to grow by some 10 %
@@ -246,8 +246,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// How long an entry lives after it was written, unless the write says otherwise. Default:
     /// for ever.
     ///
-    /// More than zero. What the clock cannot hold (584 years) is for ever. From 1 s on the end is
-    /// reckoned in ticks of the kernel and may come one tick (1 to 10 ms) early, never late.
+    /// More than zero; what ends later than 71 years after the machine was started is for ever. The
+    /// end comes on the microsecond, rounded down; from 1 s on it is reckoned in ticks of the kernel
+    /// and may come one tick (1 to 10 ms) early. It never comes late.
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
         self.policy.time_to_live = Some(ttl);
         self

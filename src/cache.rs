@@ -307,8 +307,9 @@ where
             .replaced()
     }
 
-    /// As [`insert`](Self::insert), with a TTL of the entry's own. Zero means that the value is
-    /// gone at once, more than the clock can hold (584 years) that it never expires.
+    /// As [`insert`](Self::insert), with a TTL of the entry's own. Less than a microsecond means that
+    /// the value is gone at once; what ends later than 71 years after the machine was started never
+    /// expires.
     ///
     /// ```
     /// use haybox::{Cache, MockClock};

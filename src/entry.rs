@@ -67,8 +67,8 @@ impl InsertOptions {
         Self::default()
     }
 
-    /// The entry expires when `ttl` has passed. Zero means that it is gone at once, more than the
-    /// clock can hold (584 years) that it never expires.
+    /// The entry expires when `ttl` has passed, to the microsecond. Less than one means that it is
+    /// gone at once; what ends later than 71 years after the machine was started never expires.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.life = Life::For(ttl);
         self
@@ -306,8 +306,8 @@ pub enum EvictionPolicy {
     /// LRU within each of its sets. Accesses are those of the table in the docs of
     /// [`Cache`](crate::Cache).
     ///
-    /// Each read moves its entry in a queue, which costs some nanoseconds and touches up to three
-    /// other entries of the set. A scan over more keys than fit empties the cache.
+    /// Each read moves its entry in a queue, which costs some nanoseconds and touches one more cache
+    /// line of the set. A scan over more keys than fit empties the cache.
     Lru,
 }
 

@@ -75,13 +75,18 @@ forward!(
 
 /// The hash of a key, mixed once more, and the parts of it.
 ///
-/// The low bits name the set, the next 16 above the low 32 are the fingerprint, the top 8 the tag.
+/// The low 32 bits name the set, the top 14 are the fingerprint, the first eight of which the tag.
 /// A hasher of the user's may leave any of these constant (an identity hash of small integers has
 /// no high bits), so every hash goes through one folded multiplication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct KeyHash(u64);
 
 impl KeyHash {
+    pub(crate) const FINGERPRINT_BITS: u32 = 14;
+
+    /// The bits of a fingerprint that are not in the tag.
+    pub(crate) const BESIDES_TAG: u16 = (1 << (Self::FINGERPRINT_BITS - 8)) - 1;
+
     #[inline]
     pub(crate) fn of<Q: Hash + ?Sized>(hasher: &impl BuildHasher, key: &Q) -> Self {
         // 2^64 divided by the golden ratio, made odd: Fibonacci hashing (Knuth, TAOCP 6.4).
@@ -107,10 +112,13 @@ impl KeyHash {
         ((self.0 >> 56) as u8).max(1)
     }
 
-    /// What a ghost remembers of a key. Never zero: zero marks an unused ghost.
+    /// The tag and as many more bits as an entry has room for. Never zero, as the tag is not.
     #[inline]
     pub(crate) fn fingerprint(self) -> u16 {
-        ((self.0 >> 32) as u16).max(1)
+        fingerprint(
+            self.tag(),
+            (self.0 >> (64 - Self::FINGERPRINT_BITS)) as u16 & Self::BESIDES_TAG,
+        )
     }
 
     /// The place of this hash in the order in which `scan` walks the table.
@@ -126,6 +134,18 @@ impl KeyHash {
     pub(crate) fn at_position(position: u64) -> Self {
         Self(position.reverse_bits())
     }
+}
+
+/// A fingerprint of its two parts.
+#[inline(always)]
+pub(crate) fn fingerprint(tag: u8, besides: u16) -> u16 {
+    u16::from(tag) << KeyHash::BESIDES_TAG.count_ones() | besides
+}
+
+/// The tag in a fingerprint.
+#[inline(always)]
+pub(crate) fn tag_of(fingerprint: u16) -> u8 {
+    (fingerprint >> KeyHash::BESIDES_TAG.count_ones()) as u8
 }
 
 #[cfg(test)]
@@ -159,7 +179,7 @@ mod tests {
         };
         assert!(distinct(&|hash| hash.index() as u64 & 1023) > 950);
         assert!(distinct(&|hash| u64::from(hash.tag())) > 240);
-        assert!(distinct(&|hash| u64::from(hash.fingerprint())) > 3800);
+        assert!(distinct(&|hash| u64::from(hash.fingerprint())) > 3500);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::entry::{InsertOptions, Life, OnFull};
 use crate::hash::KeyHash;
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::table::{Entry, Locked};
+use crate::table::{Entry, Item, Locked};
 use crate::time::{Deadline, Moment, NEVER};
 use std::hash::Hash;
 use std::mem;
@@ -63,8 +63,7 @@ where
             let Some(place) = self.plain_place(&mut set, &moment) else {
                 return Plain::Unchanged(key, value);
             };
-            let entry = Entry::new(hash.fingerprint(), key, value, deadline);
-            let evicted = self.fill(&mut set, place, hash, entry);
+            let evicted = self.fill(&mut set, place, hash, (key, value), deadline);
             drop((set, inside));
             drop(evicted);
             return Plain::Inserted;
@@ -73,9 +72,10 @@ where
             return Plain::Unchanged(key, value);
         }
         entry.count_read();
+        entry.set_deadline(deadline);
+        let old = mem::replace(&mut entry.value, value);
         set.keep_order(way);
-        set.move_deadline(way, deadline);
-        let old = mem::replace(&mut set.entry_mut(way).value, value);
+        set.note(deadline);
         self.count(Count::Updates);
         // The key goes last: its destructor is the user's.
         drop((set, inside));
@@ -122,17 +122,20 @@ where
         set: &mut Locked<'_, K, V>,
         place: Place,
         hash: KeyHash,
-        entry: Entry<K, V>,
+        (key, value): (K, V),
+        deadline: Deadline,
     ) -> Option<Entry<K, V>> {
         match place {
             Place::Free => {
                 self.count(Count::Inserts);
-                set.add(hash, entry.into_item(hash));
+                let mut item = Item::new(hash, key, value, 1);
+                item.deadline = deadline;
+                set.add(hash, item);
                 None
             }
             Place::Of(victim) => {
                 self.count_each([Count::Inserts, Count::Evictions]);
-                Some(set.exchange(victim, hash, entry))
+                Some(set.exchange(victim, hash, (key, value), deadline))
             }
         }
     }

@@ -76,21 +76,30 @@ where
         let Some(inside) = reentrancy::enter() else {
             return Start::Missed(None);
         };
-        let Some(set) = self.table.lock_at_first_sight(&inside, hash) else {
+        let Some(mut set) = self.table.lock_at_first_sight(&inside, hash) else {
             self.count(Count::Misses);
             return Start::Missed(None);
         };
-        let found = set.find_entry(hash, key);
-        if let Some((way, entry)) = found
-            && self.is_there(&set, way, entry)
-        {
+        let hit = |entry: &mut Entry<K, V>| {
             entry.count_read();
-            let value = entry.value.clone();
-            drop((set, inside));
-            self.count(Count::Hits);
-            return Start::Hit(value);
-        }
+            entry.value.clone()
+        };
+        let found = set.find_entry(hash, key);
         let finds_old = found.is_some();
+        if let Some((way, entry)) = found
+            && self.is_live(entry.deadline())
+        {
+            let value = if entry.is_labelled() {
+                self.look_at_labelled(&mut set, way, hit)
+            } else {
+                Some(hit(entry))
+            };
+            if let Some(value) = value {
+                drop((set, inside));
+                self.count(Count::Hits);
+                return Start::Hit(value);
+            }
+        }
         self.count(Count::Misses);
         Start::Missed(self.lead_plainly(set, (hash, key), is_task, finds_old))
     }
@@ -253,8 +262,7 @@ where
         let place = engine.plain_place(&mut set, &moment)?;
         let (load, room) = set.end_load_at(at).expect("a load that the set knows of");
         let (key, known) = load.into_parts();
-        let entry = Entry::new(hash.fingerprint(), key, value, deadline);
-        let evicted = engine.fill(&mut set, place, hash, entry);
+        let evicted = engine.fill(&mut set, place, hash, (key, value), deadline);
         drop((set, inside));
         drop(evicted);
         engine.count_load_until(moment.coarse(), self.started, Count::Loads);

@@ -5,7 +5,7 @@ use crate::entry::{EvictionPolicy, Expiry, Life, OnFull};
 use crate::load::{Age, Freshness, Spawner};
 use crate::random;
 use crate::table::Ends;
-use crate::time::{Deadline, Moment, NEVER, after, left};
+use crate::time::{Deadline, Moment, NEVER, after, left, whole};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -211,25 +211,25 @@ fn by_expiry<K, V>(
     ttl.map_or(NEVER, |ttl| in_time(moment, ttl))
 }
 
-/// The deadline `ttl` from now; one that has long passed for a `ttl` of zero.
+/// The deadline `ttl` from now; one that has long passed for a `ttl` of zero or of so little that
+/// nothing is left of it in whole microseconds.
 #[inline(always)]
 pub(crate) fn in_time(moment: &Moment<'_>, ttl: Duration) -> Deadline {
     if ttl >= COARSE_FROM {
-        return after(moment.coarse(), ttl);
+        return whole(after(moment.coarse(), ttl));
     }
-    if ttl.is_zero() {
-        PASSED
-    } else {
-        after(moment.clock().now(), ttl)
-    }
+    let now = moment.clock().now();
+    ahead(now, after(now, ttl))
+}
+
+/// A deadline as it is kept, if it is after `now` then.
+fn ahead(now: u64, deadline: Deadline) -> Deadline {
+    let whole = whole(deadline);
+    if whole > now { whole } else { PASSED }
 }
 
 /// The deadline at a point in wall-clock time; one that has long passed for what is not ahead.
 pub(crate) fn until(moment: &Moment<'_>, time: SystemTime) -> Deadline {
     let deadline = moment.clock().deadline_at(time);
-    if deadline <= moment.clock().now() {
-        PASSED
-    } else {
-        deadline
-    }
+    ahead(moment.clock().now(), deadline)
 }

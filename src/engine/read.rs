@@ -65,7 +65,7 @@ impl<K, V> Engine<K, V> {
             return None;
         }
         set.note_access(way);
-        self.restart_idle_time(&set, way);
+        self.restart_idle_time(&mut set, way);
         let result = f(&set, way);
         drop((set, inside));
         self.have_swept();
@@ -78,7 +78,7 @@ impl<K, V> Engine<K, V> {
         &self,
         hash: KeyHash,
         key: &Q,
-        f: impl FnOnce(&Entry<K, V>) -> R,
+        f: impl FnOnce(&mut Entry<K, V>) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
@@ -86,7 +86,7 @@ impl<K, V> Engine<K, V> {
         // What the closure holds is dropped after the lock is released, also when it does not run:
         // arguments outlive what is declared here.
         let inside = reentrancy::enter()?;
-        let set = self.table.lock_at_first_sight(&inside, hash)?;
+        let mut set = self.table.lock_at_first_sight(&inside, hash)?;
         let Some((way, entry)) = set.find_entry(hash, key) else {
             if set.is_set_of(hash) {
                 return None;
@@ -94,10 +94,13 @@ impl<K, V> Engine<K, V> {
             drop(set);
             return self.look_where_it_is_now(&inside, hash, key, f);
         };
-        if !self.is_there(&set, way, entry) {
+        if !self.is_live(entry.deadline()) {
             return None;
         }
-        Some(f(entry))
+        if !entry.is_labelled() {
+            return Some(f(entry));
+        }
+        self.look_at_labelled(&mut set, way, f)
     }
 
     /// As [`look`](Self::look), after the set was split.
@@ -108,17 +111,28 @@ impl<K, V> Engine<K, V> {
         inside: &Inside,
         hash: KeyHash,
         key: &Q,
-        f: impl FnOnce(&Entry<K, V>) -> R,
+        f: impl FnOnce(&mut Entry<K, V>) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let set = self.table.lock_if_used(inside, hash)?;
+        let mut set = self.table.lock_if_used(inside, hash)?;
         let (way, entry) = set.find_entry(hash, key)?;
-        if !self.is_there(&set, way, entry) {
+        if !self.is_live(entry.deadline()) {
             return None;
         }
-        Some(f(entry))
+        self.look_at_labelled(&mut set, way, f)
+    }
+
+    /// Runs `f` on an entry whose time is not up, if its labels have not fallen.
+    #[inline(never)]
+    pub(super) fn look_at_labelled<R>(
+        &self,
+        ways: &mut Ways<K, V>,
+        way: usize,
+        f: impl FnOnce(&mut Entry<K, V>) -> R,
+    ) -> Option<R> {
+        (!self.has_fallen(ways, way, ways.entry(way))).then(|| f(ways.entry_mut(way)))
     }
 
     /// Whether this deadline is yet to come. Reads no clock for what never expires.
@@ -127,7 +141,7 @@ impl<K, V> Engine<K, V> {
         deadline == NEVER || !self.clock.has_passed(deadline)
     }
 
-    fn restart_idle_time(&self, set: &Locked<'_, K, V>, way: usize) {
+    fn restart_idle_time(&self, set: &mut Locked<'_, K, V>, way: usize) {
         if !self.policy.reads_move_deadlines {
             return;
         }
@@ -140,9 +154,7 @@ impl<K, V> Engine<K, V> {
         if let Some(ends) = new.ends {
             set.move_ends(way, ends);
         }
-        if new.effective != entry.deadline() {
-            set.move_deadline(way, new.effective);
-        }
+        set.move_deadline(way, new.effective);
         if let Some(before) = before {
             self.record_read(set, way, before);
         }

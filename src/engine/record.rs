@@ -462,7 +462,7 @@ pub(super) fn meta<K, V>(ways: &Ways<K, V>, way: usize) -> Meta<'_> {
         weight: ways.weight(way),
         labels: ways.labels(way),
         epoch: ways.label(way).map_or(0, |label| label.held_at()),
-        heat: ways.heat(way),
+        heat: ways.entry(way).heat(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::labels::{Given, Labels};
 use crate::load::Freshness;
 use crate::reentrancy;
 use crate::table::{Ends, Item, Locked};
-use crate::time::{Deadline, NEVER};
+use crate::time::{Deadline, NEVER, whole};
 use std::hash::Hash;
 use std::mem;
 
@@ -89,7 +89,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         };
         let mut set = self.table.lock(&inside, hash);
         let way = match set.find(hash, &item.key) {
-            None => set.bring_back(hash, item, restored.heat),
+            None => set.bring_back(item, restored.heat),
             Some(way) => {
                 tally.remove(self.budget.cost(set.weight(way)));
                 self.restore_over(&mut set, way, item, &mut work);
@@ -125,16 +125,16 @@ impl<K: Hash + Eq, V> Engine<K, V> {
 
     fn restored_ends(&self, life: Life) -> (Deadline, Option<Ends>) {
         let Some(idle) = self.policy.time_to_idle else {
-            return (life.hard, None);
+            return (whole(life.hard), None);
         };
         let idle = idle.as_nanos() as u64;
         let ends = Ends {
-            hard: life.hard,
-            idle: match life.idle {
+            hard: whole(life.hard),
+            idle: whole(match life.idle {
                 NEVER => self.clock.now().saturating_add(idle),
                 // What was not worth a record may have happened.
                 recorded => recorded.saturating_add(idle / IDLE_STEPS),
-            },
+            }),
         };
         (ends.sooner(), Some(ends))
     }
@@ -253,7 +253,7 @@ impl<K, V> Engine<K, V> {
                 continue;
             }
             if ahead > 0 {
-                self.bring_forward(&set, way, ahead);
+                self.bring_forward(&mut set, way, ahead);
             }
             let entry = set.entry(way);
             if !self.is_live(set.gone(way)) || self.has_fallen(&set, way, entry) {
@@ -267,10 +267,10 @@ impl<K, V> Engine<K, V> {
         Some((set.index() + 1, dropped))
     }
 
-    fn bring_forward(&self, set: &Locked<'_, K, V>, way: usize, ahead: u64) {
+    fn bring_forward(&self, set: &mut Locked<'_, K, V>, way: usize, ahead: u64) {
         let sooner = |deadline: Deadline| match deadline {
             NEVER => NEVER,
-            _ => deadline.saturating_sub(ahead).max(1),
+            _ => whole(deadline.saturating_sub(ahead)),
         };
         let Life { hard, idle } = record::life(set, way);
         let ends = Ends {

@@ -428,7 +428,7 @@ where
             .partition(|change| matches!(change, Change::Remove { .. }));
         let mut pinned: Vec<_> = stores.iter().filter_map(Change::place).collect();
         for (set, way) in &pinned {
-            locks[*set].entry(*way).pin();
+            locks[*set].entry_mut(*way).pin();
         }
         for change in removals.into_iter().chain(stores) {
             match change {
@@ -453,7 +453,7 @@ where
                     let locked = &mut locks[set];
                     let stored = self.store(locked, pending, live, deadlines, Patience::Some, work);
                     let placed = settle(stored, live, work);
-                    if let Some(entry) = placed.and_then(|way| locked.get(way)) {
+                    if let Some(entry) = placed.and_then(|way| locked.get_mut(way)) {
                         entry.pin();
                         pinned.extend(placed.map(|way| (set, way)));
                     }
@@ -461,7 +461,9 @@ where
             }
         }
         for (set, way) in pinned {
-            locks[set].get(way).inspect(|entry| entry.unpin());
+            if let Some(entry) = locks[set].get_mut(way) {
+                entry.unpin();
+            }
         }
     }
 }
@@ -511,7 +513,7 @@ impl<K, V> Change<K, V> {
                     Some(given) => (&given.labels, given.epoch),
                     None => (&Labels::NONE, 0),
                 };
-                let heat = live.map_or(0, |way| locks[*set].heat(way));
+                let heat = live.map_or(0, |way| locks[*set].entry(way).heat());
                 let weight = pending.weight;
                 let life = deadlines.life();
                 let meta = Meta {

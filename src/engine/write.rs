@@ -345,12 +345,12 @@ where
         if live.is_none() && !set.has_room() && !self.evict_from(set, work) {
             return Made::Refused;
         }
-        live.inspect(|way| set.entry(*way).pin());
+        live.inspect(|way| set.entry_mut(*way).pin());
         let made = match patience {
             Patience::None => self.make_room(set, need, work),
             Patience::Some => self.make_room_patiently(set, need, work),
         };
-        live.inspect(|way| set.entry(*way).unpin());
+        live.inspect(|way| set.entry_mut(*way).unpin());
         made
     }
 
@@ -551,7 +551,7 @@ where
         work: &mut Work<'_, K, V>,
     ) {
         set.keep_order(way);
-        let entry = set.entry(way);
+        let entry = set.entry_mut(way);
         entry.count_read();
         work.outbox.count(Count::Updates);
         work.outbox.updated(hash.fingerprint(), &entry.key, None);

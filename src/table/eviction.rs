@@ -13,7 +13,7 @@
 //! on without having been read); what leaves the main queue is remembered too; the queues belong to
 //! a set of a few dozen entries and not to the cache (Adas, Einziger, Friedman, "Limited
 //! Associativity Makes Concurrent Software Caches a Breeze", 2021, shows how little that costs),
-//! the queues are linked through the entries by way numbers, and ghosts (`ghosts.rs`) are short
+//! the queues are linked by way numbers (`links.rs`), and ghosts (`ghosts.rs`) are short
 //! fingerprints.
 //!
 //! The algorithm ([`Queues::choose`]) is written once. It runs on the entries of a set, and in the
@@ -25,11 +25,8 @@
 //! LRU is the small queue alone, in which an access moves an entry to the young end.
 
 use super::ghosts::Memory;
-use super::set::{Entry, Ways};
-use std::sync::atomic::Ordering::Relaxed;
-
-/// No way.
-pub(super) const NIL: u16 = u16::MAX;
+use super::links::NIL;
+use super::set::Ways;
 
 /// Reads are counted up to this.
 pub(super) const MAX_FREQUENCY: u8 = 3;
@@ -37,17 +34,7 @@ pub(super) const MAX_FREQUENCY: u8 = 3;
 /// Reads with which an entry moves from the small queue to the main one.
 const PROMOTED: u8 = 2;
 
-/// Set in `frequency` by a read. Only the sets that are sampled clear it.
-pub(super) const READ: u8 = 0x40;
-
-/// Set in `frequency` while an entry must not be evicted.
-const PINNED: u8 = 0x80;
-
-/// Set in `frequency` while the set knows labels of the entry: what reads it anyway need not look
-/// elsewhere to learn that there are none.
-const LABELLED: u8 = 0x20;
-
-/// A queue of a set. As an enum it leaves a free slot no larger than an entry.
+/// A queue of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queue {
     Small,
@@ -174,7 +161,7 @@ pub(super) trait Queues {
     }
 }
 
-/// A queue linked through the entries: `head` is the oldest.
+/// A queue linked through the ways (`links.rs`): `head` is the oldest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fifo {
     head: u16,
@@ -192,57 +179,6 @@ impl Default for Fifo {
     }
 }
 
-impl<K, V> Entry<K, V> {
-    /// Counts a read. Writes only while something still changes, so that a hot entry stays in the
-    /// shared state of every processor's cache.
-    #[inline]
-    pub(crate) fn count_read(&self) {
-        let frequency = self.frequency.load(Relaxed);
-        if frequency & (READ | MAX_FREQUENCY) != READ | MAX_FREQUENCY {
-            let more = u8::from(frequency & MAX_FREQUENCY != MAX_FREQUENCY);
-            self.frequency.store((frequency | READ) + more, Relaxed);
-        }
-    }
-
-    /// Takes away the mark of a read; whether it was there.
-    #[inline]
-    pub(super) fn take_read_mark(&mut self) -> bool {
-        let frequency = self.frequency.get_mut();
-        let is_marked = *frequency & READ != 0;
-        *frequency &= !READ;
-        is_marked
-    }
-
-    /// Keeps the entry from being evicted while room is made for it.
-    pub(crate) fn pin(&self) {
-        self.frequency.fetch_or(PINNED, Relaxed);
-    }
-
-    pub(crate) fn unpin(&self) {
-        self.frequency.fetch_and(!PINNED, Relaxed);
-    }
-
-    pub(crate) fn is_pinned(&self) -> bool {
-        self.frequency.load(Relaxed) & PINNED != 0
-    }
-
-    /// Whether the entry has labels, on which it depends whether it may be seen.
-    #[inline]
-    pub(crate) fn is_labelled(&self) -> bool {
-        self.frequency.load(Relaxed) & LABELLED != 0
-    }
-
-    pub(super) fn mark_labelled(&mut self, labelled: bool) {
-        let flags = *self.frequency.get_mut() & !LABELLED;
-        *self.frequency.get_mut() = flags | if labelled { LABELLED } else { 0 };
-    }
-
-    /// How often the entry was read of late, 0 to 3.
-    pub(crate) fn frequency(&self) -> u8 {
-        self.frequency.load(Relaxed) & MAX_FREQUENCY
-    }
-}
-
 impl<K, V> Queues for Ways<K, V> {
     #[inline(always)]
     fn len_of(&self, queue: Queue) -> usize {
@@ -257,24 +193,23 @@ impl<K, V> Queues for Ways<K, V> {
 
     #[inline(always)]
     fn reads(&self, way: usize) -> Option<u8> {
-        let frequency = self.entry(way).frequency.load(Relaxed);
-        (frequency & PINNED == 0).then_some(frequency & MAX_FREQUENCY)
+        let entry = self.entry(way);
+        (!entry.is_pinned()).then(|| entry.frequency())
     }
 
     #[inline(always)]
     fn advance(&mut self, from: Queue, to: Queue, reads: u8) {
         let Some(way) = self.oldest(from) else { return };
         let entry = self.entry_mut(way);
-        let frequency = entry.frequency.get_mut();
-        *frequency = *frequency & !MAX_FREQUENCY | reads;
-        let next = entry.next;
-        self.drop_head(from, next);
-        self.push(to, way);
+        entry.set_frequency(reads);
+        entry.set_queue(to);
+        self.drop_head(from, self.next(way));
+        self.link_last(to, way);
     }
 
     #[inline(always)]
     fn remember(&mut self, way: usize) {
-        let fingerprint = self.entry(way).fingerprint;
+        let fingerprint = self.fingerprint(way);
         match &mut self.ghosts {
             Some(ghosts) => ghosts.remember(fingerprint),
             None => self.leave_ghost(fingerprint),
@@ -367,17 +302,16 @@ impl<K, V> Ways<K, V> {
         }
     }
 
-    /// Links an entry in at the young end.
+    /// Puts an entry at the young end of a queue.
     #[inline(always)]
     pub(super) fn push(&mut self, queue: Queue, way: usize) {
-        let tail = self.push_behind(queue, way);
-        let entry = self.entry_mut(way);
-        (entry.prev, entry.next, entry.queue) = (tail, NIL, queue);
+        self.entry_mut(way).set_queue(queue);
+        self.link_last(queue, way);
     }
 
-    /// As [`push`](Self::push), but for the links of the entry itself; what its `prev` has to be.
+    /// As [`push`](Self::push), for an entry that knows its queue.
     #[inline(always)]
-    pub(super) fn push_behind(&mut self, queue: Queue, way: usize) -> u16 {
+    pub(super) fn link_last(&mut self, queue: Queue, way: usize) {
         let link = way as u16;
         let fifo = self.fifo_mut(queue);
         let tail = std::mem::replace(&mut fifo.tail, link);
@@ -385,39 +319,38 @@ impl<K, V> Ways<K, V> {
         if tail == NIL {
             fifo.head = link;
         } else {
-            self.entry_mut(usize::from(tail)).next = link;
+            self.set_next(usize::from(tail), link);
         }
-        tail
+        self.set_next(way, NIL);
     }
 
+    /// Takes an entry out of its queue. The link of the way is left for the caller to set.
     #[inline(always)]
     pub(super) fn unlink(&mut self, way: usize) {
-        let entry = self.entry(way);
-        let (prev, next, queue) = (entry.prev, entry.next, entry.queue);
-        // The oldest entry's `prev` is stale: taking the oldest out leaves its successor alone,
-        // which saves a touch of another cache line at each eviction.
+        let queue = self.entry(way).queue();
+        let next = self.next(way);
         if usize::from(self.fifo(queue).head) == way {
             self.drop_head(queue, next);
         } else {
-            self.unlink_from_within(queue, prev, next);
+            self.unlink_from_within(queue, way, next);
         }
     }
 
-    fn unlink_from_within(&mut self, queue: Queue, prev: u16, next: u16) {
+    #[inline(never)]
+    fn unlink_from_within(&mut self, queue: Queue, way: usize, next: u16) {
+        let before = self.predecessor(way).expect("the oldest is another");
         let fifo = self.fifo_mut(queue);
         fifo.len -= 1;
         if next == NIL {
-            fifo.tail = prev;
-        } else {
-            self.entry_mut(usize::from(next)).prev = prev;
+            fifo.tail = before as u16;
         }
-        self.entry_mut(usize::from(prev)).next = next;
+        self.set_next(before, next);
     }
 
     /// The ways of one queue, oldest first.
     pub(super) fn queue(&self, queue: Queue) -> impl Iterator<Item = usize> {
         std::iter::successors(self.oldest(queue), |way| {
-            let next = self.entry(*way).next;
+            let next = self.next(*way);
             (next != NIL).then_some(usize::from(next))
         })
     }

@@ -13,10 +13,12 @@
 
 mod directory;
 mod duel;
+mod entry;
 mod eviction;
 mod ghosts;
 mod growth;
 mod labels;
+mod links;
 mod scan;
 mod set;
 mod shadow;
@@ -24,8 +26,9 @@ mod spare;
 mod tags;
 
 pub(crate) use directory::Segment;
+pub(crate) use entry::{Ends, Entry, Item};
 pub(crate) use labels::Label;
-pub(crate) use set::{Ends, Entry, Item, LoadRoom, Ways};
+pub(crate) use set::{LoadRoom, Ways};
 pub(crate) use spare::Spare;
 
 use crate::entry::EvictionPolicy;
@@ -111,11 +114,12 @@ impl<K, V> Locked<'_, K, V> {
 
     /// Puts a new entry in; its way.
     pub(crate) fn add(&mut self, hash: KeyHash, item: Item<K, V>) -> usize {
-        let deadline = item.deadline;
+        debug_assert_eq!(item.fingerprint, hash.fingerprint());
         let setting = self.table.eviction.setting();
         let expected = self.table.expected;
-        let way = self.ways.place(hash.tag(), item, expected, setting);
-        self.table.note(self.segment, self.offset, deadline);
+        let deadline = item.deadline;
+        let way = self.ways.place(item, expected, setting);
+        self.note(deadline);
         if self.ways.shadow.is_some() {
             self.observe_insertion(hash);
         }
@@ -124,14 +128,12 @@ impl<K, V> Locked<'_, K, V> {
 
     /// Puts an entry in that was there before, with what was made of it then; its way.
     #[cfg(feature = "persist")]
-    pub(crate) fn bring_back(&mut self, hash: KeyHash, item: Item<K, V>, heat: u8) -> usize {
-        let deadline = item.deadline;
+    pub(crate) fn bring_back(&mut self, item: Item<K, V>, heat: u8) -> usize {
         let setting = self.table.eviction.setting();
         let expected = self.table.expected;
-        let way = self
-            .ways
-            .place_with(heat, hash.tag(), item, expected, setting);
-        self.table.note(self.segment, self.offset, deadline);
+        let deadline = item.deadline;
+        let way = self.ways.place_with(heat, item, expected, setting);
+        self.note(deadline);
         way
     }
 
@@ -142,12 +144,13 @@ impl<K, V> Locked<'_, K, V> {
         &mut self,
         way: usize,
         hash: KeyHash,
-        entry: Entry<K, V>,
+        (key, value): (K, V),
+        deadline: Deadline,
     ) -> Entry<K, V> {
-        let deadline = entry.deadline();
+        let entry = Entry::new(hash.fingerprint(), key, value, deadline);
         let setting = self.table.eviction.setting();
-        let old = self.ways.exchange(way, hash.tag(), entry, setting);
-        self.table.note(self.segment, self.offset, deadline);
+        let old = self.ways.exchange(way, hash, entry, setting);
+        self.note(deadline);
         if self.ways.shadow.is_some() {
             self.observe_insertion(hash);
         }
@@ -158,7 +161,7 @@ impl<K, V> Locked<'_, K, V> {
     pub(crate) fn remember(&mut self, verdict: Verdict<K>) {
         let deadline = verdict.deadline;
         self.ways.add_verdict(verdict);
-        self.table.note(self.segment, self.offset, deadline);
+        self.note(deadline);
     }
 
     /// Chooses the entry that has to go, `None` when there is none or all are pinned, and leaves
@@ -204,7 +207,7 @@ impl<K, V> Locked<'_, K, V> {
     /// Counts an access to an entry for the eviction policy.
     #[inline(always)]
     pub(crate) fn note_access(&mut self, way: usize) {
-        self.ways.entry(way).count_read();
+        self.ways.entry_mut(way).count_read();
         self.keep_order(way);
     }
 
@@ -218,8 +221,14 @@ impl<K, V> Locked<'_, K, V> {
 
     /// Moves the deadline of an entry.
     #[inline(always)]
-    pub(crate) fn move_deadline(&self, way: usize, deadline: Deadline) {
-        self.ways.entry(way).set_deadline(deadline);
+    pub(crate) fn move_deadline(&mut self, way: usize, deadline: Deadline) {
+        self.ways.entry_mut(way).set_deadline(deadline);
+        self.note(deadline);
+    }
+
+    /// Notes a deadline that an entry was given.
+    #[inline(always)]
+    pub(crate) fn note(&self, deadline: Deadline) {
         self.table.note(self.segment, self.offset, deadline);
     }
 

@@ -2,31 +2,31 @@
 //!
 //! The first cache line of a set holds the lock, the pointer to the slots and the tags of the
 //! first 40 ways, so a hit touches that line and the line of the entry. The second line holds
-//! the rest of the 64 inline tags and the heads of the queues. What only some sets or some caches
-//! need hangs off it in a box: ghosts once something was evicted, the shadow of a set that is
-//! sampled, weights where they are not 1, both ends of a life where idle time counts, labels where
-//! there are tags or groups, loads while
-//! they are under way.
+//! the rest of the 64 inline tags and the heads of the queues, the third one their links. What only
+//! some sets or some caches need hangs off it in a box: ghosts once something was evicted, the
+//! shadow of a set that is sampled, weights where they are not 1, both ends of a life where idle
+//! time counts, labels where there are tags or groups, loads while they are under way.
 //!
 //! Nothing in this file takes a lock, reads a clock or calls code of the user's other than the
 //! `Eq` of a key.
 
-use super::eviction::{Fifo, NIL, Queue, Queues, Setting};
+use super::entry::{Ends, Entry, Item};
+use super::eviction::{Fifo, Queue, Queues, Setting};
 use super::ghosts::Ghosts;
 use super::labels::{Label, Labelled};
+use super::links::{Links, NIL};
 use super::shadow::Shadow;
 use super::tags;
 use crate::equivalent::Equivalent;
-use crate::hash::KeyHash;
+use crate::hash::{self, KeyHash};
 use crate::load::{Age, Flight, Loads, UnderWay, Verdict};
 use crate::time::{Deadline, NEVER};
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// Ways whose tags lie in the set itself. A set that outgrows them (a split is overdue, or many
 /// keys share a hash) keeps the tags of the others apart.
-const INLINE_WAYS: usize = 64;
+pub(super) const INLINE_WAYS: usize = 64;
 
 /// The tags of so many ways.
 type Tags = [u8; INLINE_WAYS];
@@ -45,143 +45,6 @@ const STEP: usize = 4;
 /// The width of a set at its first entry, unless less is expected of it.
 const FIRST_WIDTH: usize = 16;
 
-/// The part of an entry's heat that is its queue.
-const IN_MAIN: u8 = 4;
-
-/// A key and its value with what the store knows of them: 16 bytes besides the two.
-#[derive(Debug)]
-pub(crate) struct Entry<K, V> {
-    pub(crate) key: K,
-    pub(crate) value: V,
-    /// When the entry is gone. Atomic because reads move it where idle time counts.
-    deadline: AtomicU64,
-    pub(super) next: u16,
-    pub(super) prev: u16,
-    pub(super) fingerprint: u16,
-    pub(super) frequency: AtomicU8,
-    pub(super) queue: Queue,
-}
-
-impl<K, V> Entry<K, V> {
-    /// An entry that nobody has read yet, in no queue yet.
-    #[inline(always)]
-    pub(crate) fn new(fingerprint: u16, key: K, value: V, deadline: Deadline) -> Self {
-        Self {
-            key,
-            value,
-            deadline: AtomicU64::new(deadline),
-            next: NIL,
-            prev: NIL,
-            fingerprint,
-            frequency: AtomicU8::new(0),
-            queue: Queue::Small,
-        }
-    }
-
-    /// A new entry on its way, where nothing is weighed and no idle time counts.
-    pub(crate) fn into_item(self, hash: KeyHash) -> Item<K, V> {
-        Item {
-            deadline: self.deadline(),
-            ..Item::new(hash, self.key, self.value, 1)
-        }
-    }
-
-    #[inline]
-    pub(crate) fn deadline(&self) -> Deadline {
-        self.deadline.load(Relaxed)
-    }
-
-    pub(crate) fn set_deadline(&self, deadline: Deadline) {
-        self.deadline.store(deadline, Relaxed);
-    }
-}
-
-/// The two ends of a life where idle time counts; the sooner one is the entry's deadline.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends {
-    /// The one that no access moves.
-    pub(crate) hard: Deadline,
-    /// The one that comes if nobody accesses the entry.
-    pub(crate) idle: Deadline,
-}
-
-impl Ends {
-    pub(crate) fn sooner(self) -> Deadline {
-        self.hard.min(self.idle)
-    }
-}
-
-/// The same in a set, where reads move them.
-#[derive(Debug)]
-struct StoredEnds {
-    hard: AtomicU64,
-    idle: AtomicU64,
-}
-
-impl Default for StoredEnds {
-    fn default() -> Self {
-        Self {
-            hard: AtomicU64::new(NEVER),
-            idle: AtomicU64::new(NEVER),
-        }
-    }
-}
-
-impl StoredEnds {
-    fn load(&self) -> Ends {
-        Ends {
-            hard: self.hard.load(Relaxed),
-            idle: self.idle.load(Relaxed),
-        }
-    }
-
-    fn store(&self, ends: Ends) {
-        self.hard.store(ends.hard, Relaxed);
-        self.idle.store(ends.idle, Relaxed);
-    }
-}
-
-/// An entry on its way into a set or out of it.
-#[derive(Debug)]
-pub(crate) struct Item<K, V> {
-    pub(crate) key: K,
-    pub(crate) value: V,
-    pub(crate) weight: u64,
-    pub(crate) deadline: Deadline,
-    /// Only where idle time counts.
-    pub(crate) ends: Option<Ends>,
-    /// Only where freshness counts.
-    pub(crate) age: Option<Age>,
-    pub(crate) fingerprint: u16,
-    frequency: u8,
-}
-
-impl<K, V> Item<K, V> {
-    #[inline]
-    pub(crate) fn new(hash: KeyHash, key: K, value: V, weight: u64) -> Self {
-        let fingerprint = hash.fingerprint();
-        Self {
-            key,
-            value,
-            weight,
-            deadline: NEVER,
-            ends: None,
-            age: None,
-            fingerprint,
-            frequency: 0,
-        }
-    }
-
-    #[inline(always)]
-    fn into_entry(self, queue: Queue) -> Entry<K, V> {
-        Entry {
-            frequency: AtomicU8::new(self.frequency),
-            queue,
-            ..Entry::new(self.fingerprint, self.key, self.value, self.deadline)
-        }
-    }
-}
-
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Ways<K, V> {
@@ -196,16 +59,19 @@ pub(crate) struct Ways<K, V> {
     /// Of a set that is sampled, from its first eviction on.
     pub(super) shadow: Option<Box<Shadow>>,
     extra: Option<Box<Extra<K, V>>>,
+    pub(super) links: Links,
 }
 
 /// What most sets of most caches do without.
 #[derive(Debug)]
 pub(super) struct Extra<K, V> {
     spilled_tags: Vec<Tags>,
+    /// By way, where there are more ways than links in the set itself; empty otherwise.
+    pub(super) wide_links: Vec<u16>,
     /// By way; empty while every weight is 1.
     weights: Vec<u64>,
     /// By way; empty where no idle time counts.
-    ends: Vec<StoredEnds>,
+    ends: Vec<Ends>,
     /// By way; empty where no freshness counts.
     ages: Vec<Age>,
     pub(super) labelled: Labelled,
@@ -218,6 +84,7 @@ impl<K, V> Default for Extra<K, V> {
     fn default() -> Self {
         Self {
             spilled_tags: Vec::new(),
+            wide_links: Vec::new(),
             weights: Vec::new(),
             ends: Vec::new(),
             ages: Vec::new(),
@@ -242,6 +109,7 @@ impl<K, V> Extra<K, V> {
     fn has_only_loads(&self) -> bool {
         self.verdicts.is_empty()
             && self.spilled_tags.is_empty()
+            && self.wide_links.is_empty()
             && self.weights.is_empty()
             && self.ends.is_empty()
             && self.ages.is_empty()
@@ -252,7 +120,6 @@ impl<K, V> Extra<K, V> {
 /// An entry on its way from one way to another, with all that belongs to it.
 struct Moved<K, V> {
     queue: Queue,
-    tag: u8,
     label: Option<Label>,
     item: Item<K, V>,
 }
@@ -272,37 +139,64 @@ impl<K, V> Ways<K, V> {
             ghosts: None,
             shadow: None,
             extra: None,
+            links: Links::default(),
         }
     }
 
     // ---- looking up ----
 
     /// The way that holds `key`, expired or not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<Q>(&self, hash: KeyHash, key: &Q) -> Option<usize>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.find_entry(hash, key).map(|(way, _)| way)
+        self.find_near(hash, key)
+            .or_else(|| self.find_past_near(hash, key))
     }
 
     /// The entry of `key`, expired or not, and its way.
     #[inline(always)]
-    pub(crate) fn find_entry<Q>(&self, hash: KeyHash, key: &Q) -> Option<(usize, &Entry<K, V>)>
+    pub(crate) fn find_entry<Q>(
+        &mut self,
+        hash: KeyHash,
+        key: &Q,
+    ) -> Option<(usize, &mut Entry<K, V>)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        // An exit of its own, where the compiler knows that the way is in use.
+        if let Some(way) = self.find_near(hash, key) {
+            return Some((way, self.entry_mut(way)));
+        }
+        let way = self.find_past_near(hash, key)?;
+        Some((way, self.entry_mut(way)))
+    }
+
+    #[inline(always)]
+    fn find_near<Q>(&self, hash: KeyHash, key: &Q) -> Option<usize>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let ways = tags::matching(self.near_tags(), hash.tag());
-        let found = self.find_at(ways, hash, key);
-        if found.is_some() || self.width() <= NEAR_WAYS {
-            return found;
-        }
-        self.find_far(hash, key)
+        self.find_at(ways, hash, key)
     }
 
-    /// As [`find_entry`](Self::find_entry), for the ways whose tags are not in the first line.
     #[inline(always)]
-    fn find_far<Q>(&self, hash: KeyHash, key: &Q) -> Option<(usize, &Entry<K, V>)>
+    fn find_past_near<Q>(&self, hash: KeyHash, key: &Q) -> Option<usize>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        if self.width() > NEAR_WAYS {
+            self.find_far(hash, key)
+        } else {
+            None
+        }
+    }
+
+    /// As [`find`](Self::find), for the ways whose tags are not in the first line.
+    #[inline(never)]
+    fn find_far<Q>(&self, hash: KeyHash, key: &Q) -> Option<usize>
     where
         Q: Equivalent<K> + ?Sized,
     {
@@ -317,28 +211,23 @@ impl<K, V> Ways<K, V> {
     }
 
     #[inline(always)]
-    fn find_at<Q>(
-        &self,
-        ways: impl Iterator<Item = usize>,
-        hash: KeyHash,
-        key: &Q,
-    ) -> Option<(usize, &Entry<K, V>)>
+    fn find_at<Q>(&self, ways: impl Iterator<Item = usize>, hash: KeyHash, key: &Q) -> Option<usize>
     where
         Q: Equivalent<K> + ?Sized,
     {
         for way in ways {
             if let Some(Some(entry)) = self.slots.get(way)
-                && (Self::COMPARES_AT_ONCE || entry.fingerprint == hash.fingerprint())
+                && (Self::COMPARES_AT_ONCE || entry.may_be_of(hash))
                 && key.equivalent(&entry.key)
             {
-                return Some((way, entry));
+                return Some(way);
             }
         }
         None
     }
 
     #[cold]
-    fn find_spilled<Q>(&self, hash: KeyHash, key: &Q) -> Option<(usize, &Entry<K, V>)>
+    fn find_spilled<Q>(&self, hash: KeyHash, key: &Q) -> Option<usize>
     where
         Q: Equivalent<K> + ?Sized,
     {
@@ -375,6 +264,10 @@ impl<K, V> Ways<K, V> {
     /// What a way holds.
     pub(crate) fn get(&self, way: usize) -> Option<&Entry<K, V>> {
         self.slots[way].as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, way: usize) -> Option<&mut Entry<K, V>> {
+        self.slots[way].as_mut()
     }
 
     /// The ways in use, with their entries.
@@ -440,25 +333,22 @@ impl<K, V> Ways<K, V> {
 
     /// Both ends of the life of an entry, where idle time counts.
     pub(crate) fn ends(&self, way: usize) -> Option<Ends> {
-        self.stored_ends(way).map(StoredEnds::load)
-    }
-
-    fn stored_ends(&self, way: usize) -> Option<&StoredEnds> {
-        self.extra.as_ref()?.ends.get(way)
+        self.extra.as_ref()?.ends.get(way).copied()
     }
 
     /// Changes both ends of a life, where they are kept.
-    pub(crate) fn move_ends(&self, way: usize, ends: Ends) {
-        if let Some(stored) = self.stored_ends(way) {
-            stored.store(ends);
+    pub(crate) fn move_ends(&mut self, way: usize, ends: Ends) {
+        let extra = self.extra.as_mut();
+        if let Some(kept) = extra.and_then(|extra| extra.ends.get_mut(way)) {
+            *kept = ends;
         }
     }
 
     fn keep_ends(&mut self, way: usize, ends: Ends) {
         let width = self.width();
-        let stored = &mut self.extra_mut().ends;
-        stored.resize_with(width, StoredEnds::default);
-        stored[way].store(ends);
+        let kept = &mut self.extra_mut().ends;
+        kept.resize(width, Ends::default());
+        kept[way] = ends;
     }
 
     #[inline]
@@ -481,32 +371,14 @@ impl<K, V> Ways<K, V> {
         weights[way] = weight;
     }
 
-    /// How much the eviction policy makes of an entry: its reads of late, and 4 if it is in the
-    /// main queue.
-    pub(crate) fn heat(&self, way: usize) -> u8 {
-        let entry = self.entry(way);
-        entry.frequency()
-            | if entry.queue == Queue::Main {
-                IN_MAIN
-            } else {
-                0
-            }
-    }
-
     // ---- putting in and taking out ----
 
     /// Puts an entry into a free way, at the young end of the queue that the setting has for it.
     ///
     /// Returns the way.
-    pub(super) fn place(
-        &mut self,
-        tag: u8,
-        item: Item<K, V>,
-        expected: usize,
-        setting: Setting,
-    ) -> usize {
+    pub(super) fn place(&mut self, item: Item<K, V>, expected: usize, setting: Setting) -> usize {
         let queue = self.admission(item.fingerprint, setting);
-        self.place_in(queue, tag, item, expected)
+        self.place_in(queue, item, expected)
     }
 
     /// As [`place`](Self::place), in the queue that the heat says.
@@ -514,17 +386,15 @@ impl<K, V> Ways<K, V> {
     pub(super) fn place_with(
         &mut self,
         heat: u8,
-        tag: u8,
         mut item: Item<K, V>,
         expected: usize,
         setting: Setting,
     ) -> usize {
-        item.frequency = heat & super::eviction::MAX_FREQUENCY;
-        let queue = match heat & IN_MAIN {
-            0 => self.admission(item.fingerprint, setting),
-            _ => Queue::Main,
+        let queue = match item.warm(heat) {
+            Queue::Small => self.admission(item.fingerprint, setting),
+            Queue::Main => Queue::Main,
         };
-        self.place_in(queue, tag, item, expected)
+        self.place_in(queue, item, expected)
     }
 
     /// The ways in use with their entries, the oldest of each queue first.
@@ -533,15 +403,15 @@ impl<K, V> Ways<K, V> {
         self.queue_order().map(|way| (way, self.entry(way)))
     }
 
-    fn place_in(&mut self, queue: Queue, tag: u8, item: Item<K, V>, expected: usize) -> usize {
+    fn place_in(&mut self, queue: Queue, item: Item<K, V>, expected: usize) -> usize {
         let way = self.free_way(expected);
-        self.set_tag(way, tag);
+        self.set_tag(way, hash::tag_of(item.fingerprint));
         self.set_weight(way, item.weight);
         self.set_age(way, item.age);
         if let Some(ends) = item.ends {
             self.keep_ends(way, ends);
         }
-        self.slots[way] = Some(item.into_entry(queue));
+        self.slots[way] = Some(item.into_entry());
         self.push(queue, way);
         way
     }
@@ -551,14 +421,15 @@ impl<K, V> Ways<K, V> {
     pub(super) fn exchange(
         &mut self,
         way: usize,
-        tag: u8,
+        hash: KeyHash,
         mut entry: Entry<K, V>,
         setting: Setting,
     ) -> Entry<K, V> {
-        entry.queue = self.admission(entry.fingerprint, setting);
+        let queue = self.admission(hash.fingerprint(), setting);
+        entry.set_queue(queue);
         self.unlink(way);
-        entry.prev = self.push_behind(entry.queue, way);
-        self.set_tag(way, tag);
+        self.link_last(queue, way);
+        self.set_tag(way, hash.tag());
         self.slots[way].replace(entry).expect("a way in use")
     }
 
@@ -577,6 +448,8 @@ impl<K, V> Ways<K, V> {
             self.take_label(way);
         }
         self.unlink(way);
+        self.set_next(way, NIL);
+        let fingerprint = self.fingerprint(way);
         self.set_tag(way, 0);
         self.last_freed = way as u16;
         let weight = self.weight(way);
@@ -585,13 +458,13 @@ impl<K, V> Ways<K, V> {
         let entry = self.slots[way].take().expect("a way in use");
         Item {
             deadline: entry.deadline(),
+            frequency: entry.frequency(),
             key: entry.key,
             value: entry.value,
             weight,
             ends,
             age,
-            fingerprint: entry.fingerprint,
-            frequency: entry.frequency.into_inner(),
+            fingerprint,
         }
     }
 
@@ -629,11 +502,13 @@ impl<K, V> Ways<K, V> {
 
     /// Changes the number of ways. The ways that are cut off must be free.
     fn set_width(&mut self, width: usize) {
+        let before = self.width();
         let mut slots = mem::take(&mut self.slots).into_vec();
         slots.truncate(width);
         slots.reserve_exact(width - slots.len());
         slots.resize_with(width, || None);
         self.slots = slots.into_boxed_slice();
+        self.set_width_of_links(before);
         let spilled = spilled_blocks(width);
         if spilled > 0 {
             self.extra_mut().spilled_tags.resize(spilled, NO_TAGS);
@@ -644,7 +519,7 @@ impl<K, V> Ways<K, V> {
             resize_exact(&mut extra.weights, width, || 1);
         }
         if !extra.ends.is_empty() {
-            resize_exact(&mut extra.ends, width, StoredEnds::default);
+            resize_exact(&mut extra.ends, width, Ends::default);
         }
         if !extra.ages.is_empty() {
             resize_exact(&mut extra.ages, width, Age::default);
@@ -706,14 +581,13 @@ impl<K, V> Ways<K, V> {
         let is_labelled = self.entry(way).is_labelled();
         Moved {
             queue,
-            tag: self.tag(way),
             label: is_labelled.then(|| self.take_label(way)).flatten(),
             item: self.take(way),
         }
     }
 
     fn put_down(&mut self, moved: Moved<K, V>, expected: usize) {
-        let way = self.place_in(moved.queue, moved.tag, moved.item, expected);
+        let way = self.place_in(moved.queue, moved.item, expected);
         if let Some(label) = moved.label {
             self.put_label(way, label);
         }
@@ -736,7 +610,7 @@ impl<K, V> Ways<K, V> {
             .filter(|way| leaves(hashes[*way], bit))
             .collect();
         for way in leaving {
-            let moved = self.lift(self.entry(way).queue, way);
+            let moved = self.lift(self.entry(way).queue(), way);
             upper.put_down(moved, hashes.len());
         }
         self.split_loads(&mut upper, bit);
@@ -928,6 +802,11 @@ impl<K, V> Ways<K, V> {
         self.tags.first_chunk().expect("the inline tags are more")
     }
 
+    #[inline]
+    pub(super) fn wide_links(&self) -> &[u16] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.wide_links)
+    }
+
     fn spilled_tags(&self) -> &[Tags] {
         self.extra.as_ref().map_or(&[], |extra| &extra.spilled_tags)
     }
@@ -938,6 +817,13 @@ impl<K, V> Ways<K, V> {
         (0..).step_by(INLINE_WAYS).zip(blocks)
     }
 
+    /// The fingerprint of the key in a way.
+    #[inline(always)]
+    pub(super) fn fingerprint(&self, way: usize) -> u16 {
+        hash::fingerprint(self.tag(way), self.entry(way).part_of_hash())
+    }
+
+    #[inline(always)]
     pub(super) fn tag(&self, way: usize) -> u8 {
         match self.tags.get(way) {
             Some(tag) => *tag,
@@ -992,6 +878,7 @@ impl<K: Eq, V> Ways<K, V> {
         let spilled = spilled_blocks(self.width());
         assert_eq!(self.spilled_tags().len(), spilled, "each way has a tag");
         self.validate_labels();
+        self.validate_links();
         for (way, slot) in self.slots.iter().enumerate() {
             assert_eq!(
                 self.tag(way) != 0,
@@ -1004,7 +891,11 @@ impl<K: Eq, V> Ways<K, V> {
         }
         for (way, entry) in self.iter() {
             let hash = hash_of(&entry.key);
-            assert_eq!(self.tag(way), hash.tag(), "the tag is that of the key");
+            assert_eq!(
+                self.fingerprint(way),
+                hash.fingerprint(),
+                "the tag and the part of the hash are those of the key"
+            );
             assert_eq!(
                 self.route(hash, index),
                 None,

@@ -14,6 +14,7 @@
 //!
 //! 14 bits mistake one key in 400 for another, and one in 170 for a ghost, in all replicas alike.
 
+use super::entry::Entry;
 use super::eviction::{MAX_FREQUENCY, Queue, Queues, Setting};
 use super::ghosts::Ghosts;
 use super::set::Ways;
@@ -108,9 +109,13 @@ impl Shadow {
     }
 }
 
-/// A fingerprint with room for the count of reads below it. Never zero: zero marks a free place.
+/// A fingerprint with room for the count of reads below it. Never zero, which marks a free place.
 fn key_of(fingerprint: u16) -> u16 {
-    (fingerprint & !COUNT).max(COUNT + 1)
+    fingerprint << COUNT.count_ones()
+}
+
+fn fingerprint_of(key: u16) -> u16 {
+    key >> COUNT.count_ones()
 }
 
 /// The bits of the count of reads.
@@ -167,11 +172,11 @@ impl Replica {
         };
         for way in set.queue_order().take(PLACES) {
             let entry = set.entry(way);
-            let key = key_of(entry.fingerprint);
+            let key = key_of(set.fingerprint(way));
             if replica.find(key).is_none() {
                 let place = replica.len();
                 replica.keys[place] = key | u16::from(entry.frequency());
-                replica.push(entry.queue, place);
+                replica.push(entry.queue(), place);
             }
         }
         replica
@@ -216,7 +221,7 @@ impl Replica {
         let Some(place) = free.or_else(|| self.keys.iter().position(|held| *held == 0)) else {
             return;
         };
-        let queue = self.ghosts.admit(key, setting);
+        let queue = self.ghosts.admit(fingerprint_of(key), setting);
         self.keys[place] = key;
         self.push(queue, place);
     }
@@ -337,7 +342,7 @@ impl Queues for Replica {
 
     #[inline(always)]
     fn remember(&mut self, place: usize) {
-        self.ghosts.remember(self.keys[place] & !COUNT);
+        self.ghosts.remember(fingerprint_of(self.keys[place]));
     }
 
     fn pass_over_pinned(&self, _: Queue) -> Option<usize> {
@@ -349,18 +354,24 @@ impl<K, V> Ways<K, V> {
     /// Prepares the shadow for an eviction: makes it where there is none, and tells it now and then
     /// of what was read.
     pub(super) fn observe_reads(&mut self, has_to_rest: bool, tally: &mut Tally) {
-        let entries = self.len();
-        let Some(shadow) = &mut self.shadow else {
+        let Some(mut shadow) = self.shadow.take() else {
             return self.cast_shadow();
         };
         shadow.turn(has_to_rest);
-        if shadow.is_resting() || !shadow.collects() {
-            return;
-        }
-        for entry in self.slots.iter_mut().flatten() {
-            if entry.take_read_mark() {
-                shadow.access(entry.fingerprint, entries, tally);
+        if !shadow.is_resting() && shadow.collects() {
+            for way in 0..self.width() {
+                self.tell(&mut shadow, way, tally);
             }
+        }
+        self.shadow = Some(shadow);
+    }
+
+    /// Tells the shadow of an entry that was read.
+    #[inline(always)]
+    fn tell(&mut self, shadow: &mut Shadow, way: usize, tally: &mut Tally) {
+        let is_read = self.slots[way].as_mut().is_some_and(Entry::take_read_mark);
+        if is_read {
+            shadow.access(self.fingerprint(way), self.len(), tally);
         }
     }
 
@@ -373,13 +384,13 @@ impl<K, V> Ways<K, V> {
 
     /// Tells the shadow that an entry was read which is about to be evicted.
     pub(super) fn observe_victim(&mut self, way: usize, tally: &mut Tally) {
-        let entries = self.len();
-        if let (Some(shadow), Some(entry)) = (&mut self.shadow, &mut self.slots[way])
-            && !shadow.is_resting()
-            && entry.take_read_mark()
-        {
-            shadow.access(entry.fingerprint, entries, tally);
+        let Some(mut shadow) = self.shadow.take() else {
+            return;
+        };
+        if !shadow.is_resting() {
+            self.tell(&mut shadow, way, tally);
         }
+        self.shadow = Some(shadow);
     }
 
     /// Tells the shadow, where there is one, of a new key.

@@ -8,11 +8,29 @@ pub(crate) type Deadline = u64;
 /// The deadline of what does not expire. About 584 years after the start of the clock.
 pub(crate) const NEVER: Deadline = u64::MAX;
 
+/// The deadlines of entries are whole multiples of this, a microsecond.
+pub(crate) const STEP: u64 = 1_000;
+
+/// An entry has this many bits for the steps of its deadline: 71 years from the start of the clock.
+pub(crate) const STEPS_BITS: u32 = 51;
+
 /// The deadline `ttl` after `now`. What the clock cannot hold is [`NEVER`].
 #[inline]
 pub(crate) fn after(now: u64, ttl: Duration) -> Deadline {
     let nanoseconds = u64::try_from(ttl.as_nanos()).unwrap_or(NEVER);
     now.saturating_add(nanoseconds)
+}
+
+/// A deadline as an entry keeps it: rounded down, so an entry may end a little early and never
+/// late. What an entry has no room for is [`NEVER`].
+#[inline(always)]
+pub(crate) fn whole(deadline: Deadline) -> Deadline {
+    let steps = deadline / STEP;
+    if steps >> STEPS_BITS == 0 {
+        steps * STEP
+    } else {
+        NEVER
+    }
 }
 
 /// The time left, `None` for [`NEVER`].
@@ -31,6 +49,22 @@ mod tests {
         assert_eq!(after(5, Duration::from_nanos(u64::MAX)), NEVER);
         assert_eq!(after(5, Duration::from_nanos(u64::MAX - 6)), NEVER - 1);
         assert_eq!(after(5, Duration::ZERO), 5);
+    }
+
+    #[test]
+    fn a_whole_deadline_is_never_later() {
+        let end = STEP << STEPS_BITS;
+        for (deadline, kept) in [
+            (0, 0),
+            (999, 0),
+            (1_000, 1_000),
+            (1_234_567, 1_234_000),
+            (end - 1, end - STEP),
+            (end, NEVER),
+            (NEVER, NEVER),
+        ] {
+            assert_eq!(whole(deadline), kept, "{deadline}");
+        }
     }
 
     #[test]

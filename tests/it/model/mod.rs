@@ -1,7 +1,7 @@
 //! Random operations under a mock clock, against a map that knows what must be there.
 //!
 //! What a cache evicts is its own choice, so the map learns of it from the removal listener; all
-//! else it predicts, to the nanosecond.
+//! else it predicts, to the microsecond.
 
 mod op;
 mod world;

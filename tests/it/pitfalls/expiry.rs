@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 const NANO: Duration = Duration::from_nanos(1);
+const MICRO: Duration = Duration::from_micros(1);
 
 #[test]
 fn zero_is_gone_at_once_and_more_than_the_clock_holds_is_never() {
@@ -35,7 +36,7 @@ fn zero_is_gone_at_once_and_more_than_the_clock_holds_is_never() {
 
 #[test] // theine#64
 fn an_entry_expires_on_the_exact_tick() {
-    for ttl in [NANO, Duration::from_nanos(999_999_999), SECOND, HOUR + NANO] {
+    for ttl in [MICRO, Duration::from_micros(999_999), SECOND, HOUR + MICRO] {
         let (cache, time) = timed(|builder| builder.max_entries(10));
         cache.insert_with_ttl(1, 'a', ttl);
         time.advance(ttl - NANO);
@@ -45,6 +46,21 @@ fn an_entry_expires_on_the_exact_tick() {
         assert_eq!(cache.get(&1), None, "{ttl:?}");
         assert_eq!(cache.ttl(&1), None, "{ttl:?}");
     }
+}
+
+#[test]
+fn what_is_no_whole_microsecond_ends_early_and_never_late() {
+    let (cache, time) = timed(|builder| builder.max_entries(10));
+    time.advance(NANO * 300);
+    cache.insert_with_ttl(1, 'a', MICRO * 2 + NANO * 600);
+    assert_eq!(cache.ttl(&1), Some(Ttl::Left(MICRO * 2 - NANO * 300)));
+    time.advance(MICRO * 2 - NANO * 301);
+    assert_eq!(cache.get(&1), Some('a'));
+    time.advance(NANO);
+    assert_eq!(cache.get(&1), None);
+    cache.insert_with_ttl(2, 'b', NANO * 999);
+    assert_eq!(cache.get(&2), None, "nothing is left of it");
+    cache.validate();
 }
 
 #[test] // moka#549
