@@ -475,9 +475,7 @@ impl<K, V> Ways<K, V> {
 
     fn free_way(&mut self, expected: usize) -> usize {
         if self.len() == self.width() {
-            let first = FIRST_WIDTH.min(expected.next_multiple_of(STEP));
-            let wider = self.width() + STEP.max(self.width() / 8);
-            self.set_width(wider.max(first).next_multiple_of(STEP));
+            self.set_width(self.next_width(expected));
         }
         // Most often an entry has just made room: its way is free and its cache line near.
         let freed = usize::from(self.last_freed);
@@ -491,6 +489,16 @@ impl<K, V> Ways<K, V> {
         }
         self.first_free()
             .expect("a set with fewer entries than ways has a free way")
+    }
+
+    /// The width after this one: most entries that are expected get room at once, the last of them
+    /// in small steps, since how many there will be is chance.
+    fn next_width(&self, expected: usize) -> usize {
+        let wider = match self.width() {
+            0 => FIRST_WIDTH.min(expected).max(1),
+            width => (width + STEP.max(width / 8)).max(expected.saturating_sub(2 * STEP)),
+        };
+        wider.next_multiple_of(STEP)
     }
 
     fn first_free(&self) -> Option<usize> {
@@ -570,9 +578,8 @@ impl<K, V> Ways<K, V> {
     }
 
     fn put_back(&mut self, items: Vec<Moved<K, V>>) {
-        let expected = items.len();
         for moved in items {
-            self.put_down(moved, expected);
+            self.put_down(moved);
         }
     }
 
@@ -586,8 +593,10 @@ impl<K, V> Ways<K, V> {
         }
     }
 
-    fn put_down(&mut self, moved: Moved<K, V>, expected: usize) {
-        let way = self.place_in(moved.queue, moved.item, expected);
+    /// Puts it into a set that has room for it.
+    fn put_down(&mut self, moved: Moved<K, V>) {
+        debug_assert!(self.len() < self.width());
+        let way = self.place_in(moved.queue, moved.item, 0);
         if let Some(label) = moved.label {
             self.put_label(way, label);
         }
@@ -609,13 +618,13 @@ impl<K, V> Ways<K, V> {
             .queue_order()
             .filter(|way| leaves(hashes[*way], bit))
             .collect();
+        upper.set_width(leaving.len().next_multiple_of(STEP));
         for way in leaving {
             let moved = self.lift(self.entry(way).queue(), way);
-            upper.put_down(moved, hashes.len());
+            upper.put_down(moved);
         }
         self.split_loads(&mut upper, bit);
         self.shrink();
-        upper.shrink();
         upper
     }
 
