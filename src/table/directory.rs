@@ -1,4 +1,4 @@
-//! Where the sets lie: segments of at most 256 sets, allocated at first touch, never moved.
+//! Where the sets lie: segments of at most 128 sets, allocated at first touch, never moved.
 //!
 //! The sets that the table starts with have a directory of their own, so that a bounded cache
 //! finds each of its sets with two loads. What is added by growth lies in buckets, each as big as
@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Sets of a segment, where its bucket has that many.
-pub(crate) const SEGMENT: usize = 256;
+pub(crate) const SEGMENT: usize = 128;
 
 /// Buckets for 2^32 sets, as many as the hash can name.
 const BUCKETS: usize = 32;
