@@ -6,7 +6,6 @@ use crate::peers::{self, Class, HOUR, Info, Options, Subject};
 use crate::progress::Progress;
 use crate::results::LatencyRow;
 use hdrhistogram::Histogram;
-use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -84,6 +83,7 @@ pub fn measure(
 ) -> Result<Vec<LatencyRow>, String> {
     let mut rows = Vec::new();
     for scenario in SCENARIOS {
+        let mut first = None;
         for info in peers.iter().filter(|info| scenario.suits(info)) {
             // The pipeline has no single operations.
             if info.id == "redis-pipelined" {
@@ -92,9 +92,11 @@ pub fn measure(
             progress.say(format!("{}: {}", label(scenario.id()), info.label));
             let times = times(scenario, info, settings)?;
             rows.push(row(scenario, info.id, &times));
+            first.get_or_insert_with(|| (times.all.len(), times.all.mean()));
             progress.step();
         }
-        let nothing = nothing(settings.insertions);
+        let (operations, mean) = first.unwrap_or((settings.insertions as u64, 0.0));
+        let nothing = nothing(operations, mean as u64);
         rows.push(row(scenario, "clock", &nothing));
         progress.step();
     }
@@ -146,13 +148,20 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds that the histogram allows")
 }
 
-/// What the clock alone takes, for as many calls; its highest times are the machine's.
-fn nothing(operations: usize) -> Times {
+/// As many operations as of the first peer, which do nothing but read the clock until as much time
+/// has passed as its took on average. So they last as long together, and their highest times are
+/// what interrupts and other processes take away in such a time.
+fn nothing(operations: u64, nanos: u64) -> Times {
     let mut times = Times::new();
     for _ in 0..operations {
         let started = Instant::now();
-        black_box(());
-        times.record(started.elapsed().as_nanos() as u64);
+        let took = loop {
+            let elapsed = started.elapsed().as_nanos() as u64;
+            if elapsed >= nanos {
+                break elapsed;
+            }
+        };
+        times.record(took);
     }
     times
 }

@@ -255,7 +255,7 @@ fn times(results: &Results) -> Result<Picture, String> {
     let panels: Vec<LinePanel> = scenarios.iter().map(panel).collect();
     let title = "Times of single operations, from the median to the longest: lower is better";
     let subtitle = "Each operation timed by itself, the reading of the clock included. The longest \
-                    times of \u{201c}the clock alone\u{201d} are the machine's.";
+                    times of \u{201c}nothing, for as long\u{201d} are the machine's.";
     let svg = lines::draw(title, subtitle, &panels, 2, (560, 400), &results.machine)?;
     Ok(("latency.svg".to_string(), svg))
 }

@@ -357,7 +357,7 @@ pub fn label(id: &str) -> &str {
     match id {
         "lru" => "exact LRU",
         "optimum" => "clairvoyant",
-        "clock" => "the clock alone",
+        "clock" => "nothing, for as long",
         _ => known(id).map_or(id, |info| info.label),
     }
 }
