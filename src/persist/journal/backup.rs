@@ -26,7 +26,11 @@ impl Inner {
         if self.contents.lock().is_none() {
             return Err(CompactError::Closed);
         }
-        let (manifest, last_seq) = self.freeze(to)?;
+        self.attempt("backup", || self.copy(to))
+    }
+
+    fn copy(&self, to: &Path) -> Result<BackupReport, CompactError> {
+        let (mut manifest, last_seq) = self.freeze(to)?;
         let mut report = BackupReport {
             dir: to.to_owned(),
             last_seq,
@@ -38,7 +42,6 @@ impl Inner {
         self.storage
             .sync_dir(to)
             .map_err(DiskError::of("sync", to))?;
-        let mut manifest = manifest;
         manifest.publish(&*self.storage, to)?;
         Ok(report)
     }
@@ -62,7 +65,8 @@ impl Inner {
             let last = manifest.newest().map_or(0, |snapshot| snapshot.base);
             return Ok((manifest, last));
         }
-        self.write_through(self.buffer.last())?;
+        let last = self.buffer.last();
+        self.write_through(last).map_err(sync_error)?;
         let rotation = self.rotate()?;
         self.sync_step().map_err(sync_error)?;
         let mut manifest = self.catalog.lock().clone();

@@ -92,7 +92,7 @@ impl Inner {
         let mut alone = self.alone();
         let contents = self.contents.lock().clone();
         let contents = contents.ok_or(CompactError::Closed)?;
-        let made = self.make_generation(&*contents);
+        let made = self.attempt("compactor", || self.make_generation(&*contents));
         self.now.lock().compaction = None;
         alone.ended(made.is_ok());
         match &made {
@@ -179,7 +179,7 @@ impl Inner {
             next.durable = self.commits.durable();
             self.publish_manifest(&mut next)?;
         }
-        let rotation = self.switch(log, generation, has_lost);
+        let rotation = self.switch(log, generation, has_lost)?;
         // A sync of the old log may have failed meanwhile.
         self.leave_word(&mut next)?;
         Ok(rotation)
@@ -197,11 +197,17 @@ impl Inner {
         self.publish_manifest(next)
     }
 
-    fn switch(&self, log: LogFile, generation: u64, has_lost: bool) -> Rotation {
+    fn switch(
+        &self,
+        log: LogFile,
+        generation: u64,
+        has_lost: bool,
+    ) -> Result<Rotation, CompactError> {
         let mut syncing = self.syncing.lock();
         let mut tail = self.tail.lock();
         // A log that follows on half a frame would be cut off with it.
-        let has_lost = tail.cut_back().is_err() || has_lost;
+        let cut = self.attempt("compactor", || Ok::<_, CompactError>(tail.cut_back()))?;
+        let has_lost = cut.is_err() || has_lost;
         syncing.is_distrusted |= has_lost;
         let old = tail.log.replace(log);
         if has_lost {
@@ -222,7 +228,7 @@ impl Inner {
         drop(tail);
         drop(syncing);
         self.free_room();
-        rotation
+        Ok(rotation)
     }
 
     pub(super) fn publish_manifest(&self, next: &mut Manifest) -> Result<(), DiskError> {
@@ -320,12 +326,12 @@ impl Inner {
 
     /// Makes the log durable up to the end of the snapshot.
     fn make_durable(&self, end: u64, rotation: &Rotation) -> Result<(), CompactError> {
-        self.write_through(end)?;
+        self.write_through(end).map_err(sync_error)?;
         if self.buffer.has_gap() || self.tail.lock().next <= end {
             let error = io::Error::other("more was written than the disk took meanwhile");
             return Err(DiskError::new("write", &self.dir, error).into());
         }
-        let mut syncing = self.syncing.lock();
+        let syncing = self.syncing.lock();
         if !syncing.is_distrusted {
             drop(syncing);
             return self.sync_step().map_err(sync_error);
@@ -335,12 +341,8 @@ impl Inner {
         }
         // The new log is as good as its own syncs; those before it do not count any more.
         let (files, _) = self.tail.lock().files();
-        let synced = files.iter().try_for_each(LogFile::sync);
-        if synced.is_err() {
-            syncing.fail();
-        }
-        drop(syncing);
-        synced.map_err(|error| sync_error(self.sync_failed(error)))
+        let synced = self.sync_files(syncing, &files);
+        synced.map(drop).map_err(sync_error)
     }
 
     /// Has the new files count, and says how many bytes that freed.
@@ -446,6 +448,7 @@ impl Alone<'_> {
 pub(super) fn sync_error(error: CommitError) -> CompactError {
     match error {
         CommitError::Disk(error) => error.into(),
+        CommitError::Panicked { thread } => CompactError::Panicked { thread },
         _ => CompactError::Closed,
     }
 }

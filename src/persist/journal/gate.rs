@@ -39,13 +39,13 @@ impl Gate {
         reasons.ended.clone().or(disk).or(limit)
     }
 
-    /// Shuts for good. The first reason counts; says whether this was it.
-    pub(super) fn end(&self, reason: WriteError) -> bool {
-        self.change(|reasons| {
-            let is_first = reasons.ended.is_none();
-            reasons.ended.get_or_insert(reason);
-            is_first
-        })
+    /// Shuts for good. The first panic counts, or else the first reason: closing can panic.
+    pub(super) fn end(&self, reason: WriteError) {
+        self.change(|reasons| match (&reasons.ended, &reason) {
+            (Some(WriteError::Panicked { .. }), _) => {}
+            (None, _) | (_, WriteError::Panicked { .. }) => reasons.ended = Some(reason),
+            _ => {}
+        });
     }
 
     pub(super) fn log_is(&self, trouble: Option<DiskError>) {

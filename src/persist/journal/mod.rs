@@ -332,7 +332,7 @@ impl Inner {
             return Err(WriteError::BufferFull { waited });
         };
         if self.settings.by_hand {
-            let _ = self.write_step();
+            let _ = self.guarded("writer", || self.write_step());
         }
         self.room.waiting.fetch_add(1, SeqCst);
         let result = self.room_until(bytes, start, patience);
@@ -376,7 +376,8 @@ impl Inner {
             None if now.trouble.is_none() => HealthState::Well,
             _ => HealthState::Troubled,
         };
-        let said = refusal.filter(|_| state != HealthState::ReadOnly && !now.is_closed);
+        let is_meant = matches!(state, HealthState::ReadOnly | HealthState::Closed);
+        let said = refusal.filter(|_| !is_meant);
         Health {
             state,
             trouble: said

@@ -52,11 +52,10 @@ impl Journal {
         };
         *journal.inner.lock.lock() = lock;
 
-        if let Err(error) = journal.begin(&recovered, &mut report) {
-            // What was not opened is not closed: that would write.
-            journal.inner.now.lock().is_closed = true;
-            return Err(error);
-        }
+        // What was not opened is not closed, after a panic neither: that would write.
+        journal.inner.now.lock().is_closed = true;
+        journal.begin(&recovered, &mut report)?;
+        journal.inner.now.lock().is_closed = false;
         report.total_time = start.elapsed();
         Ok((Arc::new(journal), report))
     }

@@ -1,10 +1,11 @@
 //! The steps that the threads take: writing what waits, syncing what was written.
 
 use super::log::LogFile;
-use super::{Inner, Tail};
+use super::{Inner, Syncing, Tail};
 use crate::persist::contents::Contents;
 use crate::persist::error::{CommitError, DiskError, WriteError};
 use crate::persist::report::CloseReport;
+use crate::sync::MutexGuard;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -28,13 +29,13 @@ impl Failure for crate::persist::error::CompactError {
 
 impl Inner {
     /// Writes what waits. Says how many bytes that were.
-    pub(super) fn write_step(&self) -> Result<usize, DiskError> {
+    pub(super) fn write_step(&self) -> Result<usize, CommitError> {
         let mut tail = self.tail.lock();
-        let written = tail.write(
-            &self.buffer,
-            self.commits.durable(),
-            self.settings.wall_ms(),
-        );
+        let written = self.attempt("writer", || {
+            let (durable, wall_ms) = (self.commits.durable(), self.settings.wall_ms());
+            let written = tail.write(&self.buffer, durable, wall_ms);
+            written.map_err(CommitError::Disk)
+        });
         let (last, is_unlisted) = (tail.next - 1, tail.is_unlisted);
         if let Ok(bytes) = written {
             self.buffer.done(bytes);
@@ -50,13 +51,15 @@ impl Inner {
                 }
                 self.free_room();
             }
-            Err(error) => {
+            Err(CommitError::Disk(error)) => {
                 self.counts.write_failures.fetch_add(1, Relaxed);
                 self.gate.log_is(Some(error.clone()));
                 let through = self.buffer.last();
                 self.commits.fail(through, CommitError::Disk(error.clone()));
                 self.free_room();
             }
+            // Those who wait are told where the step is guarded.
+            Err(_) => {}
         }
         written
     }
@@ -82,7 +85,7 @@ impl Inner {
     /// Syncs what was written. After a failure nothing is synced any more until there is a new
     /// generation: a second sync of the same file may succeed without writing what the first lost.
     pub(super) fn sync_step(&self) -> Result<(), CommitError> {
-        let mut syncing = self.syncing.lock();
+        let syncing = self.syncing.lock();
         if syncing.is_distrusted {
             return Err(self.distrust());
         }
@@ -94,11 +97,7 @@ impl Inner {
             // It was closed, and the directory may be another's.
             return Err(self.ended().unwrap_or(CommitError::Closed));
         }
-        if let Err(error) = files.iter().try_for_each(LogFile::sync) {
-            syncing.fail();
-            drop(syncing);
-            return Err(self.sync_failed(error));
-        }
+        let syncing = self.sync_files(syncing, &files)?;
         let mut tail = self.tail.lock();
         tail.unsynced
             .retain(|log| files.iter().all(|synced| synced.path != log.path));
@@ -109,7 +108,28 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) fn sync_failed(&self, error: DiskError) -> CommitError {
+    /// Syncs files of the log. If that fails, the lock is given back when all others can see it.
+    pub(super) fn sync_files<'a>(
+        &self,
+        mut syncing: MutexGuard<'a, Syncing>,
+        files: &[LogFile],
+    ) -> Result<MutexGuard<'a, Syncing>, CommitError> {
+        let synced = self.attempt("syncer", || {
+            let synced = files.iter().try_for_each(LogFile::sync);
+            synced.map_err(CommitError::Disk)
+        });
+        match synced {
+            Ok(()) => Ok(syncing),
+            Err(CommitError::Disk(error)) => {
+                syncing.fail();
+                drop(syncing);
+                Err(self.sync_failed(error))
+            }
+            Err(panicked) => Err(panicked),
+        }
+    }
+
+    fn sync_failed(&self, error: DiskError) -> CommitError {
         self.counts.sync_failures.fetch_add(1, Relaxed);
         self.now.lock().trouble = Some(error.to_string());
         let error = CommitError::Disk(error);
@@ -137,7 +157,7 @@ impl Inner {
             if self.needs_generation() || !self.settings.log {
                 self.compact().map_err(CommitError::from)?;
             } else {
-                self.write_through(target).map_err(CommitError::Disk)?;
+                self.write_through(target)?;
                 self.sync_step()?;
             }
         }
@@ -149,7 +169,7 @@ impl Inner {
     }
 
     /// Writes until all numbers up to `seq` are in the log, as far as they are kept.
-    pub(super) fn write_through(&self, seq: u64) -> Result<(), DiskError> {
+    pub(super) fn write_through(&self, seq: u64) -> Result<(), CommitError> {
         while self.tail.lock().next <= seq {
             if self.write_step()? == 0 {
                 return Ok(());
@@ -169,7 +189,7 @@ impl Inner {
     /// Takes the steps that bring a write where the policy wants it.
     pub(super) fn push(&self, seq: u64) {
         let _: Result<(), CommitError> = self.guarded("writer", || {
-            self.write_through(seq).map_err(CommitError::Disk)?;
+            self.write_through(seq)?;
             if self.waits_for_disk() {
                 self.sync_step()?;
             }
@@ -178,12 +198,15 @@ impl Inner {
     }
 
     /// Says that the log is proven on disk, for who opens it.
-    pub(super) fn mark_step(&self) -> Result<(), DiskError> {
+    pub(super) fn mark_step(&self) -> Result<(), CommitError> {
         let mut tail = self.tail.lock();
         if tail.is_unlisted {
             return Ok(());
         }
-        tail.mark(self.commits.durable(), self.settings.wall_ms())
+        self.attempt("writer", || {
+            let marked = tail.mark(self.commits.durable(), self.settings.wall_ms());
+            marked.map_err(CommitError::Disk)
+        })
     }
 
     pub(super) fn ended(&self) -> Option<CommitError> {
@@ -194,8 +217,37 @@ impl Inner {
         }
     }
 
-    /// Runs a step. A panic in it ends the journal, visibly.
+    /// Runs a step, outside of all locks. A panic anywhere in it ends the journal, visibly.
     pub(super) fn guarded<R, E: Failure>(
+        &self,
+        thread: &str,
+        step: impl FnOnce() -> Result<R, E>,
+    ) -> Result<R, E> {
+        let result = self.caught(thread, step);
+        if result.is_err()
+            && let Some(thread) = self.panicked()
+        {
+            self.commits.end(CommitError::Panicked { thread });
+            self.free_room();
+        }
+        result
+    }
+
+    /// Changes files, under the lock that keeps others from them. A panic leaves them in a state that
+    /// nobody knows, so it is decided before the lock is given back: who has it next begins nothing.
+    /// Wakes nobody, since that is not done under a lock: the step is guarded, too.
+    pub(super) fn attempt<R, E: Failure>(
+        &self,
+        thread: &str,
+        change: impl FnOnce() -> Result<R, E>,
+    ) -> Result<R, E> {
+        match self.panicked() {
+            Some(thread) => Err(E::panicked(thread)),
+            None => self.caught(thread, change),
+        }
+    }
+
+    fn caught<R, E: Failure>(
         &self,
         thread: &str,
         step: impl FnOnce() -> Result<R, E>,
@@ -204,16 +256,18 @@ impl Inner {
             let said = payload.downcast_ref::<String>().map(String::as_str);
             let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
             let thread = format!("{thread}: {}", said.unwrap_or("no reason given"));
-            self.die(thread.clone());
+            let reason = thread.clone();
+            self.gate.end(WriteError::Panicked { thread: reason });
             Err(E::panicked(thread))
         })
     }
 
-    fn die(&self, thread: String) {
-        let reason = thread.clone();
-        self.gate.end(WriteError::Panicked { thread: reason });
-        self.commits.end(CommitError::Panicked { thread });
-        self.free_room();
+    /// What has panicked first, and what it said.
+    fn panicked(&self) -> Option<String> {
+        match self.gate.check() {
+            Err(WriteError::Panicked { thread }) => Some(thread),
+            _ => None,
+        }
     }
 
     pub(super) fn close(&self) -> Result<CloseReport, CommitError> {
@@ -228,7 +282,8 @@ impl Inner {
             Some(WriteError::Panicked { thread }) => Err(CommitError::Panicked { thread }),
             _ => self.guarded("close", || self.finish()),
         };
-        self.commits.end(CommitError::Closed);
+        self.commits
+            .end(self.ended().unwrap_or(CommitError::Closed));
         // What is kept may keep the journal, so it is let go of last, and outside of the lock.
         let contents = self.let_go();
         drop(contents);
@@ -269,16 +324,21 @@ impl Inner {
                 return Err(self.distrust());
             }
         } else {
-            let written = self.write_through(last).map_err(CommitError::Disk);
+            let written = self.write_through(last);
             let synced = self.sync_step();
             written.and(synced)?;
         }
         // The manifest of before would list what a compaction of another thread has just removed.
         let _alone = self.alone();
-        self.mark_step().map_err(CommitError::Disk)?;
+        self.attempt("close", || self.mark_last())
+    }
+
+    /// Says durably how far the log is proven on disk.
+    fn mark_last(&self) -> Result<(), CommitError> {
+        self.mark_step()?;
+        let syncing = self.syncing.lock();
         let (files, _) = self.tail.lock().files();
-        let synced = files.iter().try_for_each(LogFile::sync);
-        synced.map_err(CommitError::Disk)?;
+        drop(self.sync_files(syncing, &files)?);
         // So that a log that is cut below its last mark is told from one that ended there.
         if self.catalog.lock().durable < self.commits.durable() {
             self.list().map_err(CommitError::Disk)?;

@@ -19,21 +19,28 @@ const BACKOFF: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::
 /// Under [`SyncPolicy::Os`] so often, for the sake of telling damage from a crash.
 const SELDOM: Duration = Duration::from_secs(60);
 
+/// What a thread does until it is stopped, or a panic has ended the journal.
+type Run = fn(&Inner) -> Result<(), CommitError>;
+
 impl Journal {
     pub(super) fn start_threads(&self) -> Result<(), OpenError> {
         if self.inner.settings.by_hand {
             return Ok(());
         }
-        self.start("haybox-writer", Inner::run_writer)?;
-        self.start("haybox-syncer", Inner::run_syncer)?;
-        self.start("haybox-compactor", Inner::run_compactor)
+        self.start("writer", Inner::run_writer)?;
+        self.start("syncer", Inner::run_syncer)?;
+        self.start("compactor", Inner::run_compactor)
     }
 
-    fn start(&self, name: &str, run: fn(&Inner)) -> Result<(), OpenError> {
+    fn start(&self, role: &'static str, run: Run) -> Result<(), OpenError> {
         let inner = Arc::clone(&self.inner);
-        let builder = thread::Builder::new().name(name.to_owned());
-        let started = builder.spawn(move || run(&inner));
-        let thread = started.map_err(DiskError::of("start a thread for", Path::new(name)))?;
+        let name = format!("haybox-{role}");
+        let builder = thread::Builder::new().name(name.clone());
+        let started = builder.spawn(move || {
+            // What it returns is a panic, of which those who wait have been told.
+            let _ = inner.guarded(role, || run(&inner));
+        });
+        let thread = started.map_err(DiskError::of("start a thread for", Path::new(&name)))?;
         self.closing.note_own(thread.thread().id());
         self.threads.lock().push(thread);
         Ok(())
@@ -52,7 +59,7 @@ impl Journal {
         for thread in threads {
             // A waker that the writer wakes may drop the last handle: no thread waits for itself.
             if thread.thread().id() != thread::current().id() {
-                // Its steps catch panics, and report them.
+                // It catches panics, and reports them.
                 let _ = thread.join();
             }
         }
@@ -60,13 +67,12 @@ impl Journal {
 }
 
 impl Inner {
-    fn run_writer(&self) {
+    fn run_writer(&self) -> Result<(), CommitError> {
         let mut idle = 0;
         let mut backoff = BACKOFF.start;
         while !self.writer.is_stopped() {
-            let step = || self.write_step().map_err(CommitError::Disk);
-            match self.guarded("writer", step) {
-                Ok(0) if idle >= IDLE_NAPS => self.rest(),
+            match self.write_step() {
+                Ok(0) if idle >= IDLE_NAPS => self.rest()?,
                 Ok(0) => {
                     idle += 1;
                     self.writer.listen_for(NAP);
@@ -75,7 +81,7 @@ impl Inner {
                     (idle, backoff) = (0, BACKOFF.start);
                     self.wrote();
                 }
-                Err(CommitError::Panicked { .. }) => return,
+                Err(error @ CommitError::Panicked { .. }) => return Err(error),
                 Err(_) => {
                     self.writer.nap(backoff);
                     backoff = (backoff * 2).min(BACKOFF.end);
@@ -85,6 +91,7 @@ impl Inner {
                 self.compactor.ring_if_parked();
             }
         }
+        Ok(())
     }
 
     fn wrote(&self) {
@@ -97,13 +104,16 @@ impl Inner {
     }
 
     /// Sleeps until something is appended.
-    fn rest(&self) {
-        // A failure shows with the next write.
-        let _ = self.mark_step();
-        self.writer.park(|| !self.buffer.is_empty());
+    fn rest(&self) -> Result<(), CommitError> {
+        match self.mark_step() {
+            Err(error @ CommitError::Panicked { .. }) => return Err(error),
+            // A failure of the disk shows with the next write.
+            _ => self.writer.park(|| !self.buffer.is_empty()),
+        }
+        Ok(())
     }
 
-    fn run_syncer(&self) {
+    fn run_syncer(&self) -> Result<(), CommitError> {
         let pause = match self.settings.sync {
             SyncPolicy::Always => Duration::ZERO,
             SyncPolicy::Every(pause) => pause,
@@ -113,23 +123,23 @@ impl Inner {
             self.syncer.park(|| self.has_unsynced());
             self.syncer.nap(pause);
             if self.syncer.is_stopped() {
-                return;
+                break;
             }
-            let failed = self.guarded("syncer", || self.sync_step());
-            match failed {
+            match self.sync_step() {
                 Ok(()) => self.writer.ring_if_parked(),
-                Err(CommitError::Panicked { .. }) => return,
+                Err(error @ CommitError::Panicked { .. }) => return Err(error),
                 // The compactor works at it, and rings when it is done.
                 Err(_) => self.syncer.listen_for(BACKOFF.end),
             }
         }
+        Ok(())
     }
 
     fn has_unsynced(&self) -> bool {
         self.tail.lock().next - 1 > self.commits.durable()
     }
 
-    fn run_compactor(&self) {
+    fn run_compactor(&self) -> Result<(), CommitError> {
         while !self.compactor.is_stopped() {
             match self.time_to_compaction() {
                 Some(Duration::ZERO) => {}
@@ -139,10 +149,11 @@ impl Inner {
             if self.compactor.is_stopped() || self.time_to_compaction() != Some(Duration::ZERO) {
                 continue;
             }
-            let made = self.guarded("compactor", || self.compact());
-            if let Err(CompactError::Panicked { .. }) = made {
-                return;
+            // What fails is tried again later.
+            if let Err(error @ CompactError::Panicked { .. }) = self.compact() {
+                return Err(error.into());
             }
         }
+        Ok(())
     }
 }

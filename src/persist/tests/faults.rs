@@ -909,6 +909,88 @@ fn fault_30_a_panic_of_the_compactor_is_visible() {
     assert_eq!(store.map().len(), 1);
 }
 
+/// The writer says when it comes to rest how far the log is proven.
+#[test]
+fn fault_30_a_panic_of_the_writer_at_rest_is_visible() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        by_hand: false,
+        sync: SyncPolicy::Every(Duration::from_secs(3_600)),
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    // The first operation is the write, the second the sync.
+    memory.fail(Fault {
+        from: memory.operations() + 2,
+        count: 1,
+        only: Some(Operation::Write),
+        how: How::Panic,
+    });
+    assert_eq!(store.put(b"key", b"value"), 1);
+    assert_eq!(store.journal.sync().unwrap(), 1);
+    let patience = Instant::now() + Duration::from_secs(60);
+    let error = store.journal.wait(2, Some(patience)).unwrap_err();
+    assert!(matches!(error, CommitError::Panicked { .. }), "{error}");
+    let health = store.journal.health();
+    assert_eq!(health.state, HealthState::Failed);
+    assert!(health.trouble.unwrap().contains("writer"));
+    // What was acknowledged before stays so.
+    store.journal.wait(1, None).unwrap();
+}
+
+/// Whatever panics, nothing is done to the files afterwards, every call says so, and the directory
+/// is given free with all that was acknowledged.
+#[test]
+fn fault_30_a_panic_at_any_operation_ends_the_journal() {
+    for at in 1.. {
+        let (memory, mut history, store) = empty(at, by_hand());
+        let start = memory.operations();
+        memory.fail(Fault {
+            from: start + at,
+            count: 1,
+            only: None,
+            how: How::Panic,
+        });
+        let mut acknowledged = 0;
+        let mut results = Vec::new();
+        for n in 0..2u8 {
+            // As a cache does, which goes on in memory.
+            let writes = [Write::Put(vec![n], vec![n; 20])];
+            history.add(append(&store.journal, &store.kept, &writes), &writes);
+            let waited = store.journal.wait(history.last(), None);
+            if waited.is_ok() {
+                acknowledged = history.last();
+            }
+            results.push(waited.map_err(|error| error.to_string()));
+            let compacted = store.journal.compact().map(drop);
+            results.push(compacted.map_err(|error| error.to_string()));
+        }
+        let copied = store.journal.backup(Path::new("/backup")).map(drop);
+        results.push(copied.map_err(|error| error.to_string()));
+        let is_well = store.journal.health().state == HealthState::Well;
+        let closed = store.journal.close().map(drop);
+        results.push(closed.map_err(|error| error.to_string()));
+
+        let operations = memory.operations() - start;
+        let Some(first) = results.iter().position(Result::is_err) else {
+            assert!(is_well && operations < at, "{operations} of {at}");
+            return;
+        };
+        assert_eq!(operations, at, "nothing is done afterwards");
+        for result in &results[first..] {
+            let error = result.as_ref().unwrap_err();
+            assert!(error.contains("a bug in the storage"), "{at}: {error}");
+        }
+        let health = store.journal.health();
+        assert_eq!(health.state, HealthState::Failed);
+        assert!(health.trouble.unwrap().contains("a bug in the storage"));
+        let crashed = memory.fork();
+        crashed.crash();
+        drop(opens(&crashed, &history, acknowledged));
+        drop(opens(&memory, &history, acknowledged));
+    }
+}
+
 /// What a write that failed left at the end of a log must not cut off the log that follows on it.
 #[test]
 fn a_log_does_not_follow_on_half_a_frame() {

@@ -18,11 +18,13 @@ use crate::persist::effect::{Effect, Effects, Meta, Undecodable};
 use crate::persist::error::CommitError;
 use crate::persist::header::CodecId;
 use crate::persist::journal::Journal;
+use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 fn check(scenario: fn()) {
@@ -224,5 +226,105 @@ fn a_directory_is_not_given_free_while_a_compaction_is_at_it() {
         let before = memory.operations();
         others.into_iter().for_each(|other| other.join().unwrap());
         assert_eq!(memory.operations(), before, "the directory is another's");
+    });
+}
+
+/// Two write and wait, and the first operation of a kind panics, on whichever thread it is.
+fn nobody_goes_on_after_a_panic(operation: Operation) -> u64 {
+    let memory = Memory::new(1);
+    let (journal, _) = open(&memory, settings(SyncPolicy::Always));
+    let before = memory.operations();
+    memory.fail_next(1, Some(operation), How::Panic);
+    let writers: Vec<_> = (0..2)
+        .map(|_| {
+            let journal = Arc::clone(&journal);
+            thread::spawn(move || match put(&journal) {
+                0 => assert_eq!(journal.health().state, HealthState::Failed),
+                seq => told_of_the_panic(journal.wait(seq, None)),
+            })
+        })
+        .collect();
+    writers
+        .into_iter()
+        .for_each(|writer| writer.join().unwrap());
+    assert_eq!(journal.health().state, HealthState::Failed);
+    told_of_the_panic(journal.sync());
+    told_of_the_panic(journal.close());
+    let operations = memory.operations() - before;
+    assert_eq!(durable(&memory), 0);
+    drop(open(&memory, settings(SyncPolicy::Always)));
+    operations
+}
+
+#[track_caller]
+fn told_of_the_panic<R: std::fmt::Debug>(result: Result<R, CommitError>) {
+    match result {
+        Err(CommitError::Panicked { thread }) => assert!(thread.contains("a bug in the storage")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_log_is_not_gone_on_with_after_a_panic_in_a_write() {
+    check(|| {
+        let operations = nobody_goes_on_after_a_panic(Operation::Write);
+        assert_eq!(operations, 1, "the one that panicked");
+    });
+}
+
+#[test]
+fn a_log_is_not_synced_again_after_a_panic_in_a_sync() {
+    check(|| {
+        nobody_goes_on_after_a_panic(Operation::Sync);
+    });
+}
+
+#[test]
+fn a_panic_ends_those_who_wait_while_it_closes() {
+    check(|| {
+        let memory = Memory::new(1);
+        let (journal, _) = open(&memory, settings(SyncPolicy::Always));
+        memory.fail_next(1, Some(Operation::Write), How::Panic);
+        let writer = {
+            let journal = Arc::clone(&journal);
+            thread::spawn(move || match put(&journal) {
+                0 => true,
+                seq => match journal.wait(seq, None) {
+                    // It was appended behind the last write.
+                    Err(CommitError::Closed) => true,
+                    result => {
+                        told_of_the_panic(result);
+                        false
+                    }
+                },
+            })
+        };
+        let closed = journal.close();
+        if !writer.join().unwrap() {
+            assert_eq!(journal.health().state, HealthState::Failed);
+        } else {
+            assert_eq!(closed.unwrap().durable_seq, 0);
+        }
+        assert_eq!(durable(&memory), 0);
+        drop(open(&memory, settings(SyncPolicy::Always)));
+    });
+}
+
+#[test]
+fn a_panic_of_the_writer_at_rest_is_visible() {
+    check(|| {
+        let memory = Memory::new(1);
+        let (journal, _) = open(&memory, settings(SyncPolicy::Os));
+        assert_eq!(put(&journal), 1);
+        assert_eq!(journal.sync().unwrap(), 1);
+        memory.fail_next(1, Some(Operation::Write), How::Panic);
+        let mut context = Context::from_waker(Waker::noop());
+        // Each look rings for the writer, which has nothing to do until it rests.
+        while journal.poll_wait(2, &mut context).is_pending() {
+            thread::yield_now();
+        }
+        assert_eq!(journal.health().state, HealthState::Failed);
+        assert_eq!(put(&journal), 0);
+        told_of_the_panic(journal.close());
     });
 }
