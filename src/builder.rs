@@ -246,7 +246,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// How long an entry lives after it was written, unless the write says otherwise. Default:
     /// for ever.
     ///
-    /// More than zero; what ends later than 71 years after the machine was started is for ever. The
+    /// More than zero; what ends later than 142 years after the machine was started is for ever. The
     /// end comes on the microsecond, rounded down; from 1 s on it is reckoned in ticks of the kernel
     /// and may come one tick (1 to 10 ms) early. It never comes late.
     pub fn time_to_live(mut self, ttl: Duration) -> Self {

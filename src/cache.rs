@@ -308,7 +308,7 @@ where
     }
 
     /// As [`insert`](Self::insert), with a TTL of the entry's own. Less than a microsecond means that
-    /// the value is gone at once; what ends later than 71 years after the machine was started never
+    /// the value is gone at once; what ends later than 142 years after the machine was started never
     /// expires.
     ///
     /// ```

@@ -68,7 +68,7 @@ impl InsertOptions {
     }
 
     /// The entry expires when `ttl` has passed, to the microsecond. Less than one means that it is
-    /// gone at once; what ends later than 71 years after the machine was started never expires.
+    /// gone at once; what ends later than 142 years after the machine was started never expires.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.life = Life::For(ttl);
         self

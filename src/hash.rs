@@ -75,14 +75,14 @@ forward!(
 
 /// The hash of a key, mixed once more, and the parts of it.
 ///
-/// The low 32 bits name the set, the top 14 are the fingerprint, the first eight of which the tag.
+/// The low 32 bits name the set, the top 13 are the fingerprint, the first eight of which the tag.
 /// A hasher of the user's may leave any of these constant (an identity hash of small integers has
 /// no high bits), so every hash goes through one folded multiplication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct KeyHash(u64);
 
 impl KeyHash {
-    pub(crate) const FINGERPRINT_BITS: u32 = 14;
+    pub(crate) const FINGERPRINT_BITS: u32 = 13;
 
     /// The bits of a fingerprint that are not in the tag.
     pub(crate) const BESIDES_TAG: u16 = (1 << (Self::FINGERPRINT_BITS - 8)) - 1;

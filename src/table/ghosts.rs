@@ -4,7 +4,7 @@
 //! and leaves ten bits there, and what it pushes out at the other end has had its time. So a ghost
 //! is left with one shift and looked for in one word, all at once (the search for a zero byte of
 //! Warren, "Hacker's Delight", 2002, chapter 6, with wider lanes), and how far back is looked is
-//! up to who looks. With the row, a ghost is told apart by some 13 bits: one look-up in 170 finds
+//! up to who looks. With the row, a ghost is told apart by 13 bits: one look-up in 140 finds
 //! one by mistake when it looks at all of them.
 //!
 //! The bits of a word that no lane needs count the keys that came back.
@@ -154,7 +154,7 @@ mod tests {
         let mut ghosts = Ghosts::default();
         let mut rows: Vec<VecDeque<u64>> = vec![VecDeque::new(); ROWS];
         for step in 0..20_000 {
-            let fingerprint = fingerprint(&mut random) & 0x3C3F;
+            let fingerprint = fingerprint(&mut random) & 0x1C3F;
             let (row, ghost) = (&mut rows[row_of(fingerprint)], ghost_of(fingerprint));
             if step % 2 == 0 {
                 ghosts.remember(fingerprint);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn one_in_170_is_found_by_mistake() {
+    fn one_in_140_is_found_by_mistake() {
         let mut random = fastrand::Rng::with_seed(4);
         let mut ghosts = Ghosts::default();
         let mut mistakes = 0;
@@ -186,7 +186,7 @@ mod tests {
             ghosts.remember(fingerprint(&mut random));
             mistakes += u32::from(comes_back(&mut ghosts, fingerprint(&mut random), long()));
         }
-        assert!((900..1_400).contains(&mistakes), "{mistakes}");
+        assert!((1_100..1_650).contains(&mistakes), "{mistakes}");
     }
 
     #[test]

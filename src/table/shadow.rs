@@ -6,13 +6,13 @@
 //! MICRO 2006, so that the sampled sets follow the policy in force like all others.
 //!
 //! A sampled set has a [`Shadow`]: one [`Replica`] of its queues and ghosts for each setting, with
-//! 14 bits of the hash and the count of reads for each key, and nothing else. Every new key of the
+//! 13 bits of the hash and the count of reads for each key, and nothing else. Every new key of the
 //! set goes to all replicas at once. A read only marks its entry, and every few insertions into the
 //! set the marked entries go to the replicas: a hot key then counts once and not for each read,
 //! which hardly matters, since it is in all of them. A replica holds as many keys as the set has
 //! entries, but at most [`PLACES`].
 //!
-//! 14 bits mistake one key in 400 for another, and one in 170 for a ghost, in all replicas alike.
+//! 13 bits mistake one key in 200 for another, and one in 140 for a ghost, in all replicas alike.
 
 use super::entry::Entry;
 use super::eviction::{MAX_FREQUENCY, Queue, Queues, Setting};

@@ -11,8 +11,8 @@ pub(crate) const NEVER: Deadline = u64::MAX;
 /// The deadlines of entries are whole multiples of this, a microsecond.
 pub(crate) const STEP: u64 = 1_000;
 
-/// An entry has this many bits for the steps of its deadline: 71 years from the start of the clock.
-pub(crate) const STEPS_BITS: u32 = 51;
+/// An entry has this many bits for the steps of its deadline: 142 years from the start of the clock.
+pub(crate) const STEPS_BITS: u32 = 52;
 
 /// The deadline `ttl` after `now`. What the clock cannot hold is [`NEVER`].
 #[inline]

@@ -17,7 +17,7 @@ const NEVER: u64 = u64::MAX;
 const START: u64 = 3_600_000_000_000;
 
 /// Up to where an entry can have a deadline on its clock.
-const CLOCK_END: u64 = 1_000 << 51;
+const CLOCK_END: u64 = 1_000 << 52;
 
 /// A value like no other. The token counts the copies there are.
 #[derive(Clone, Debug)]
@@ -276,7 +276,7 @@ impl World {
             .fold(0, u64::saturating_add)
     }
 
-    /// In whole microseconds, and never where that is more than 71 years on the clock.
+    /// In whole microseconds, and never where that is more than 142 years on the clock.
     fn in_time(&self, ttl: Duration) -> u64 {
         let exact = self
             .now
