@@ -246,9 +246,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// How long an entry lives after it was written, unless the write says otherwise. Default:
     /// for ever.
     ///
-    /// More than zero; what ends later than 142 years after the machine was started is for ever. The
-    /// end comes on the microsecond, rounded down; from 1 s on it is reckoned in ticks of the kernel
-    /// and may come one tick (1 to 10 ms) early. It never comes late.
+    /// More than zero. The end comes on the microsecond, rounded down (so that less than one may be
+    /// nothing); from 1 s on it is reckoned in ticks of the kernel and may come one tick (1 to 10 ms)
+    /// early. It never comes late. What would end more than 142 years after the clock started, which
+    /// is most often with the machine, never ends.
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
         self.policy.time_to_live = Some(ttl);
         self
@@ -258,7 +259,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// end of its time to live. Default: for ever.
     ///
     /// More than zero, at most 292 years. Costs 16 bytes per entry, and each read a store. As for
-    /// [`time_to_live`](Self::time_to_live), the end may come one tick early.
+    /// [`time_to_live`](Self::time_to_live), the end may come one tick early, on a microsecond.
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
         self.policy.time_to_idle = Some(idle);
         self

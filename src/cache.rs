@@ -307,8 +307,8 @@ where
             .replaced()
     }
 
-    /// As [`insert`](Self::insert), with a TTL of the entry's own. Less than a microsecond means that
-    /// the value is gone at once; what ends later than 142 years after the machine was started never
+    /// As [`insert`](Self::insert), with a TTL of the entry's own. Zero means that the value is
+    /// gone at once, [more than the clock can hold](crate::CacheBuilder::time_to_live) that it never
     /// expires.
     ///
     /// ```

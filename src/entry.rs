@@ -67,14 +67,16 @@ impl InsertOptions {
         Self::default()
     }
 
-    /// The entry expires when `ttl` has passed, to the microsecond. Less than one means that it is
-    /// gone at once; what ends later than 142 years after the machine was started never expires.
+    /// The entry expires when `ttl` has passed, to the microsecond and never later. Zero means that
+    /// it is gone at once, [more than the clock can hold](crate::CacheBuilder::time_to_live) that it
+    /// never expires.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.life = Life::For(ttl);
         self
     }
 
-    /// The entry expires at a point in wall-clock time, as the wall clock stands during the call.
+    /// The entry expires at a point in wall-clock time, as the wall clock stands during the call, and
+    /// never if that is [more than the clock can hold](crate::CacheBuilder::time_to_live).
     pub fn expire_at(mut self, time: SystemTime) -> Self {
         self.life = Life::Until(time);
         self
@@ -306,8 +308,8 @@ pub enum EvictionPolicy {
     /// LRU within each of its sets. Accesses are those of the table in the docs of
     /// [`Cache`](crate::Cache).
     ///
-    /// Each read moves its entry in a queue, which costs some nanoseconds and touches one more cache
-    /// line of the set. A scan over more keys than fit empties the cache.
+    /// Each read moves its entry in a queue, which costs some nanoseconds and touches two more cache
+    /// lines of the set. A scan over more keys than fit empties the cache.
     Lru,
 }
 

@@ -119,10 +119,10 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Bytes of the table for each entry of a well-filled cache: its slot, the share of slots
-    /// that are free, and of the set.
+    /// that are free, and of the set with its ghosts.
     pub(crate) fn bytes_per_entry() -> u64 {
         let slot = size_of::<Option<Entry<K, V>>>() as u64;
-        slot + slot / 16 + 8
+        slot + slot / 16 + 11
     }
 
     #[inline]

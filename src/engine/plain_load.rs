@@ -90,7 +90,7 @@ where
             && self.is_live(entry.deadline())
         {
             let value = if entry.is_labelled() {
-                self.look_at_labelled(&mut set, way, hit)
+                self.look_unless_fallen(&mut set, way, hit)
             } else {
                 Some(hit(entry))
             };

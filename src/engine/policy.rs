@@ -5,7 +5,7 @@ use crate::entry::{EvictionPolicy, Expiry, Life, OnFull};
 use crate::load::{Age, Freshness, Spawner};
 use crate::random;
 use crate::table::Ends;
-use crate::time::{Deadline, Moment, NEVER, after, left, whole};
+use crate::time::{Deadline, MICROSECOND, Moment, NEVER, after, left, whole};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -53,8 +53,8 @@ impl<K, V> fmt::Debug for Policy<K, V> {
 /// and lets the entry expire at most a tick (1 to 10 ms) early.
 const COARSE_FROM: Duration = Duration::from_secs(1);
 
-/// A deadline that has passed on every clock.
-pub(crate) const PASSED: Deadline = 0;
+/// A deadline that has passed on every clock: the first there is.
+pub(crate) const PASSED: Deadline = MICROSECOND;
 
 /// The deadline of an entry, and what it comes from where idle time counts.
 #[derive(Clone, Copy, Debug)]

@@ -100,7 +100,7 @@ impl<K, V> Engine<K, V> {
         if !entry.is_labelled() {
             return Some(f(entry));
         }
-        self.look_at_labelled(&mut set, way, f)
+        self.look_unless_fallen(&mut set, way, f)
     }
 
     /// As [`look`](Self::look), after the set was split.
@@ -121,12 +121,12 @@ impl<K, V> Engine<K, V> {
         if !self.is_live(entry.deadline()) {
             return None;
         }
-        self.look_at_labelled(&mut set, way, f)
+        self.look_unless_fallen(&mut set, way, f)
     }
 
     /// Runs `f` on an entry whose time is not up, if its labels have not fallen.
     #[inline(never)]
-    pub(super) fn look_at_labelled<R>(
+    pub(super) fn look_unless_fallen<R>(
         &self,
         ways: &mut Ways<K, V>,
         way: usize,
@@ -174,5 +174,26 @@ impl<K, V> Engine<K, V> {
     {
         let deadline = self.look(hash, key, |entry| entry.deadline())?;
         Some(self.clock.system_time_of(deadline))
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::{Cache, InsertOptions};
+
+    /// The set that a look-up comes to after a split is asked as the first one is.
+    #[test]
+    fn what_has_fallen_is_not_seen_after_a_split_either() {
+        let cache = Cache::<u64, u64>::new(100);
+        cache.insert_with(1, 10, InsertOptions::new().tag("red"));
+        let (engine, hash) = (cache.engine(), cache.hash(&1));
+        let look = || {
+            let inside = reentrancy::enter().unwrap();
+            engine.look_where_it_is_now(&inside, hash, &1, |entry| entry.value)
+        };
+        assert_eq!(look(), Some(10));
+        cache.invalidate_tag("red");
+        assert_eq!(look(), None);
     }
 }

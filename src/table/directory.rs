@@ -77,7 +77,7 @@ impl<K, V> Segment<K, V> {
         self.hints[offset].load(Acquire)
     }
 
-    /// Makes the hint of a set exact. The caller holds the write lock of the set.
+    /// Makes the hint of a set exact. The caller holds the lock of the set.
     pub(crate) fn set_hint(&self, offset: usize, deadline: Deadline) {
         self.hints[offset].store(deadline, Release);
     }

@@ -1,13 +1,12 @@
 //! An entry: a key, its value, and one word with all that the store knows of the two.
 //!
-//! From the highest bit, the word holds the deadline in microseconds, the part of the hash that is not in the tag,
-//! and the state that the eviction policy goes by. A set is always locked for one thread alone, so
-//! nothing here is atomic.
+//! From the highest bit, the word holds the deadline in microseconds, the part of the hash that is
+//! not in the tag, and the state that the eviction policy goes by. A set is always locked for one
+//! thread alone, so nothing here is atomic.
 
 use super::eviction::{MAX_FREQUENCY, Queue};
 use crate::hash::KeyHash;
-use crate::load::Age;
-use crate::time::{Deadline, NEVER, STEP, STEPS_BITS, whole};
+use crate::time::{DEADLINE_BITS, Deadline, MICROSECOND, NEVER, whole};
 use std::num::NonZeroU64;
 
 /// How often the entry was read of late.
@@ -21,6 +20,9 @@ const HEAT: u64 = MAIN | COUNT;
 
 /// Set by a read. Only the sets that are sampled clear it.
 const READ: u64 = 1 << 3;
+
+/// All that reads leave behind.
+const READS: u64 = READ | COUNT;
 
 /// Set while an entry must not be evicted.
 const PINNED: u64 = 1 << 4;
@@ -36,8 +38,10 @@ const IN_USE: NonZeroU64 = NonZeroU64::new(1 << 6).expect("a bit is not zero");
 const HASH_SHIFT: u32 = 7;
 const HASH: u64 = (KeyHash::BESIDES_TAG as u64) << HASH_SHIFT;
 
-/// Where the steps to the deadline begin. None are so many that nobody counts them: it never comes.
-const DEADLINE_SHIFT: u32 = u64::BITS - STEPS_BITS;
+/// Where the deadline begins, in microseconds; zero stands for one that never comes.
+const DEADLINE_SHIFT: u32 = u64::BITS - DEADLINE_BITS;
+
+const _: () = assert!(HASH >> DEADLINE_SHIFT == 0, "no part lies over another");
 
 /// A key and its value with what the store knows of them: 8 bytes besides the two.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl<K, V> Entry<K, V> {
         Self {
             key,
             value,
-            word: IN_USE | part | steps(deadline),
+            word: IN_USE | part | bits_of(deadline),
         }
     }
 
@@ -78,14 +82,14 @@ impl<K, V> Entry<K, V> {
     pub(crate) fn deadline(&self) -> Deadline {
         match self.word.get() >> DEADLINE_SHIFT {
             0 => NEVER,
-            steps => steps * STEP,
+            microseconds => microseconds * MICROSECOND,
         }
     }
 
     #[inline(always)]
     pub(crate) fn set_deadline(&mut self, deadline: Deadline) {
         let others = (1 << DEADLINE_SHIFT) - 1;
-        self.change(!others, steps(deadline));
+        self.change(!others, bits_of(deadline));
     }
 
     // ---- its key ----
@@ -108,7 +112,7 @@ impl<K, V> Entry<K, V> {
     #[inline(always)]
     pub(crate) fn count_read(&mut self) {
         let word = self.word.get();
-        if word & (READ | COUNT) != READ | COUNT {
+        if word & READS != READS {
             let more = u64::from(word & COUNT != COUNT);
             self.word = IN_USE | ((word | READ) + more);
         }
@@ -118,6 +122,16 @@ impl<K, V> Entry<K, V> {
     #[inline(always)]
     pub(crate) fn frequency(&self) -> u8 {
         (self.word.get() & COUNT) as u8
+    }
+
+    /// What the policy makes of the entry within its queue, as it is kept while an entry moves.
+    pub(super) fn reads(&self) -> u8 {
+        (self.word.get() & READS) as u8
+    }
+
+    #[inline(always)]
+    pub(super) fn set_reads(&mut self, reads: u8) {
+        self.change(READS, u64::from(reads) & READS);
     }
 
     #[inline(always)]
@@ -141,7 +155,11 @@ impl<K, V> Entry<K, V> {
 
     #[inline(always)]
     pub(super) fn queue(&self) -> Queue {
-        Queue::of(self.word.get())
+        if self.has(MAIN) {
+            Queue::Main
+        } else {
+            Queue::Small
+        }
     }
 
     #[inline(always)]
@@ -175,94 +193,23 @@ impl<K, V> Entry<K, V> {
     }
 }
 
-impl Queue {
-    /// The queue that a word or a heat says.
-    #[inline(always)]
-    fn of(word: u64) -> Self {
-        if word & MAIN == MAIN {
-            Self::Main
-        } else {
-            Self::Small
-        }
+/// The queue that a [heat](Entry::heat) says.
+#[cfg(feature = "persist")]
+pub(super) fn queue_of(heat: u8) -> Queue {
+    if u64::from(heat) & MAIN == MAIN {
+        Queue::Main
+    } else {
+        Queue::Small
     }
 }
 
 /// The part of a word that is a [whole](crate::time::whole) deadline.
 #[inline(always)]
-fn steps(deadline: Deadline) -> u64 {
+fn bits_of(deadline: Deadline) -> u64 {
     debug_assert_eq!(deadline, whole(deadline));
     match deadline {
         NEVER => 0,
-        _ => (deadline / STEP).max(1) << DEADLINE_SHIFT,
-    }
-}
-
-/// The two ends of a life where idle time counts; the sooner one is the entry's deadline.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends {
-    /// The one that no access moves.
-    pub(crate) hard: Deadline,
-    /// The one that comes if nobody accesses the entry.
-    pub(crate) idle: Deadline,
-}
-
-impl Default for Ends {
-    fn default() -> Self {
-        Self {
-            hard: NEVER,
-            idle: NEVER,
-        }
-    }
-}
-
-impl Ends {
-    pub(crate) fn sooner(self) -> Deadline {
-        self.hard.min(self.idle)
-    }
-}
-
-/// An entry on its way into a set or out of it.
-#[derive(Debug)]
-pub(crate) struct Item<K, V> {
-    pub(crate) key: K,
-    pub(crate) value: V,
-    pub(crate) weight: u64,
-    pub(crate) deadline: Deadline,
-    /// Only where idle time counts.
-    pub(crate) ends: Option<Ends>,
-    /// Only where freshness counts.
-    pub(crate) age: Option<Age>,
-    pub(crate) fingerprint: u16,
-    pub(super) frequency: u8,
-}
-
-impl<K, V> Item<K, V> {
-    #[inline]
-    pub(crate) fn new(hash: KeyHash, key: K, value: V, weight: u64) -> Self {
-        Self {
-            key,
-            value,
-            weight,
-            deadline: NEVER,
-            ends: None,
-            age: None,
-            fingerprint: hash.fingerprint(),
-            frequency: 0,
-        }
-    }
-
-    /// Takes over what the policy made of the entry before; the queue that it was in.
-    #[cfg(feature = "persist")]
-    pub(super) fn warm(&mut self, heat: u8) -> Queue {
-        self.frequency = heat & MAX_FREQUENCY;
-        Queue::of(u64::from(heat))
-    }
-
-    #[inline(always)]
-    pub(super) fn into_entry(self) -> Entry<K, V> {
-        let mut entry = Entry::new(self.fingerprint, self.key, self.value, self.deadline);
-        entry.set_frequency(self.frequency);
-        entry
+        _ => (deadline / MICROSECOND) << DEADLINE_SHIFT,
     }
 }
 
@@ -283,9 +230,9 @@ mod tests {
 
     #[test]
     fn whole_deadlines_are_kept() {
-        let last = (STEP << STEPS_BITS) - STEP;
-        for (deadline, kept) in [(0, STEP), (5_000, 5_000), (last, last), (NEVER, NEVER)] {
-            assert_eq!(entry(1, deadline).deadline(), kept, "{deadline}");
+        let last = (MICROSECOND << DEADLINE_BITS) - MICROSECOND;
+        for deadline in [MICROSECOND, 5_000, last, NEVER] {
+            assert_eq!(entry(1, deadline).deadline(), deadline);
         }
     }
 
@@ -303,7 +250,7 @@ mod tests {
 
     fn change() -> impl Strategy<Value = Change> {
         prop_oneof![
-            (1..1u64 << STEPS_BITS).prop_map(|steps| Change::Deadline(steps * STEP)),
+            (1..1u64 << DEADLINE_BITS).prop_map(|whole| Change::Deadline(whole * MICROSECOND)),
             Just(Change::Deadline(NEVER)),
             (0..=MAX_FREQUENCY).prop_map(Change::Reads),
             Just(Change::Read),

@@ -291,6 +291,11 @@ impl<K, V> Ways<K, V> {
         }
     }
 
+    pub(super) fn youngest(&self, queue: Queue) -> Option<usize> {
+        let tail = self.fifo(queue).tail;
+        (tail != NIL).then_some(usize::from(tail))
+    }
+
     /// Makes `next` the oldest of a queue.
     #[inline(always)]
     fn drop_head(&mut self, queue: Queue, next: u16) {

@@ -99,7 +99,8 @@ impl Ghosts {
     }
 }
 
-/// The row, mostly by the highest bits.
+/// The row, mostly by the highest bits. The remainder is the fingerprint itself, and tells the
+/// compiler that there is such a row.
 #[inline(always)]
 fn row_of(fingerprint: u16) -> usize {
     (usize::from(fingerprint) % FINGERPRINTS * ROWS) / FINGERPRINTS

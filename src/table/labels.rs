@@ -2,33 +2,32 @@
 
 use super::set::Ways;
 use crate::labels::{Given, Labels};
+use std::cell::Cell;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The labels of an entry and an epoch at which they held.
 #[derive(Debug, Default)]
 pub(crate) struct Label {
     pub(crate) labels: Labels,
-    /// Atomic because reads raise it.
-    held_at: AtomicU64,
+    /// In a cell, since who looks whether the labels hold raises it.
+    held_at: Cell<u64>,
 }
 
 impl Label {
     pub(crate) fn new(labels: Labels, held_at: u64) -> Self {
         Self {
             labels,
-            held_at: AtomicU64::new(held_at),
+            held_at: Cell::new(held_at),
         }
     }
 
     pub(crate) fn held_at(&self) -> u64 {
-        self.held_at.load(Relaxed)
+        self.held_at.get()
     }
 
-    /// Notes that the labels held at a later epoch. Of two readers that note different ones, either
-    /// may win: both are true.
+    /// Notes that the labels held at a later epoch.
     pub(crate) fn hold(&self, epoch: u64) {
-        self.held_at.store(epoch, Relaxed);
+        self.held_at.set(epoch);
     }
 }
 

@@ -6,8 +6,9 @@
 //! No two ways have the same successor, and what is in no queue has none. So there are no links
 //! back: the predecessor of a way is the one that names it, found by comparing all bytes at once.
 
+use super::bytes;
+use super::eviction::{Queue, Queues};
 use super::set::{INLINE_WAYS, Ways, resize_exact};
-use super::tags;
 
 /// No way.
 pub(super) const NIL: u16 = u16::MAX;
@@ -68,19 +69,19 @@ impl<K, V> Ways<K, V> {
             let link = way as u16;
             self.wide_links().iter().position(|next| *next == link)
         } else {
-            tags::matching(&self.links.0, way as u8).next()
+            bytes::matching(&self.links.0, way as u8).next()
         }
     }
 
-    /// Follows a change of the number of ways from `before`, of which those that are cut off are in
-    /// no queue.
+    /// Follows a change of the number of ways from `before`. None is in a queue if there are fewer.
     pub(super) fn set_width_of_links(&mut self, before: usize) {
         let width = self.width();
         match (is_wide(before), is_wide(width)) {
             (false, false) => {}
             (true, true) => resize_exact(&mut self.extra_mut().wide_links, width, || NIL),
             (false, true) => self.move_links_out(before),
-            (true, false) => self.move_links_in(),
+            // Only a set that was emptied becomes narrow.
+            (true, false) => self.extra_mut().wide_links = Vec::new(),
         }
     }
 
@@ -92,16 +93,18 @@ impl<K, V> Ways<K, V> {
         self.links = Links::default();
     }
 
-    fn move_links_in(&mut self) {
-        let wide = std::mem::take(&mut self.extra_mut().wide_links);
-        for (way, next) in wide.into_iter().take(self.width()).enumerate() {
-            self.links.set(way, next);
-        }
-    }
-
     /// # Panics
-    /// If a way that is in no queue has a successor.
+    /// If a queue does not end at its youngest, or a way that is in none has a successor.
     pub(super) fn validate_links(&self) {
+        for queue in [Queue::Small, Queue::Main] {
+            let ways: Vec<_> = self.queue(queue).take(self.width() + 1).collect();
+            assert_eq!(ways.len(), self.len_of(queue), "as long as the queue says");
+            assert_eq!(ways.last().copied(), self.youngest(queue), "its youngest");
+            let is_in = |way: &usize| self.entry(*way).queue() == queue;
+            assert!(ways.iter().all(is_in), "the entries know their queue");
+        }
+        let past = self.width().min(INLINE_WAYS)..INLINE_WAYS;
+        assert!(past.into_iter().all(|way| self.links.get(way) == NIL));
         let wide = if is_wide(self.width()) {
             self.width()
         } else {
@@ -116,8 +119,8 @@ impl<K, V> Ways<K, V> {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
-    use super::super::entry::Item;
-    use super::super::eviction::{Queue, Queues, Setting};
+    use super::super::eviction::Setting;
+    use super::super::item::Item;
     use super::*;
     use crate::hash::KeyHash;
     use std::collections::VecDeque;
@@ -128,8 +131,9 @@ mod tests {
         [Queue::Small, Queue::Main].map(|queue| set.queue(queue).collect())
     }
 
-    fn keys(set: &Ways<u64, ()>) -> Vec<u64> {
-        set.queue_order().map(|way| set.entry(way).key).collect()
+    fn keys(set: &Ways<u64, ()>) -> Vec<(u64, u8)> {
+        let entries = set.queue_order().map(|way| set.entry(way));
+        entries.map(|entry| (entry.key, entry.reads())).collect()
     }
 
     fn forget(order: &mut Order, way: usize) {
@@ -154,6 +158,7 @@ mod tests {
                     let hash = KeyHash::at_position(random.u64(..));
                     let item = Item::new(hash, step, (), 1);
                     let way = set.place(item, 40, Setting::BALANCED);
+                    (0..step % 4).for_each(|_| set.entry_mut(way).count_read());
                     assert!(!ways.contains(&way));
                     expected[0].push_back(way);
                 }
@@ -174,7 +179,7 @@ mod tests {
                     expected[1].extend(oldest);
                 }
                 _ if !grows => {
-                    // Ways change their numbers, and no entry its place in its queue.
+                    // Ways change their numbers, and no entry its place in its queue, nor its reads.
                     let before = keys(&set);
                     set.shrink();
                     assert_eq!(keys(&set), before);

@@ -11,22 +11,24 @@
 //! or others by `try_lock` only (eviction). That no thread waits for a set while it holds one out
 //! of order is why nothing here can deadlock.
 
+mod bytes;
 mod directory;
 mod duel;
 mod entry;
 mod eviction;
 mod ghosts;
 mod growth;
+mod item;
 mod labels;
 mod links;
 mod scan;
 mod set;
 mod shadow;
 mod spare;
-mod tags;
 
 pub(crate) use directory::Segment;
-pub(crate) use entry::{Ends, Entry, Item};
+pub(crate) use entry::Entry;
+pub(crate) use item::{Ends, Item};
 pub(crate) use labels::Label;
 pub(crate) use set::{LoadRoom, Ways};
 pub(crate) use spare::Spare;
@@ -78,7 +80,7 @@ pub(crate) struct Table<K, V> {
     spares: Spares<K, V>,
 }
 
-/// A set with its lock held for writing.
+/// A set with its lock held.
 pub(crate) struct Locked<'t, K, V> {
     table: &'t Table<K, V>,
     segment: &'t Segment<K, V>,

@@ -10,13 +10,14 @@
 //! Nothing in this file takes a lock, reads a clock or calls code of the user's other than the
 //! `Eq` of a key.
 
-use super::entry::{Ends, Entry, Item};
+use super::bytes;
+use super::entry::Entry;
 use super::eviction::{Fifo, Queue, Queues, Setting};
 use super::ghosts::Ghosts;
+use super::item::{Ends, Item};
 use super::labels::{Label, Labelled};
 use super::links::{Links, NIL};
 use super::shadow::Shadow;
-use super::tags;
 use crate::equivalent::Equivalent;
 use crate::hash::{self, KeyHash};
 use crate::load::{Age, Flight, Loads, UnderWay, Verdict};
@@ -178,7 +179,7 @@ impl<K, V> Ways<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let ways = tags::matching(self.near_tags(), hash.tag());
+        let ways = bytes::matching(self.near_tags(), hash.tag());
         self.find_at(ways, hash, key)
     }
 
@@ -202,7 +203,7 @@ impl<K, V> Ways<K, V> {
     {
         // All of them are compared once more: as many as fill whole vectors take less than those
         // that are left.
-        let ways = tags::matching(&self.tags, hash.tag()).past_first(NEAR_WAYS);
+        let ways = bytes::matching(&self.tags, hash.tag()).past_first(NEAR_WAYS);
         let found = self.find_at(ways, hash, key);
         if found.is_some() || self.width() <= INLINE_WAYS {
             return found;
@@ -233,7 +234,7 @@ impl<K, V> Ways<K, V> {
     {
         let mut blocks = self.blocks_of_tags().skip(1);
         blocks.find_map(|(first, tags)| {
-            let ways = tags::matching(tags, hash.tag()).map(|way| first + way);
+            let ways = bytes::matching(tags, hash.tag()).map(|way| first + way);
             self.find_at(ways, hash, key)
         })
     }
@@ -458,7 +459,7 @@ impl<K, V> Ways<K, V> {
         let entry = self.slots[way].take().expect("a way in use");
         Item {
             deadline: entry.deadline(),
-            frequency: entry.frequency(),
+            reads: entry.reads(),
             key: entry.key,
             value: entry.value,
             weight,
@@ -504,7 +505,7 @@ impl<K, V> Ways<K, V> {
     fn first_free(&self) -> Option<usize> {
         let mut free = self
             .blocks_of_tags()
-            .flat_map(|(first, tags)| tags::matching(tags, 0).map(move |way| first + way));
+            .flat_map(|(first, tags)| bytes::matching(tags, 0).map(move |way| first + way));
         free.find(|way| *way < self.width())
     }
 

@@ -8,11 +8,12 @@ pub(crate) type Deadline = u64;
 /// The deadline of what does not expire. About 584 years after the start of the clock.
 pub(crate) const NEVER: Deadline = u64::MAX;
 
-/// The deadlines of entries are whole multiples of this, a microsecond.
-pub(crate) const STEP: u64 = 1_000;
+/// The deadlines of entries are whole multiples of this.
+pub(crate) const MICROSECOND: u64 = 1_000;
 
-/// An entry has this many bits for the steps of its deadline: 142 years from the start of the clock.
-pub(crate) const STEPS_BITS: u32 = 52;
+/// An entry has this many bits for the microseconds up to its deadline: 142 years from the start of
+/// the clock.
+pub(crate) const DEADLINE_BITS: u32 = 52;
 
 /// The deadline `ttl` after `now`. What the clock cannot hold is [`NEVER`].
 #[inline]
@@ -22,12 +23,12 @@ pub(crate) fn after(now: u64, ttl: Duration) -> Deadline {
 }
 
 /// A deadline as an entry keeps it: rounded down, so an entry may end a little early and never
-/// late. What an entry has no room for is [`NEVER`].
+/// late, but none of zero. What an entry has no room for is [`NEVER`].
 #[inline(always)]
 pub(crate) fn whole(deadline: Deadline) -> Deadline {
-    let steps = deadline / STEP;
-    if steps >> STEPS_BITS == 0 {
-        steps * STEP
+    let whole = deadline / MICROSECOND;
+    if whole >> DEADLINE_BITS == 0 {
+        whole.max(1) * MICROSECOND
     } else {
         NEVER
     }
@@ -52,14 +53,14 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_deadline_is_never_later() {
-        let end = STEP << STEPS_BITS;
+    fn a_whole_deadline_is_not_later_but_for_one_at_the_start_of_the_clock() {
+        let end = MICROSECOND << DEADLINE_BITS;
         for (deadline, kept) in [
-            (0, 0),
-            (999, 0),
+            (0, MICROSECOND),
+            (999, MICROSECOND),
             (1_000, 1_000),
             (1_234_567, 1_234_000),
-            (end - 1, end - STEP),
+            (end - 1, end - MICROSECOND),
             (end, NEVER),
             (NEVER, NEVER),
         ] {

@@ -8,7 +8,7 @@ mod timer;
 
 pub use clock::{Clock, MockClock};
 pub(crate) use clock::{Moment, NEAR};
-pub(crate) use deadline::{Deadline, NEVER, STEP, STEPS_BITS, after, left, whole};
+pub(crate) use deadline::{DEADLINE_BITS, Deadline, MICROSECOND, NEVER, after, left, whole};
 pub(crate) use keeper::{Aftermath, Sweep, Swept, register};
 pub(crate) use park::{Alarm, Parker, passing};
 pub(crate) use timer::{Timer, wake_all, wake_at};

@@ -324,6 +324,27 @@ fn the_sooner_of_expiry_policy_and_time_to_live_counts() {
 }
 
 #[test]
+fn an_expiry_policy_that_ends_a_life_on_read_does_so_where_idle_time_counts() {
+    struct ReadOnce;
+    impl Expiry<u32, u32> for ReadOnce {
+        fn expire_after_create(&self, _: &u32, _: &u32) -> Option<Duration> {
+            None
+        }
+        fn expire_after_read(&self, _: &u32, _: &u32, _: Option<Duration>) -> Option<Duration> {
+            Some(Duration::ZERO)
+        }
+    }
+    let (cache, _) = timed(|builder| {
+        let builder = builder.max_entries(10).time_to_idle(HOUR);
+        builder.expiry(ReadOnce)
+    });
+    cache.insert(1, 5);
+    assert_eq!(cache.get(&1), Some(5));
+    cache.validate();
+    assert_eq!(cache.get(&1), None);
+}
+
+#[test]
 fn an_expiry_policy_that_shortens_a_life_on_read_is_swept_in_time() {
     struct ReadOnce;
     impl Expiry<u32, u32> for ReadOnce {

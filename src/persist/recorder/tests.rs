@@ -690,6 +690,43 @@ fn a_deadline_that_reads_put_off_in_small_steps_is_recorded() {
     assert_eq!(replayed.get(&1), Some(1), "at most an eighth is lost");
 }
 
+/// The wall clock is ahead of the other by a time that is no whole microsecond.
+#[test]
+fn deadlines_come_back_whole_and_reads_with_them() {
+    for idle in [None, Some(30), Some(90)] {
+        let time = MockClock::new();
+        let wall = std::time::SystemTime::UNIX_EPOCH + Duration::new(86_400, 123_457);
+        time.set_system_time(wall);
+        let builder = || {
+            let builder = Cache::<u8, u64>::builder().clock(time.clock());
+            match idle {
+                Some(idle) => builder.time_to_idle(Duration::from_secs(idle)),
+                None => builder,
+            }
+        };
+        let cache = builder().assemble(false).unwrap();
+        let log = record(&cache, time.clock(), false);
+        cache.insert_with_ttl(1, 1, Duration::from_secs(60));
+        cache.get(&1);
+        cache.get(&1);
+        // Records what reads have left behind.
+        cache.insert_with_ttl(1, 2, Duration::from_secs(60));
+        let batches = log.batches();
+        let last = batches.last_chunk::<1>().expect("that of the last write");
+        let replayed = replay(builder(), last, time.clock());
+        assert!(replayed.frequency(&1) >= Some(2), "it was read twice");
+        let left = |cache: &Cache<u8, u64>| match cache.ttl(&1) {
+            Some(crate::Ttl::Left(left)) => left,
+            other => panic!("{other:?}"),
+        };
+        let error = left(&cache).abs_diff(left(&replayed));
+        // Idle time may have begun anew, as far as that is not recorded.
+        let allowed = Duration::from_secs(idle.unwrap_or(0)) / 8;
+        assert!(error <= allowed + Duration::from_millis(1), "{error:?}");
+        replayed.validate();
+    }
+}
+
 #[test]
 fn a_deadline_that_a_read_brings_forward_is_recorded_whether_there_is_room_or_not() {
     let (cache, each, log, time) = read_often();
