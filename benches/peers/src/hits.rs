@@ -4,8 +4,9 @@ use crate::child::{self, Job};
 use crate::peers::{self, Class, Info, Options};
 use crate::policies::{self, Numbered};
 use crate::progress::Progress;
-use crate::results::HitRow;
+use crate::results::{Held, HitRow};
 use crate::workload::{Kind, Trace};
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -35,11 +36,15 @@ pub fn read(path: &Path) -> Result<Trace, String> {
     })
 }
 
-/// The peers that have a policy, each once.
+/// The peers that have a policy, each once, and moka once more with its bound kept.
 fn suited(peers: &[&'static Info]) -> Vec<&'static Info> {
     let suits =
         |info: &&Info| info.evicts && info.class != Class::Server && info.id != "haybox-no-ttl";
-    peers.iter().copied().filter(suits).collect()
+    let mut suited: Vec<_> = peers.iter().copied().filter(suits).collect();
+    if suited.iter().any(|info| info.id == "moka") {
+        suited.push(&peers::PROMPT_MOKA);
+    }
+    suited
 }
 
 pub fn steps(peers: &[&'static Info], traces: usize) -> u64 {
@@ -70,19 +75,22 @@ pub fn measure(
                 continue;
             }
             last = capacity;
-            let row = |peer: &str, hits: usize, effective_capacity| HitRow {
+            let row = |peer: &str, outcome: Outcome| HitRow {
                 trace: trace.name.clone(),
                 requests: trace.keys.len(),
                 distinct: numbered.distinct,
                 share,
                 capacity,
                 peer: peer.to_string(),
-                effective_capacity,
-                percent: 100.0 * hits as f64 / trace.keys.len() as f64,
+                effective_capacity: outcome.effective_capacity,
+                held: outcome.held,
+                percent: 100.0 * outcome.hits as f64 / trace.keys.len() as f64,
             };
-            rows.push(row("lru", policies::lru(&numbered, capacity), None));
+            let lru = policies::lru(&numbered, capacity);
+            rows.push(row("lru", Outcome::of_policy(lru)));
             progress.step();
-            rows.push(row("optimum", policies::optimum(&numbered, capacity), None));
+            let optimum = policies::optimum(&numbered, capacity);
+            rows.push(row("optimum", Outcome::of_policy(optimum)));
             progress.step();
             for info in suited(peers) {
                 let outcome = if info.lingers {
@@ -96,7 +104,7 @@ pub fn measure(
                     replay(info, capacity, &trace.keys, patience)?
                 };
                 match outcome {
-                    Some((hits, effective)) => rows.push(row(info.id, hits, effective)),
+                    Some(outcome) => rows.push(row(info.id, outcome)),
                     None => notes.push(format!(
                         "{} took longer than {patience:?} for the trace {} with {capacity} entries \
                          and was stopped.",
@@ -110,8 +118,24 @@ pub fn measure(
     Ok(rows)
 }
 
-/// The hits, and the capacity where it is not what was asked for.
-pub type Outcome = (usize, Option<usize>);
+/// What a replay came to.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    hits: usize,
+    /// The capacity where it is not what was asked for.
+    effective_capacity: Option<usize>,
+    held: Option<Held>,
+}
+
+impl Outcome {
+    fn of_policy(hits: usize) -> Self {
+        Self {
+            hits,
+            effective_capacity: None,
+            held: None,
+        }
+    }
+}
 
 /// What a child process replays.
 pub fn alone(
@@ -135,10 +159,11 @@ fn replay(
     let step = if info.lingers {
         (capacity / 100).max(1)
     } else {
-        10_000
+        between_counts(keys.len(), capacity)
     };
     let started = Instant::now();
     let mut hits = 0;
+    let mut census = Census::default();
     let mut is_through = true;
     for from in (0..keys.len()).step_by(step) {
         if started.elapsed() > patience {
@@ -146,16 +171,56 @@ fn replay(
             break;
         }
         hits += cache.run(Kind::CacheAside, keys, from, step.min(keys.len() - from));
+        census.count(cache.held(), capacity);
         if info.lingers {
             cache.settle();
         }
     }
-    let outcome = (hits as usize, cache.effective_capacity());
+    let outcome = Outcome {
+        hits: hits as usize,
+        effective_capacity: cache.effective_capacity(),
+        held: census.held(),
+    };
     if info.lingers {
         // Dropping it would wait for what its threads have left to do.
         std::mem::forget(cache);
     }
     Ok(is_through.then_some(outcome))
+}
+
+/// How many requests lie between two counts of the entries, where one may have to visit them all.
+/// Few enough counts not to disturb the replay, and an odd number of requests, so that what a peer
+/// does in batches is not always seen at the same place.
+fn between_counts(requests: usize, capacity: usize) -> usize {
+    const VISITS: usize = 2_000_000;
+    (requests.saturating_mul(capacity) / VISITS).min(10_000) | 1
+}
+
+/// Counts of a cache's entries.
+#[derive(Default)]
+struct Census {
+    sum: usize,
+    counts: usize,
+    most: usize,
+}
+
+impl Census {
+    /// What was counted before the cache was full says nothing about its bound.
+    fn count(&mut self, held: usize, capacity: usize) {
+        if self.most < capacity && held >= capacity {
+            *self = Self::default();
+        }
+        self.sum += held;
+        self.counts += 1;
+        self.most = self.most.max(held);
+    }
+
+    fn held(&self) -> Option<Held> {
+        (self.counts > 0).then(|| Held {
+            mean: self.sum as f64 / self.counts as f64,
+            most: self.most,
+        })
+    }
 }
 
 /// The fewest entries that a capacity is replayed with.
@@ -171,6 +236,39 @@ mod tests {
             .map(|_| ())
             .unwrap_err();
         assert!(error.contains("/nowhere/trace.u64"), "{error}");
+    }
+
+    #[test]
+    fn entries_are_counted_from_when_a_cache_is_full() {
+        let mut census = Census::default();
+        assert_eq!(census.held(), None);
+        [2, 4].into_iter().for_each(|held| census.count(held, 10));
+        assert_eq!(census.held(), Some(Held { mean: 3.0, most: 4 }));
+        [11, 10, 9]
+            .into_iter()
+            .for_each(|held| census.count(held, 10));
+        let held = Held {
+            mean: 10.0,
+            most: 11,
+        };
+        assert_eq!(census.held(), Some(held));
+    }
+
+    /// What is held in a loop over twice as many keys as there is room for.
+    fn held_by(info: &Info) -> Held {
+        let keys: Vec<u64> = (0..4_000).map(|at| at % 32).collect();
+        let outcome = replay(info, 16, &keys, Duration::MAX).unwrap().unwrap();
+        outcome.held.unwrap()
+    }
+
+    #[test]
+    fn who_holds_more_than_its_bound_is_found_out() {
+        let moka = held_by(peers::named("moka").unwrap());
+        assert!(moka.most > 16 && moka.mean > 17.0, "{moka:?}");
+        let prompt = held_by(&peers::PROMPT_MOKA);
+        assert_eq!(prompt.most, 16);
+        let haybox = held_by(peers::named("haybox").unwrap());
+        assert_eq!(haybox.most, 16);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::latency;
 use crate::peers::{self, Class};
 use crate::results::{Cell, HitRow, LatencyRow, MemoryRow, Results, SizeCell, Summary};
 use crate::roles;
-use crate::summary::{finds_enough, keeps_bound};
+use crate::summary::{FULL, finds_enough, keeps_bound};
 use crate::workload;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -450,7 +450,8 @@ fn hits(text: &mut String, rows: &[HitRow]) {
     text.push_str(
         "\n## Hit ratio\n\nPercent of the requests that hit, by capacity in entries. On a miss the \
          key is inserted. \"Clairvoyant\" knows the future and may refuse keys: no cache can do \
-         better. scc's capacity rounds up to a power of two, which stands in parentheses.\n",
+         better. scc's capacity rounds up to a power of two, which stands in parentheses. A dagger: \
+         held so many times the entries that it was allowed to.\n",
     );
     let peers = in_order(rows.iter().map(|row| row.peer.as_str()));
     for trace in unique(rows.iter().map(|row| row.trace.as_str())) {
@@ -476,7 +477,9 @@ fn hits(text: &mut String, rows: &[HitRow]) {
                 found.map_or("n/a".to_string(), |row| {
                     let more = row.effective_capacity.filter(|more| *more != row.capacity);
                     let more = more.map_or(String::new(), |more| format!(" ({more})"));
-                    format!("{:.2}{more}", row.percent)
+                    let above = row.fullness().filter(|_| !keeps(row));
+                    let above = above.map_or(String::new(), |above| format!(" †{above:.2}"));
+                    format!("{:.2}{more}{above}", row.percent)
                 })
             };
             let mut row = vec![format!("{share} % = {}", first.capacity)];
@@ -488,7 +491,7 @@ fn hits(text: &mut String, rows: &[HitRow]) {
     mean_hits(text, rows, &peers);
 }
 
-/// The mean over all rows, and how far below the best rival haybox is at most.
+/// The mean over all rows, and how far below the best rival haybox is in those where it is.
 fn mean_hits(text: &mut String, rows: &[HitRow], peers: &[&str]) {
     let mut sums: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
     for row in rows {
@@ -513,25 +516,49 @@ fn mean_hits(text: &mut String, rows: &[HitRow], peers: &[&str]) {
     let means: Vec<String> = peers.iter().map(mean).collect();
     table.row(&means);
     text.push_str(&table.text);
-    let is_rival =
-        |row: &&HitRow| peers::info(&row.peer).is_some_and(|info| info.class == Class::Rival);
-    let ours = rows.iter().filter(|row| row.peer == "haybox");
-    let gaps = ours.filter_map(|ours| {
-        let same = |row: &&HitRow| row.trace == ours.trace && row.share == ours.share;
-        let rivals = rows.iter().filter(same).filter(is_rival);
-        let best = rivals.max_by(|a, b| a.percent.total_cmp(&b.percent))?;
-        Some((best.percent - ours.percent, best, ours))
+    behind(text, rows, "the best rival", |row| {
+        is_rival(row) && peers::info(&row.peer).is_some()
     });
-    let mut gaps: Vec<_> = gaps.collect();
+    behind(text, rows, "the best rival that keeps its bound", |row| {
+        is_rival(row) && keeps(row)
+    });
+    above_bound(text, rows);
+}
+
+fn is_rival(row: &HitRow) -> bool {
+    peers::known(&row.peer).is_some_and(|info| info.class == Class::Rival)
+}
+
+/// Whether a cache holds no more than it was allowed to. One entry more is none that counts, though
+/// in the least of caches it is some percent.
+fn keeps(row: &HitRow) -> bool {
+    let most = (row.capacity as f64 * FULL).max(row.capacity as f64 + 1.0);
+    row.held.is_none_or(|held| held.mean <= most)
+}
+
+/// How far below the best rival haybox is, by who counts as one.
+fn behind(text: &mut String, rows: &[HitRow], whom: &str, is_rival: impl Fn(&HitRow) -> bool) {
+    let ours = rows.iter().filter(|row| row.peer == "haybox");
+    let gap = |ours| {
+        let best = best_beside(rows, ours, &is_rival)?;
+        Some((best.percent - ours.percent, best, ours))
+    };
+    let mut gaps: Vec<(f64, &HitRow, &HitRow)> = ours.filter_map(gap).collect();
+    if gaps.is_empty() {
+        return;
+    }
     gaps.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let behind: Vec<_> = gaps.iter().filter(|(gap, ..)| *gap > 0.3).collect();
+    let mean = gaps.iter().map(|(gap, ..)| gap).sum::<f64>() / gaps.len() as f64;
+    let side = if mean < 0.0 { "above" } else { "below" };
+    let far = gaps.partition_point(|(gap, ..)| *gap > 0.3);
     let _ = writeln!(
         text,
-        "\nhaybox is more than 0.3 points below the best rival in {} of {} rows.\n",
-        behind.len(),
-        gaps.len()
+        "\nhaybox is more than 0.3 points below {whom} in {far} of {} rows, and {:.2} {side} it on \
+         the mean over all rows.\n",
+        gaps.len(),
+        mean.abs()
     );
-    for (gap, best, ours) in behind {
+    for (gap, best, ours) in &gaps[..far] {
         let _ = writeln!(
             text,
             "- {} at {} %: {:.2} against {:.2} of {} ({gap:.2})",
@@ -542,4 +569,34 @@ fn mean_hits(text: &mut String, rows: &[HitRow], peers: &[&str]) {
             peers::label(&best.peer)
         );
     }
+}
+
+fn best_beside<'r>(
+    rows: &'r [HitRow],
+    ours: &HitRow,
+    is_rival: impl Fn(&HitRow) -> bool,
+) -> Option<&'r HitRow> {
+    let same = |row: &&HitRow| row.trace == ours.trace && row.share == ours.share;
+    let rivals = rows.iter().filter(same).filter(|row| is_rival(row));
+    rivals.max_by(|a, b| a.percent.total_cmp(&b.percent))
+}
+
+/// The rivals that hold more than they were allowed to, and how much.
+fn above_bound(text: &mut String, rows: &[HitRow]) {
+    let mut table = Table::new(&strings(["trace", "capacity", "peer", "held", "at most"]));
+    let above = rows.iter().filter(|row| is_rival(row) && !keeps(row));
+    for (row, held) in above.filter_map(|row| Some((row, row.held?))) {
+        table.row(&[
+            format!("{} at {} %", row.trace, row.share),
+            row.capacity.to_string(),
+            peers::label(&row.peer).to_string(),
+            format!("{:.1}", held.mean),
+            held.most.to_string(),
+        ]);
+    }
+    text.push_str(
+        "\nThe entries that could be read of the rivals that held over a fiftieth more than their \
+         capacity, and more than one: the mean from when they were full, and the most.\n\n",
+    );
+    text.push_str(&table.text);
 }

@@ -123,7 +123,25 @@ pub struct HitRow {
     pub peer: String,
     /// What the peer can really hold, where that differs.
     pub effective_capacity: Option<usize>,
+    /// Of a peer.
+    #[serde(default)]
+    pub held: Option<Held>,
     pub percent: f64,
+}
+
+/// The entries that could be read of a cache, from when it was full, or all the time if it never
+/// was.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    pub mean: f64,
+    pub most: usize,
+}
+
+impl HitRow {
+    /// The entries that were held, for each one that there was room for.
+    pub fn fullness(&self) -> Option<f64> {
+        self.held.map(|held| held.mean / self.capacity as f64)
+    }
 }
 
 /// How many times as fast haybox is as others: a geometric mean over cells.

@@ -12,7 +12,7 @@ const FOUND: f64 = 0.99;
 
 /// Nor is one compared that holds more than it was allowed to, and leaves evicting for later. (The
 /// moment at which the entries are counted may see some that are on their way.)
-const FULL: f64 = 1.02;
+pub const FULL: f64 = 1.02;
 
 /// The ratios against the best rival in each cell, each rival alone, scc's cache and the bare map.
 pub fn summarise(cells: &[Cell]) -> Vec<Summary> {

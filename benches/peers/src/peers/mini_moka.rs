@@ -31,6 +31,11 @@ impl<K: Key, V: Value> Peer<K, V> for MiniMoka<K, V> {
         self.0.entry_count() as usize
     }
 
+    /// What was inserted can be read before it is counted, and before anything leaves for it.
+    fn held(&self) -> usize {
+        self.0.iter().count()
+    }
+
     fn settle(&self) {
         // A turn handles a limited number of the operations that wait.
         let mut before = usize::MAX;

@@ -55,6 +55,11 @@ pub trait Peer<K: Key, V: Value>: Send + Sync {
 
     fn len(&self) -> usize;
 
+    /// The entries that can be read at this moment, where `len` leaves some of them out.
+    fn held(&self) -> usize {
+        self.len()
+    }
+
     /// Does now what the peer would otherwise do some time later.
     fn settle(&self) {}
 
@@ -338,13 +343,24 @@ pub const ALL: [Info; 15] = [
     },
 ];
 
+/// moka with the housekeeping of its own done after each insertion, for the hit ratios alone: so
+/// much of them is its policy's, and the rest is that of the entries that it holds above its bound.
+pub static PROMPT_MOKA: Info = Info {
+    id: "moka-prompt",
+    label: "moka, bound kept",
+    package: "moka",
+    has_ttl: true,
+    ..CACHE
+};
+
 pub fn info(id: &str) -> Option<&'static Info> {
     ALL.iter().find(|info| info.id == id)
 }
 
-/// As [`info`], those of the other roles among them.
+/// As [`info`], with those among them that only one part measures.
 pub fn known(id: &str) -> Option<&'static Info> {
-    info(id).or_else(|| roles::PEERS.iter().find(|info| info.id == id))
+    let mut others = roles::PEERS.iter().chain([&PROMPT_MOKA]);
+    info(id).or_else(|| others.find(|info| info.id == id))
 }
 
 /// As [`info`], for a peer that a process is told of.
@@ -371,6 +387,7 @@ pub fn build<K: Key, V: Value>(info: &Info, options: Options) -> Result<Subject<
         "haybox" => Box::new(haybox::Haybox::new(options, true)),
         "haybox-no-ttl" => Box::new(haybox::Haybox::new(options, false)),
         "moka" => Box::new(moka::Moka::new(options)),
+        "moka-prompt" => Box::new(moka::Prompt::new(options)),
         "quick_cache" => Box::new(quick_cache::QuickCache::new(options)),
         "foyer-s3fifo" => Box::new(foyer::Foyer::s3_fifo(options)),
         "foyer-lfu" => Box::new(foyer::Foyer::lfu(options)),
