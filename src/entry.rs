@@ -266,16 +266,17 @@ pub enum EvictionPolicy {
     /// Finds out which way of evicting suits the accesses, and changes it when they change.
     ///
     /// In a sample of the sets (two of them in caches of up to some 2,500 entries, one in 32 in
-    /// larger ones) four copies of the queues, keys and counts alone, try four settings of
+    /// larger ones) five copies of the queues, keys and counts alone, try five settings of
     /// S3-FIFO on the same accesses: "balanced" as [`S3Fifo`](Self::S3Fifo), "frequent" with a
     /// short probation (for skewed accesses and scans), "loyal", which keeps what it has, as
-    /// [`Lfu`](Self::Lfu) (for loops), and "recent", near to a FIFO (for bursts, and where what is
-    /// new counts). The whole cache follows one of them. Another takes
+    /// [`Lfu`](Self::Lfu) (for loops), "recent", near to a FIFO (for bursts, and where what is
+    /// new counts), and "clock" without any probation (for keys that are asked for for a while and
+    /// then by and by forgotten). The whole cache follows one of them. Another takes
     /// over when it would have had more hits by 30 and a tenth of the entries in the sample: that
     /// a switch has to pay for what it exchanges keeps the policy from following chance.
     ///
-    /// Costs 840 bytes for each sampled set from its first eviction on, at most 1.3 bytes for each
-    /// entry or two kilobytes for the cache; nothing for reads; for an insertion a twentieth more
+    /// Costs 1,072 bytes for each sampled set from its first eviction on, at most 1.7 bytes for each
+    /// entry or 2.1 kilobytes for the cache; nothing for reads; for an insertion a twentieth more
     /// instructions in large caches, a quarter in those of a few hundred entries, and up to a half in
     /// those of less than 80.
     ///

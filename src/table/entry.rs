@@ -149,7 +149,9 @@ impl<K, V> Entry<K, V> {
     #[inline]
     pub(super) fn take_read_mark(&mut self) -> bool {
         let is_marked = self.has(READ);
-        self.change(READ, 0);
+        if is_marked {
+            self.change(READ, 0);
+        }
         is_marked
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Setting {
     /// The share of the small queue, in 256ths of the entries.
     small: u16,
     pub(super) memory: Memory,
+    /// The queue that a key enters which no ghost remembers.
+    pub(super) entrance: Queue,
     /// Of the keys that come back while a ghost remembers them, one in so many enters the main
     /// queue at once: a power of two up to sixteen.
     one_in: u8,
@@ -70,12 +72,21 @@ impl Setting {
     /// Most of the set is on probation, which makes it nearly a FIFO.
     pub(super) const RECENT: Self = Self::new(192, Memory::SHORT, 1);
 
+    /// Nothing is on probation: the main queue alone is CLOCK (Corbato, "A Paging Experiment with
+    /// the Multics System", 1968) with a count of up to three. For keys that are asked for for a
+    /// while: a new one has a whole round in which to be read once.
+    pub(super) const CLOCK: Self = Self {
+        entrance: Queue::Main,
+        ..Self::new(0, Memory::SHORT, 1)
+    };
+
     const fn new(small: u16, memory: Memory, one_in: u8) -> Self {
         // The count of those that came back has four bits.
         assert!(one_in.is_power_of_two() && one_in <= 16);
         Self {
             small,
             memory,
+            entrance: Queue::Small,
             one_in,
         }
     }
@@ -239,7 +250,7 @@ impl<K, V> Ways<K, V> {
     pub(super) fn admission(&mut self, fingerprint: u16, setting: Setting) -> Queue {
         match &mut self.ghosts {
             Some(ghosts) => ghosts.admit(fingerprint, setting),
-            None => Queue::Small,
+            None => setting.entrance,
         }
     }
 

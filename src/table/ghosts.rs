@@ -79,7 +79,7 @@ impl Ghosts {
     pub(super) fn admit(&mut self, fingerprint: u16, setting: Setting) -> Queue {
         let row = &mut self.rows[row_of(fingerprint)];
         let Some(shift) = find(*row, ghost_of(fingerprint), setting.memory) else {
-            return Queue::Small;
+            return setting.entrance;
         };
         let queue = setting.queue_of_returning(*row / RETURN);
         *row = row.wrapping_add(RETURN);

@@ -41,7 +41,6 @@ use crate::sync::{AtomicU64, AtomicUsize, Mutex, SpinGuard};
 use crate::time::{Deadline, NEVER};
 use directory::{Directory, Place};
 use duel::Eviction;
-use shadow::Tally;
 use spare::Spares;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -183,13 +182,11 @@ impl<K, V> Locked<'_, K, V> {
         if table.eviction.is_lru() {
             return self.ways.idlest();
         }
-        let mut tally = Tally::default();
-        self.ways.observe_reads(table.has_to_rest(), &mut tally);
+        self.ways.observe_reads(table.samples_all_sets());
         let victim = self.ways.victim(table.eviction.setting());
         if let Some(way) = victim {
-            self.ways.observe_victim(way, &mut tally);
+            self.ways.observe_victim(way);
         }
-        table.eviction.judge(&tally, table.sampled(self.len()));
         victim
     }
 
@@ -201,9 +198,10 @@ impl<K, V> Locked<'_, K, V> {
             self.ways.shadow = None;
             return;
         }
-        let tally = self.ways.observe_insertion(hash.fingerprint());
-        let table = self.table;
-        table.eviction.judge(&tally, table.sampled(self.len()));
+        if let Some(tally) = self.ways.observe_insertion(hash.fingerprint()) {
+            let table = self.table;
+            table.eviction.judge(&tally, table.sampled(self.len()));
+        }
     }
 
     /// Counts an access to an entry for the eviction policy.
@@ -304,8 +302,7 @@ impl<K, V> Table<K, V> {
         self.eviction.describe()
     }
 
-    /// Whether sets that are sampled have to rest most of the time.
-    fn has_to_rest(&self) -> bool {
+    fn samples_all_sets(&self) -> bool {
         self.special.load(Relaxed) == 0
     }
 

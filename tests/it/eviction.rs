@@ -215,6 +215,29 @@ fn what_comes_back_soon_and_never_again_has_recency_first() {
 }
 
 #[test]
+fn what_is_asked_for_for_a_while_has_a_clock() {
+    for capacity in [500, 5_000] {
+        let adaptive = cache(EvictionPolicy::Adaptive, capacity);
+        let balanced = cache(EvictionPolicy::S3Fifo, capacity);
+        let mut random = fastrand::Rng::with_seed(11);
+        let oldest = capacity as u32 * 10;
+        let mut newest = oldest;
+        let mut hits = [0; 2];
+        // The older a key is, the less it is asked for.
+        for _ in 0..capacity * 200 {
+            newest += u32::from(random.u32(0..10) == 0);
+            let age = f64::from(oldest) * random.f64().powi(4);
+            let key = newest - age as u32;
+            hits[0] += replay(&adaptive, [key]);
+            hits[1] += replay(&balanced, [key]);
+        }
+        assert_eq!(in_force(&adaptive), "Adaptive (clock)", "{capacity}");
+        assert!(hits[0] > hits[1], "{capacity}: {hits:?}");
+        adaptive.validate();
+    }
+}
+
+#[test]
 fn what_stays_the_same_is_not_answered_by_changes() {
     for capacity in CAPACITIES {
         let cache = cache(EvictionPolicy::Adaptive, capacity);
