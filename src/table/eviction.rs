@@ -60,10 +60,8 @@ impl Setting {
     pub(super) const BALANCED: Self = Self::new(51, Memory::SHORT, 1);
 
     /// Only the last entry is on probation: what is in stays in while it is read, and what comes
-    /// back, however late, takes the place of something that was not. As all others have it that
-    /// are only tried, with the longest memory: over 18 generated workloads it finds more than a
-    /// short one.
-    pub(super) const FREQUENT: Self = Self::new(0, Memory::LONG, 1);
+    /// back soon takes the place of something that was not.
+    pub(super) const FREQUENT: Self = Self::new(0, Memory::SHORT, 1);
 
     /// What is in stays in. Where more keys come round than fit, each would push another out that
     /// is needed as soon, so only a few of them are let in (the bimodal insertion of Qureshi and
@@ -72,14 +70,14 @@ impl Setting {
     pub(super) const LOYAL: Self = Self::new(0, Memory::LONG, 8);
 
     /// Most of the set is on probation, which makes it nearly a FIFO.
-    pub(super) const RECENT: Self = Self::new(192, Memory::LONG, 1);
+    pub(super) const RECENT: Self = Self::new(192, Memory::SHORT, 1);
 
     /// Nothing is on probation: the main queue alone is CLOCK (Corbato, "A Paging Experiment with
     /// the Multics System", 1968) with a count of up to three. For keys that are asked for for a
     /// while: a new one has a whole round in which to be read once.
     pub(super) const CLOCK: Self = Self {
         entrance: Queue::Main,
-        ..Self::new(0, Memory::LONG, 1)
+        ..Self::new(0, Memory::SHORT, 1)
     };
 
     const fn new(small: u16, memory: Memory, one_in: u8) -> Self {

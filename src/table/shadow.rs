@@ -39,7 +39,7 @@ const COLLECT_EVERY: u16 = 4;
 const JUDGED_AT_ONCE: i32 = 8;
 
 /// A set is awake for the first evictions of a turn. The eighth in which it rests pays for most of a
-/// setting more, and costs no more than 0.02 points of hit ratio.
+/// setting more, and costs no more than 0.03 points of hit ratio.
 const TURN: u16 = 512;
 const AWAKE: u16 = 448;
 
