@@ -205,7 +205,7 @@ pub(super) fn queue_of(heat: u8) -> Queue {
     }
 }
 
-/// The part of a word that is a [whole](crate::time::whole) deadline.
+/// The part of a word that is a [whole] deadline.
 #[inline(always)]
 fn bits_of(deadline: Deadline) -> u64 {
     debug_assert_eq!(deadline, whole(deadline));
