@@ -121,6 +121,8 @@ impl<K, V> Ways<K, V> {
 mod tests {
     use super::super::eviction::Setting;
     use super::super::item::Item;
+    use super::super::set::MAX_WAYS;
+    use super::super::shadow::SETTINGS;
     use super::*;
     use crate::hash::KeyHash;
     use std::collections::VecDeque;
@@ -196,5 +198,30 @@ mod tests {
             } += 1;
         }
         assert!(narrow > 3_000 && wide > 3_000, "{narrow} {wide}");
+    }
+
+    /// As wide as a set can be: with keys of one hash.
+    #[test]
+    fn the_widest_set_evicts_one_for_each_that_comes() {
+        for setting in SETTINGS {
+            let mut set = Ways::<u64, ()>::new(0);
+            let hash = KeyHash::at_position(7);
+            for key in 0..70_000 {
+                if !set.has_room() {
+                    let way = set.victim(setting).expect("none is pinned");
+                    set.take(way);
+                }
+                let way = set.place(Item::new(hash, key, (), 1), 0, setting);
+                if key % 3 == 0 {
+                    set.entry_mut(way).count_read();
+                }
+            }
+            assert_eq!(set.len(), MAX_WAYS);
+            assert_eq!(
+                order(&set).iter().map(VecDeque::len).sum::<usize>(),
+                MAX_WAYS
+            );
+            set.validate_links();
+        }
     }
 }

@@ -511,6 +511,8 @@ impl<K, V> Ways<K, V> {
 
     /// Changes the number of ways. The ways that are cut off must be free.
     fn set_width(&mut self, width: usize) {
+        // No way may have the number that stands for none.
+        let width = width.min(MAX_WAYS);
         let before = self.width();
         let mut slots = mem::take(&mut self.slots).into_vec();
         slots.truncate(width);
