@@ -73,12 +73,12 @@ impl Eviction {
 
     #[inline(always)]
     pub(super) fn setting(&self) -> Setting {
-        SETTINGS[self.current()]
+        *SETTINGS.get(self.current()).unwrap_or(&SETTINGS[0])
     }
 
     #[inline(always)]
     fn current(&self) -> usize {
-        usize::from(self.current.load(Relaxed)) % SETTINGS.len()
+        usize::from(self.current.load(Relaxed))
     }
 
     /// For a table of `sets`, the bits that are set in the index of every set with which an

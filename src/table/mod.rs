@@ -327,7 +327,26 @@ impl<K, V> Table<K, V> {
     /// Locks the set that a hash names.
     #[inline(always)]
     pub(crate) fn lock(&self, inside: &Inside, hash: KeyHash) -> Locked<'_, K, V> {
-        let mut index = self.index_of(hash);
+        let index = self.index_of(hash);
+        let set = self.lock_index(inside, index);
+        match set.route(hash, index) {
+            None => set,
+            Some(next) => {
+                drop(set);
+                self.lock_where_it_is_now(inside, hash, next)
+            }
+        }
+    }
+
+    /// As [`lock`](Self::lock), after the set was split.
+    #[cold]
+    #[inline(never)]
+    fn lock_where_it_is_now(
+        &self,
+        inside: &Inside,
+        hash: KeyHash,
+        mut index: usize,
+    ) -> Locked<'_, K, V> {
         loop {
             let set = self.lock_index(inside, index);
             match set.route(hash, index) {
