@@ -78,10 +78,10 @@ impl<K: Hash + Eq, V> Engine<K, V> {
             self.register.restore_epoch(restored.epoch);
         }
         let mut item = Item::new(hash, key, value, weight);
-        (item.deadline, item.ends) = self.restored_ends(restored.life);
+        (item.deadline, item.beside.ends) = self.restored_ends(restored.life);
         // Nobody knows when it was loaded, so it is due to be loaded anew.
         let age = |freshness: &Freshness| freshness.age(OLDEST);
-        item.age = self.policy.freshness.as_ref().map(age);
+        item.beside.age = self.policy.freshness.as_ref().map(age);
         let mut work = self.work();
         work.given = Given::new(labels, restored.epoch);
         let Some(inside) = reentrancy::enter() else {
@@ -112,11 +112,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         item: Item<K, V>,
         work: &mut Work<'_, K, V>,
     ) {
-        set.set_weight(way, item.weight);
-        set.set_age(way, item.age);
-        if let Some(ends) = item.ends {
-            set.move_ends(way, ends);
-        }
+        set.keep_beside(way, item.beside);
         set.move_deadline(way, item.deadline);
         let old = mem::replace(&mut set.entry_mut(way).value, item.value);
         set.note_access(way);
@@ -224,7 +220,7 @@ impl<K, V> Engine<K, V> {
     ) -> Room {
         let item = set.take(way);
         work.outbox.discard(item.key, item.value);
-        self.budget.cost(item.weight)
+        self.budget.cost(item.beside.weight)
     }
 
     /// Ends the restoring: all deadlines come sooner by as much as the clock that counts is ahead

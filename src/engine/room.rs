@@ -253,7 +253,7 @@ impl<K, V> Engine<K, V> {
             RemovalCause::Capacity => set.take(way),
             _ => set.remove(way),
         };
-        work.held.add(self.budget.cost(item.weight));
+        work.held.add(self.budget.cost(item.beside.weight));
         work.outbox
             .removed(item.fingerprint, item.key, item.value, cause);
     }

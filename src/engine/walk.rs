@@ -119,7 +119,7 @@ impl<K, V> Engine<K, V> {
         for way in 0..set.width() {
             if set.get(way).is_some() {
                 let item = set.take(way);
-                work.held.add(self.budget.cost(item.weight));
+                work.held.add(self.budget.cost(item.beside.weight));
                 work.outbox.discard(item.key, item.value);
             }
         }

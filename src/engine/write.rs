@@ -362,8 +362,8 @@ where
         work: &mut Work<'_, K, V>,
     ) -> usize {
         let mut item = Item::new(pending.hash, pending.key, pending.value, pending.weight);
-        (item.deadline, item.ends) = (deadlines.effective, deadlines.ends);
-        item.age = deadlines.age;
+        item.deadline = deadlines.effective;
+        (item.beside.ends, item.beside.age) = (deadlines.ends, deadlines.age);
         work.outbox.inserted(item.fingerprint, &item.key);
         work.outbox.count(Count::Inserts);
         work.held.spend(self.budget.cost(pending.weight));
@@ -428,7 +428,7 @@ where
                     self.record_delete(&pending.key, work);
                 }
                 let item = set.remove(way);
-                work.held.add(self.budget.cost(item.weight));
+                work.held.add(self.budget.cost(item.beside.weight));
                 work.outbox.discard_key(item.key);
                 Stored::Replaced(item.value)
             }
@@ -703,7 +703,7 @@ where
         work.outbox
             .handed_out(hash.fingerprint(), &entry.key, &entry.value);
         let item = set.remove(way);
-        work.held.add(self.budget.cost(item.weight));
+        work.held.add(self.budget.cost(item.beside.weight));
         (item.key, item.value)
     }
 }

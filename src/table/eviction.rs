@@ -365,10 +365,14 @@ impl<K, V> Ways<K, V> {
 
     /// The ways of one queue, oldest first.
     pub(super) fn queue(&self, queue: Queue) -> impl Iterator<Item = usize> {
-        std::iter::successors(self.oldest(queue), |way| {
-            let next = self.next(*way);
-            (next != NIL).then_some(usize::from(next))
-        })
+        std::iter::successors(self.oldest(queue), |way| self.younger(*way))
+    }
+
+    /// The way after this one in its queue.
+    #[inline]
+    pub(super) fn younger(&self, way: usize) -> Option<usize> {
+        let next = self.next(way);
+        (next != NIL).then_some(usize::from(next))
     }
 
     /// The ways in use: the small queue, then the main one, each oldest first.

@@ -32,12 +32,9 @@ impl<K, V> Table<K, V> {
             return;
         };
         debug_assert_eq!(lower.depth(), depth);
-        let mut hashes = vec![None; lower.width()];
-        for (way, entry) in lower.iter() {
-            hashes[way] = Some(hash_of(&entry.key));
-        }
+        let leaving = lower.leaving(hash_of);
         let mut upper = self.lock_index(&inside, upper_index);
-        *upper.ways = lower.split(&hashes);
+        *upper.ways = lower.split(&leaving);
         lower.refresh_hint();
         upper.refresh_hint();
         // Published while both are locked: who comes by the old number waits for the old set and

@@ -33,17 +33,40 @@ impl Ends {
     }
 }
 
+/// What a set keeps beside an entry, where there is anything to keep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside {
+    pub(crate) weight: u64,
+    /// Only where idle time counts.
+    pub(crate) ends: Option<Ends>,
+    /// Only where freshness counts.
+    pub(crate) age: Option<Age>,
+}
+
+impl Beside {
+    #[inline(always)]
+    pub(super) const fn of_weight(weight: u64) -> Self {
+        Self {
+            weight,
+            ends: None,
+            age: None,
+        }
+    }
+
+    /// Whether a set that keeps nothing has this.
+    #[inline(always)]
+    pub(super) fn is_nothing(&self) -> bool {
+        self.weight == 1 && self.ends.is_none() && self.age.is_none()
+    }
+}
+
 /// An entry on its way into a set or out of it.
 #[derive(Debug)]
 pub(crate) struct Item<K, V> {
     pub(crate) key: K,
     pub(crate) value: V,
-    pub(crate) weight: u64,
     pub(crate) deadline: Deadline,
-    /// Only where idle time counts.
-    pub(crate) ends: Option<Ends>,
-    /// Only where freshness counts.
-    pub(crate) age: Option<Age>,
+    pub(crate) beside: Beside,
     pub(crate) fingerprint: u16,
     /// What reads have left behind.
     pub(super) reads: u8,
@@ -55,10 +78,8 @@ impl<K, V> Item<K, V> {
         Self {
             key,
             value,
-            weight,
             deadline: NEVER,
-            ends: None,
-            age: None,
+            beside: Beside::of_weight(weight),
             fingerprint: hash.fingerprint(),
             reads: 0,
         }

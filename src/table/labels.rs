@@ -89,6 +89,11 @@ impl<K, V> Ways<K, V> {
     #[cold]
     pub(super) fn take_label(&mut self, way: usize) -> Option<Label> {
         self.entry_mut(way).mark_labelled(false);
+        self.lift_label(way)
+    }
+
+    /// The same, of an entry that has left with its mark.
+    pub(super) fn lift_label(&mut self, way: usize) -> Option<Label> {
         let label = self.extra_mut().labelled.ways.get_mut(way)?;
         Some(mem::take(label))
     }

@@ -25,6 +25,7 @@ mod scan;
 mod set;
 mod shadow;
 mod spare;
+mod split;
 
 pub(crate) use directory::Segment;
 pub(crate) use entry::Entry;
@@ -46,8 +47,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
-/// The mean number of entries of a set at which the table grows: a set that is not yet split has
-/// up to this many on average, one that is has half of it.
+/// The mean number of entries of a set at which the table grows. While a round of growth lasts, the
+/// sets that it has not come to yet hold twice as many as those that are split.
 pub(crate) const MAX_LOAD: usize = 40;
 
 /// How long the keeper waits for a set.

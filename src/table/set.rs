@@ -12,10 +12,10 @@
 
 use super::bytes;
 use super::entry::Entry;
-use super::eviction::{Fifo, Queue, Queues, Setting};
+use super::eviction::{Fifo, Queue, Setting};
 use super::ghosts::Ghosts;
-use super::item::{Ends, Item};
-use super::labels::{Label, Labelled};
+use super::item::{Beside, Ends, Item};
+use super::labels::Labelled;
 use super::links::{Links, NIL};
 use super::shadow::Shadow;
 use crate::equivalent::Equivalent;
@@ -41,7 +41,7 @@ const NEAR_WAYS: usize = 40;
 pub(crate) const MAX_WAYS: usize = NIL as usize - 1;
 
 /// The slots of a set grow and shrink in steps of this many ways.
-const STEP: usize = 4;
+pub(super) const STEP: usize = 4;
 
 /// The width of a set at its first entry, unless less is expected of it.
 const FIRST_WIDTH: usize = 16;
@@ -54,12 +54,12 @@ pub(crate) struct Ways<K, V> {
     pub(super) small: Fifo,
     pub(super) main: Fifo,
     /// How many low bits of a hash this set stands for.
-    depth: u8,
+    pub(super) depth: u8,
     last_freed: u16,
     pub(super) ghosts: Option<Box<Ghosts>>,
     /// Of a set that is sampled, from its first eviction on.
     pub(super) shadow: Option<Box<Shadow>>,
-    extra: Option<Box<Extra<K, V>>>,
+    pub(super) extra: Option<Box<Extra<K, V>>>,
     pub(super) links: Links,
 }
 
@@ -76,9 +76,9 @@ pub(super) struct Extra<K, V> {
     /// By way; empty where no freshness counts.
     ages: Vec<Age>,
     pub(super) labelled: Labelled,
-    loads: Loads<K, V>,
+    pub(super) loads: Loads<K, V>,
     /// The oldest first.
-    verdicts: Vec<Verdict<K>>,
+    pub(super) verdicts: Vec<Verdict<K>>,
 }
 
 impl<K, V> Default for Extra<K, V> {
@@ -116,13 +116,6 @@ impl<K, V> Extra<K, V> {
             && self.ages.is_empty()
             && self.labelled.is_empty()
     }
-}
-
-/// An entry on its way from one way to another, with all that belongs to it.
-struct Moved<K, V> {
-    queue: Queue,
-    label: Option<Label>,
-    item: Item<K, V>,
 }
 
 impl<K, V> Ways<K, V> {
@@ -298,7 +291,7 @@ impl<K, V> Ways<K, V> {
     /// When the first entry or verdict of the set expires.
     pub(crate) fn first_deadline(&self) -> Deadline {
         self.iter()
-            .map(|(way, _)| self.gone(way))
+            .map(|(way, entry)| self.end_of(way, entry))
             .min()
             .unwrap_or(NEVER)
             .min(self.first_verdict_deadline())
@@ -307,7 +300,11 @@ impl<K, V> Ways<K, V> {
     /// When an entry has to leave: at its deadline, unless it is kept for longer for those who
     /// load.
     pub(crate) fn gone(&self, way: usize) -> Deadline {
-        let deadline = self.entry(way).deadline();
+        self.end_of(way, self.entry(way))
+    }
+
+    fn end_of(&self, way: usize, entry: &Entry<K, V>) -> Deadline {
+        let deadline = entry.deadline();
         self.age(way).map_or(deadline, |age| age.gone(deadline))
     }
 
@@ -372,6 +369,43 @@ impl<K, V> Ways<K, V> {
         weights[way] = weight;
     }
 
+    /// Keeps what belongs to the entry of a way.
+    #[inline(always)]
+    pub(crate) fn keep_beside(&mut self, way: usize, beside: Beside) {
+        if self.extra.is_some() || !beside.is_nothing() {
+            self.keep_all_beside(way, beside);
+        }
+    }
+
+    #[inline(never)]
+    fn keep_all_beside(&mut self, way: usize, beside: Beside) {
+        self.set_weight(way, beside.weight);
+        self.set_age(way, beside.age);
+        if let Some(ends) = beside.ends {
+            self.keep_ends(way, ends);
+        }
+    }
+
+    /// Takes what belongs to the entry of a way.
+    #[inline(always)]
+    pub(super) fn take_beside(&mut self, way: usize) -> Beside {
+        match self.extra {
+            None => Beside::of_weight(1),
+            Some(_) => self.take_all_beside(way),
+        }
+    }
+
+    #[inline(never)]
+    fn take_all_beside(&mut self, way: usize) -> Beside {
+        let beside = Beside {
+            weight: self.weight(way),
+            ends: self.ends(way),
+            age: self.age(way),
+        };
+        self.set_weight(way, 1);
+        beside
+    }
+
     // ---- putting in and taking out ----
 
     /// Puts an entry into a free way, at the young end of the queue that the setting has for it.
@@ -407,11 +441,7 @@ impl<K, V> Ways<K, V> {
     fn place_in(&mut self, queue: Queue, item: Item<K, V>, expected: usize) -> usize {
         let way = self.free_way(expected);
         self.set_tag(way, hash::tag_of(item.fingerprint));
-        self.set_weight(way, item.weight);
-        self.set_age(way, item.age);
-        if let Some(ends) = item.ends {
-            self.keep_ends(way, ends);
-        }
+        self.keep_beside(way, item.beside);
         self.slots[way] = Some(item.into_entry());
         self.push(queue, way);
         way
@@ -453,18 +483,14 @@ impl<K, V> Ways<K, V> {
         let fingerprint = self.fingerprint(way);
         self.set_tag(way, 0);
         self.last_freed = way as u16;
-        let weight = self.weight(way);
-        self.set_weight(way, 1);
-        let (ends, age) = (self.ends(way), self.age(way));
+        let beside = self.take_beside(way);
         let entry = self.slots[way].take().expect("a way in use");
         Item {
             deadline: entry.deadline(),
             reads: entry.reads(),
             key: entry.key,
             value: entry.value,
-            weight,
-            ends,
-            age,
+            beside,
             fingerprint,
         }
     }
@@ -510,7 +536,7 @@ impl<K, V> Ways<K, V> {
     }
 
     /// Changes the number of ways. The ways that are cut off must be free.
-    fn set_width(&mut self, width: usize) {
+    pub(super) fn set_width(&mut self, width: usize) {
         // No way may have the number that stands for none.
         let width = width.min(MAX_WAYS);
         let before = self.width();
@@ -538,27 +564,6 @@ impl<K, V> Ways<K, V> {
         extra.labelled.set_width(width);
     }
 
-    /// Gives back memory where more than half of it is unused.
-    pub(crate) fn shrink_if_sparse(&mut self) {
-        if self.len() < self.width() / 2 {
-            self.shrink();
-        }
-    }
-
-    /// Gives back the memory of ways that a sweep, a split or a removal of many has freed.
-    pub(crate) fn shrink(&mut self) {
-        let needed = self.len().next_multiple_of(STEP);
-        if self.len() == 0 {
-            self.set_width(0);
-            self.shadow = None;
-        } else if needed + STEP < self.width() {
-            let items = self.drain();
-            self.set_width(needed);
-            self.put_back(items);
-        }
-        self.drop_unused_extra();
-    }
-
     pub(super) fn drop_unused_extra(&mut self) {
         drop(self.take_unused_extra());
     }
@@ -567,83 +572,6 @@ impl<K, V> Ways<K, V> {
         let is_unused =
             |extra: &mut Box<Extra<K, V>>| extra.loads.is_empty() && extra.has_only_loads();
         self.extra.take_if(is_unused)
-    }
-
-    /// Takes out every entry, each queue from its old end to its young one.
-    fn drain(&mut self) -> Vec<Moved<K, V>> {
-        let mut items = Vec::with_capacity(self.len());
-        for queue in [Queue::Small, Queue::Main] {
-            while let Some(way) = self.oldest(queue) {
-                items.push(self.lift(queue, way));
-            }
-        }
-        items
-    }
-
-    fn put_back(&mut self, items: Vec<Moved<K, V>>) {
-        for moved in items {
-            self.put_down(moved);
-        }
-    }
-
-    /// Takes an entry out with all that belongs to it, to be put down elsewhere.
-    fn lift(&mut self, queue: Queue, way: usize) -> Moved<K, V> {
-        let is_labelled = self.entry(way).is_labelled();
-        Moved {
-            queue,
-            label: is_labelled.then(|| self.take_label(way)).flatten(),
-            item: self.take(way),
-        }
-    }
-
-    /// Puts it into a set that has room for it.
-    fn put_down(&mut self, moved: Moved<K, V>) {
-        debug_assert!(self.len() < self.width());
-        let way = self.place_in(moved.queue, moved.item, 0);
-        if let Some(label) = moved.label {
-            self.put_label(way, label);
-        }
-    }
-
-    /// Splits the set by one more bit of the hash and returns the half with that bit set. Both
-    /// halves keep the order of their queues, and both remember all ghosts.
-    ///
-    /// `hashes` are those of the ways in use, by way: they are computed beforehand, since hashing
-    /// runs code of the user's that may panic.
-    pub(crate) fn split(&mut self, hashes: &[Option<KeyHash>]) -> Self {
-        let bit = 1usize << self.depth;
-        self.depth += 1;
-        // Half of its keys leave: it is made anew if the set is still sampled.
-        self.shadow = None;
-        let mut upper = Self::new(self.depth);
-        upper.ghosts.clone_from(&self.ghosts);
-        let leaving: Vec<_> = self
-            .queue_order()
-            .filter(|way| leaves(hashes[*way], bit))
-            .collect();
-        upper.set_width(leaving.len().next_multiple_of(STEP));
-        for way in leaving {
-            let moved = self.lift(self.entry(way).queue(), way);
-            upper.put_down(moved);
-        }
-        self.split_loads(&mut upper, bit);
-        self.shrink();
-        upper
-    }
-
-    fn split_loads(&mut self, upper: &mut Self, bit: usize) {
-        let leaving = self.take_loads(|load| leaves(Some(load.hash()), bit));
-        if !leaving.is_empty() {
-            upper.extra_mut().loads = leaving;
-        }
-        let Some(extra) = &mut self.extra else { return };
-        let leaving: Vec<_> = extra
-            .verdicts
-            .extract_if(.., |verdict| leaves(Some(verdict.hash), bit))
-            .collect();
-        if !leaving.is_empty() {
-            upper.extra_mut().verdicts = leaving;
-        }
     }
 
     /// Whether nothing hangs off the set that only some sets have: no weights, no idle times, no
@@ -751,7 +679,7 @@ impl<K, V> Ways<K, V> {
         self.take_loads(|_| true)
     }
 
-    fn take_loads(&mut self, taken: impl Fn(&UnderWay<K, V>) -> bool) -> Loads<K, V> {
+    pub(super) fn take_loads(&mut self, taken: impl Fn(&UnderWay<K, V>) -> bool) -> Loads<K, V> {
         let Some(extra) = &mut self.extra else {
             return Loads::new();
         };
@@ -844,7 +772,7 @@ impl<K, V> Ways<K, V> {
     }
 
     #[inline(always)]
-    fn set_tag(&mut self, way: usize, tag: u8) {
+    pub(super) fn set_tag(&mut self, way: usize, tag: u8) {
         match self.tags.get_mut(way) {
             Some(own) => *own = tag,
             None => self.set_spilled_tag(way, tag),
@@ -861,10 +789,6 @@ impl<K, V> Ways<K, V> {
 /// How many blocks of tags a set of a width has besides the inline one.
 fn spilled_blocks(width: usize) -> usize {
     width.div_ceil(INLINE_WAYS).saturating_sub(1)
-}
-
-fn leaves(hash: Option<KeyHash>, bit: usize) -> bool {
-    hash.is_some_and(|hash| hash.index() & bit != 0)
 }
 
 pub(super) fn resize_exact<T>(values: &mut Vec<T>, len: usize, value: impl FnMut() -> T) {
