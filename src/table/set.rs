@@ -108,9 +108,11 @@ impl<K, V> Default for LoadRoom<K, V> {
 
 impl<K, V> Extra<K, V> {
     fn has_only_loads(&self) -> bool {
+        self.is_bare_but_for_loads() && self.spilled_tags.is_empty() && self.wide_links.is_empty()
+    }
+
+    fn is_bare_but_for_loads(&self) -> bool {
         self.verdicts.is_empty()
-            && self.spilled_tags.is_empty()
-            && self.wide_links.is_empty()
             && self.weights.is_empty()
             && self.ends.is_empty()
             && self.ages.is_empty()
@@ -574,11 +576,13 @@ impl<K, V> Ways<K, V> {
         self.extra.take_if(is_unused)
     }
 
-    /// Whether nothing hangs off the set that only some sets have: no weights, no idle times, no
-    /// loads under way.
+    /// Whether the set holds entries and nothing more: no weights, no idle times, no labels, no
+    /// loads under way and nothing that they have found out. It may be wide.
     #[inline]
     pub(crate) fn is_bare(&self) -> bool {
-        self.extra.is_none()
+        self.extra
+            .as_ref()
+            .is_none_or(|extra| extra.loads.is_empty() && extra.is_bare_but_for_loads())
     }
 
     /// The same but for loads under way.
@@ -586,7 +590,7 @@ impl<K, V> Ways<K, V> {
     pub(crate) fn is_bare_but_for_loads(&self) -> bool {
         self.extra
             .as_ref()
-            .is_none_or(|extra| extra.has_only_loads())
+            .is_none_or(|extra| extra.is_bare_but_for_loads())
     }
 
     // ---- loads under way ----
