@@ -51,6 +51,10 @@ const HOT_PATHS: &[HotPath] = &[
         run: |n| gets(&filled(Cache::new(2 * KEYS as usize)), n, |i| i * 7 % KEYS),
     },
     HotPath {
+        name: "get, hit, no bound",
+        run: |n| gets(&growing(), n, |i| i * 7 % KEYS),
+    },
+    HotPath {
         name: "get, miss",
         run: |n| gets(&timed(KEYS * 2), n, |i| i + (1 << 40)),
     },

@@ -135,7 +135,8 @@ type Buckets<K, V> = Box<[OnceLock<Cells<K, V>>]>;
 pub(crate) struct Directory<K, V> {
     /// The sets that the table starts with, a power of two of them.
     first: Cells<K, V>,
-    first_sets: usize,
+    /// How many that are, as a power of two.
+    first_bits: u32,
     /// Bucket `b` holds as many sets as there are before it: `first_sets << b`.
     grown: OnceLock<Buckets<K, V>>,
 }
@@ -144,7 +145,7 @@ impl<K, V> Directory<K, V> {
     pub(crate) fn new(first_sets: usize) -> Self {
         Self {
             first: cells(first_sets),
-            first_sets,
+            first_bits: first_sets.ilog2(),
             grown: OnceLock::new(),
         }
     }
@@ -164,18 +165,26 @@ impl<K, V> Directory<K, V> {
 
     #[inline(always)]
     fn get_grown(&self, index: usize) -> Option<Place<'_, K, V>> {
-        if index < self.first_sets {
-            return None;
-        }
-        let (bucket, within) = self.bucket_of(index);
+        let (bucket, within) = self.bucket_of(index)?;
         let cells = self.grown.get()?[bucket].get()?;
         cells[within / SEGMENT].get()?.place(within % SEGMENT)
     }
 
     /// The bucket of a set that growth has added, and its number there.
-    fn bucket_of(&self, index: usize) -> (usize, usize) {
-        let bucket = (index / self.first_sets).ilog2() as usize;
-        (bucket, index - (self.first_sets << bucket))
+    #[inline(always)]
+    fn bucket_of(&self, index: usize) -> Option<(usize, usize)> {
+        if index >> self.first_bits == 0 {
+            return None;
+        }
+        // The highest bit of an index names the bucket.
+        let bits = index.ilog2();
+        let bucket = bits - self.first_bits;
+        Some((bucket as usize, index ^ (1 << bits)))
+    }
+
+    /// The number of sets of a bucket, which is that of all before it.
+    fn sets_of(&self, bucket: usize) -> usize {
+        1 << (self.first_bits as usize + bucket)
     }
 
     /// A set, allocated if need be, with sets of `depth`.
@@ -186,16 +195,13 @@ impl<K, V> Directory<K, V> {
 
     #[cold]
     fn create(&self, index: usize, depth: u8) -> Place<'_, K, V> {
-        let (cells, sets, within) = if index < self.first_sets {
-            (&self.first, self.first_sets, index)
-        } else {
-            let (bucket, within) = self.bucket_of(index);
-            let sets = self.first_sets << bucket;
-            (
-                self.bucket(bucket).get_or_init(|| cells(sets)),
-                sets,
-                within,
-            )
+        let (cells, sets, within) = match self.bucket_of(index) {
+            None => (&self.first, self.sets_of(0), index),
+            Some((bucket, within)) => {
+                let sets = self.sets_of(bucket);
+                let cells = self.bucket(bucket).get_or_init(|| cells(sets));
+                (cells, sets, within)
+            }
         };
         let segment =
             cells[within / SEGMENT].get_or_init(|| Segment::new(sets.min(SEGMENT), depth));
@@ -213,7 +219,7 @@ impl<K, V> Directory<K, V> {
     fn stretches(&self) -> impl Iterator<Item = (usize, &Cells<K, V>)> {
         let buckets = self.grown.get().into_iter().flatten().enumerate();
         let grown =
-            buckets.map_while(|(number, bucket)| Some((self.first_sets << number, bucket.get()?)));
+            buckets.map_while(|(number, bucket)| Some((self.sets_of(number), bucket.get()?)));
         std::iter::once((0, &self.first)).chain(grown)
     }
 
