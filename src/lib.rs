@@ -32,6 +32,7 @@ mod stats;
 mod sync;
 mod table;
 mod time;
+mod unrun;
 mod wait;
 
 pub use builder::{BuildError, CacheBuilder};

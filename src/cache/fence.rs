@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::labels::{self, Labels};
+use crate::unrun::refuse_future;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
@@ -39,7 +40,12 @@ where
     /// a load:                                                   |---> reads what was committed
     /// ```
     ///
-    /// For tags and groups, alone or with keys, see [`fence`](Self::fence).
+    /// A commit that is awaited is for [`invalidate_around_async`](Self::invalidate_around_async): a
+    /// closure that makes a future has not run it when this returns. For tags and groups, alone or
+    /// with keys, see [`fence`](Self::fence).
+    ///
+    /// # Panics
+    /// With `commit`; and in debug builds, before it runs, if it returns an `async` block.
     ///
     /// # What it does not cover
     /// It covers this cache and what is loaded through it. Not other processes with caches of their
@@ -55,6 +61,7 @@ where
     /// prices.invalidate_around(["apple", "plum"], || commit())?;
     /// # Ok::<(), &'static str>(())
     /// ```
+    #[track_caller]
     pub fn invalidate_around<'k, Q, R>(
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
@@ -63,6 +70,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized + 'k,
     {
+        refuse_future::<R>("invalidate_around", "invalidate_around_async");
         let _fence = self.fence(keys);
         commit()
     }
@@ -202,7 +210,13 @@ where
 
     /// Runs `commit` and drops the fence after it, also when it returns an error, and when it
     /// panics.
+    ///
+    /// # Panics
+    /// With `commit`; and in debug builds, before it runs, if it returns an `async` block, which is
+    /// for [`around_async`](Self::around_async).
+    #[track_caller]
     pub fn around<R>(self, commit: impl FnOnce() -> R) -> R {
+        refuse_future::<R>("around", "around_async");
         let _fence = self;
         commit()
     }

@@ -11,6 +11,7 @@ use crate::hash::{DefaultHashBuilder, KeyHash};
 use crate::keyed::Keyed;
 use crate::load::this_thread;
 use crate::time::{Clock, Deadline, NEVER, after};
+use crate::unrun::refuse_future;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZeroU32;
@@ -222,12 +223,51 @@ where
     /// # Errors
     /// As `acquire`; the function has then not run. [`LockError::Lost`] if the lease ended before
     /// the function did: what it returned is then dropped.
+    ///
+    /// # Panics
+    /// With `f`; and in debug builds, before it waits, if `f` returns an `async` block, which is for
+    /// [`with_lock_async`](Self::with_lock_async).
+    #[track_caller]
     pub fn with_lock<Q, R>(&self, key: &Q, f: impl FnOnce(&Lease<K>) -> R) -> Result<R, LockError>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
+        refuse_future::<R>("with_lock", "with_lock_async");
         let lease = self.acquire(key)?;
         let result = f(&lease);
+        lease.release()?;
+        Ok(result)
+    }
+
+    /// As [`with_lock`](Self::with_lock), for work that is awaited. The lease is also released when
+    /// the task is cancelled. A task that asks for what it holds waits until its own lease has ended.
+    ///
+    /// ```
+    /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # executor.block_on(async {
+    /// # async fn charge(order: u64, token: u64) -> u64 { order + token }
+    /// use haybox::lock::Locks;
+    /// use std::time::Duration;
+    ///
+    /// let orders = Locks::<u64>::new(Duration::from_secs(30)).unwrap();
+    /// let paid = orders.with_lock_async(&42, async |lease| charge(42, lease.token()).await).await?;
+    /// # assert!(paid > 42);
+    /// # Ok::<(), haybox::lock::LockError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`LockError::Closed`]; the work has then not begun. [`LockError::Lost`] as with `with_lock`.
+    pub async fn with_lock_async<Q, R>(
+        &self,
+        key: &Q,
+        work: impl AsyncFnOnce(&Lease<K>) -> R,
+    ) -> Result<R, LockError>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let lease = self.acquire_async(key).await?;
+        let result = work(&lease).await;
         lease.release()?;
         Ok(result)
     }

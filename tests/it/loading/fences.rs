@@ -55,6 +55,29 @@ fn what_was_loaded_before_the_commit_does_not_survive_it() {
     });
 }
 
+/// It would run when nothing is invalidated any more.
+#[cfg(debug_assertions)]
+#[test]
+fn a_commit_that_only_makes_a_future_is_refused() {
+    let cache = Names::new(10);
+    cache.insert("plum".into(), 1);
+    let calls: [(&str, &dyn Fn()); 3] = [
+        ("invalidate_around_async", &|| {
+            drop(cache.invalidate_around(["plum"], || async { 1 }));
+        }),
+        ("invalidate_around_async", &|| {
+            drop(cache.invalidate_around(["plum"], async || 1));
+        }),
+        ("around_async", &|| {
+            drop(cache.fence(["plum"]).around(|| async { 1 }))
+        }),
+    ];
+    for (instead, call) in calls {
+        let sentence = crate::common::panic_of(call);
+        assert!(sentence.ends_with(instead), "{sentence}");
+    }
+}
+
 #[test]
 fn a_commit_that_fails_or_panics_is_fenced_all_the_same() {
     nothing_survives(|cache, commit| {

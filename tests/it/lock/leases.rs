@@ -2,7 +2,13 @@
 
 use super::{LEASE, TICK, on_mock, plain};
 use crate::common::SECOND;
-use haybox::lock::LockError;
+#[cfg(debug_assertions)]
+use crate::common::panic_of;
+use crate::loading::poll_once;
+use haybox::lock::{Lease, LockError};
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -117,6 +123,68 @@ fn the_lease_of_with_lock_may_be_lost() {
         time.advance(LEASE - TICK);
     });
     assert_eq!(renewed, Ok(()));
+}
+
+#[test]
+fn work_that_is_awaited_is_done_under_the_lease() {
+    let (locks, time) = plain();
+    let work = async |lease: &Lease<u32>| {
+        tokio::task::yield_now().await;
+        (lease.is_held(), locks.available(&1))
+    };
+    let executor = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    assert_eq!(
+        executor.block_on(locks.with_lock_async(&1, work)),
+        Ok((true, 0))
+    );
+    assert_eq!(locks.available(&1), 1);
+    let lost = executor.block_on(locks.with_lock_async(&1, async |_| time.advance(LEASE)));
+    assert!(matches!(lost, Err(LockError::Lost(_))), "{lost:?}");
+
+    // A task that is cancelled gives it back.
+    let mut cancelled = Box::pin(locks.with_lock_async(&1, async |_| pending::<()>().await));
+    assert!(poll_once(cancelled.as_mut()).is_pending());
+    assert_eq!(locks.available(&1), 0);
+    drop(cancelled);
+    assert_eq!(locks.available(&1), 1);
+}
+
+#[test]
+fn tasks_on_any_thread_take_turns() {
+    let (locks, _time) = plain();
+    let executor = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
+    let inside = Arc::new(AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..20)
+        .map(|_| {
+            let (locks, inside) = (locks.clone(), Arc::clone(&inside));
+            executor.spawn(async move {
+                let work = async |_: &Lease<u32>| {
+                    let others = inside.fetch_add(1, SeqCst);
+                    tokio::task::yield_now().await;
+                    inside.fetch_sub(1, SeqCst);
+                    others
+                };
+                locks.with_lock_async(&1, work).await
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(executor.block_on(task).unwrap(), Ok(0));
+    }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_closure_that_only_makes_a_future_is_refused() {
+    let (locks, _time) = plain();
+    let sentence = panic_of(|| locks.with_lock(&1, |_| async { 1 }));
+    assert!(sentence.contains("with_lock_async"), "{sentence}");
+    assert_eq!(locks.available(&1), 1);
 }
 
 #[test]
