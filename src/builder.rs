@@ -11,6 +11,7 @@ use crate::stats::Counters;
 use crate::time::Clock;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::mem::needs_drop;
 use std::time::Duration;
 
 /// Builds a [`Cache`]. From [`Cache::builder`].
@@ -147,6 +148,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// A cache bounded at N that is given N keys keeps all N. A cache without any bound grows
     /// until its entries expire or are removed.
+    #[doc(alias = "max_capacity")]
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = Some(max_entries);
         self
@@ -165,9 +167,25 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// Each entry counts with what the table spends on it (its key and value themselves, 8 bytes
     /// of the store's own, a share of its set) and with the bytes that the
-    /// [`weigher`](Self::weigher) gives for what its key and value hold on the heap. Directories
-    /// and the slack of the allocator are not counted; expect the process to grow by some 10 %
-    /// more. Must allow for one entry at least.
+    /// [`weigher`](Self::weigher) gives for what its key and value hold on the heap. Keys and values
+    /// that have destructors, as all that hold something there, need one: without it a bound of a
+    /// megabyte would let any number of megabytes of text in. Directories and the slack of the
+    /// allocator are not counted; expect the process to grow by some 10 % more. Must allow for one
+    /// entry at least.
+    ///
+    /// ```
+    /// use haybox::Cache;
+    ///
+    /// let pages = Cache::<u32, String>::builder()
+    ///     .max_memory(1 << 20)
+    ///     .weigher(|_, page| page.capacity() as u64)
+    ///     .build()?;
+    /// for number in 0..10_000 {
+    ///     pages.insert(number, "x".repeat(1_000));
+    /// }
+    /// assert!((900..1_049).contains(&pages.len()));
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.max_memory = Some(bytes);
         self
@@ -390,6 +408,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// A value that the caller gets, too, is cloned for it; if that panics, this one call of the
     /// listener is lost and counted likewise. A value changed in place by `update`
     /// has not left. Nothing is told when the last handle of the cache is dropped.
+    #[doc(alias = "eviction_listener")]
     pub fn removal_listener(
         mut self,
         listener: impl Fn(K, V, RemovalCause) + Send + Sync + 'static,
@@ -427,6 +446,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         &self.clock
     }
 
+    /// Whether keys or values can hold memory of their own. What holds some gives it back when it
+    /// is dropped.
+    const MAY_HOLD_MORE: bool = needs_drop::<K>() || needs_drop::<V>();
+
     /// The first setting that no cache can have.
     fn check(&self, overhead: u64) -> Result<(), BuildError> {
         let policy = &self.policy;
@@ -441,7 +464,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             (
                 self.max_entries.is_some_and(|max| max as u64 == u64::MAX),
                 "max_entries",
-                "must be less than u64::MAX",
+                "must be less than u64::MAX: leave it out where there is to be no bound",
             ),
             (
                 self.max_weight == Some(0),
@@ -452,6 +475,12 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 self.max_memory.is_some_and(|max| max < overhead),
                 "max_memory",
                 "must have room for one entry at least, its share of the table included",
+            ),
+            (
+                self.max_memory.is_some() && policy.weigher.is_none() && Self::MAY_HOLD_MORE,
+                "max_memory",
+                "needs a weigher that says how many bytes keys and values hold on the heap (0 if none): \
+                 with it a bound on bytes is one, without it only the entries themselves would count",
             ),
             (
                 policy.weigher.is_some() && !bounded_by_weight,

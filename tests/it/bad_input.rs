@@ -5,7 +5,7 @@ use haybox::{
     Cache, CacheBuilder, Expiry, Insert, InsertOptions, LoadError, OnFull, Op, Outcome,
     RemovalCause,
 };
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -16,6 +16,38 @@ use std::time::Duration;
 // ---- settings ----
 
 type Builder = CacheBuilder<u64, u64>;
+
+#[test]
+fn a_bound_on_bytes_needs_to_be_told_of_the_heap() {
+    fn problem<K, V, S>(builder: CacheBuilder<K, V, S>) -> Option<String>
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        S: BuildHasher + Clone + Send + Sync + 'static,
+    {
+        builder
+            .max_memory(1 << 20)
+            .build()
+            .err()
+            .map(|error| error.to_string())
+    }
+    let told = [
+        problem(Cache::<u64, String>::builder()),
+        problem(Cache::<Vec<u8>, u64>::builder()),
+        problem(Cache::<u64, Option<Box<u8>>>::builder()),
+    ];
+    for sentence in told {
+        let sentence = sentence.expect("nobody knows what is on the heap");
+        assert!(
+            sentence.starts_with("max_memory: needs a weigher"),
+            "{sentence}"
+        );
+    }
+    assert_eq!(problem(Cache::<u64, [u8; 100]>::builder()), None);
+    assert_eq!(problem(Cache::<&str, f64>::builder()), None);
+    let weighed = Cache::<u64, String>::builder().weigher(|_, text| text.capacity() as u64);
+    assert_eq!(problem(weighed), None);
+}
 
 #[test]
 fn every_impossible_setting_is_an_error_that_names_it_and_its_range() {
