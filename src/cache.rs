@@ -494,7 +494,12 @@ where
             .expire(self.hash(key), key, Life::Until(time), ExpireIf::Always)
     }
 
-    /// Takes the TTL off the entry; an idle time still holds. Whether it was there.
+    /// Takes the TTL off the entry, as Redis's `PERSIST` does; an idle time still holds. Whether it
+    /// was there.
+    ///
+    /// It has nothing to do with the feature `persist`, which keeps entries on a disk until they
+    /// expire; an entry without a TTL stays until it is removed or evicted.
+    #[doc(alias = "remove_ttl")]
     pub fn persist<Q>(&self, key: &Q) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -522,7 +527,7 @@ where
     ///     if from < 7 {
     ///         return Err("not enough");
     ///     }
-    ///     tx.insert(&"ada", from - 7).and_then(|()| tx.insert(&"bob", to + 7)).map_err(|_| "no room")
+    ///     tx.insert("ada", from - 7).and_then(|()| tx.insert("bob", to + 7)).map_err(|_| "no room")
     /// });
     /// assert_eq!(paid, Ok(()));
     /// assert_eq!((accounts.get("ada"), accounts.get("bob")), (Some(3), Some(7)));
@@ -775,6 +780,7 @@ impl<K, V, S> Cache<K, V, S> {
 
     /// Removes every entry, set by set: entries that other threads insert meanwhile may or may not
     /// survive.
+    #[doc(alias = "invalidate_all")]
     pub fn clear(&self) {
         self.engine.retain(|_, _| false);
     }

@@ -76,6 +76,7 @@ where
     /// assert_eq!(squares.get_or_insert_with(&7, || 7 * 7), 49);
     /// assert_eq!(squares.get_or_insert_with(&7, || unreachable!("it is there")), 49);
     /// ```
+    #[doc(alias = "get_with")]
     pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> V
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -137,6 +138,7 @@ where
     /// assert_eq!(squares.get_or_load(&7, || async { unreachable!("it is there") }).await, 49);
     /// # });
     /// ```
+    #[doc(alias = "get_with")]
     pub async fn get_or_load<Q, F>(&self, key: &Q, load: impl FnOnce() -> F) -> V
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,

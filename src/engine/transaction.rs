@@ -75,7 +75,10 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     ///
     /// # Panics
     /// If the key is none of the transaction's.
-    pub fn insert(&mut self, key: &K, value: V) -> Result<(), Refused<V>> {
+    pub fn insert<Q>(&mut self, key: &Q, value: V) -> Result<(), Refused<V>>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
         self.put(key, value, Life::Default)
     }
 
@@ -86,7 +89,10 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     ///
     /// # Panics
     /// If the key is none of the transaction's.
-    pub fn insert_with_ttl(&mut self, key: &K, value: V, ttl: Duration) -> Result<(), Refused<V>> {
+    pub fn insert_with_ttl<Q>(&mut self, key: &Q, value: V, ttl: Duration) -> Result<(), Refused<V>>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
         self.put(key, value, Life::For(ttl))
     }
 
@@ -97,7 +103,10 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     ///
     /// # Panics
     /// If the key is none of the transaction's.
-    pub fn insert_keep_ttl(&mut self, key: &K, value: V) -> Result<(), Refused<V>> {
+    pub fn insert_keep_ttl<Q>(&mut self, key: &Q, value: V) -> Result<(), Refused<V>>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
         self.put(key, value, Life::Keep)
     }
 
@@ -115,9 +124,12 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         had
     }
 
-    fn put(&mut self, key: &K, value: V, life: Life) -> Result<(), Refused<V>> {
+    fn put<Q>(&mut self, key: &Q, value: V, life: Life) -> Result<(), Refused<V>>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
         let index = self.index_of(key);
-        let weight = self.engine.policy.weigh(key, &value);
+        let weight = self.engine.policy.weigh(&self.keys[index], &value);
         let labels = self.labels(index);
         let weight = weight.saturating_add(self.engine.weight_of_labels(&labels));
         if !self.fits(index, weight) {
