@@ -175,7 +175,7 @@ impl<K, V, H> Keyed<K, V, H> {
 
     /// Changes the state of a key, which is made if it is missing. `None` from a thread that unwinds
     /// while it holds a lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn change<Q, R>(
         &self,
         hash: KeyHash,
