@@ -45,7 +45,8 @@ where
     /// with keys, see [`fence`](Self::fence).
     ///
     /// # Panics
-    /// With `commit`; and in debug builds, before it runs, if it returns an `async` block.
+    /// With `commit`; and in debug builds, before it runs, if it returns an `async` block, or a closure,
+    /// which cannot be told from it.
     ///
     /// # What it does not cover
     /// It covers this cache and what is loaded through it. Not other processes with caches of their
@@ -213,7 +214,7 @@ where
     ///
     /// # Panics
     /// With `commit`; and in debug builds, before it runs, if it returns an `async` block, which is
-    /// for [`around_async`](Self::around_async).
+    /// for [`around_async`](Self::around_async), or a closure, which cannot be told from it.
     #[track_caller]
     pub fn around<R>(self, commit: impl FnOnce() -> R) -> R {
         refuse_future::<R>("around", "around_async");

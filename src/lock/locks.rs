@@ -226,7 +226,7 @@ where
     ///
     /// # Panics
     /// With `f`; and in debug builds, before it waits, if `f` returns an `async` block, which is for
-    /// [`with_lock_async`](Self::with_lock_async).
+    /// [`with_lock_async`](Self::with_lock_async), or a closure, which cannot be told from it.
     #[track_caller]
     pub fn with_lock<Q, R>(&self, key: &Q, f: impl FnOnce(&Lease<K>) -> R) -> Result<R, LockError>
     where
