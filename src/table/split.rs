@@ -146,9 +146,10 @@ mod tests {
     use super::super::eviction::Setting;
     use super::super::item::{Ends, Item};
     use super::super::labels::Label;
+    use super::super::set::LoadRoom;
     use super::*;
     use crate::labels::Labels;
-    use crate::load::{Age, Known};
+    use crate::load::{Age, Crew, Known, UnderWay};
     use crate::time::{Deadline, MICROSECOND};
     use fastrand::Rng;
 
@@ -191,6 +192,17 @@ mod tests {
 
     fn kept(set: &Set) -> Vec<Kept> {
         set.queue_order().map(|way| kept_of(set, way)).collect()
+    }
+
+    /// The keys of the loads under way, in order.
+    fn loading(set: &Set) -> Vec<u64> {
+        let mut keys: Vec<_> = set.loads().iter().map(|load| load.key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    fn ghosts(set: &Set) -> String {
+        format!("{:?}", set.ghosts)
     }
 
     /// What the sets of a cache keep beside entries.
@@ -249,6 +261,13 @@ mod tests {
                 known: Known::Absent,
             });
         }
+        for key in 0..entries as u64 % 3 {
+            let flight = Crew::new(false).known;
+            let load = UnderWay::new(hash_of(&key), key, flight, 7);
+            set.begin_load(load, LoadRoom::default());
+        }
+        (0..entries as u16 % 7).for_each(|fingerprint| set.leave_ghost(fingerprint));
+        set.observe_reads(false);
         set
     }
 
@@ -272,6 +291,7 @@ mod tests {
             let (up, down): (Vec<Kept>, Vec<Kept>) =
                 kept(&lower).into_iter().partition(|kept| goes_up(kept.key));
             let verdicts = lower.verdicts().len();
+            let (loads, known) = (loading(&lower), ghosts(&lower));
             let leaving = lower.leaving(&hash_of);
             let upper = lower.split(&leaving);
             for (set, index, expected) in [(&lower, 0, down), (&upper, 1, up)] {
@@ -280,6 +300,10 @@ mod tests {
                 assert!(set.width() < expected.len() + STEP);
                 let mut verdicts = set.verdicts().iter();
                 assert!(verdicts.all(|known| goes_up(known.key) == (index == 1)));
+                let own = loads.iter().filter(|key| goes_up(**key) == (index == 1));
+                assert_eq!(loading(set), own.copied().collect::<Vec<_>>());
+                assert_eq!(ghosts(set), known, "either may see them come back");
+                assert!(set.shadow.is_none(), "it would be that of both");
             }
             assert_eq!(lower.verdicts().len() + upper.verdicts().len(), verdicts);
         }
@@ -295,10 +319,13 @@ mod tests {
                 }
             }
             let (before, verdicts) = (kept(&set), set.verdicts().len());
+            let (loads, known) = (loading(&set), ghosts(&set));
             set.shrink();
             set.validate(0, &hash_of);
             assert_eq!(kept(&set), before);
             assert_eq!(set.verdicts().len(), verdicts);
+            assert_eq!((loading(&set), ghosts(&set)), (loads, known));
+            assert_eq!(set.shadow.is_some(), !before.is_empty());
             assert!(set.width() < before.len() + 3 * STEP);
         }
     }
