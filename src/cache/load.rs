@@ -77,6 +77,7 @@ where
     /// assert_eq!(squares.get_or_insert_with(&7, || unreachable!("it is there")), 49);
     /// ```
     #[doc(alias = "get_with")]
+    #[track_caller]
     pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> V
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -213,13 +214,16 @@ where
     /// assert_eq!(names.get_or_find_with(&7, || unreachable!("it is there")), Some("ada"));
     /// # Ok::<(), haybox::BuildError>(())
     /// ```
+    #[track_caller]
     pub fn get_or_find_with<Q>(&self, key: &Q, load: impl FnOnce() -> Option<V>) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         V: Clone,
     {
-        self.try_get_or_find_with(key, || Ok::<_, Infallible>(load()))
-            .unwrap_or_else(cannot_fail)
+        match self.try_get_or_find_with(key, || Ok::<_, Infallible>(load())) {
+            Ok(found) => found,
+            Err(error) => cannot_fail(error),
+        }
     }
 
     /// As [`get_or_find_with`](Self::get_or_find_with), with a loader that may fail, too.
@@ -360,6 +364,7 @@ where
     /// let load = |missing: Vec<u32>| missing.into_iter().map(|n| (n, n * n));
     /// assert_eq!(squares.get_many_or_insert_with([&1, &2, &3], load), [Some(1), Some(4), Some(9)]);
     /// ```
+    #[track_caller]
     pub fn get_many_or_insert_with<'k, Q, I>(
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
@@ -370,8 +375,10 @@ where
         V: Clone,
         I: IntoIterator<Item = (K, V)>,
     {
-        self.try_get_many_or_insert_with(keys, |missing| Ok::<_, Infallible>(load(missing)))
-            .unwrap_or_else(cannot_fail)
+        match self.try_get_many_or_insert_with(keys, |missing| Ok::<_, Infallible>(load(missing))) {
+            Ok(found) => found,
+            Err(error) => cannot_fail(error),
+        }
     }
 
     /// As [`get_many_or_insert_with`](Self::get_many_or_insert_with), with a loader that may fail.

@@ -55,6 +55,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     ///
     /// # Panics
     /// If the key is none of the transaction's.
+    #[track_caller]
     pub fn get<Q>(&self, key: &Q) -> Option<&V>
     where
         Q: Equivalent<K> + ?Sized,
@@ -75,6 +76,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     ///
     /// # Panics
     /// If the key is none of the transaction's.
+    #[track_caller]
     pub fn insert<Q>(&mut self, key: &Q, value: V) -> Result<(), Refused<V>>
     where
         Q: Equivalent<K> + ?Sized,
@@ -89,6 +91,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     ///
     /// # Panics
     /// If the key is none of the transaction's.
+    #[track_caller]
     pub fn insert_with_ttl<Q>(&mut self, key: &Q, value: V, ttl: Duration) -> Result<(), Refused<V>>
     where
         Q: Equivalent<K> + ?Sized,
@@ -103,6 +106,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     ///
     /// # Panics
     /// If the key is none of the transaction's.
+    #[track_caller]
     pub fn insert_keep_ttl<Q>(&mut self, key: &Q, value: V) -> Result<(), Refused<V>>
     where
         Q: Equivalent<K> + ?Sized,
@@ -114,6 +118,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     ///
     /// # Panics
     /// If the key is none of the transaction's.
+    #[track_caller]
     pub fn remove<Q>(&mut self, key: &Q) -> bool
     where
         Q: Equivalent<K> + ?Sized,
@@ -124,6 +129,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         had
     }
 
+    #[track_caller]
     fn put<Q>(&mut self, key: &Q, value: V, life: Life) -> Result<(), Refused<V>>
     where
         Q: Equivalent<K> + ?Sized,
@@ -173,6 +179,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         (self.reaches)(has.missing(needs))
     }
 
+    #[track_caller]
     fn index_of<Q>(&self, key: &Q) -> usize
     where
         Q: Equivalent<K> + ?Sized,

@@ -272,6 +272,7 @@ impl MockClock {
     ///
     /// # Panics
     /// If `time` is before 1970 or more than 584 years after it.
+    #[track_caller]
     pub fn set_system_time(&self, time: SystemTime) {
         let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH);
         let wall = since_epoch

@@ -2,9 +2,10 @@
 
 use haybox::{Cache, CacheBuilder, EvictionPolicy, MockClock, RemovalCause};
 use std::any::Any;
+use std::cell::RefCell;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 /// Every policy that a cache can be given.
@@ -54,6 +55,22 @@ pub(crate) fn sentence(payload: &(dyn Any + Send)) -> String {
                 .map(|text| (*text).to_owned())
         })
         .unwrap_or_default()
+}
+
+/// The line that a panic is said to come from, and its file.
+pub(crate) fn place_of_panic<R>(f: impl FnOnce() -> R) -> (String, u32) {
+    thread_local!(static PLACE: RefCell<Option<(String, u32)>> = const { RefCell::new(None) });
+    static NOTES_PLACES: Once = Once::new();
+    NOTES_PLACES.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let place = panic.location();
+            PLACE.set(place.map(|place| (place.file().to_owned(), place.line())));
+            report(panic);
+        }));
+    });
+    panic_of(f);
+    PLACE.take().expect("a panic has a place")
 }
 
 pub(crate) const INSIDE: &str = "haybox was called from inside";

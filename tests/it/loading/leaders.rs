@@ -1,7 +1,8 @@
 //! What a blocking caller may rely on, beside what the pitfalls have.
 
 use super::assert_settled;
-use crate::common::{PATIENCE, SECOND, timed};
+use crate::common::{PATIENCE, SECOND, place_of_panic, timed};
+use haybox::Cache;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -37,7 +38,7 @@ fn the_time_out_of_a_thread_is_on_the_clock_of_the_cache() {
 
 #[test]
 fn the_callers_own_keys_need_not_outlive_their_calls() {
-    let cache: haybox::Cache<String, u32> = haybox::Cache::new(10);
+    let cache: Cache<String, u32> = Cache::new(10);
     let (go_on, may_go_on) = mpsc::channel::<()>();
     thread::scope(|scope| {
         let cache = &cache;
@@ -59,6 +60,23 @@ fn the_callers_own_keys_need_not_outlive_their_calls() {
         assert!((1..=2).contains(&waiter.join().unwrap()));
         assert!((1..=2).contains(&leader.join().unwrap()));
     });
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_panic_of_a_call_points_at_the_call() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let one = || cache.get_or_insert_with(&1, || cache.get_or_insert_with(&1, || 2));
+    assert_eq!(place_of_panic(one), (file!().to_owned(), line!() - 1));
+    let none = || cache.get_or_find_with(&2, || cache.get_or_find_with(&2, || None));
+    assert_eq!(place_of_panic(none), (file!().to_owned(), line!() - 1));
+    let many =
+        || cache.get_or_find_with(&3, || cache.get_many_or_insert_with(&[3], |_| [(3, 3)])[0]);
+    assert_eq!(place_of_panic(many), (file!().to_owned(), line!() - 1));
+    let other = || cache.transaction(&[1], |tx| tx.insert(&2, 2));
+    assert_eq!(place_of_panic(other), (file!().to_owned(), line!() - 1));
+    let looks = || cache.transaction(&[1], |tx| Ok::<_, ()>(tx.get(&2).copied()));
+    assert_eq!(place_of_panic(looks), (file!().to_owned(), line!() - 1));
     assert_settled(&cache);
 }
 
