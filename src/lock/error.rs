@@ -6,11 +6,12 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Others hold it, or wait for it already, and the call does not wait.
+    /// It is held, if only by the caller itself, or waited for already, and the call does not wait.
     Busy,
     /// It did not become free in time.
     TimedOut,
-    /// This thread holds a lease of the key already, and waiting for itself would never end.
+    /// This thread holds a lease of the key already, and waiting for itself would never end. Only
+    /// calls that block say so.
     Reentrant,
     /// The locks were closed, or all their handles dropped.
     Closed,
@@ -22,7 +23,7 @@ pub enum LockError {
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str("another caller holds the lease"),
+            Self::Busy => f.write_str("the lease is held or waited for already"),
             Self::TimedOut => f.write_str("the lease did not become free in time"),
             Self::Reentrant => f.write_str(
                 "this thread already holds a lease of the key; waiting for itself would never end",

@@ -128,10 +128,15 @@ where
 {
     // ---- acquiring ----
 
-    /// Takes the lease of a key if it is free and nobody waits for it. Never waits.
+    /// Takes the lease of a key if it is free and nobody waits for it. Never waits, so it may be
+    /// called in a task, too.
+    ///
+    /// The lease is bound to the thread, so that a call that would block it for the same key is
+    /// [`LockError::Reentrant`]. In a task, which may go on elsewhere, [`unbind`](Lease::unbind) it.
     ///
     /// # Errors
-    /// [`LockError::Busy`], [`Reentrant`](LockError::Reentrant) or [`Closed`](LockError::Closed).
+    /// [`LockError::Busy`], also where it is this thread or task that holds it;
+    /// [`Closed`](LockError::Closed).
     pub fn try_acquire<Q>(&self, key: &Q) -> Result<Lease<K>, LockError>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,

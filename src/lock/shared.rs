@@ -118,7 +118,8 @@ where
         taken?
     }
 
-    /// Grants what is asked for if it is free, in all other cases.
+    /// Grants what is asked for if it is free, in all other cases. Whose it is otherwise is nothing
+    /// to a call that does not wait.
     #[cold]
     pub(super) fn ask(&self, hash: KeyHash, key: &K, ask: Ask) -> Result<Grant, LockError> {
         let mut asked = Asked::Busy;
@@ -130,8 +131,7 @@ where
         match asked {
             _ if !is_open => Err(LockError::Closed),
             Asked::Granted(grant) => Ok(grant),
-            Asked::Reentrant => Err(LockError::Reentrant),
-            Asked::Busy => Err(LockError::Busy),
+            Asked::Reentrant | Asked::Busy => Err(LockError::Busy),
         }
     }
 

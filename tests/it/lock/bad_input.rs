@@ -60,7 +60,7 @@ fn a_panic_under_the_lease_releases_it() {
 #[test]
 fn the_errors_are_sentences() {
     let errors = [
-        (LockError::Busy, "another caller"),
+        (LockError::Busy, "held or waited for"),
         (LockError::TimedOut, "in time"),
         (LockError::Reentrant, "this thread"),
         (LockError::Closed, "closed"),

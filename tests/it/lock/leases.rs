@@ -73,10 +73,25 @@ fn a_renewal_never_shortens_a_lease() {
 }
 
 #[test]
+fn who_does_not_wait_is_told_the_same_on_every_thread() {
+    let (locks, _) = plain();
+    let lease = locks.try_acquire(&1).unwrap();
+    let here = locks.try_acquire(&1).unwrap_err();
+    let elsewhere = thread::scope(|scope| scope.spawn(|| locks.try_acquire(&1)).join().unwrap());
+    assert_eq!(
+        (here, elsewhere.unwrap_err()),
+        (LockError::Busy, LockError::Busy)
+    );
+    assert_eq!(locks.acquire(&1).unwrap_err(), LockError::Reentrant);
+    let lease = lease.unbind();
+    assert_eq!(locks.try_acquire(&1).unwrap_err(), LockError::Busy);
+    drop(lease);
+}
+
+#[test]
 fn the_same_thread_gets_an_error_and_not_a_deadlock() {
     let (locks, time) = plain();
     let lease = locks.acquire(&1).unwrap();
-    assert_eq!(locks.try_acquire(&1).unwrap_err(), LockError::Reentrant);
     assert_eq!(locks.acquire(&1).unwrap_err(), LockError::Reentrant);
     assert_eq!(
         locks.acquire_timeout(&1, SECOND).unwrap_err(),
@@ -252,7 +267,7 @@ fn permits_are_given_out_up_to_their_number() {
     let first = two.try_acquire(&1).unwrap();
     let second = locks.try_acquire(&1).unwrap();
     assert_eq!(locks.available(&1), 0);
-    assert_eq!(locks.try_acquire(&1).unwrap_err(), LockError::Reentrant);
+    assert_eq!(locks.try_acquire(&1).unwrap_err(), LockError::Busy);
     drop(first);
     assert_eq!(locks.available(&1), 2);
     assert!(second.is_held());

@@ -175,15 +175,23 @@ impl World {
         let (permits, now) = (self.permits, self.now);
         let state = self.keys.entry(key).or_default();
         let is_free = state.queue.is_empty() && state.held() + take <= permits;
-        let is_own = state.holders.iter().any(|holder| holder.is_own);
         match asked {
             Ok(lease) => {
                 assert!(is_free);
                 state.hold(self.next, take, now, true);
                 self.note(self.next, key, lease);
             }
-            Err(LockError::Reentrant) => assert!(!is_free && is_own),
-            Err(error) => assert!(error == LockError::Busy && !is_free && !is_own, "{error}"),
+            Err(error) => {
+                assert!(error == LockError::Busy && !is_free, "{error}");
+                // Only a call that would block looks at whose the lease is.
+                let expected = match state.holders.iter().any(|holder| holder.is_own) {
+                    true => LockError::Reentrant,
+                    false => LockError::TimedOut,
+                };
+                let locks = self.locks.taking(take).unwrap();
+                let blocks = locks.acquire_timeout(&key, Duration::ZERO);
+                assert_eq!(blocks.unwrap_err(), expected);
+            }
         }
         self.next += 1;
     }
