@@ -59,6 +59,30 @@ pub(crate) type Spawner = Box<dyn Fn(BoxedLoad) + Send + Sync>;
 ///     other => panic!("{other:?}"),
 /// }
 /// ```
+///
+/// # What it prints
+/// `the loader failed: ` and what the loader's error prints, so that `{}` alone tells the cause.
+/// [`source`](std::error::Error::source) is therefore that error's own source, and whoever prints a
+/// chain reads each part of it once. The loader's error itself is in [`Failed`](Self::Failed).
+/// `{:#}` is passed on to it, which for `anyhow` has it print its whole chain.
+///
+/// ```
+/// use haybox::LoadError;
+/// use std::error::Error;
+/// # #[derive(Debug)]
+/// # struct Query(std::num::ParseIntError);
+/// # impl std::fmt::Display for Query {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("no such row") }
+/// # }
+/// # impl Error for Query {
+/// #     fn source(&self) -> Option<&(dyn Error + 'static)> { Some(&self.0) }
+/// # }
+/// # let query = Query("seven".parse::<u32>().unwrap_err());
+///
+/// let error = LoadError::Failed(query.into());
+/// assert_eq!(error.to_string(), "the loader failed: no such row");
+/// assert_eq!(error.source().unwrap().to_string(), "invalid digit found in string");
+/// ```
 #[non_exhaustive]
 #[derive(PartialEq, Eq)]
 pub enum LoadError<E> {
@@ -94,7 +118,8 @@ impl<E: fmt::Debug> fmt::Debug for LoadError<E> {
 impl<E: fmt::Display> fmt::Display for LoadError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(error) => write!(f, "the loader failed: {error}"),
+            Self::Failed(error) if f.alternate() => write!(f, "{FAILED}{error:#}"),
+            Self::Failed(error) => write!(f, "{FAILED}{error}"),
             Self::Reentrant => f.write_str(REENTRANT),
             Self::TimedOut => f.write_str(TIMED_OUT),
         }
@@ -104,11 +129,14 @@ impl<E: fmt::Display> fmt::Display for LoadError<E> {
 impl<E: std::error::Error + 'static> std::error::Error for LoadError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Failed(error) => Some(&**error),
+            // What the error says of itself is said already.
+            Self::Failed(error) => error.source(),
             Self::Reentrant | Self::TimedOut => None,
         }
     }
 }
+
+const FAILED: &str = "the loader failed: ";
 
 pub(crate) const REENTRANT: &str = "a loader asked the cache, directly or through other loads, for the key that it \
      is loading; waiting for it would never end: have the loader ask the source itself";
