@@ -1421,6 +1421,50 @@ fn a_task_that_is_dropped_or_panics_hands_over() {
     });
 }
 
+/// However their calls meet, the first loader that panics is the last one to run for a while, and
+/// all callers but its own go on with what there is.
+#[test]
+fn a_load_that_panics_beside_an_old_value_is_the_only_one() {
+    check("panics beside old values", || {
+        let time = MockClock::new();
+        let freshness = Freshness::new().refresh_after(seconds(1));
+        let freshness = freshness.stale_if_error(seconds(9));
+        let builder = numbers().clock(time.clock()).time_to_live(seconds(2));
+        let cache = built(builder.freshness(freshness));
+        ignore(cache.insert(1, 7));
+        let (is_due, is_written) = (choice(2) == 0, choice(3) == 0);
+        time.advance(seconds(if is_due { 1 } else { 2 }));
+        let (loads, panics) = (AtomicU32::new(0), AtomicU32::new(0));
+        scope(|threads| {
+            for _ in 0..3 {
+                threads.spawn(|| {
+                    let fails = || {
+                        loads.fetch_add(1, SeqCst);
+                        yield_now();
+                        resume_unwind(Box::new("no source"))
+                    };
+                    match catch_unwind(AssertUnwindSafe(|| any_load(&cache, fails))) {
+                        Ok(value) => assert!(value == 7 || (is_written && value == 8)),
+                        Err(_) => ignore(panics.fetch_add(1, SeqCst)),
+                    }
+                });
+            }
+            threads.spawn(|| {
+                if is_written {
+                    ignore(cache.insert(1, 8));
+                }
+            });
+        });
+        let loads = loads.load(SeqCst);
+        assert_eq!(loads, panics.load(SeqCst));
+        assert!(loads == 1 || (is_written && loads == 0), "{loads} loads");
+        let rests = any_load(&cache, || unreachable!("it rests, or is fresh"));
+        assert_eq!(rests, if is_written { 8 } else { 7 });
+        assert_eq!(cache.loads_under_way(), 0);
+        cache.validate();
+    });
+}
+
 /// The truth that loads read grows; each invalidation begins after it has grown and before it is
 /// noted as known. Nobody who calls after that may get anything older.
 #[test]

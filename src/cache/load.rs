@@ -35,7 +35,11 @@ use std::hash::{BuildHasher, Hash};
 ///   waiter whose error type is another it means nothing; it loads for itself, and shares that load
 ///   with all others of its type.
 /// * If the loader panics, if its future is dropped or its task aborted, one of those who wait
-///   leads, with its own loader.
+///   leads, with its own loader. While loaders go on panicking, they run one after the other: each
+///   caller runs its own at most once, gets its panic, and may have waited for those before it,
+///   up to the `lock_timeout`. So have a loader return what can go wrong as an error, which ends all
+///   waits at once. Where a [`Freshness`](crate::Freshness#a-loader-that-panics) has an old value,
+///   those who wait get that.
 /// * A caller waits at most for the [`lock_timeout`](crate::CacheBuilder::lock_timeout), on the
 ///   clock of the cache, and then loads for itself. The load that took so long is not stored.
 /// * A call that could never end, because the load that it would wait for is waiting for it,

@@ -1,7 +1,7 @@
 //! Ending a load, however it ends.
 
 use super::Engine;
-use super::load::{Old, give, run_async};
+use super::load::{give, run_async};
 use crate::entry::{Insert, InsertOptions, Life};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
@@ -12,7 +12,7 @@ use crate::load::{
 };
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::time::Deadline;
+use crate::time::{Deadline, after};
 use std::any::Any;
 use std::cell::Cell;
 use std::hash::Hash;
@@ -26,6 +26,7 @@ use std::time::Duration;
 pub(crate) struct Leader<H, K, V>
 where
     H: Deref<Target = Engine<K, V>>,
+    K: Eq,
 {
     engine: H,
     hash: KeyHash,
@@ -33,7 +34,19 @@ where
     started: Deadline,
     /// The labels of the value that the loader is shown, and the epoch at which the load began.
     made: Given,
-    has_landed: bool,
+    /// For how long no other load is tried if this one fails, where there is an old value to go on
+    /// with.
+    pause: Option<Duration>,
+    stage: Stage,
+}
+
+/// How far a load has come.
+#[derive(PartialEq)]
+enum Stage {
+    Loads,
+    /// The loader has returned. What is left to do may panic, and nothing else ends it early.
+    Settles,
+    Landed,
 }
 
 /// One who leads within a call.
@@ -45,6 +58,7 @@ pub(crate) type SharedLeader<K, V> = Leader<Arc<Engine<K, V>>, K, V>;
 impl<H, K, V> Leader<H, K, V>
 where
     H: Deref<Target = Engine<K, V>>,
+    K: Eq,
 {
     pub(super) fn new(engine: H, hash: KeyHash, flight: Arc<Flight<V>>, made: Given) -> Self {
         let started = engine.load_clock();
@@ -65,8 +79,15 @@ where
             flight,
             started,
             made,
-            has_landed: false,
+            pause: None,
+            stage: Stage::Loads,
         }
+    }
+
+    /// The same of a load that, if it fails, is not tried again for so long.
+    pub(super) fn pausing(mut self, pause: Option<Duration>) -> Self {
+        self.pause = pause;
+        self
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {
@@ -79,7 +100,7 @@ where
 
     /// Ends a load that was not begun after all.
     pub(super) fn give_up(mut self) {
-        self.engine.abandon(self.hash, &self.flight);
+        self.engine.abandon(self.hash, &self.flight, None);
         self.land(|| Landing::Abandoned, Labels::NONE);
     }
 
@@ -88,30 +109,42 @@ where
         // Nobody can come to it any more, so if there is nobody now, nobody needs a copy. To make
         // one is code of the user's: should it panic, the flight has yet to land.
         let landing = (Arc::strong_count(&self.flight) > 1).then(landing);
-        self.has_landed = true;
+        self.stage = Stage::Landed;
         self.flight.node().land();
         if let Some(landing) = landing {
             let made = Given::new(labels, self.made.epoch);
             self.flight.land(landing, made);
         }
     }
-}
 
-impl<K, V> OwnLeader<'_, K, V> {
-    /// Makes it independent of the call, so that another thread or task can go on with it.
-    pub(crate) fn detach(mut self) -> Result<SharedLeader<K, V>, Self> {
-        let Some(engine) = self.engine.me.upgrade() else {
-            return Err(self);
-        };
-        self.has_landed = true;
-        Ok(Leader {
+    /// The same leader by another handle of the engine.
+    fn by<G>(mut self, engine: G) -> Leader<G, K, V>
+    where
+        G: Deref<Target = Engine<K, V>>,
+    {
+        let stage = mem::replace(&mut self.stage, Stage::Landed);
+        Leader {
             engine,
             hash: self.hash,
             flight: Arc::clone(&self.flight),
             started: self.started,
             made: mem::take(&mut self.made),
-            has_landed: false,
-        })
+            pause: self.pause,
+            stage,
+        }
+    }
+}
+
+impl<K, V> OwnLeader<'_, K, V>
+where
+    K: Eq,
+{
+    /// Makes it independent of the call, so that another thread or task can go on with it.
+    pub(crate) fn detach(self) -> Result<SharedLeader<K, V>, Self> {
+        match self.engine.me.upgrade() {
+            Some(engine) => Ok(self.by(engine)),
+            None => Err(self),
+        }
     }
 }
 
@@ -131,7 +164,6 @@ where
         K: Clone,
         E: Send + Sync + 'static,
     {
-        let old = old.map(Old::better_than_an_error);
         drop(self.settle::<Full, K, E>(key, result, old.as_ref(), terms));
     }
 
@@ -154,37 +186,37 @@ where
         let until = engine.hard_end::<E>(terms);
         match run_async(node, load, &engine.clock, until).await.0 {
             Some(result) => self.settle_behind(key, result, old, terms),
-            None => self.time_out(key, old.is_some(), terms),
+            None => self.time_out(),
         }
     }
 }
 
-impl<K, V> SharedLeader<K, V> {
+impl<K, V> SharedLeader<K, V>
+where
+    K: Eq,
+{
     /// Takes it back from who would not go on with it.
-    pub(crate) fn attach(mut self, engine: &Engine<K, V>) -> OwnLeader<'_, K, V> {
-        self.has_landed = true;
-        Leader {
-            engine,
-            hash: self.hash,
-            flight: Arc::clone(&self.flight),
-            started: self.started,
-            made: mem::take(&mut self.made),
-            has_landed: false,
-        }
+    pub(crate) fn attach(self, engine: &Engine<K, V>) -> OwnLeader<'_, K, V> {
+        self.by(engine)
     }
 }
 
 impl<H, K, V> Drop for Leader<H, K, V>
 where
     H: Deref<Target = Engine<K, V>>,
+    K: Eq,
 {
     fn drop(&mut self) {
-        if !self.has_landed {
+        if self.stage != Stage::Landed {
             self.engine.count(Count::LoadFailures);
+            // A panic is a failure of the source; of one that was only dropped nothing is known.
+            let panics = self.stage == Stage::Settles || self.flight.node().has_panicked();
             // A future may be dropped where no lock can be taken. The next caller then clears up.
             if !reentrancy::is_inside() {
-                self.engine.abandon(self.hash, &self.flight);
+                let pause = self.pause.filter(|_| panics);
+                self.engine.abandon(self.hash, &self.flight, pause);
             }
+            // Who waits takes another look: it finds the pause, or else leads.
             self.land(|| Landing::Abandoned, Labels::NONE);
         }
     }
@@ -198,10 +230,10 @@ where
 {
     /// Ends the load with what the loader returned.
     pub(super) fn settle<F, Q, E>(
-        self,
+        mut self,
         key: &Q,
         result: Result<F::Brought, E>,
-        old: Option<&Old<V>>,
+        old: Option<&V>,
         terms: Option<&Freshness>,
     ) -> Result<F::Given, LoadError<E>>
     where
@@ -210,17 +242,17 @@ where
         E: Send + Sync + 'static,
     {
         self.engine.count_load(self.started, result.is_ok());
+        self.stage = Stage::Settles;
         match result {
             Ok(brought) => {
-                let old = old.map(|old| &old.value);
                 let value = self.take_in(key, F::loaded(brought), old, terms);
                 Ok(give::<F, V>(value))
             }
             Err(error) => {
                 let error = Arc::new(error);
-                match (old, terms) {
-                    (Some(_), Some(terms)) => self.fail_for_now(key, &error, terms),
-                    _ => self.fail(key, &error),
+                match self.pause {
+                    Some(_) => self.fail_for_now(&error),
+                    None => self.fail(key, &error),
                 }
                 Err(LoadError::Failed(error))
             }
@@ -289,26 +321,19 @@ where
     }
 
     /// The same where there is an old value to serve meanwhile.
-    fn fail_for_now<Q, E>(mut self, key: &Q, error: &Arc<E>, terms: &Freshness)
+    fn fail_for_now<E>(mut self, error: &Arc<E>)
     where
-        Q: Equivalent<K> + ?Sized,
         E: Send + Sync + 'static,
     {
         let shared: Arc<dyn Any + Send + Sync> = Arc::<E>::clone(error);
-        self.engine.postpone(self.hash, key, &self.flight, terms);
+        self.engine.abandon(self.hash, &self.flight, self.pause);
         self.land(|| Landing::Known(Known::Failed(shared)), Labels::NONE);
     }
 
     /// Ends a load that takes longer than allowed.
-    pub(crate) fn time_out<Q>(mut self, key: &Q, has_old: bool, terms: Option<&Freshness>)
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
+    pub(crate) fn time_out(mut self) {
         self.engine.count_load(self.started, false);
-        match terms.filter(|_| has_old) {
-            Some(terms) => self.engine.postpone(self.hash, key, &self.flight, terms),
-            None => self.engine.abandon(self.hash, &self.flight),
-        }
+        self.engine.abandon(self.hash, &self.flight, self.pause);
         self.land(|| Landing::TimedOut, Labels::NONE);
     }
 
@@ -347,13 +372,25 @@ where
 }
 
 impl<K, V> Engine<K, V> {
-    /// Takes a load out of its set, so that the next caller leads one of its own.
-    fn abandon(&self, hash: KeyHash, flight: &Arc<Flight<V>>) {
+    /// Takes a load that has brought nothing out of its set, so that the next caller leads one of
+    /// its own: at once, or after a pause where there is an old value.
+    fn abandon(&self, hash: KeyHash, flight: &Arc<Flight<V>>, pause: Option<Duration>)
+    where
+        K: Eq,
+    {
         let mut outbox = self.outbox();
         let Some(inside) = reentrancy::enter() else {
             return;
         };
-        let ended = self.table.lock(&inside, hash).end_load(flight);
+        let mut set = self.table.lock(&inside, hash);
+        let ended = set.end_load(flight);
+        if let (Some(load), Some(pause)) = (&ended, pause)
+            && let Some(way) = set.find(hash, &load.key)
+        {
+            let retry_at = after(self.clock.now(), pause);
+            let age = set.age(way).unwrap_or_default();
+            set.set_age(way, Some(Age { retry_at, ..age }));
+        }
         outbox.discard_load(ended);
     }
 
@@ -414,26 +451,5 @@ impl<K, V> Engine<K, V> {
         drop(set);
         self.have_swept();
         true
-    }
-
-    /// Ends a load that has failed where there is an old value: the next attempt is put off.
-    fn postpone<Q>(&self, hash: KeyHash, key: &Q, flight: &Arc<Flight<V>>, terms: &Freshness)
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let mut outbox = self.outbox();
-        let Some(inside) = reentrancy::enter() else {
-            return;
-        };
-        let mut set = self.table.lock(&inside, hash);
-        let ended = set.end_load(flight);
-        if ended.is_some()
-            && let Some(way) = set.find(hash, key)
-        {
-            let retry_at = terms.retry_at(self.clock.now());
-            let age = set.age(way).unwrap_or_default();
-            set.set_age(way, Some(Age { retry_at, ..age }));
-        }
-        outbox.discard_load(ended);
     }
 }

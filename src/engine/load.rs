@@ -29,7 +29,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 /// What a caller that missed is to do.
-pub(super) enum Role<'e, K, V> {
+pub(super) enum Role<'e, K, V>
+where
+    K: Eq,
+{
     /// The value came meanwhile.
     Hit(V),
     /// There is none, as is known.
@@ -76,16 +79,6 @@ pub(super) struct Old<V> {
     pub(super) may_serve: bool,
 }
 
-impl<V> Old<V> {
-    pub(super) fn better_than_an_error(value: V) -> Self {
-        Self {
-            value,
-            is_live: true,
-            may_serve: true,
-        }
-    }
-}
-
 /// What an offer to run a load elsewhere came to.
 pub(crate) enum Offered<L> {
     Taken,
@@ -96,7 +89,10 @@ pub(crate) enum Offered<L> {
 }
 
 /// What is to be done by a caller that leads.
-enum Lead<'e, K, V> {
+enum Lead<'e, K, V>
+where
+    K: Eq,
+{
     Load(OwnLeader<'e, K, V>),
     /// Somebody else runs the load.
     Wait(Arc<Flight<V>>),
@@ -178,6 +174,16 @@ impl<'f, V> Call<'f, V> {
     fn fallback(&self) -> Option<&Old<V>> {
         let old = self.old.as_ref();
         old.filter(|old| old.may_serve && !self.insists)
+    }
+
+    fn old_value(&self) -> Option<&V> {
+        self.old.as_ref().map(|old| &old.value)
+    }
+
+    /// For how long nobody loads after a load of this call that fails.
+    fn pause(&self) -> Option<Duration> {
+        let terms = self.terms.filter(|_| self.old.is_some());
+        terms.map(Freshness::pause)
     }
 
     fn take_old(&mut self) -> Option<V> {
@@ -273,11 +279,11 @@ where
                     Lead::Serve(value) => return Ok(give::<F, V>(Some(value))),
                     Lead::Wait(flight) => flight,
                     Lead::Load(leader) => {
-                        let old = call.old.as_ref().map(|old| old.value.clone());
+                        let old = call.old_value().cloned();
                         let (result, _) = run(Arc::clone(leader.node()), || load(old));
                         let failed = result.is_err();
                         let end =
-                            leader.settle::<F, Q, E>(key, result, call.old.as_ref(), call.terms);
+                            leader.settle::<F, Q, E>(key, result, call.old_value(), call.terms);
                         return self.or_old::<F, E>(&call, failed, end);
                     }
                 },
@@ -328,17 +334,17 @@ where
                     Lead::Serve(value) => return Ok(give::<F, V>(Some(value))),
                     Lead::Wait(flight) => flight,
                     Lead::Load(leader) => {
-                        let old = call.old.as_ref().map(|old| old.value.clone());
+                        let old = call.old_value().cloned();
                         let until = self.hard_end::<E>(call.terms);
                         let load = || load(old);
                         let node = Arc::clone(leader.node());
                         let Some(result) = run_async(node, load, &self.clock, until).await.0 else {
-                            leader.time_out(key, call.old.is_some(), call.terms);
+                            leader.time_out();
                             return self.or_old::<F, E>(&call, true, Err(LoadError::TimedOut));
                         };
                         let failed = result.is_err();
                         let end =
-                            leader.settle::<F, Q, E>(key, result, call.old.as_ref(), call.terms);
+                            leader.settle::<F, Q, E>(key, result, call.old_value(), call.terms);
                         return self.or_old::<F, E>(&call, failed, end);
                     }
                 },
@@ -460,7 +466,8 @@ where
             labels: kept,
             epoch,
         };
-        Role::Lead(Leader::new(self, hash, flight, made))
+        let leader = Leader::new(self, hash, flight, made);
+        Role::Lead(leader.pausing(call.pause()))
     }
 
     /// What an entry is to a caller.

@@ -35,14 +35,20 @@ struct Missing<V> {
 }
 
 /// What is to be done for the keys that are missing.
-struct Round<'e, K, V> {
+struct Round<'e, K, V>
+where
+    K: Eq,
+{
     node: Arc<Node>,
     leads: Vec<(usize, OwnLeader<'e, K, V>)>,
     alone: Vec<usize>,
     waits: Vec<(Missing<V>, Arc<Flight<V>>)>,
 }
 
-impl<K, V> Round<'_, K, V> {
+impl<K, V> Round<'_, K, V>
+where
+    K: Eq,
+{
     /// The places of the keys to load.
     fn places(&self) -> impl Iterator<Item = usize> {
         let led = self.leads.iter().map(|(at, _)| *at);

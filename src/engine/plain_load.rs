@@ -23,14 +23,20 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 /// What a loading call has found.
-pub(crate) enum Start<'e, K, V> {
+pub(crate) enum Start<'e, K, V>
+where
+    K: Eq,
+{
     Hit(V),
     /// No fresh value. It leads the load, or else has to take another look at what is to be done.
     Missed(Option<PlainLeader<'e, K, V>>),
 }
 
 /// Who leads a load that is as simple as most so far.
-pub(crate) struct PlainLeader<'e, K, V> {
+pub(crate) struct PlainLeader<'e, K, V>
+where
+    K: Eq,
+{
     lead: Lead<'e, K, V>,
     /// For the thread that runs the loader.
     node: Arc<Node>,
@@ -38,7 +44,10 @@ pub(crate) struct PlainLeader<'e, K, V> {
 
 /// What a [`Leader`] is made of where it takes one: when the load does not end as simply as it has
 /// begun, or not at all.
-struct Lead<'e, K, V> {
+struct Lead<'e, K, V>
+where
+    K: Eq,
+{
     engine: &'e Engine<K, V>,
     hash: KeyHash,
     /// Until the load has ended, or somebody else ends it.
@@ -293,7 +302,10 @@ where
     }
 }
 
-impl<'e, K, V> Lead<'e, K, V> {
+impl<'e, K, V> Lead<'e, K, V>
+where
+    K: Eq,
+{
     /// Has the load end by the general way.
     #[cold]
     fn hand_over(mut self) -> OwnLeader<'e, K, V> {
@@ -315,7 +327,10 @@ impl<'e, K, V> Lead<'e, K, V> {
     }
 }
 
-impl<K, V> Drop for Lead<'_, K, V> {
+impl<K, V> Drop for Lead<'_, K, V>
+where
+    K: Eq,
+{
     #[inline]
     fn drop(&mut self) {
         if let Some(flight) = self.flight.take() {

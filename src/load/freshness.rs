@@ -2,7 +2,7 @@
 
 use crate::builder::BuildError;
 use crate::random;
-use crate::time::{Deadline, NEVER, after};
+use crate::time::{Deadline, NEVER};
 use std::time::Duration;
 
 /// How fresh loaded values are to be: when they are loaded anew before their TTL is over, and when
@@ -14,6 +14,16 @@ use std::time::Duration;
 ///
 /// An entry then has two ends: that of its TTL, and a later one, when it is gone. Between them only
 /// calls that load know of it. `get`, `contains_key`, iteration and all others do not see it.
+///
+/// # A loader that panics
+/// To all who do not run it a panic is what an error is: they get the old value, live or stale, and
+/// nobody loads the key for [`retry_after`](Self::retry_after). The panic itself goes to the caller
+/// that runs the loader, also where there is an old value, since a bug is to be seen. So, while the
+/// loader goes on panicking, it is one caller in each such period that panics; or none, where the
+/// load runs behind: on the pool of threads that is the end of it, and a task that was
+/// [spawned](crate::CacheBuilder::spawner) panics in its executor. A future that is dropped has not
+/// panicked: the next caller loads at once. Where there is no old value the next of those who wait
+/// loads, as [every loading call](crate::Cache#what-every-loading-call-keeps) has it.
 ///
 /// ```
 /// use haybox::{Cache, Freshness};
@@ -137,7 +147,8 @@ impl Freshness {
     }
 
     /// Keeps a value for this long beyond its TTL, and serves it when it cannot be loaded: the
-    /// loader fails, or takes longer than one of the time-outs. Default: none. More than zero.
+    /// loader fails or [panics](Self#a-loader-that-panics), or takes longer than one of the
+    /// time-outs. Default: none. More than zero.
     ///
     /// ```text
     /// written      TTL is over                        gone
@@ -153,8 +164,8 @@ impl Freshness {
         self
     }
 
-    /// How long after a load that failed the old value is served without another attempt.
-    /// Default: 1 s. More than zero.
+    /// How long after a load that failed or panicked the old value is served without another
+    /// attempt. Default: 1 s. More than zero.
     ///
     /// ```text
     /// TTL is over                                            gone
@@ -285,8 +296,8 @@ impl Freshness {
         deadline.saturating_add(own.min(age.kept))
     }
 
-    pub(crate) fn retry_at(&self, now: Deadline) -> Deadline {
-        after(now, self.retry_after)
+    pub(crate) fn pause(&self) -> Duration {
+        self.retry_after
     }
 
     pub(crate) fn soft_limit(&self) -> Option<Duration> {

@@ -348,11 +348,9 @@ where
             let Some(leader) = taken.filter(|leader| leader.engine().has_handles()) else {
                 return;
             };
-            let node = Arc::clone(leader.node());
-            let result = {
-                let _running = Running::enter(node);
-                loader(&key, old.as_ref())
-            };
+            let running = Running::enter(Arc::clone(leader.node()));
+            let result = loader(&key, old.as_ref());
+            drop(running.end());
             leader.settle_behind(&key, result, old, terms.as_ref());
         };
         match pool::offer(Box::new(load)) {

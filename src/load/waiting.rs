@@ -23,6 +23,7 @@ use std::sync::{Arc, LazyLock};
 #[derive(Debug)]
 pub(crate) struct Node {
     has_landed: AtomicBool,
+    has_panicked: AtomicBool,
     /// The thread that runs the loader, or polled it last.
     thread: AtomicU64,
     /// A loader that is polled rests between two polls, and rests for good where its thread is
@@ -38,6 +39,7 @@ impl Node {
     pub(crate) fn new(is_polled: bool) -> Arc<Self> {
         Arc::new(Self {
             has_landed: AtomicBool::new(false),
+            has_panicked: AtomicBool::new(false),
             thread: AtomicU64::new(this_thread()),
             is_polled: AtomicBool::new(is_polled),
             waits_for: Mutex::new(Vec::new()),
@@ -79,6 +81,12 @@ impl Node {
         self.has_landed.load(SeqCst)
     }
 
+    /// Whether the loader has ended with a panic, which is not to be had from the thread: a load
+    /// that is dropped while something else unwinds has not panicked.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.has_panicked.load(Relaxed)
+    }
+
     fn is(&self, other: &Arc<Node>) -> bool {
         std::ptr::eq(self, &**other)
     }
@@ -118,7 +126,8 @@ pub(crate) fn this_thread() -> u64 {
     })
 }
 
-/// Marks this thread as one that is in the loader of a load, until it is dropped.
+/// Marks this thread as one that is in the loader of a load, until it [ends](Self::end). One that is
+/// dropped instead is unwound by a panic of the loader.
 pub(crate) struct Running {
     /// Another loader called this one.
     is_nested: bool,
@@ -158,7 +167,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        drop(self.leave());
+        if let Some(node) = self.leave() {
+            node.has_panicked.store(true, Relaxed);
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Values that are refreshed before their time is over, and served after it.
 
-use super::{Gate, Wakes, assert_settled, block_on, poll, poll_once, pool};
-use crate::common::{HOUR, SECOND, timed};
+use super::{Gate, Wakes, assert_settled, block_on, poll, poll_once, pool, until_waiting};
+use crate::common::{HOUR, SECOND, panic_of, timed};
 use haybox::{
     BoxedLoad, Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, ReadThrough,
     ReadThroughAsync,
 };
+use std::future::pending;
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
@@ -376,6 +378,177 @@ fn who_waits_for_a_load_that_fails_gets_the_stale_value_too() {
     assert_eq!(poll_once(leader), Poll::Ready(Ok(5)));
     assert_eq!(poll_once(waiter), Poll::Ready(Ok(5)));
     assert_eq!(poll_once(other), Poll::Ready(5));
+    assert_settled(&cache);
+}
+
+// ---- loaders that panic ----
+
+/// What a loader does that is a bug.
+fn fails<T>() -> T {
+    resume_unwind(Box::new("no source"))
+}
+
+#[test]
+fn a_refresh_that_panics_leaves_the_old_value_and_rests() {
+    let freshness = Freshness::new()
+        .refresh_after(SECOND)
+        .retry_after(SECOND * 3);
+    let (cache, time, source) = with(freshness);
+    let load = || match source.ask() {
+        Ok(number) => number,
+        Err(_) => fails(),
+    };
+    let blocking = || cache.get_or_insert_with(&1, load);
+    let polled = || block_on(cache.get_or_load(&1, async || load()));
+    assert_eq!(blocking(), 1);
+    source.is_down.store(true, SeqCst);
+    time.advance(SECOND);
+    for (refresh, loads) in [(&blocking as &dyn Fn() -> u32, 2), (&polled, 3)] {
+        assert_eq!(panic_of(refresh), "no source", "it is its caller's own");
+        for _ in 0..5 {
+            assert_eq!((blocking(), polled()), (1, 1));
+        }
+        assert_eq!(source.loads(), loads);
+        time.advance(SECOND * 3);
+    }
+    source.is_down.store(false, SeqCst);
+    assert_eq!(blocking(), 4);
+    assert_eq!(cache.stats().load_failures, 2);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_task_that_panics_behind_readers_rests() {
+    let (cache, time, spawned) = spawning(Freshness::new().refresh_after(SECOND));
+    cache.insert(1, 0);
+    time.advance(SECOND);
+    let numbers = cache.read_through_async(|_| async { fails::<Result<u32, ()>>() });
+    for refreshes in 1..=2 {
+        assert_eq!(block_on(numbers.get(&1)), Ok(Some(0)));
+        let mut task = spawned.0.lock().unwrap().pop().unwrap();
+        assert_eq!(panic_of(|| poll_once(task.as_mut())), "no source");
+        for _ in 0..5 {
+            assert_eq!(block_on(numbers.get(&1)), Ok(Some(0)));
+        }
+        assert_eq!((spawned.len(), cache.stats().refreshes), (0, refreshes));
+        time.advance(SECOND);
+    }
+    assert_settled(&cache);
+}
+
+#[test]
+fn who_waits_for_a_load_that_panics_gets_the_stale_value_and_nobody_loads_for_a_while() {
+    let (cache, time, _) = with(Freshness::new().stale_if_error(HOUR));
+    cache.insert(1, 5);
+    time.advance(SECOND * 10);
+    let gate = Gate::default();
+    let mut leader = pin!(cache.get_or_load(&1, || async {
+        gate.pass().await;
+        fails()
+    }));
+    let none = || async { unreachable!("there is a value") };
+    let mut waiter = pin!(cache.get_or_load(&1, none));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    assert!(poll_once(waiter.as_mut()).is_pending());
+    thread::scope(|scope| {
+        let blocked = scope.spawn(|| cache.get_or_insert_with(&1, || unreachable!("as well")));
+        until_waiting(&cache, 2);
+        gate.open();
+        assert_eq!(panic_of(|| poll_once(leader.as_mut())), "no source");
+        assert_eq!(poll_once(waiter), Poll::Ready(5));
+        assert_eq!(blocked.join().unwrap(), 5);
+    });
+    assert_eq!(block_on(cache.get_or_load(&1, none)), 5);
+    assert_eq!(cache.stats().stale_served, 3);
+    time.advance(SECOND);
+    assert_eq!(
+        panic_of(|| cache.get_or_insert_with(&1, fails)),
+        "no source"
+    );
+    assert_eq!(block_on(cache.get_or_load(&1, none)), 5);
+    time.advance(HOUR);
+    assert_eq!(cache.get_or_insert_with(&1, || 6), 6, "gone");
+    assert_settled(&cache);
+}
+
+#[test]
+fn after_the_soft_time_out_of_a_load_that_panics_nobody_loads_for_a_while() {
+    let freshness = Freshness::new().stale_if_error(HOUR).soft_timeout(SECOND);
+    let (cache, time, spawned) = spawning(freshness);
+    cache.insert(1, 5);
+    time.advance(SECOND * 10);
+    let numbers = cache.read_through_async(|_| async { fails::<Result<u32, ()>>() });
+    let mut call = pin!(numbers.get(&1));
+    assert!(poll_once(call.as_mut()).is_pending());
+    let mut task = spawned.0.lock().unwrap().pop().unwrap();
+    assert_eq!(panic_of(|| poll_once(task.as_mut())), "no source");
+    assert_eq!(poll_once(call), Poll::Ready(Ok(Some(5))));
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(5)));
+    assert_eq!((spawned.len(), cache.loads_under_way()), (0, 0));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_load_that_is_only_dropped_says_nothing_of_the_source() {
+    let (cache, time, _) = with(Freshness::new().stale_if_error(HOUR));
+    cache.insert(1, 5);
+    time.advance(SECOND * 10);
+    for value in [6, 7] {
+        let mut leader = Box::pin(cache.get_or_load(&1, pending::<u32>));
+        let mut waiter = pin!(cache.get_or_load(&1, || async { value }));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        assert!(poll_once(waiter.as_mut()).is_pending());
+        if value == 6 {
+            drop(leader);
+        } else {
+            // Its caller panics, and not its loader.
+            let unwinds = move || -> () {
+                let _leader = leader;
+                fails()
+            };
+            assert_eq!(panic_of(unwinds), "no source");
+        }
+        assert_eq!(poll_once(waiter), Poll::Ready(value), "it leads at once");
+        time.advance(SECOND * 10);
+    }
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_is_written_during_a_load_that_panics_is_loaded_anew_when_it_is_due() {
+    let (cache, time, _) = with(Freshness::new().refresh_after(SECOND).retry_after(HOUR));
+    cache.insert(1, 1);
+    time.advance(SECOND);
+    let refresh = || {
+        cache.insert(1, 2);
+        fails()
+    };
+    assert_eq!(
+        panic_of(|| cache.get_or_insert_with(&1, refresh)),
+        "no source"
+    );
+    time.advance(SECOND);
+    assert_eq!(cache.get_or_insert_with(&1, || 3), 3);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_weigher_that_panics_for_a_loaded_value_puts_the_next_load_off() {
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder
+            .weigher(|_, value| if *value == 13 { fails() } else { 1 })
+            .max_weight(100)
+            .freshness(Freshness::new().refresh_after(SECOND))
+    });
+    cache.insert(1, 1);
+    time.advance(SECOND);
+    assert_eq!(
+        panic_of(|| cache.get_or_insert_with(&1, || 13)),
+        "no source"
+    );
+    assert_eq!(cache.get_or_insert_with(&1, || unreachable!("it rests")), 1);
+    time.advance(SECOND);
+    assert_eq!(cache.get_or_insert_with(&1, || 2), 2);
     assert_settled(&cache);
 }
 

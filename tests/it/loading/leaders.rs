@@ -1,8 +1,10 @@
 //! What a blocking caller may rely on, beside what the pitfalls have.
 
-use super::assert_settled;
-use crate::common::{PATIENCE, SECOND, place_of_panic, timed};
+use super::{assert_settled, until_waiting};
+use crate::common::{PATIENCE, SECOND, panic_of, place_of_panic, timed};
 use haybox::Cache;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -60,6 +62,30 @@ fn the_callers_own_keys_need_not_outlive_their_calls() {
         assert!((1..=2).contains(&waiter.join().unwrap()));
         assert!((1..=2).contains(&leader.join().unwrap()));
     });
+    assert_settled(&cache);
+}
+
+#[test]
+fn where_all_loaders_panic_each_caller_runs_its_own_once_one_after_the_other() {
+    const WAITERS: u32 = 5;
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let (loads, is_loading) = (AtomicU32::new(0), AtomicBool::new(false));
+    let load = || -> u32 {
+        assert!(!is_loading.swap(true, SeqCst), "one load at a time");
+        if loads.fetch_add(1, SeqCst) == 0 {
+            until_waiting(&cache, u64::from(WAITERS));
+        }
+        is_loading.store(false, SeqCst);
+        resume_unwind(Box::new("no source"))
+    };
+    thread::scope(|scope| {
+        let call = || panic_of(|| cache.get_or_insert_with(&1, load));
+        let calls: Vec<_> = (0..=WAITERS).map(|_| scope.spawn(call)).collect();
+        for call in calls {
+            assert_eq!(call.join().unwrap(), "no source");
+        }
+    });
+    assert_eq!(loads.load(SeqCst), 1 + WAITERS);
     assert_settled(&cache);
 }
 

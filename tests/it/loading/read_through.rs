@@ -233,7 +233,7 @@ fn a_load_that_waits_for_the_pool_is_not_begun_when_the_cache_is_gone() {
 }
 
 #[test]
-fn a_load_behind_that_panics_is_handed_on() {
+fn a_load_behind_that_panics_rests_as_one_that_fails() {
     let _pool = pool();
     let time = MockClock::new();
     let cache: Cache<u32, u32> = Cache::builder()
@@ -255,6 +255,13 @@ fn a_load_behind_that_panics_is_handed_on() {
     while calls.load(SeqCst) < 1 || cache.loads_under_way() > 0 {
         thread::yield_now();
     }
+    for _ in 0..5 {
+        assert_eq!(numbers.get(&1), Ok(Some(0)));
+        assert_eq!(cache.loads_under_way(), 0, "the next attempt is put off");
+    }
+    assert_eq!(calls.load(SeqCst), 1);
+    assert_eq!(cache.stats().load_failures, 1);
+    time.advance(SECOND);
     assert_eq!(numbers.get(&1), Ok(Some(0)));
     while cache.get(&1) == Some(0) {
         thread::yield_now();
