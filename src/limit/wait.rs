@@ -112,14 +112,8 @@ impl fmt::Display for WaitError {
     }
 }
 
-impl std::error::Error for WaitError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::CostAboveLimit(error) => Some(error),
-            Self::TimedOut(_) => None,
-        }
-    }
-}
+// What it holds it says itself, so it has no source.
+impl std::error::Error for WaitError {}
 
 /// Calls that wait.
 ///

@@ -4,6 +4,7 @@ use super::on_mock;
 use crate::common::{INSIDE, SECOND, panic_of};
 use haybox::Cache;
 use haybox::limit::{Limiter, Quota, Wait, WaitError};
+use std::error::Error;
 use std::time::Duration;
 
 #[test]
@@ -70,6 +71,7 @@ fn a_cost_above_the_burst_is_an_error_and_takes_nothing() {
             matches!(error, WaitError::CostAboveLimit(_)),
             "nobody waits for ever"
         );
+        assert!(error.source().is_none(), "it says all of it itself");
         assert!(
             error.to_string().contains("can never be allowed"),
             "{error}"
