@@ -81,7 +81,6 @@ where
     /// assert_eq!(squares.get_or_insert_with(&7, || unreachable!("it is there")), 49);
     /// ```
     #[doc(alias = "get_with")]
-    #[track_caller]
     pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> V
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -218,16 +217,13 @@ where
     /// assert_eq!(names.get_or_find_with(&7, || unreachable!("it is there")), Some("ada"));
     /// # Ok::<(), haybox::BuildError>(())
     /// ```
-    #[track_caller]
     pub fn get_or_find_with<Q>(&self, key: &Q, load: impl FnOnce() -> Option<V>) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         V: Clone,
     {
-        match self.try_get_or_find_with(key, || Ok::<_, Infallible>(load())) {
-            Ok(found) => found,
-            Err(error) => cannot_fail(error),
-        }
+        self.try_get_or_find_with(key, || Ok::<_, Infallible>(load()))
+            .unwrap_or_else(cannot_fail)
     }
 
     /// As [`get_or_find_with`](Self::get_or_find_with), with a loader that may fail, too.
