@@ -222,7 +222,8 @@ pub struct Health {
     pub generation: u64,
     /// Writes to the log that failed and were, or will be, tried again.
     pub write_failures: u64,
-    /// Syncs that failed. After one, all goes to new files.
+    /// Syncs of the log that failed or panicked. After one, all goes to new files: here, or after a
+    /// panic when the directory is opened next.
     pub sync_failures: u64,
     /// Compactions, or dumps, that succeeded …
     pub compactions: u64,

@@ -78,7 +78,6 @@ impl Inner {
         match self.gate.reason() {
             Some(WriteError::Closed) => Err(CompactError::Closed),
             Some(WriteError::ReadOnly) => Err(CompactError::ReadOnly),
-            Some(WriteError::Panicked { thread }) => Err(CompactError::Panicked { thread }),
             _ => self.compact_closing(),
         }
     }
@@ -91,7 +90,10 @@ impl Inner {
         }
         let mut alone = self.alone();
         let contents = self.contents.lock().clone();
-        let contents = contents.ok_or(CompactError::Closed)?;
+        let contents = contents.ok_or_else(|| {
+            let ended = self.ended();
+            ended.map_or(CompactError::Closed, sync_error)
+        })?;
         let made = self.attempt("compactor", || self.make_generation(&*contents));
         self.now.lock().compaction = None;
         alone.ended(made.is_ok());
@@ -106,6 +108,7 @@ impl Inner {
                 self.counts.compaction_failures.fetch_add(1, Relaxed);
                 self.now.lock().trouble = Some(error.to_string());
                 self.generation_failed(error);
+                self.note_failed_sync();
             }
         }
         made
@@ -183,6 +186,20 @@ impl Inner {
         // A sync of the old log may have failed meanwhile.
         self.leave_word(&mut next)?;
         Ok(rotation)
+    }
+
+    /// Has the manifest say that a sync failed, where no new generation makes up for that: it failed
+    /// to come about, a panic keeps it from being begun, or the directory is given free before. For
+    /// who is [`alone`](Self::alone), and owns the directory.
+    ///
+    /// If this fails or panics it is as if the process had been killed here. It is done again by the
+    /// next compaction, if there will be one, and by `close`.
+    pub(super) fn note_failed_sync(&self) {
+        let mut next = self.catalog.lock().clone();
+        let _: Result<(), CommitError> = self.caught("manifest", || {
+            let left = self.leave_word(&mut next);
+            left.map_err(CommitError::Disk)
+        });
     }
 
     /// Has the manifest say that a sync failed, if it does not.

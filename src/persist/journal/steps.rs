@@ -108,36 +108,40 @@ impl Inner {
         Ok(())
     }
 
-    /// Syncs files of the log. If that fails, the lock is given back when all others can see it.
+    /// Syncs files of the log. If that fails, the lock is given back when all others can see it. A
+    /// panic is a failure like any other: what that sync was to write may be lost as well.
     pub(super) fn sync_files<'a>(
         &self,
         mut syncing: MutexGuard<'a, Syncing>,
         files: &[LogFile],
     ) -> Result<MutexGuard<'a, Syncing>, CommitError> {
-        let synced = self.attempt("syncer", || {
+        if let Some(thread) = self.panicked() {
+            return Err(CommitError::Panicked { thread });
+        }
+        let synced = self.caught("syncer", || {
             let synced = files.iter().try_for_each(LogFile::sync);
             synced.map_err(CommitError::Disk)
         });
         match synced {
             Ok(()) => Ok(syncing),
-            Err(CommitError::Disk(error)) => {
+            Err(error) => {
                 syncing.fail();
                 drop(syncing);
-                Err(self.sync_failed(error))
+                self.sync_failed(&error);
+                Err(error)
             }
-            Err(panicked) => Err(panicked),
         }
     }
 
-    fn sync_failed(&self, error: DiskError) -> CommitError {
+    fn sync_failed(&self, error: &CommitError) {
         self.counts.sync_failures.fetch_add(1, Relaxed);
-        self.now.lock().trouble = Some(error.to_string());
-        let error = CommitError::Disk(error);
+        if let CommitError::Disk(error) = error {
+            self.now.lock().trouble = Some(error.to_string());
+        }
         // Also what has been written behind the sync.
         let written = self.tail.lock().next - 1;
         self.commits.fail(written, error.clone());
         self.compactor.ring();
-        error
     }
 
     pub(super) fn distrust(&self) -> CommitError {
@@ -247,7 +251,7 @@ impl Inner {
         }
     }
 
-    fn caught<R, E: Failure>(
+    pub(super) fn caught<R, E: Failure>(
         &self,
         thread: &str,
         step: impl FnOnce() -> Result<R, E>,
@@ -295,6 +299,7 @@ impl Inner {
     /// nothing is written to the log.
     fn let_go(&self) -> Option<Arc<dyn Contents>> {
         let _alone = self.alone();
+        self.note_failed_sync();
         let contents = self.contents.lock().take();
         let syncing = self.syncing.lock();
         let mut tail = self.tail.lock();

@@ -3,8 +3,9 @@
 use super::{Recovery, State};
 use crate::persist::error::{DiskError, OpenError};
 use crate::persist::files::copy_part;
-use crate::persist::manifest;
+use crate::persist::manifest::{self, Manifest};
 use crate::persist::storage::Blob;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -41,9 +42,23 @@ impl Recovery<'_> {
                     .map_err(DiskError::of("cut", &end.path))?;
             }
             // What the system shows may not be on the disk yet: from now on it counts as recovered.
-            end.blob.sync().map_err(DiskError::of("sync", &end.path))?;
+            self.sync(end, &mut state.manifest)?;
         }
         Ok(ends.last().cloned())
+    }
+
+    /// Syncs a log. If that fails or panics the manifest says so: the next opening reads the same
+    /// from the system, and its sync would succeed without bringing to the disk what this one lost.
+    fn sync(&self, end: &LogEnd, manifest: &mut Manifest) -> Result<(), DiskError> {
+        let synced = catch_unwind(AssertUnwindSafe(|| end.blob.sync()));
+        if !matches!(synced, Ok(Ok(()))) && !manifest.distrusted {
+            manifest.distrusted = true;
+            // If this fails, too, it is as if the process had been killed here.
+            let publish = || manifest.publish(self.storage, self.dir);
+            let _ = catch_unwind(AssertUnwindSafe(publish));
+        }
+        let synced = synced.unwrap_or_else(|panic| resume_unwind(panic));
+        synced.map_err(DiskError::of("sync", &end.path))
     }
 
     /// Copies what is to be cut off.

@@ -7,6 +7,7 @@ use super::{damage_of, frames_of, record};
 use crate::MockClock;
 use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
 use crate::persist::header::{self, CodecId};
+use crate::persist::manifest::Manifest;
 use crate::persist::report::{ClockCheck, HealthState};
 use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
 use crate::persist::storage::{Disk, Storage};
@@ -581,6 +582,121 @@ fn fault_20_a_process_that_dies_after_a_failed_sync_leaves_word_of_it() {
     assert_eq!(store.journal.durable_seq(), 1, "by new files");
 }
 
+/// Whether what an opening in the same life of the machine says to be durable is still there when
+/// the power goes.
+#[track_caller]
+fn does_not_overstate(memory: &Memory, history: &History, at_least: u64) {
+    let store = opens(memory, history, at_least);
+    let durable = store.journal.durable_seq();
+    let crashed = memory.fork();
+    crashed.crash_dropping_all();
+    drop(opens(&crashed, history, durable));
+}
+
+/// The next sync of the file would succeed, and the process that opens it reads what is not there.
+#[test]
+fn fault_20_any_sync_that_fails_or_panics_is_known_to_the_next_opening() {
+    let cases = [How::Broken, How::Panic].into_iter();
+    for (how, seed) in cases.flat_map(|how| (0..10).map(move |seed| (how, seed))) {
+        for at in 1.. {
+            let (memory, mut history, store) = empty(seed, by_hand());
+            let start = memory.operations();
+            memory.fail(Fault {
+                from: start + at,
+                count: 1,
+                only: Some(Operation::Sync),
+                how,
+            });
+            let mut acknowledged = 0;
+            for n in 0..2u8 {
+                let writes = [Write::Put(vec![n], vec![n; 200])];
+                history.add(append(&store.journal, &store.kept, &writes), &writes);
+                let _ = store.journal.wait(history.last(), None);
+                let _ = store.journal.compact();
+                acknowledged = store.journal.durable_seq();
+            }
+            let _ = store.journal.backup(Path::new("/backup"));
+            // As the compactor does, which each failure rings for.
+            let _ = store.journal.compact();
+            let killed = memory.fork();
+            let writes = [Write::Put(vec![2], vec![2; 200])];
+            history.add(append(&store.journal, &store.kept, &writes), &writes);
+            let _ = store.journal.close();
+            let is_over = memory.operations() - start < at;
+            memory.heal();
+            does_not_overstate(&killed, &history, acknowledged);
+            does_not_overstate(&memory, &history, acknowledged);
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+/// The sync of what was recovered, by which it counts as durable.
+#[test]
+fn fault_20_an_opening_whose_sync_fails_or_panics_leaves_word_of_it() {
+    for how in [How::Broken, How::Panic] {
+        for seed in 0..20 {
+            let (memory, mut history, store) = empty(seed, lazily());
+            record(&store, &mut history, &[Write::Put(vec![1], vec![1; 200])]);
+            store.journal.wait(1, None).unwrap();
+            let killed = memory.fork();
+            killed.roll_again(seed);
+            killed.fail_next(1, Some(Operation::Sync), how);
+            let open = || Store::open(&killed.storage(), lazily()).map(drop);
+            let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
+            assert!(!matches!(opened, Ok(Ok(()))), "the log is synced first");
+            does_not_overstate(&killed, &history, 1);
+        }
+    }
+}
+
+/// To leave word of it may panic, too: then it is tried once more, and nothing waits for it.
+#[test]
+fn fault_20_word_of_a_panic_that_panics_is_left_later_or_not_at_all() {
+    for (panics, is_left) in [(1, true), (2, true), (3, false)] {
+        let (memory, mut history, store) = empty(5, by_hand());
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1; 200])]);
+        memory.fail(Fault {
+            from: memory.operations() + 2,
+            count: panics,
+            only: None,
+            how: How::Panic,
+        });
+        let waited = store.journal.wait(1, None);
+        assert!(matches!(waited, Err(CommitError::Panicked { .. })));
+        let compacted = store.journal.compact();
+        assert!(matches!(compacted, Err(CompactError::Panicked { .. })));
+        let closed = store.journal.close();
+        assert!(matches!(closed, Err(CommitError::Panicked { .. })));
+        let trouble = store.journal.health().trouble.unwrap();
+        assert!(trouble.contains("syncer"), "the first counts: {trouble}");
+        let manifest = Manifest::read(&memory, &dir()).unwrap().unwrap();
+        assert_eq!(manifest.distrusted, is_left, "after {panics}");
+        // It is free, and holds what the system has.
+        drop(opens(&memory, &history, 1));
+    }
+}
+
+/// What the directory's next owner has written is not written over.
+#[test]
+fn word_of_a_panic_is_not_left_in_a_directory_that_was_given_free() {
+    let (memory, mut history, store) = empty(5, by_hand());
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    memory.fail_next(1, Some(Operation::Sync), How::Panic);
+    assert!(store.journal.wait(1, None).is_err());
+    memory.fail_next(1, Some(Operation::Create), How::Broken);
+    assert!(store.journal.close().is_err());
+    let next = opens(&memory, &history, 1);
+    let before = memory.operations();
+    let compacted = store.journal.compact();
+    assert!(matches!(compacted, Err(CompactError::Panicked { .. })));
+    drop(store);
+    assert_eq!(memory.operations(), before);
+    drop(next);
+}
+
 /// Stops the disk for good at an operation, and then the power.
 fn stopped_at(memory: &Memory, operation: u64) {
     memory.fail(Fault {
@@ -976,7 +1092,9 @@ fn fault_30_a_panic_at_any_operation_ends_the_journal() {
             assert!(is_well && operations < at, "{operations} of {at}");
             return;
         };
-        assert_eq!(operations, at, "nothing is done afterwards");
+        // Of a sync of the log the manifest says so: created, written, synced, renamed, synced.
+        let word = 5 * store.journal.health().sync_failures;
+        assert_eq!(operations, at + word, "nothing else is done afterwards");
         for result in &results[first..] {
             let error = result.as_ref().unwrap_err();
             assert!(error.contains("a bug in the storage"), "{at}: {error}");

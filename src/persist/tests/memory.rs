@@ -1,8 +1,8 @@
 //! A file system in memory that fails when it is told to, and that loses power.
 //!
 //! What was not synced is kept apart: at a crash each such write is applied, dropped or garbled on
-//! its own, in any order, and each change of a name is applied or dropped. A sync that fails drops
-//! some of what it was to write and forgets about it, as Linux does: the next sync of that file
+//! its own, in any order, and each change of a name is applied or dropped. A sync that fails or panics
+//! drops some of what it was to write and forgets about it, as Linux does: the next sync of that file
 //! succeeds, and the process still reads what is not on the disk.
 
 use crate::persist::storage::{Access, Blob, Hold, Lock, Storage};
@@ -118,7 +118,7 @@ impl Memory {
         self.disk().is_lying = true;
     }
 
-    /// A copy with all that is not synced.
+    /// A copy with all that is not synced, as `kill -9` leaves it until the power goes.
     pub(super) fn fork(&self) -> Self {
         let disk = self.disk();
         let fork = Self::new(1);
@@ -135,8 +135,12 @@ impl Memory {
     /// As [`copy`](Self::copy), with other dice.
     pub(super) fn with_seed(&self, seed: u64) -> Self {
         let copy = self.copy();
-        copy.disk().random = fastrand::Rng::with_seed(seed);
+        copy.roll_again(seed);
         copy
+    }
+
+    pub(super) fn roll_again(&self, seed: u64) {
+        self.disk().random = fastrand::Rng::with_seed(seed);
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -541,12 +545,12 @@ impl Blob for Handle {
 
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.disk.disk();
-        let fault = disk.check(Operation::Sync);
+        let fault = disk.begin(Operation::Sync);
         let disk = &mut *disk;
         let file = &mut disk.files[self.id];
-        if fault.is_err() {
+        if let Some(how) = fault {
             file.settle(&mut disk.random);
-            return fault;
+            return Err(how.error());
         }
         if disk.is_lying {
             return Ok(());
