@@ -59,8 +59,11 @@ pub enum RecoveryMode {
     /// Goes back to an earlier state; what came after it is moved to `quarantine/`. How far back
     /// depends on how many generations are kept.
     PointInTime(Point),
-    /// Takes all that can be read, whatever is missing, and moves the old files to `quarantine/`.
-    /// What comes of it may be a mixture of states: the report says what was lost.
+    /// Takes all that can be read, whatever is missing. If anything was left out, because it is
+    /// damaged or does not decode, all of it is written anew, after the old files were moved to a
+    /// directory in `quarantine/`, which can be opened like any other: from then on it opens in every
+    /// mode. What comes of it may be a mixture of states: the report says what was lost, and where the
+    /// old files are. Nothing in `quarantine/` is ever removed.
     Salvage,
     /// Changes nothing in the directory. Writes fail. Beside others that only read.
     ReadOnly,

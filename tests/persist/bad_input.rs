@@ -145,6 +145,43 @@ fn a_value_of_another_type_is_refused_with_its_place_and_salvage_leaves_it_out()
 }
 
 #[test]
+fn a_salvage_sticks_and_keeps_what_did_not_decode() {
+    for (has_snapshot, is_bounded) in [(false, false), (false, true), (true, false), (true, true)] {
+        let dir = dir();
+        let texts = Cache::<u32, String>::builder().open(dir.path()).unwrap();
+        texts.insert_many((0..5).map(|key| (key, "text".to_string())));
+        if has_snapshot {
+            // What is not written yet would be in the new log, too.
+            texts.journal().unwrap().sync().unwrap();
+            texts.journal().unwrap().compact().unwrap();
+        }
+        drop(texts);
+        let numbers = |mode| {
+            let builder = Cache::<u32, u64>::builder();
+            let builder = match is_bounded {
+                true => builder.max_entries(100),
+                false => builder,
+            };
+            builder.open_with(dir.path(), Persistence::new().recovery(mode))
+        };
+        let salvaged = numbers(RecoveryMode::Salvage).unwrap();
+        let report = salvaged.journal().unwrap().recovery().clone();
+        assert_eq!((report.undecodable, salvaged.len()), (5, 0));
+        salvaged.insert(7, 7);
+        drop(salvaged);
+        for mode in [RecoveryMode::TolerateTornTail, RecoveryMode::Salvage] {
+            let numbers = numbers(mode).unwrap();
+            assert_eq!((numbers.get(&7), numbers.len()), (Some(7), 1));
+            assert_eq!(numbers.journal().unwrap().recovery().quarantine, None);
+        }
+        let copy = report.quarantine.expect("they are kept");
+        assert!(copy.starts_with(dir.path()), "{}", copy.display());
+        let texts = Cache::<u32, String>::builder().open(&copy).unwrap();
+        assert_eq!(texts.iter().filter(|(_, text)| text == "text").count(), 5);
+    }
+}
+
+#[test]
 fn old_values_are_migrated_once() {
     #[derive(Deserialize)]
     struct Old {

@@ -35,7 +35,7 @@ impl Recovery<'_> {
         let total = state.total;
         let read = |feed: &mut Feed<'_>| self.read_logs(logs, feed, &mut *state);
         let (ends, undecodable) = self.replay(total, read)?;
-        state.report.undecodable += undecodable;
+        state.note_undecodable(undecodable);
         Ok(ends)
     }
 

@@ -249,6 +249,13 @@ impl State {
         }
     }
 
+    /// Notes what a salvage leaves out because it does not decode: the files hold more than the state,
+    /// and the types that they were written with may be found again.
+    fn note_undecodable(&mut self, effects: u64) {
+        self.report.undecodable += effects;
+        self.replaces |= effects > 0;
+    }
+
     fn finish(mut self, log: Option<LogEnd>, ends: &[LogEnd]) -> Recovered {
         self.report.last_seq = self.last_seq;
         self.report.durable_seq = self.durable;

@@ -54,7 +54,7 @@ impl Recovery<'_> {
         let total = state.total;
         let read = |feed: &mut Feed<'_>| self.read_snapshot(&opened, feed, state);
         let ((), undecodable) = self.replay(total, read)?;
-        state.report.undecodable += undecodable;
+        state.note_undecodable(undecodable);
         Ok(())
     }
 

@@ -29,7 +29,14 @@ impl Recovery<'_> {
         ends: &[LogEnd],
         state: &mut State,
     ) -> Result<Option<LogEnd>, OpenError> {
-        if !self.may_change || state.replaces {
+        if !self.may_change {
+            return Ok(None);
+        }
+        if state.replaces {
+            // What is kept of them are second names, of what the system shows and may not have written.
+            for end in ends {
+                end.blob.sync().map_err(DiskError::of("sync", &end.path))?;
+            }
             return Ok(None);
         }
         for end in ends.iter().filter(|end| end.offset < end.length) {

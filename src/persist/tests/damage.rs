@@ -8,8 +8,8 @@ use super::{damage_of, frames_of, record};
 use crate::MockClock;
 use crate::persist::error::{OpenError, WriteError};
 use crate::persist::report::HealthState;
-use crate::persist::settings::{Point, RecoveryMode, Settings};
-use std::path::Path;
+use crate::persist::settings::{Point, RecoveryMode, Settings, SyncPolicy};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -382,8 +382,76 @@ fn what_does_not_decode_is_named_and_can_be_salvaged() {
         }
         other => panic!("{other:?}"),
     }
+    let before = memory.image();
     let store = open(in_mode(RecoveryMode::Salvage)).unwrap();
     assert_eq!((store.report.undecodable, store.map().len()), (1, 5));
+    let copy = store.report.quarantine.clone().unwrap();
+    for (path, bytes) in before {
+        let name = path.file_name().unwrap();
+        assert_eq!(memory.bytes(&copy.join(name)), bytes, "{}", path.display());
+    }
+    drop(store);
+    let store = open(in_mode(RecoveryMode::Strict)).unwrap();
+    assert_eq!((store.map().len(), store.report.quarantine), (5, None));
+}
+
+/// The process that wrote it was killed before it was on the disk.
+#[test]
+fn what_does_not_decode_survives_a_power_cut_behind_the_salvage() {
+    let memory = Memory::new(1);
+    let lazily = Settings {
+        sync: SyncPolicy::Os,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), lazily).unwrap();
+    let seq = store.put(b"key", &[4; 5]);
+    store.journal.wait(seq, None).unwrap();
+    let killed = memory.fork();
+    let kept = Arc::new(super::model::Kept::default());
+    *kept.undecodable.lock().unwrap() = Some(vec![4; 5]);
+    let salvage = in_mode(RecoveryMode::Salvage);
+    let salvaged = Store::open_with(&dir(), &killed.storage(), salvage, kept).unwrap();
+    let copy = salvaged.report.quarantine.clone().unwrap();
+    killed.crash_dropping_all();
+    drop(salvaged);
+    let store = Store::open_at(&copy, &killed.storage(), by_hand()).unwrap();
+    assert_eq!(store.map().get(&b"key"[..]), Some(&vec![4; 5]));
+}
+
+/// Whatever fails on the way, what does not decode is in the directory or in its quarantine.
+#[test]
+fn a_salvage_that_is_cut_short_has_lost_nothing_that_does_not_decode() {
+    let (original, history) = small();
+    let rot = vec![4; 5];
+    for at in 1.. {
+        let memory = original.copy();
+        memory.fail(Fault {
+            from: at,
+            count: u64::MAX,
+            only: None,
+            how: How::Broken,
+        });
+        let kept = Arc::new(super::model::Kept::default());
+        *kept.undecodable.lock().unwrap() = Some(rot.clone());
+        let salvage = in_mode(RecoveryMode::Salvage);
+        let opened = Store::open_with(&dir(), &memory.storage(), salvage, kept).map(drop);
+        memory.crash_dropping_all();
+        memory.heal();
+        let is_over = opened.is_ok() && memory.operations() < at;
+        let mut dirs: Vec<_> = memory.paths();
+        dirs.retain(|path| path.file_name().is_some_and(|name| name == "MANIFEST"));
+        let holds_all = |manifest: &PathBuf| {
+            let dir = manifest.parent().unwrap();
+            let copy = memory.copy();
+            let opened = Store::open_at(dir, &copy.storage(), by_hand());
+            opened.is_ok_and(|store| Some(&store.map()) == history.at(6))
+        };
+        assert!(dirs.iter().any(holds_all), "{at}: {dirs:?}");
+        if is_over {
+            assert!(at > 15, "{at} operations");
+            break;
+        }
+    }
 }
 
 #[test]
