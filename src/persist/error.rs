@@ -396,6 +396,13 @@ pub enum WriteError {
         /// The thread, and what it said.
         thread: String,
     },
+    /// The directory was removed, moved away or replaced while it was open (found out on Unix): what
+    /// is at its path now may be another's. Nothing is written any more, and nothing there is touched.
+    /// Close and open again.
+    DirectoryGone {
+        /// The directory.
+        dir: PathBuf,
+    },
 }
 
 impl fmt::Display for WriteError {
@@ -423,6 +430,7 @@ impl fmt::Display for WriteError {
                 f,
                 "a thread of the journal panicked ({thread}): close and open again"
             ),
+            Self::DirectoryGone { dir } => Gone(dir).fmt(f),
         }
     }
 }
@@ -445,9 +453,21 @@ pub enum CommitError {
         /// The thread, and what it said.
         thread: String,
     },
+    /// The directory was removed, moved away or replaced while it was open (found out on Unix).
+    DirectoryGone {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic that
     /// is under way, such a call panics.)
     Reentrant,
+}
+
+impl CommitError {
+    /// Whether nothing will be written any more.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Panicked { .. } | Self::DirectoryGone { .. })
+    }
 }
 
 impl fmt::Display for CommitError {
@@ -457,6 +477,7 @@ impl fmt::Display for CommitError {
             Self::Disk(error) => error,
             Self::Closed => &"it was closed",
             Self::Panicked { thread } => thread,
+            Self::DirectoryGone { dir } => &Gone(dir),
             Self::Reentrant => &REENTRANT,
         };
         write!(f, "not known to be durable: {why}")
@@ -492,9 +513,28 @@ pub enum CompactError {
         /// The thread, and what it said.
         thread: String,
     },
+    /// The directory was removed, moved away or replaced while it was open (found out on Unix).
+    DirectoryGone {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic that
     /// is under way, such a call panics.)
     Reentrant,
+}
+
+/// What is said of a directory that is not at its path any more.
+struct Gone<'a>(&'a Path);
+
+impl fmt::Display for Gone<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} was removed, moved away or replaced while it was open, and nothing is written any \
+             more: close and open again",
+            self.0.display()
+        )
+    }
 }
 
 const REENTRANT: &str = "it was called from inside a closure that runs under a lock of a cache";
@@ -511,6 +551,7 @@ impl fmt::Display for CompactError {
                 dir.display()
             ),
             Self::Panicked { thread } => write!(f, "a thread of the journal panicked: {thread}"),
+            Self::DirectoryGone { dir } => Gone(dir).fmt(f),
             Self::Reentrant => f.write_str(REENTRANT),
         }
     }

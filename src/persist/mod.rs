@@ -36,9 +36,12 @@
 //! | the disk is too slow | a write waits 100 ms at most, then as above | a write waits 5 s at most, then [`WriteError::BufferFull`] |
 //! | a sync fails | all goes to new files, and nothing counts as durable before | the same; waits go on, or fail with [`CommitError`] |
 //! | a value does not encode | is in memory, and absent after a restart | [`WriteError::Encode`], nothing changes |
+//! | the directory is removed, moved away or replaced | goes on in memory | [`WriteError::DirectoryGone`] |
 //! | a thread of haybox panics | goes on in memory | [`WriteError::Panicked`] |
 //!
-//! [`Journal::health`] tells of all of it.
+//! [`Journal::health`] tells of all of it. That the directory is gone is found out, on Unix, with the
+//! next sync, compaction, backup or close: what is at its path then is another's and left alone, and no
+//! write is acknowledged as durable any more.
 //!
 //! # Files
 //!

@@ -249,7 +249,8 @@ pub enum HealthState {
     /// All is well.
     #[default]
     Well,
-    /// The disk is full or fails: it is tried again, and [`Health::trouble`] says what it says.
+    /// The disk is full or fails: it is tried again, and [`Health::trouble`] says what it says. Or the
+    /// directory was removed or replaced, and nothing is written any more.
     Troubled,
     /// Opened read-only.
     ReadOnly,

@@ -2,11 +2,10 @@
 //!
 //! The tests put others in its place: one that fails, and one that loses power.
 
-use std::any::Any;
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A file system.
@@ -55,7 +54,14 @@ pub(crate) trait Blob: Debug + Send + Sync {
 }
 
 /// A lock, held until it is dropped.
-pub(crate) type Lock = Box<dyn Any + Send>;
+pub(crate) type Lock = Box<dyn Held>;
+
+/// A file that is held against other processes.
+pub(crate) trait Held: Send {
+    /// Whether the path that it was locked by is still that of this file. If not, what is at that
+    /// path may belong to somebody else.
+    fn is_in_place(&self) -> io::Result<bool>;
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -185,7 +191,10 @@ impl Storage for Disk {
             }
         };
         match attempt {
-            Ok(()) => Ok(Some(Box::new(Locked(file)))),
+            Ok(()) => {
+                let path = path.to_owned();
+                Ok(Some(Box::new(Locked { file, path })))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -194,12 +203,38 @@ impl Storage for Disk {
 
 /// A locked file. Closing it would free it, too, but not while a child that is being started
 /// has a copy of it.
-struct Locked(File);
+struct Locked {
+    file: File,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there is nothing to compare"))]
+    path: PathBuf,
+}
+
+impl Held for Locked {
+    #[cfg(unix)]
+    fn is_in_place(&self) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        match fs::metadata(&self.path) {
+            // As long as it is open, no other file gets its number.
+            Ok(found) => Ok(id(found) == id(self.file.metadata()?)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Elsewhere the standard library has no number of a file that could be compared.
+    #[cfg(not(unix))]
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
 
 impl Drop for Locked {
     fn drop(&mut self) {
         // If that fails, closing is what is left.
-        let _ = self.0.unlock();
+        let _ = self.file.unlock();
     }
 }
 

@@ -5,6 +5,8 @@ mod bad_input;
 mod cache;
 mod corpus;
 mod golden;
+#[cfg(unix)]
+mod gone;
 mod heat;
 #[cfg(unix)]
 mod kill;

@@ -42,6 +42,8 @@ impl Inner {
         self.storage
             .sync_dir(to)
             .map_err(DiskError::of("sync", to))?;
+        // If not, they may be another's files.
+        self.check_place()?;
         manifest.publish(&*self.storage, to)?;
         Ok(report)
     }
@@ -61,6 +63,7 @@ impl Inner {
     /// Has the listed files written to no more. Says what the backup lists, and how far it goes.
     fn freeze(&self, to: &Path) -> Result<(Manifest, u64), CompactError> {
         if !self.settings.log {
+            self.check_place()?;
             let manifest = self.catalog.lock().clone();
             let last = manifest.newest().map_or(0, |snapshot| snapshot.base);
             return Ok((manifest, last));

@@ -18,7 +18,6 @@ use super::{Compacting, Inner};
 use crate::persist::contents::Contents;
 use crate::persist::effect::Effects;
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
-use crate::persist::files::remove_unlisted;
 use crate::persist::frame::{self, PAYLOAD, Stamp};
 use crate::persist::header::{self, Kind};
 use crate::persist::manifest::{Manifest, Name, Snapshot};
@@ -67,6 +66,7 @@ impl From<CompactError> for CommitError {
         match error {
             CompactError::Disk(error) => CommitError::Disk(error),
             CompactError::Panicked { thread } => CommitError::Panicked { thread },
+            CompactError::DirectoryGone { dir } => CommitError::DirectoryGone { dir },
             CompactError::Reentrant => CommitError::Reentrant,
             _ => CommitError::Closed,
         }
@@ -144,7 +144,8 @@ impl Inner {
         let written = self.write_snapshot(&rotation, contents, &temporary);
         let (snapshot, entries) = written.inspect_err(|_| {
             // It counts for nothing, and the space is wanted. If it stays it is removed later.
-            let _ = self.storage.remove(&temporary);
+            let is_ours = self.check_place().is_ok();
+            let _ = is_ours.then(|| self.storage.remove(&temporary));
         })?;
         let freed = self.publish(snapshot, &rotation)?;
         Ok(CompactReport {
@@ -159,6 +160,7 @@ impl Inner {
 
     /// Has the writer go on in a new log.
     pub(super) fn rotate(&self) -> Result<Rotation, CompactError> {
+        self.check_place()?;
         let mut catalog = self.catalog.lock();
         catalog.generation += 1;
         let generation = catalog.generation;
@@ -198,12 +200,12 @@ impl Inner {
         let mut next = self.catalog.lock().clone();
         let _: Result<(), CommitError> = self.caught("manifest", || {
             let left = self.leave_word(&mut next);
-            left.map_err(CommitError::Disk)
+            left.map_err(CommitError::from)
         });
     }
 
     /// Has the manifest say that a sync failed, if it does not.
-    fn leave_word(&self, next: &mut Manifest) -> Result<(), DiskError> {
+    fn leave_word(&self, next: &mut Manifest) -> Result<(), CompactError> {
         let syncing = self.syncing.lock();
         let has_failed = syncing.is_distrusted && syncing.failures > 0;
         drop(syncing);
@@ -248,7 +250,8 @@ impl Inner {
         Ok(rotation)
     }
 
-    pub(super) fn publish_manifest(&self, next: &mut Manifest) -> Result<(), DiskError> {
+    pub(super) fn publish_manifest(&self, next: &mut Manifest) -> Result<(), CompactError> {
+        self.check_place()?;
         // A version that failed may have come through all the same.
         self.catalog.lock().version += 1;
         next.publish(&*self.storage, &self.dir)?;
@@ -291,6 +294,7 @@ impl Inner {
         }
         sink.blob.sync().map_err(DiskError::of("sync", temporary))?;
         let path = Name::Snapshot(rotation.generation).in_dir(&self.dir);
+        self.check_place()?;
         self.storage
             .rename(temporary, &path)
             .map_err(DiskError::of("rename", temporary))?;
@@ -363,7 +367,7 @@ impl Inner {
     }
 
     /// Has the new files count, and says how many bytes that freed.
-    fn publish(&self, snapshot: Snapshot, rotation: &Rotation) -> Result<u64, DiskError> {
+    fn publish(&self, snapshot: Snapshot, rotation: &Rotation) -> Result<u64, CompactError> {
         let mut next = self.catalog.lock().clone();
         next.take_over(snapshot, self.kept(rotation), self.settings.log);
         // What the new log holds behind the snapshot is no better than the syncs of it.
@@ -391,7 +395,7 @@ impl Inner {
         // For what came behind the snapshot.
         self.syncer.ring();
         self.now.lock().last_sync = Some(self.settings.clock.system_time());
-        Ok(remove_unlisted(&*self.storage, &self.dir, &next))
+        Ok(self.clear_away(&next))
     }
 
     /// How many snapshots are kept. What does not follow on the old files replaces them all.
@@ -466,6 +470,7 @@ pub(super) fn sync_error(error: CommitError) -> CompactError {
     match error {
         CommitError::Disk(error) => error.into(),
         CommitError::Panicked { thread } => CompactError::Panicked { thread },
+        CommitError::DirectoryGone { dir } => CompactError::DirectoryGone { dir },
         _ => CompactError::Closed,
     }
 }

@@ -1,6 +1,6 @@
 //! Whether writes are taken now, and if not, why.
 
-use crate::persist::error::{DiskError, WriteError};
+use crate::persist::error::{CommitError, DiskError, WriteError};
 use crate::sync::{AtomicBool, Mutex};
 use std::sync::atomic::Ordering::{Acquire, Release};
 
@@ -39,12 +39,13 @@ impl Gate {
         reasons.ended.clone().or(disk).or(limit)
     }
 
-    /// Shuts for good. The first panic counts, or else the first reason: closing can panic.
+    /// Shuts for good. The gravest reason counts, of two as grave the first: closing can panic, or
+    /// find that the directory is gone.
     pub(super) fn end(&self, reason: WriteError) {
-        self.change(|reasons| match (&reasons.ended, &reason) {
-            (Some(WriteError::Panicked { .. }), _) => {}
-            (None, _) | (_, WriteError::Panicked { .. }) => reasons.ended = Some(reason),
-            _ => {}
+        self.change(|reasons| {
+            if reasons.ended.as_ref().map(gravity) < Some(gravity(&reason)) {
+                reasons.ended = Some(reason);
+            }
         });
     }
 
@@ -60,6 +61,15 @@ impl Gate {
         self.change(|reasons| reasons.log_limit = reached);
     }
 
+    /// Why nothing is to be written any more, not even to end well.
+    pub(super) fn stopped(&self) -> Option<CommitError> {
+        match self.check().err()? {
+            WriteError::Panicked { thread } => Some(CommitError::Panicked { thread }),
+            WriteError::DirectoryGone { dir } => Some(CommitError::DirectoryGone { dir }),
+            _ => None,
+        }
+    }
+
     fn change<R>(&self, change: impl FnOnce(&mut Reasons) -> R) -> R {
         let mut reasons = self.reasons.lock();
         let result = change(&mut reasons);
@@ -69,5 +79,13 @@ impl Gate {
             || reasons.log_limit.is_some();
         self.is_shut.store(is_shut, Release);
         result
+    }
+}
+
+fn gravity(reason: &WriteError) -> u8 {
+    match reason {
+        WriteError::Panicked { .. } => 2,
+        WriteError::DirectoryGone { .. } => 1,
+        _ => 0,
     }
 }

@@ -18,6 +18,7 @@ mod compact;
 mod gate;
 mod log;
 mod open;
+mod place;
 mod steps;
 mod threads;
 

@@ -8,7 +8,7 @@ use super::log::{LogFile, Tail};
 use super::{Compacting, Counts, Inner, Journal, Now, Room, Syncing};
 use crate::persist::contents::Contents;
 use crate::persist::error::{CompactError, DiskError, OpenError, WriteError};
-use crate::persist::files::{link_or_copy, remove_unlisted};
+use crate::persist::files::link_or_copy;
 use crate::persist::manifest::{LOCK, Manifest, QUARANTINE};
 use crate::persist::recovery::{Recovered, Recovery};
 use crate::persist::report::{ClockCheck, RecoveryReport};
@@ -67,6 +67,7 @@ impl Journal {
             inner.gate.end(WriteError::ReadOnly);
             return Ok(());
         }
+        inner.check_place().map_err(open_error)?;
         if recovered.replaces {
             inner.preserve(&recovered.manifest, report)?;
         }
@@ -75,10 +76,10 @@ impl Journal {
         } else if inner.tail.lock().log.is_none() && inner.settings.log {
             inner.rotate().map_err(open_error)?;
         } else if report.created {
-            inner.list()?;
+            inner.list().map_err(open_error)?;
         }
         let catalog = inner.catalog.lock().clone();
-        remove_unlisted(&*inner.storage, &inner.dir, &catalog);
+        inner.clear_away(&catalog);
         self.start_threads()
     }
 }
@@ -111,7 +112,14 @@ fn hold(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<Option
         Hold::Exclusive
     };
     match storage.lock(&path, how) {
-        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(Some(lock)) => match lock.is_in_place() {
+            Ok(true) => Ok(Some(lock)),
+            Ok(false) => {
+                let error = io::Error::other("it was removed or replaced meanwhile: try again");
+                Err(DiskError::new("lock", &path, error).into())
+            }
+            Err(error) => Err(DiskError::new("find", &path, error).into()),
+        },
         Ok(None) => {
             let dir = dir.to_owned();
             Err(OpenError::Locked { dir })
@@ -227,7 +235,7 @@ impl Inner {
     }
 
     /// A manifest of what there is: for a new store without a log, so that its files have an owner.
-    pub(super) fn list(&self) -> Result<(), DiskError> {
+    pub(super) fn list(&self) -> Result<(), CompactError> {
         let mut manifest = self.catalog.lock().clone();
         manifest.durable = manifest.durable.max(self.commits.durable());
         self.publish_manifest(&mut manifest)

@@ -1,29 +1,31 @@
 //! The steps that the threads take: writing what waits, syncing what was written.
 
+use super::compact::sync_error;
 use super::log::LogFile;
 use super::{Inner, Syncing, Tail};
 use crate::persist::contents::Contents;
-use crate::persist::error::{CommitError, DiskError, WriteError};
+use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
 use crate::persist::report::CloseReport;
 use crate::sync::MutexGuard;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// What a step can end a call with: of a panic the caller is told as of everything else.
+/// What a step can end a call with: of what stops the journal for good, such as a panic, the caller is
+/// told as of everything else.
 pub(super) trait Failure {
-    fn panicked(thread: String) -> Self;
+    fn stopped(why: CommitError) -> Self;
 }
 
 impl Failure for CommitError {
-    fn panicked(thread: String) -> Self {
-        CommitError::Panicked { thread }
+    fn stopped(why: CommitError) -> Self {
+        why
     }
 }
 
-impl Failure for crate::persist::error::CompactError {
-    fn panicked(thread: String) -> Self {
-        Self::Panicked { thread }
+impl Failure for CompactError {
+    fn stopped(why: CommitError) -> Self {
+        sync_error(why)
     }
 }
 
@@ -103,6 +105,7 @@ impl Inner {
             .retain(|log| files.iter().all(|synced| synced.path != log.path));
         drop(tail);
         drop(syncing);
+        self.check_not_gone()?;
         self.commits.synced(target);
         self.now.lock().last_sync = Some(self.settings.clock.system_time());
         Ok(())
@@ -115,8 +118,8 @@ impl Inner {
         mut syncing: MutexGuard<'a, Syncing>,
         files: &[LogFile],
     ) -> Result<MutexGuard<'a, Syncing>, CommitError> {
-        if let Some(thread) = self.panicked() {
-            return Err(CommitError::Panicked { thread });
+        if let Some(why) = self.gate.stopped() {
+            return Err(why);
         }
         let synced = self.caught("syncer", || {
             let synced = files.iter().try_for_each(LogFile::sync);
@@ -154,6 +157,7 @@ impl Inner {
     /// Makes durable all that has been appended, by a new generation if need be.
     pub(super) fn sync_all(&self) -> Result<u64, CommitError> {
         let target = self.buffer.last();
+        self.check_not_gone()?;
         if self.commits.durable() < target {
             if let Some(error) = self.ended() {
                 return Err(error);
@@ -215,13 +219,13 @@ impl Inner {
 
     pub(super) fn ended(&self) -> Option<CommitError> {
         match self.gate.reason() {
-            Some(WriteError::Panicked { thread }) => Some(CommitError::Panicked { thread }),
             Some(WriteError::Closed) => Some(CommitError::Closed),
-            _ => None,
+            _ => self.gate.stopped(),
         }
     }
 
-    /// Runs a step, outside of all locks. A panic anywhere in it ends the journal, visibly.
+    /// Runs a step, outside of all locks. A panic anywhere in it ends the journal, visibly, and so does
+    /// a directory that is gone.
     pub(super) fn guarded<R, E: Failure>(
         &self,
         thread: &str,
@@ -229,9 +233,9 @@ impl Inner {
     ) -> Result<R, E> {
         let result = self.caught(thread, step);
         if result.is_err()
-            && let Some(thread) = self.panicked()
+            && let Some(why) = self.gate.stopped()
         {
-            self.commits.end(CommitError::Panicked { thread });
+            self.commits.end(why);
             self.free_room();
         }
         result
@@ -245,8 +249,8 @@ impl Inner {
         thread: &str,
         change: impl FnOnce() -> Result<R, E>,
     ) -> Result<R, E> {
-        match self.panicked() {
-            Some(thread) => Err(E::panicked(thread)),
+        match self.gate.stopped() {
+            Some(why) => Err(E::stopped(why)),
             None => self.caught(thread, change),
         }
     }
@@ -262,28 +266,20 @@ impl Inner {
             let thread = format!("{thread}: {}", said.unwrap_or("no reason given"));
             let reason = thread.clone();
             self.gate.end(WriteError::Panicked { thread: reason });
-            Err(E::panicked(thread))
+            Err(E::stopped(CommitError::Panicked { thread }))
         })
-    }
-
-    /// What has panicked first, and what it said.
-    fn panicked(&self) -> Option<String> {
-        match self.gate.check() {
-            Err(WriteError::Panicked { thread }) => Some(thread),
-            _ => None,
-        }
     }
 
     pub(super) fn close(&self) -> Result<CloseReport, CommitError> {
         if std::mem::replace(&mut self.now.lock().is_closed, true) {
             return Ok(self.close_report());
         }
-        let is_writing = self.gate.reason();
+        let (stopped, refusal) = (self.gate.stopped(), self.gate.reason());
         self.gate.end(WriteError::Closed);
         self.free_room();
-        let closed = match is_writing {
-            Some(WriteError::ReadOnly) => Ok(()),
-            Some(WriteError::Panicked { thread }) => Err(CommitError::Panicked { thread }),
+        let closed = match (stopped, refusal) {
+            (Some(why), _) => Err(why),
+            (_, Some(WriteError::ReadOnly)) => Ok(()),
             _ => self.guarded("close", || self.finish()),
         };
         self.commits
@@ -319,6 +315,7 @@ impl Inner {
     }
 
     fn finish(&self) -> Result<(), CommitError> {
+        self.check_not_gone()?;
         let last = self.buffer.last();
         if !self.settings.log || self.needs_generation() {
             if self.commits.durable() < last || self.needs_generation() {
@@ -346,7 +343,7 @@ impl Inner {
         drop(self.sync_files(syncing, &files)?);
         // So that a log that is cut below its last mark is told from one that ended there.
         if self.catalog.lock().durable < self.commits.durable() {
-            self.list().map_err(CommitError::Disk)?;
+            self.list()?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::open::NAP;
 use super::{Inner, Journal};
-use crate::persist::error::{CommitError, CompactError, DiskError, OpenError};
+use crate::persist::error::{CommitError, DiskError, OpenError};
 use crate::persist::settings::SyncPolicy;
 use crate::sync::thread;
 use std::path::Path;
@@ -19,7 +19,8 @@ const BACKOFF: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::
 /// Under [`SyncPolicy::Os`] so often, for the sake of telling damage from a crash.
 const SELDOM: Duration = Duration::from_secs(60);
 
-/// What a thread does until it is stopped, or a panic has ended the journal.
+/// What a thread does until it is stopped, or a panic or the loss of the directory has ended the
+/// journal.
 type Run = fn(&Inner) -> Result<(), CommitError>;
 
 impl Journal {
@@ -37,7 +38,7 @@ impl Journal {
         let name = format!("haybox-{role}");
         let builder = thread::Builder::new().name(name.clone());
         let started = builder.spawn(move || {
-            // What it returns is a panic, of which those who wait have been told.
+            // What it returns has ended the journal, and those who wait have been told.
             let _ = inner.guarded(role, || run(&inner));
         });
         let thread = started.map_err(DiskError::of("start a thread for", Path::new(&name)))?;
@@ -81,7 +82,7 @@ impl Inner {
                     (idle, backoff) = (0, BACKOFF.start);
                     self.wrote();
                 }
-                Err(error @ CommitError::Panicked { .. }) => return Err(error),
+                Err(error) if error.is_final() => return Err(error),
                 Err(_) => {
                     self.writer.nap(backoff);
                     backoff = (backoff * 2).min(BACKOFF.end);
@@ -106,7 +107,7 @@ impl Inner {
     /// Sleeps until something is appended.
     fn rest(&self) -> Result<(), CommitError> {
         match self.mark_step() {
-            Err(error @ CommitError::Panicked { .. }) => return Err(error),
+            Err(error) if error.is_final() => return Err(error),
             // A failure of the disk shows with the next write.
             _ => self.writer.park(|| !self.buffer.is_empty()),
         }
@@ -127,7 +128,7 @@ impl Inner {
             }
             match self.sync_step() {
                 Ok(()) => self.writer.ring_if_parked(),
-                Err(error @ CommitError::Panicked { .. }) => return Err(error),
+                Err(error) if error.is_final() => return Err(error),
                 // The compactor works at it, and rings when it is done.
                 Err(_) => self.syncer.listen_for(BACKOFF.end),
             }
@@ -150,8 +151,9 @@ impl Inner {
                 continue;
             }
             // What fails is tried again later.
-            if let Err(error @ CompactError::Panicked { .. }) = self.compact() {
-                return Err(error.into());
+            match self.compact().map_err(CommitError::from) {
+                Err(error) if error.is_final() => return Err(error),
+                _ => {}
             }
         }
         Ok(())

@@ -139,6 +139,36 @@ fn an_acknowledged_write_is_durable_and_none_waits_for_ever() {
     });
 }
 
+/// Whoever finds out, and whatever the others do at that moment.
+#[test]
+fn a_directory_that_goes_ends_every_wait_and_is_left_alone() {
+    check(|| {
+        let memory = Memory::new(1);
+        let (journal, _) = open(&memory, settings(SyncPolicy::Always));
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let journal = Arc::clone(&journal);
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        match put(&journal) {
+                            0 => break,
+                            seq => drop(journal.wait(seq, None)),
+                        }
+                    }
+                })
+            })
+            .collect();
+        memory.remove_dir(Path::new("/store"));
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        let closed = journal.close();
+        assert!(matches!(closed, Err(CommitError::DirectoryGone { .. })));
+        assert_eq!(put(&journal), 0);
+        assert!(memory.paths().is_empty());
+    });
+}
+
 #[test]
 fn close_ends_every_wait_and_never_lies() {
     check(|| {

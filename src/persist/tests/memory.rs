@@ -5,7 +5,7 @@
 //! drops some of what it was to write and forgets about it, as Linux does: the next sync of that file
 //! succeeds, and the process still reads what is not on the disk.
 
-use crate::persist::storage::{Access, Blob, Hold, Lock, Storage};
+use crate::persist::storage::{Access, Blob, Held, Hold, Lock, Storage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -21,7 +21,9 @@ struct Disk {
     durable_names: BTreeMap<PathBuf, usize>,
     unsynced_names: Vec<NameChange>,
     dirs: BTreeSet<PathBuf>,
-    locks: BTreeSet<PathBuf>,
+    /// Each lock has a number of its own, as a file has.
+    locks: BTreeMap<PathBuf, u64>,
+    taken: u64,
     /// Changes since the start.
     operations: u64,
     faults: Vec<Fault>,
@@ -94,7 +96,8 @@ impl Memory {
             durable_names: BTreeMap::new(),
             unsynced_names: Vec::new(),
             dirs: BTreeSet::new(),
-            locks: BTreeSet::new(),
+            locks: BTreeMap::new(),
+            taken: 0,
             operations: 0,
             faults: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
@@ -251,6 +254,16 @@ impl Memory {
         let mut disk = self.disk();
         disk.names.remove(path);
         disk.durable_names.remove(path);
+    }
+
+    /// As `rm -rf` does, also while it is open.
+    pub(super) fn remove_dir(&self, dir: &Path) {
+        let mut disk = self.disk();
+        disk.names.retain(|path, _| !path.starts_with(dir));
+        disk.durable_names.retain(|path, _| !path.starts_with(dir));
+        disk.unsynced_names.clear();
+        disk.locks.retain(|path, _| !path.starts_with(dir));
+        disk.dirs.retain(|path| !path.starts_with(dir));
     }
 
     pub(super) fn paths(&self) -> Vec<PathBuf> {
@@ -467,28 +480,39 @@ impl Storage for Memory {
     }
 
     fn lock(&self, path: &Path, hold: Hold) -> io::Result<Option<Lock>> {
-        let is_new = self.disk().locks.insert(path.to_owned());
-        let lock = Held {
+        assert!(hold == Hold::Exclusive || hold == Hold::Shared);
+        let mut disk = self.disk();
+        if disk.locks.contains_key(path) {
+            return Ok(None);
+        }
+        disk.taken += 1;
+        let number = disk.taken;
+        disk.locks.insert(path.to_owned(), number);
+        Ok(Some(Box::new(Locked {
             disk: self.clone(),
             path: path.to_owned(),
-        };
-        if is_new {
-            return Ok(Some(Box::new(lock)));
-        }
-        std::mem::forget(lock);
-        assert!(hold == Hold::Exclusive || hold == Hold::Shared);
-        Ok(None)
+            number,
+        })))
     }
 }
 
-struct Held {
+struct Locked {
     disk: Memory,
     path: PathBuf,
+    number: u64,
 }
 
-impl Drop for Held {
+impl Held for Locked {
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(self.disk.disk().locks.get(&self.path) == Some(&self.number))
+    }
+}
+
+impl Drop for Locked {
     fn drop(&mut self) {
-        self.disk.disk().locks.remove(&self.path);
+        if let Ok(true) = self.is_in_place() {
+            self.disk.disk().locks.remove(&self.path);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod crashes;
 mod damage;
 mod faults;
 mod golden;
+mod gone;
 mod memory;
 mod model;
 mod running;

@@ -1,0 +1,209 @@
+//! A directory that is removed or replaced while it is open: what is at its path is another's.
+
+use super::memory::Memory;
+use super::model::{Store, Write, append, by_hand, dir};
+use crate::persist::error::{CommitError, CompactError, WriteError};
+use crate::persist::report::HealthState;
+use crate::persist::settings::{Settings, SyncPolicy};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+type Image = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Removes the directory, has another store made in it and closed, and says what is there then.
+fn replace(memory: &Memory) -> Image {
+    memory.remove_dir(&dir());
+    let other = Store::open(&memory.storage(), by_hand()).unwrap();
+    for n in 0..9u8 {
+        other.put(b"of the other", &[n]);
+        other.journal.sync().unwrap();
+        if n % 4 == 3 {
+            other.journal.compact().unwrap();
+        }
+    }
+    other.journal.close().unwrap();
+    image(memory)
+}
+
+fn remove(memory: &Memory) -> Image {
+    memory.remove_dir(&dir());
+    image(memory)
+}
+
+/// What is in the directory.
+fn image(memory: &Memory) -> Image {
+    let mut image = memory.image();
+    image.retain(|path, _| path.starts_with(dir()));
+    image
+}
+
+fn write(store: &Store) -> Result<u64, WriteError> {
+    store.write(&[Write::Put(vec![1], vec![1; 20])])
+}
+
+/// A call of a store, and whether it says that the directory is gone.
+type Call = fn(&Store) -> bool;
+
+const CALLS: [Call; 5] = [
+    |store| {
+        // As a cache does, which goes on in memory.
+        let put = [Write::Put(vec![1], vec![1; 20])];
+        let seq = append(&store.journal, &store.kept, &put);
+        let waited = store.journal.wait(seq, Some(Instant::now()));
+        matches!(waited, Err(CommitError::DirectoryGone { .. }))
+    },
+    |store| {
+        let compacted = store.journal.compact();
+        matches!(compacted, Err(CompactError::DirectoryGone { .. }))
+    },
+    |store| {
+        let copied = store.journal.backup(Path::new("/backup"));
+        matches!(copied, Err(CompactError::DirectoryGone { .. }))
+    },
+    |store| matches!(store.journal.sync(), Err(CommitError::DirectoryGone { .. })),
+    |store| {
+        let closed = store.journal.close();
+        matches!(closed, Err(CommitError::DirectoryGone { .. }))
+    },
+];
+
+fn ways() -> Vec<Settings> {
+    let snapshots = Settings {
+        log: false,
+        sync: SyncPolicy::Os,
+        ..by_hand()
+    };
+    vec![by_hand(), snapshots]
+}
+
+#[test]
+fn whatever_is_called_first_finds_out_and_changes_nothing() {
+    for settings in ways() {
+        // Without a log a wait looks at nothing but what the others have found.
+        let least = usize::from(!settings.log);
+        for (first, call) in CALLS.iter().enumerate().skip(least) {
+            for take in [replace, remove] {
+                let memory = Memory::new(1);
+                let store = Store::open(&memory.storage(), settings.clone()).unwrap();
+                write(&store).unwrap();
+                store.journal.sync().unwrap();
+                store.journal.compact().unwrap();
+                let before = take(&memory);
+                assert!(call(&store), "call {first}");
+                let refused = write(&store).unwrap_err();
+                assert!(matches!(refused, WriteError::DirectoryGone { .. }));
+                let health = store.journal.health();
+                if health.state != HealthState::Closed {
+                    assert_eq!(health.state, HealthState::Troubled);
+                    let trouble = health.trouble.unwrap();
+                    assert!(trouble.contains("/store was removed"), "{trouble}");
+                    assert!(CALLS.iter().all(|call| call(&store)));
+                }
+                drop(store);
+                assert_eq!(image(&memory), before, "after call {first}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_does_nothing_but_drop_it_changes_nothing() {
+    for settings in ways() {
+        for take in [replace, remove] {
+            for is_synced in [false, true] {
+                let memory = Memory::new(1);
+                let store = Store::open(&memory.storage(), settings.clone()).unwrap();
+                write(&store).unwrap();
+                if is_synced {
+                    store.journal.sync().unwrap();
+                }
+                let before = take(&memory);
+                drop(store);
+                assert_eq!(image(&memory), before);
+            }
+        }
+    }
+}
+
+/// Nobody takes the files that a backup would link for those of the store.
+#[test]
+fn a_compaction_or_a_backup_under_way_finds_out() {
+    for is_backup in [false, true] {
+        let memory = Memory::new(1);
+        // Without a log a backup compacts first.
+        let settings = ways().remove(1);
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        write(&store).unwrap();
+        let (disk, taken) = (memory.clone(), Arc::new(Mutex::new(None)));
+        let noted = Arc::clone(&taken);
+        *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
+            if set == 2 {
+                *noted.lock().unwrap() = Some(replace(&disk));
+            }
+        }));
+        let failed = if is_backup {
+            store.journal.backup(Path::new("/backup")).map(drop)
+        } else {
+            store.journal.compact().map(drop)
+        };
+        let is_gone = matches!(failed, Err(CompactError::DirectoryGone { .. }));
+        assert!(is_gone, "{failed:?}");
+        drop(store);
+        assert_eq!(Some(image(&memory)), *taken.lock().unwrap());
+        let made = memory.paths().into_iter();
+        assert_eq!(made.filter(|path| path.starts_with("/backup")).count(), 0);
+    }
+}
+
+/// The entries are there, and so is the manifest of who came after.
+#[test]
+fn the_store_that_came_after_is_whole() {
+    let memory = Memory::new(1);
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    write(&store).unwrap();
+    store.journal.sync().unwrap();
+    memory.remove_dir(&dir());
+    // While it is open, too.
+    let other = Store::open(&memory.storage(), by_hand()).unwrap();
+    other.put(b"of the other", b"1");
+    other.journal.sync().unwrap();
+    write(&store).unwrap();
+    drop(store);
+    let opens = |memory: &Memory, value| {
+        let store = Store::open(&memory.copy().storage(), by_hand()).unwrap();
+        assert_eq!(store.map().get(&b"of the other"[..]), Some(&vec![value]));
+    };
+    opens(&memory, b'1');
+    other.put(b"of the other", b"2");
+    other.journal.close().unwrap();
+    opens(&memory, b'2');
+}
+
+#[test]
+fn the_threads_end_and_nobody_waits_for_ever() {
+    for sync in [SyncPolicy::Always, SyncPolicy::Every(Duration::ZERO)] {
+        let memory = Memory::new(1);
+        let settings = Settings {
+            by_hand: false,
+            sync,
+            ..by_hand()
+        };
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        let before = replace(&memory);
+        let patience = Instant::now() + Duration::from_secs(60);
+        let refused = loop {
+            match write(&store) {
+                Ok(seq) => drop(store.journal.wait(seq, Some(patience))),
+                Err(error) => break error,
+            }
+            assert!(Instant::now() < patience, "nobody finds out");
+        };
+        assert!(matches!(refused, WriteError::DirectoryGone { .. }));
+        let closed = store.journal.close();
+        assert!(matches!(closed, Err(CommitError::DirectoryGone { .. })));
+        drop(store);
+        assert_eq!(image(&memory), before);
+    }
+}
