@@ -98,6 +98,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
     }
 
     /// How often counters that are [kept](Self::open) are written down, more than 0. Default: 1 s.
+    /// A thread looks so often for what has changed, whether anything has.
     #[cfg(feature = "persist")]
     pub fn flush_interval(mut self, interval: Duration) -> Self {
         self.flush_interval = interval;

@@ -287,7 +287,8 @@ pub(super) fn flush_every<K: Send + Sync + 'static>(state: &Arc<State<K>>, inter
     let stop = Arc::new(Stop::default());
     let told = Arc::clone(&stop);
     let run = move || {
-        loop {
+        // An interval may be over before it is looked at.
+        while !told.is_set() {
             let until = after(clock.now(), interval);
             while !clock.has_passed(until) {
                 if told.is_set() {

@@ -251,6 +251,24 @@ fn who_drops_the_last_handle_waits_for_the_flush_that_is_under_way() {
 }
 
 #[test]
+fn the_shortest_interval_ends_with_the_last_handle() {
+    for nanoseconds in [1, 10, 1_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let builder = Counters::builder().flush_interval(Duration::from_nanos(nanoseconds));
+        let counters: Counters<String> = builder.open(dir.path()).unwrap();
+        counters.incr("bread");
+        let (dropped, drops) = mpsc::channel();
+        let last = std::thread::spawn(move || {
+            drop(counters);
+            dropped.send(()).unwrap();
+        });
+        drops.recv_timeout(PATIENCE).expect("the flusher ends");
+        last.join().unwrap();
+        assert_eq!(quiet(dir.path()).get("bread"), 1);
+    }
+}
+
+#[test]
 fn an_impossible_setting_is_an_error_and_leaves_no_directory() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("nothing");
