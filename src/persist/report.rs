@@ -204,7 +204,7 @@ pub struct CloseReport {
 pub struct Health {
     /// Whether all is well, in one word.
     pub state: HealthState,
-    /// What the last failure said, while it lasts.
+    /// What the last failure said, while it lasts: the same for a cache and for a store.
     pub trouble: Option<String>,
     /// The number of the last write in memory.
     pub last_seq: u64,
@@ -250,7 +250,8 @@ pub enum HealthState {
     #[default]
     Well,
     /// The disk is full or fails: it is tried again, and [`Health::trouble`] says what it says. Or the
-    /// directory was removed or replaced, and nothing is written any more.
+    /// directory was removed or replaced, and nothing is written any more. A store refuses writes that
+    /// cannot be kept, a cache goes on in memory.
     Troubled,
     /// Opened read-only.
     ReadOnly,

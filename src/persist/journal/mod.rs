@@ -381,9 +381,7 @@ impl Inner {
         let said = refusal.filter(|_| !is_meant);
         Health {
             state,
-            trouble: said
-                .map(|reason| reason.to_string())
-                .or(now.trouble.clone()),
+            trouble: said.map(trouble_of).or(now.trouble.clone()),
             last_seq: self.buffer.last(),
             written_seq: self.commits.written(),
             durable_seq: self.commits.durable(),
@@ -405,5 +403,13 @@ impl Inner {
 
     fn waits_for_disk(&self) -> bool {
         self.settings.sync == SyncPolicy::Always
+    }
+}
+
+/// What is wrong, without what it means for a write: a cache goes on in memory.
+fn trouble_of(reason: WriteError) -> String {
+    match reason {
+        WriteError::Disk(error) => error.to_string(),
+        reason => reason.to_string(),
     }
 }

@@ -443,7 +443,15 @@ fn fault_17_a_full_disk_refuses_writes_and_heals() {
     );
     let health = store.journal.health();
     assert_eq!(health.state, HealthState::Troubled);
-    assert!(health.trouble.unwrap().contains("log-1.wal"));
+    let trouble = health.trouble.unwrap();
+    assert!(
+        trouble.starts_with("cannot write /store/log-1.wal"),
+        "{trouble}"
+    );
+    assert!(
+        refusal.to_string().contains("writes are refused"),
+        "{refusal}"
+    );
     memory.heal();
     store.journal.wait(2, None).unwrap();
     assert_eq!(store.journal.health().state, HealthState::Well);
