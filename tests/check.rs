@@ -303,7 +303,7 @@ fn where_there_is_no_store_none_is_made() {
     fs::write(&file, "text").unwrap();
     for (path, found) in [
         (dir, "without files of a store"),
-        (&missing, "nothing"),
+        (&missing, "nothing is there"),
         (&file, "not a directory"),
     ] {
         let actions: [&[&dyn AsRef<std::ffi::OsStr>]; 3] = [
@@ -317,6 +317,8 @@ fn where_there_is_no_store_none_is_made() {
             says(&err, &["there is no store at", found, "MANIFEST"]);
         }
     }
+    let (_, err) = exits_with(7, &[&""]);
+    says(&err, &["path of the directory is empty"]);
     assert_eq!(json_of(7, &[&missing])["status"], "no store");
     assert!(!missing.exists() && !dir.join("to").exists());
     assert_eq!(fs::read_dir(dir).unwrap().count(), 1);

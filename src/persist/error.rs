@@ -21,7 +21,7 @@ pub enum OpenError {
         /// The directory.
         dir: PathBuf,
     },
-    /// The path is that of something else.
+    /// The path is that of something else, or empty.
     NotADirectory {
         /// The path.
         path: PathBuf,
@@ -126,6 +126,10 @@ impl fmt::Display for OpenError {
                 f,
                 "{} is open already, in this process or another: close it there first",
                 dir.display()
+            ),
+            Self::NotADirectory { path } if path.as_os_str().is_empty() => f.write_str(
+                "the path of the directory is empty: give one, or \".\" for the directory that the \
+                 process is in",
             ),
             Self::NotADirectory { path } => write!(
                 f,

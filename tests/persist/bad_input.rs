@@ -66,6 +66,17 @@ fn a_file_in_the_place_of_the_directory() {
 }
 
 #[test]
+fn an_empty_path() {
+    for mode in [RecoveryMode::default(), RecoveryMode::ReadOnly] {
+        let options = Persistence::new().recovery(mode);
+        let error = Cache::<u32, u32>::builder().open_with("", options);
+        let error = error.map(drop).unwrap_err();
+        assert!(matches!(error, OpenError::NotADirectory { .. }), "{error}");
+        assert!(error.to_string().contains("is empty"), "{error}");
+    }
+}
+
+#[test]
 fn a_directory_that_is_open_already() {
     let dir = with_data();
     let first = store(&dir);

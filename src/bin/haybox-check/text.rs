@@ -54,6 +54,9 @@ pub fn problem(command: &Command, outcome: &Outcome) -> Option<String> {
 pub fn told(command: &Command, problem: &Problem) -> String {
     let dir = command.dir.display();
     match problem {
+        Problem::NoStore(_) if command.dir.as_os_str().is_empty() => {
+            "there is no store: the path of the directory is empty".to_owned()
+        }
         Problem::NoStore(found) => format!("there is no store at {dir}: {found}"),
         Problem::Unreadable(error) => format!("cannot read {dir}: {error}"),
         Problem::Check(error) => error.to_string(),

@@ -11,7 +11,7 @@ use std::path::Path;
 pub fn run(command: &Command) -> Outcome {
     let mut outcome = Outcome {
         inspection: None,
-        result: Err(Problem::NoStore("nothing")),
+        result: Err(Problem::NoStore("nothing is there")),
     };
     outcome.result = a_store_at(&command.dir).and_then(|()| act(command, &mut outcome.inspection));
     outcome
@@ -54,13 +54,15 @@ fn a_store_at(dir: &Path) -> Result<(), Problem> {
             return Ok(());
         }
     }
-    Err(Problem::NoStore("a directory without files of a store"))
+    Err(Problem::NoStore(
+        "it is a directory without files of a store",
+    ))
 }
 
 fn no_directory(error: io::Error) -> Problem {
     match error.kind() {
-        io::ErrorKind::NotFound => Problem::NoStore("nothing"),
-        io::ErrorKind::NotADirectory => Problem::NoStore("not a directory"),
+        io::ErrorKind::NotFound => Problem::NoStore("nothing is there"),
+        io::ErrorKind::NotADirectory => Problem::NoStore("it is not a directory"),
         _ => Problem::Unreadable(error),
     }
 }

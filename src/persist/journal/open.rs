@@ -87,6 +87,10 @@ impl Journal {
 /// Takes the directory, after making it if need be. Read-only it may be taken by several, and
 /// where there is nothing to lock and nothing may be made, without a lock.
 fn hold(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<Option<Lock>, OpenError> {
+    if dir.as_os_str().is_empty() {
+        let path = dir.to_owned();
+        return Err(OpenError::NotADirectory { path });
+    }
     if !settings.is_read_only() {
         storage
             .create_dir(dir)
