@@ -53,6 +53,10 @@
 //! | `LOCK` | nothing; locked while the directory is open |
 //! | `quarantine/` | copies of what recovery left out |
 //!
+//! On Unix a file is made for its owner alone (mode 0600), whatever the `umask` says; the directory is
+//! made as that says. Who opens it [read-only](RecoveryMode::ReadOnly), or runs `haybox-check`, has to
+//! be the same user.
+//!
 //! Each file begins with 64 bytes that say its format, its store, its codec and its schema version.
 //! Then follow frames: a header of 48 bytes with a checksum of its own, and a payload that the
 //! header has the checksum of. All checksums are CRC32C and begin with a number that is drawn for

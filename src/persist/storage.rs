@@ -136,7 +136,7 @@ impl Storage for Disk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Blob>> {
-        let mut options = OpenOptions::new();
+        let mut options = of_new_files();
         let file = options.read(true).write(true).create(true).truncate(true);
         Ok(Arc::new(file.open(path)?))
     }
@@ -178,7 +178,7 @@ impl Storage for Disk {
     fn lock(&self, path: &Path, hold: Hold) -> io::Result<Option<Lock>> {
         let (file, attempt) = match hold {
             Hold::Exclusive => {
-                let mut options = OpenOptions::new();
+                let mut options = of_new_files();
                 let options = options.read(true).write(true).create(true).truncate(false);
                 let file = options.open(path)?;
                 let attempt = file.try_lock();
@@ -199,6 +199,16 @@ impl Storage for Disk {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+/// What is kept may be sessions, or rows of a database that asks for passwords: others than its owner
+/// have no business in it, whatever the mask of the process says.
+fn of_new_files() -> OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no mode to set"))]
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }
 
 /// A locked file. Closing it would free it, too, but not while a child that is being started

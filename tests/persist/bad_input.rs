@@ -274,6 +274,27 @@ fn read_only_reads_beside_others_and_refuses_writes() {
 
 #[test]
 #[cfg(unix)]
+fn others_than_the_owner_read_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let base = dir();
+    let (dir, copy) = (base.path().join("store"), base.path().join("copy"));
+    let store = Cache::<String, u64>::builder().open_store(&dir).unwrap();
+    store.insert("ada".into(), 7).unwrap().wait().unwrap();
+    store.journal().compact().unwrap();
+    store.journal().backup(&copy).unwrap();
+    let mut seen = 0;
+    for dir in [&dir, &copy] {
+        for file in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            let mode = file.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", file.path().display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 7, "{seen} files");
+}
+
+#[test]
+#[cfg(unix)]
 fn a_directory_that_may_not_be_written() {
     use std::os::unix::fs::PermissionsExt;
     let dir = dir();
