@@ -71,6 +71,27 @@ where
     }
 }
 
+impl<K, V, S, C> Kept<K, V, S, C>
+where
+    Self: Contents,
+    K: Hash + Eq + DeserializeOwned,
+    S: BuildHasher,
+    C: Codec,
+{
+    /// Applies an effect that brings no entry. Under a key that is none of today's there is none.
+    fn apply_to_todays(
+        &self,
+        seq: u64,
+        effect: Effect<'_>,
+        tally: &mut Tally,
+    ) -> Result<(), Undecodable> {
+        match effect.key() {
+            Some(key) if self.key(key).is_err() => Ok(()),
+            _ => self.apply(seq, effect, tally),
+        }
+    }
+}
+
 impl<K, V, S, C> Contents for Kept<K, V, S, C>
 where
     K: Hash + Eq + Serialize + DeserializeOwned + Send + Sync,
@@ -122,8 +143,11 @@ where
         effect: Effect<'_>,
         tally: &mut Tally,
     ) -> Result<(), Undecodable> {
-        let (Some(migrate), Effect::Put { key, value, meta }) = (&self.migrate, effect) else {
+        let Some(migrate) = &self.migrate else {
             return self.apply(seq, effect, tally);
+        };
+        let Effect::Put { key, value, meta } = effect else {
+            return self.apply_to_todays(seq, effect, tally);
         };
         let codec = &self.codec;
         let old = Old {
@@ -135,7 +159,7 @@ where
         let failed = |error| Undecodable::new(format!("the migration fails: {error}"));
         match migrate(&old).map_err(failed)?.0 {
             What::Same => self.apply(seq, effect, tally),
-            What::Gone => self.apply(seq, Effect::Delete { key }, tally),
+            What::Gone => self.apply_to_todays(seq, Effect::Delete { key }, tally),
             What::Value(value) => {
                 let value = &value[..];
                 self.apply(seq, Effect::Put { key, value, meta }, tally)

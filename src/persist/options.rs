@@ -111,7 +111,9 @@ impl<C: Codec> Persistence<C> {
     /// The version of the types of keys and values. Default: 0. Files of another version are
     /// refused, unless [`migrate`](Self::migrate) is given.
     ///
-    /// Raise it with every change of a type that the codec does not bridge by itself.
+    /// Raise it with every change of a type that the codec does not bridge by itself. What was written
+    /// with other types under the same version is [`OpenError::Undecodable`](super::OpenError), or
+    /// taken for what it is not if it happens to decode; [`RecoveryMode::Salvage`] leaves it out.
     pub fn schema_version(mut self, version: u32) -> Self {
         self.settings.schema = version;
         self
@@ -122,7 +124,9 @@ impl<C: Codec> Persistence<C> {
     /// several threads. After it the directory is compacted to files of today's version.
     ///
     /// Keys stay as they are: the log names them. To change their type, open the directory with the
-    /// old one, and insert into another.
+    /// old one, and insert into another. Only of entries that are [gone](Old::gone) the key may be of
+    /// any type: `migrate(|old| Ok(old.gone()))` starts empty whenever the version was raised, as a
+    /// cache may that is filled again anyway. What was migrated is not kept in its old form.
     ///
     /// ```
     /// use haybox::Cache;

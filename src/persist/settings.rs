@@ -63,7 +63,8 @@ pub enum RecoveryMode {
     /// damaged or does not decode, all of it is written anew, after the old files were moved to a
     /// directory in `quarantine/`, which can be opened like any other: from then on it opens in every
     /// mode. What comes of it may be a mixture of states: the report says what was lost, and where the
-    /// old files are. Nothing in `quarantine/` is ever removed.
+    /// old files are. Nothing in `quarantine/` is ever removed, so it
+    /// is a mode for once rather than for every start.
     Salvage,
     /// Changes nothing in the directory. Writes fail. Beside others that only read.
     ReadOnly,

@@ -253,6 +253,40 @@ fn old_values_are_migrated_once() {
     assert_eq!(store.len(), 2);
 }
 
+/// Whatever was kept before, keys of another type and removals of them among it.
+#[test]
+fn a_cache_whose_types_have_changed_starts_empty() {
+    for has_snapshot in [false, true] {
+        let dir = dir();
+        let old = Cache::<String, u32>::builder().open(dir.path()).unwrap();
+        old.insert_many((0..5).map(|key| (format!("key {key}"), key)));
+        old.expire("key 3", std::time::Duration::from_secs(1_000));
+        if has_snapshot {
+            old.journal().unwrap().compact().unwrap();
+        }
+        old.remove("key 4");
+        drop(old);
+        let open = |version| {
+            let options = Persistence::new().schema_version(version);
+            let options = options.migrate(|old| Ok(old.gone()));
+            Cache::<u32, String>::builder().open_with(dir.path(), options)
+        };
+        let new = open(1).unwrap();
+        assert_eq!(new.journal().unwrap().recovery().migrated_from, [0]);
+        assert!(new.is_empty());
+        new.insert(1, "new".into());
+        drop(new);
+        let new = open(1).unwrap();
+        assert_eq!((new.get(&1).as_deref(), new.len()), (Some("new"), 1));
+        drop(new);
+        assert!(open(2).unwrap().is_empty());
+        // From then on no migration is needed.
+        let options = Persistence::new().schema_version(2);
+        let same = Cache::<u32, String>::builder().open_with(dir.path(), options);
+        assert!(same.unwrap().is_empty());
+    }
+}
+
 #[test]
 fn read_only_reads_beside_others_and_refuses_writes() {
     let dir = with_data();
