@@ -107,6 +107,10 @@ use std::time::{Duration, SystemTime};
 /// assert_eq!(PAGES.get("/").as_deref(), Some("<h1>Hay</h1>"));
 /// ```
 ///
+/// A `static` is never dropped, so one that is kept in a directory is closed by hand, with
+/// `PAGES.journal().map(|journal| journal.close())`, before the program ends; otherwise its last
+/// writes may be lost.
+///
 /// In async code all is the same, but for [loading](#loading), where tasks have calls of their own.
 /// The others wait for the lock of a set at most (and where there is a
 /// [`removal_listener`](CacheBuilder::removal_listener), for a slow one), and none returns anything

@@ -36,6 +36,11 @@ where
     /// at the end, too, where there are less than 16 MiB. Freshness
     /// ([`freshness`](Self::freshness)) takes what comes back as due to be loaded anew.
     ///
+    /// Dropping the last handle writes what is not written yet. **A `static` is never dropped**: a
+    /// program that keeps its cache in one calls [`Journal::close`] before it ends, or it loses the
+    /// last writes, normally those of the last 5 ms and at most the
+    /// [`buffer`](Persistence::buffer), though it ends in peace.
+    ///
     /// No call of the cache fails because of the disk: what cannot be kept is in memory alone, and
     /// [`Journal::health`] says so. For a `kill -9` or a power loss see [`persist`](crate::persist).
     ///
