@@ -15,7 +15,7 @@
 use crate::sync::{AtomicBool, AtomicU64, Mutex, thread_cell};
 use dashmap::DashMap;
 use std::collections::BTreeSet;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, LazyLock};
 
@@ -111,8 +111,10 @@ impl Node {
 
 // ---- what a thread is doing ----
 
-thread_cell!(INNERMOST: Option<Arc<Node>> = None);
-thread_cell!(AROUND_IT: Vec<Arc<Node>> = Vec::new());
+// Never dropped, so that they are there to the end of the thread: what else it keeps may load as it
+// is dropped. No loader is left by then, and nothing is leaked.
+thread_cell!(INNERMOST: ManuallyDrop<Option<Arc<Node>>> = ManuallyDrop::new(None));
+thread_cell!(AROUND_IT: ManuallyDrop<Vec<Arc<Node>>> = ManuallyDrop::new(Vec::new()));
 thread_cell!(NUMBER: u64 = 0);
 
 /// A number for each thread, since a `ThreadId` fits into no atomic.
@@ -139,7 +141,7 @@ impl Running {
         if node.is_polled() {
             node.note_thread();
         }
-        let around = INNERMOST.with(|innermost| innermost.replace(Some(node)));
+        let around = replace_innermost(Some(node));
         let is_nested = around.is_some();
         if let Some(around) = around {
             with_around_it(|nodes| nodes.push(around));
@@ -161,7 +163,7 @@ impl Running {
             true => with_around_it(Vec::pop),
             false => None,
         };
-        INNERMOST.with(|innermost| innermost.replace(around))
+        replace_innermost(around)
     }
 }
 
@@ -176,20 +178,28 @@ impl Drop for Running {
 /// The loads whose loaders this thread is in, the innermost last.
 fn running() -> Vec<Arc<Node>> {
     let mut nodes = with_around_it(|nodes| nodes.clone());
-    INNERMOST.with(|cell| {
-        let innermost = cell.take();
-        nodes.extend(innermost.clone());
-        cell.set(innermost);
-    });
+    let innermost = replace_innermost(None);
+    nodes.extend(innermost.clone());
+    replace_innermost(innermost);
     nodes
+}
+
+#[inline]
+fn replace_innermost(node: Option<Arc<Node>>) -> Option<Arc<Node>> {
+    let before = INNERMOST.with(|innermost| innermost.replace(ManuallyDrop::new(node)));
+    ManuallyDrop::into_inner(before)
 }
 
 #[cold]
 fn with_around_it<R>(f: impl FnOnce(&mut Vec<Arc<Node>>) -> R) -> R {
     AROUND_IT.with(|cell| {
-        let mut nodes = cell.take();
+        let mut nodes = ManuallyDrop::into_inner(cell.take());
         let result = f(&mut nodes);
-        cell.set(nodes);
+        if nodes.is_empty() {
+            // Nobody gives the memory back when the thread ends.
+            nodes = Vec::new();
+        }
+        cell.set(ManuallyDrop::new(nodes));
         result
     })
 }

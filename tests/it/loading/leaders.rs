@@ -123,3 +123,34 @@ fn what_is_loaded_takes_the_place_of_an_entry_whose_time_is_up() {
     cache.validate();
     assert_settled(&cache);
 }
+
+/// A value of a thread that asks a cache when the thread ends.
+struct Late(std::rc::Rc<std::cell::OnceCell<haybox::Cache<u32, u32>>>);
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        let cache = self.0.get().expect("the thread has set it");
+        assert_eq!(
+            cache.get_or_insert_with(&2, || cache.get_or_insert_with(&3, || 3)),
+            3
+        );
+    }
+}
+
+thread_local!(static LATE: Late = Late(std::rc::Rc::default()));
+
+#[test]
+fn a_thread_that_ends_may_load_until_its_end() {
+    let cache: haybox::Cache<u32, u32> = haybox::Cache::new(10);
+    let of_thread = cache.clone();
+    let thread = thread::spawn(move || {
+        LATE.with(|late| late.0.set(of_thread.clone()).unwrap());
+        assert_eq!(
+            of_thread.get_or_insert_with(&1, || of_thread.get_or_insert_with(&4, || 1)),
+            1
+        );
+    });
+    thread.join().unwrap();
+    assert_eq!(cache.get_many(&[1, 2, 3]), [Some(1), Some(3), Some(3)]);
+    assert_settled(&cache);
+}
