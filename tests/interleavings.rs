@@ -1650,6 +1650,52 @@ fn calls_for_several_keys_load_each_of_them_once() {
     });
 }
 
+/// Each gives up the loads of another, leads some of the keys, and finds the others led by the
+/// other: so each makes loads instead of the other's.
+#[test]
+fn calls_for_several_keys_that_give_up_on_each_other_end() {
+    check("several keys that time out", || {
+        let time = MockClock::new();
+        let cache = built(numbers().clock(time.clock()).lock_timeout(seconds(1)));
+        let hangs = || async {
+            poll_fn(|_| Poll::<()>::Pending).await;
+            0
+        };
+        let mut leaders = [1, 2].map(|key| {
+            let cache = cache.clone();
+            Box::pin(async move { cache.get_or_load(&key, hangs).await })
+        });
+        for leader in &mut leaders {
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(leader.as_mut().poll(&mut context).is_pending());
+        }
+        let done = AtomicU32::new(0);
+        scope(|threads| {
+            for keys in [[1, 2], [2, 1]] {
+                let (cache, done) = (&cache, &done);
+                threads.spawn(move || {
+                    let load = |missing: Vec<u32>| {
+                        cache.get_or_insert_with(&3, || 3);
+                        missing.into_iter().map(|key| (key, key))
+                    };
+                    let found = block_on(cache.get_many_or_load(&keys, async |keys| load(keys)));
+                    assert_eq!(found, keys.map(Some));
+                    done.fetch_add(1, SeqCst);
+                });
+            }
+            threads.spawn(|| {
+                while done.load(SeqCst) < 2 {
+                    time.advance(seconds(1));
+                    yield_now();
+                }
+            });
+        });
+        drop(leaders);
+        assert_eq!(cache.loads_under_way(), 0);
+        cache.validate();
+    });
+}
+
 /// The mock clock moves while others wait for a load that does not end.
 #[test]
 fn a_wait_ends_with_its_time_out() {

@@ -14,7 +14,8 @@
 
 use crate::sync::{AtomicBool, AtomicU64, Mutex, thread_cell};
 use dashmap::DashMap;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::mem::{self, ManuallyDrop};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, LazyLock};
@@ -72,9 +73,12 @@ impl Node {
         self.instead_of.lock().push(Arc::clone(other));
     }
 
-    /// The loader has ended, so it waits for nothing any more.
+    /// The loader has ended, so it waits for nothing any more, and stands for nothing: two loads
+    /// that are made instead of each other would keep each other for ever.
     pub(crate) fn land(&self) {
         self.has_landed.store(true, SeqCst);
+        let instead_of = mem::take(&mut *self.instead_of.lock());
+        drop(instead_of);
     }
 
     fn has_landed(&self) -> bool {
@@ -91,14 +95,11 @@ impl Node {
         std::ptr::eq(self, &**other)
     }
 
-    /// Whether this load is `other`, or is made instead of it.
-    fn stands_for(&self, other: &Arc<Node>) -> bool {
-        self.is(other)
-            || self
-                .instead_of
-                .lock()
-                .iter()
-                .any(|node| node.stands_for(other))
+    /// Whether this load is `other`, or is made instead of it. Calls for several keys can each make a
+    /// load instead of the other's.
+    fn stands_for(self: &Arc<Self>, other: &Arc<Node>) -> bool {
+        let instead_of = |node: &Node| node.instead_of.lock().clone();
+        leads_to(self, instead_of, |node| node.is(other))
     }
 
     fn stop_waiting_for(&self, other: &Arc<Node>) {
@@ -294,19 +295,37 @@ fn reaches(
     of_thread: impl Fn(u64) -> Option<Arc<Node>>,
     found: impl Fn(&Arc<Node>) -> bool,
 ) -> bool {
-    let (mut seen, mut ahead) = (BTreeSet::new(), vec![Arc::clone(start)]);
-    while let Some(node) = ahead.pop() {
+    let waits_for = |node: &Node| {
         // A load that is over waits for nothing, though its thread may not have noticed yet.
-        if node.has_landed() || !seen.insert(Arc::as_ptr(&node)) {
-            continue;
+        if node.has_landed() {
+            return Vec::new();
         }
+        let mut waits_for = node.waits_for.lock().clone();
+        if node.is_polled() {
+            waits_for.extend(of_thread(node.thread.load(SeqCst)));
+        }
+        waits_for
+    };
+    leads_to(start, waits_for, |node| !node.has_landed() && found(node))
+}
+
+/// Whether `start` fulfils `found`, or one of those that `next` leads to.
+fn leads_to(
+    start: &Arc<Node>,
+    next: impl Fn(&Node) -> Vec<Arc<Node>>,
+    found: impl Fn(&Arc<Node>) -> bool,
+) -> bool {
+    // Kept until the end, so that no other load comes to have the address of one.
+    let (mut seen, mut ahead) = (BTreeMap::new(), vec![Arc::clone(start)]);
+    while let Some(node) = ahead.pop() {
+        let Entry::Vacant(place) = seen.entry(Arc::as_ptr(&node)) else {
+            continue;
+        };
         if found(&node) {
             return true;
         }
-        ahead.extend(node.waits_for.lock().iter().cloned());
-        if node.is_polled() {
-            ahead.extend(of_thread(node.thread.load(SeqCst)));
-        }
+        ahead.extend(next(&node));
+        place.insert(node);
     }
     false
 }
@@ -406,5 +425,23 @@ mod tests {
         let alone = node(false);
         alone.goes_instead_of(&polled);
         assert!(matches!(wait(&alone, &polled, true), MayWait::Reentrant));
+    }
+
+    #[test]
+    fn loads_that_are_made_instead_of_each_other_stand_for_both() {
+        let (first, second, other) = (node(false), node(false), node(false));
+        first.goes_instead_of(&second);
+        second.goes_instead_of(&first);
+        drop(allowed(wait(&first, &other, true)));
+        for (own, asked) in [(&first, &second), (&second, &first), (&first, &first)] {
+            assert!(matches!(wait(own, asked, true), MayWait::Reentrant));
+        }
+        first.land();
+        assert!(matches!(wait(&second, &second, true), MayWait::Reentrant));
+        second.land();
+        assert_eq!(
+            (Arc::strong_count(&first), Arc::strong_count(&second)),
+            (1, 1)
+        );
     }
 }
