@@ -7,8 +7,8 @@ use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels, NOW};
 use crate::load::{
-    Age, Fill, Flight, Form, Freshness, Full, Known, Landing, LoadError, Loaded, Node, What,
-    value_of,
+    Age, Fill, Flight, Form, Freshness, Full, Known, Landing, LoadError, Loaded, Node, UnderWay,
+    What, value_of,
 };
 use crate::reentrancy;
 use crate::stats::Count;
@@ -100,7 +100,7 @@ where
 
     /// Ends a load that was not begun after all.
     pub(super) fn give_up(mut self) {
-        self.engine.abandon(self.hash, &self.flight, None);
+        let _ended = self.engine.abandon(self.hash, &self.flight, None);
         self.land(|| Landing::Abandoned, Labels::NONE);
     }
 
@@ -212,12 +212,15 @@ where
             // A panic is a failure of the source; of one that was only dropped nothing is known.
             let panics = self.stage == Stage::Settles || self.flight.node().has_panicked();
             // A future may be dropped where no lock can be taken. The next caller then clears up.
-            if !reentrancy::is_inside() {
-                let pause = self.pause.filter(|_| panics);
-                self.engine.abandon(self.hash, &self.flight, pause);
-            }
+            let pause = self.pause.filter(|_| panics);
+            let ended = match reentrancy::is_inside() {
+                true => None,
+                false => self.engine.abandon(self.hash, &self.flight, pause),
+            };
             // Who waits takes another look: it finds the pause, or else leads.
             self.land(|| Landing::Abandoned, Labels::NONE);
+            // A key of the user's, which may panic: when all have been told.
+            drop(ended);
         }
     }
 }
@@ -333,7 +336,7 @@ where
     /// Ends a load that takes longer than allowed.
     pub(crate) fn time_out(mut self) {
         self.engine.count_load(self.started, false);
-        self.engine.abandon(self.hash, &self.flight, self.pause);
+        let _ended = self.engine.abandon(self.hash, &self.flight, self.pause);
         self.land(|| Landing::TimedOut, Labels::NONE);
     }
 
@@ -373,15 +376,18 @@ where
 
 impl<K, V> Engine<K, V> {
     /// Takes a load that has brought nothing out of its set, so that the next caller leads one of
-    /// its own: at once, or after a pause where there is an old value.
-    fn abandon(&self, hash: KeyHash, flight: &Arc<Flight<V>>, pause: Option<Duration>)
+    /// its own: at once, or after a pause where there is an old value. What the set knew of it is to
+    /// be dropped.
+    fn abandon(
+        &self,
+        hash: KeyHash,
+        flight: &Arc<Flight<V>>,
+        pause: Option<Duration>,
+    ) -> Option<UnderWay<K, V>>
     where
         K: Eq,
     {
-        let mut outbox = self.outbox();
-        let Some(inside) = reentrancy::enter() else {
-            return;
-        };
+        let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
         let ended = set.end_load(flight);
         if let (Some(load), Some(pause)) = (&ended, pause)
@@ -391,7 +397,7 @@ impl<K, V> Engine<K, V> {
             let age = set.age(way).unwrap_or_default();
             set.set_age(way, Some(Age { retry_at, ..age }));
         }
-        outbox.discard_load(ended);
+        ended
     }
 
     /// Ends a load that says that the value still holds; whether it is there to have its TTL

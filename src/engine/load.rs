@@ -384,7 +384,7 @@ where
         let owned = key.to_owned();
         let labels = self.with_group(&owned, Labels::NONE);
         // Dropped when the lock is released.
-        let _before = call.old.take();
+        let before = call.old.take();
         let mut kept = Labels::NONE;
         let mut work = self.work();
         let Some(inside) = reentrancy::enter() else {
@@ -467,7 +467,11 @@ where
             epoch,
         };
         let leader = Leader::new(self, hash, flight, made);
-        Role::Lead(leader.pausing(call.pause()))
+        let leader = leader.pausing(call.pause());
+        // What is dropped here is the user's, and may panic: the load has its leader by then, and does
+        // not yet lie where what is returned does, which such a panic leaks.
+        drop((work, before));
+        Role::Lead(leader)
     }
 
     /// What an entry is to a caller.

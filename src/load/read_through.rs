@@ -355,10 +355,16 @@ where
         };
         match pool::offer(Box::new(load)) {
             Ok(()) => Offered::Taken,
-            Err(_) => match leader.lock().take() {
-                Some(leader) => Offered::Refused(leader.attach(self.cache.engine())),
-                None => Offered::Taken,
-            },
+            Err(refused) => {
+                // With a key and a value of the user's, whose destructors may panic: before the
+                // leader is returned, which would leak then.
+                drop(refused);
+                let taken = leader.lock().take();
+                match taken {
+                    Some(leader) => Offered::Refused(leader.attach(self.cache.engine())),
+                    None => Offered::Taken,
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod freshness;
 mod leaders;
 mod many_callers;
 mod many_keys;
+mod panics;
 mod read_through;
 mod tags;
 mod tasks;

@@ -1,5 +1,6 @@
 //! A loader bound to a cache.
 
+use super::tasks::Fragile;
 use super::{assert_settled, block_on, pool, whole_pool};
 use crate::common::{PATIENCE, SECOND, panic_of, timed};
 use haybox::{Cache, Freshness, LoadError, Loaded, MockClock, ReadThrough, ReadThroughAsync};
@@ -193,6 +194,39 @@ fn loads_that_the_pool_has_no_room_for_are_refused_and_counted() {
     let fresh = cache.iter().filter(|(_, value)| *value == 1).count();
     assert_eq!(fresh as u64, 2_000 - refused);
     assert_settled(&cache);
+}
+
+#[test]
+fn a_load_that_the_pool_refuses_is_given_up_though_its_value_panics() {
+    let _pool = whole_pool();
+    let time = MockClock::new();
+    let due = || Freshness::new().refresh_after(SECOND);
+    let builder = Cache::<u32, u32>::builder().clock(time.clock());
+    let crowd = builder.freshness(due()).build().unwrap();
+    crowd.insert_many((0..2_000).map(|key| (key, 0)));
+    let builder = Cache::<u32, Fragile>::builder().clock(time.clock());
+    let cache = builder.freshness(due()).build().unwrap();
+    cache.insert(1, Fragile(1));
+    time.advance(SECOND);
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let crowded = crowd.read_through(move |_| {
+        // All wait until the sender is dropped.
+        let _ = may_go_on.lock().unwrap().recv();
+        Ok::<u32, ()>(1)
+    });
+    while crowd.stats().refused_refreshes == 0 {
+        (0..2_000).for_each(|key| assert_eq!(crowded.get(&key), Ok(Some(0))));
+    }
+    let values = cache.read_through(|_| Ok::<Fragile, ()>(Fragile(2)));
+    Fragile::panics_next();
+    assert_eq!(panic_of(|| values.get(&1)), "it breaks");
+    assert_settled(&cache);
+    assert_eq!(values.get(&1), Ok(Some(Fragile(1))), "it is refused again");
+    drop(go_on);
+    while crowd.loads_under_way() > 0 {
+        thread::yield_now();
+    }
 }
 
 #[test]

@@ -259,6 +259,45 @@ fn a_leader_that_is_dropped_inside_a_closure_of_the_cache_is_cleared_up_by_the_n
     assert_settled(&cache);
 }
 
+thread_local!(static IS_FRAGILE: Cell<bool> = const { Cell::new(false) });
+
+/// A key or value of which one panics when it is dropped, once the test says so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Fragile(pub(super) u32);
+
+impl Fragile {
+    /// What the next drop on this thread does.
+    pub(super) fn panics_next() {
+        IS_FRAGILE.set(true);
+    }
+}
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(!IS_FRAGILE.replace(false), "it breaks");
+    }
+}
+
+#[test]
+fn a_call_that_panics_as_it_begins_to_lead_leaves_no_load_behind() {
+    let cache: Cache<Fragile, u32> = Cache::new(10);
+    let (key, other) = (Fragile(1), Fragile(2));
+    cache.insert(other.clone(), 2);
+    let mut leader: Call<'_> = Box::pin(cache.get_or_load(&key, pending));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    cache.read(&other, |_| drop(leader));
+    // It clears up what that one has left, and drops its key.
+    Fragile::panics_next();
+    let load = || unreachable!("it does not come that far");
+    assert_eq!(
+        panic_of(|| cache.get_or_insert_with(&key, load)),
+        "it breaks"
+    );
+    let next = pin!(cache.get_or_load(&key, || async { 3 }));
+    assert_eq!(poll_once(next), Poll::Ready(3), "nobody leads");
+    assert_settled(&cache);
+}
+
 #[test] // moka#59
 fn an_error_goes_to_all_tasks_that_wait() {
     let cache: Cache<u32, u32> = Cache::new(10);
