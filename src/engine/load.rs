@@ -150,6 +150,11 @@ impl<'f, V> Call<'f, V> {
         self.as_what = AsWhat::PartOf(Arc::clone(node));
     }
 
+    /// Notes that it begins to load or to wait, and says when it did so first.
+    pub(super) fn begin(&mut self, now: Deadline) -> Deadline {
+        *self.began.get_or_insert(now)
+    }
+
     fn node(&self) -> Arc<Node> {
         match &self.as_what {
             AsWhat::Thread => Node::new(false),
@@ -549,8 +554,7 @@ where
 
     /// Until when a caller waits, and why no longer. All its waits together end with the time-out.
     fn limit<E: 'static>(&self, call: &mut Call<'_, V>) -> (Deadline, Limit) {
-        let now = self.clock.now();
-        let began = *call.began.get_or_insert(now);
+        let began = call.begin(self.clock.now());
         let soft = call
             .fallback()
             .and(call.terms)

@@ -14,6 +14,7 @@ use crate::load::{Flight, Landing, LoadError, MayWait, Maybe, Node, Waiting};
 use crate::reentrancy;
 use crate::time::{Deadline, NEVER};
 use std::hash::Hash;
+use std::mem;
 use std::sync::Arc;
 
 /// A call for several keys, from its misses to its end.
@@ -58,6 +59,14 @@ where
     fn loads(&self) -> bool {
         !self.leads.is_empty() || !self.alone.is_empty()
     }
+
+    /// The waits of the round, which go on together though the call does one after the other.
+    fn begin_waits(&mut self, now: Deadline) -> Vec<(Missing<V>, Arc<Flight<V>>)> {
+        for (missing, _) in &mut self.waits {
+            missing.call.begin(now);
+        }
+        mem::take(&mut self.waits)
+    }
 }
 
 impl<K, V> Engine<K, V>
@@ -87,7 +96,7 @@ where
                 let (result, _) = run(node, || load(missing).map(collect));
                 many.land(&mut round, started, result, &hash_of)?;
             }
-            for (mut missing, flight) in round.waits {
+            for (mut missing, flight) in round.begin_waits(self.clock.now()) {
                 let landing = match Waiting::begin(flight.node(), true) {
                     MayWait::Reentrant => return Err(LoadError::Reentrant),
                     MayWait::Alone => {
@@ -131,7 +140,7 @@ where
                 let (result, _) = run(node, || result.map(collect));
                 many.land(&mut round, started, result, &hash_of)?;
             }
-            for (mut missing, flight) in round.waits {
+            for (mut missing, flight) in round.begin_waits(self.clock.now()) {
                 let landing = match Waiting::begin(flight.node(), false) {
                     MayWait::Reentrant => return Err(LoadError::Reentrant),
                     MayWait::Alone => {
@@ -196,7 +205,7 @@ where
             alone: Vec::new(),
             waits: Vec::new(),
         };
-        for mut missing in std::mem::take(&mut self.missing) {
+        for mut missing in mem::take(&mut self.missing) {
             missing.call.join(&round.node);
             let (at, (hash, key)) = (missing.at, self.keys[missing.at]);
             if let Some(node) = &missing.instead_of {

@@ -144,6 +144,24 @@ fn what_takes_others_too_long_is_loaded_by_the_caller() {
 }
 
 #[test]
+fn all_the_waits_of_a_call_together_take_no_longer_than_the_time_out() {
+    let (cache, time) = timed(|builder| builder.max_entries(10).lock_timeout(SECOND));
+    let keys = [1, 2, 3];
+    let mut others = keys
+        .each_ref()
+        .map(|key| Box::pin(cache.get_or_load(key, pending)));
+    for other in &mut others {
+        assert!(poll_once(other.as_mut()).is_pending());
+    }
+    let load = async |missing: Vec<u32>| doubled(&missing);
+    let mut many = pin!(cache.get_many_or_load(&keys, load));
+    assert!(poll_once(many.as_mut()).is_pending());
+    time.advance(SECOND);
+    let found = [Some(2), Some(4), Some(6)];
+    assert_eq!(poll_once(many), Poll::Ready(found.to_vec()));
+}
+
+#[test]
 fn an_error_goes_to_all_who_wait_for_one_of_the_keys() {
     let cache = Numbers::new(10);
     let gate = Gate::default();
