@@ -1320,13 +1320,17 @@ async fn a_turn() {
 
 /// Asks for key 1 as a thread or as a task.
 fn any_load(cache: &Numbers, load: impl Fn() -> u32) -> u32 {
+    any_load_of(cache, 1, load)
+}
+
+fn any_load_of(cache: &Numbers, key: u32, load: impl Fn() -> u32) -> u32 {
     if choice(2) == 0 {
-        return cache.get_or_insert_with(&1, || {
+        return cache.get_or_insert_with(&key, || {
             yield_now();
             load()
         });
     }
-    block_on(cache.get_or_load(&1, || async {
+    block_on(cache.get_or_load(&key, || async {
         let loaded = load();
         a_turn().await;
         loaded
@@ -1377,9 +1381,37 @@ fn threads_and_tasks_load_a_cold_key_once() {
     });
 }
 
+/// What a load leaves behind is reused by the next, of whatever key, once nobody has a hand in it.
+#[test]
+fn no_load_is_taken_for_one_that_came_before_it() {
+    check("loads one after the other", || {
+        let cache = built(numbers());
+        // In an empty set a load begins in another way.
+        cache.insert(9, 9);
+        let loads = AtomicU32::new(0);
+        let ask = || {
+            let key = 1 + choice(2);
+            if choice(4) == 0 {
+                return dropped_load(&cache, key, 1 + choice(2));
+            }
+            let load = || 100 * key + loads.fetch_add(1, SeqCst);
+            let loaded = any_load_of(&cache, key, load);
+            assert_eq!(loaded / 100, key, "{loaded} is of another key");
+            cache.remove(&key);
+        };
+        scope(|threads| {
+            for _ in 0..3 {
+                threads.spawn(|| (0..2).for_each(|_| ask()));
+            }
+        });
+        assert_eq!(cache.loads_under_way(), 0);
+        cache.validate();
+    });
+}
+
 /// A leader that is dropped after it was polled so often.
-fn dropped_load(cache: &Numbers, polls: u32) {
-    let mut call = Box::pin(cache.get_or_load(&1, || async {
+fn dropped_load(cache: &Numbers, key: u32, polls: u32) {
+    let mut call = Box::pin(cache.get_or_load(&key, || async {
         loop {
             a_turn().await;
         }
@@ -1398,7 +1430,7 @@ fn a_task_that_is_dropped_or_panics_hands_over() {
         let cache = built(numbers());
         let loads = AtomicU32::new(0);
         scope(|threads| {
-            threads.spawn(|| dropped_load(&cache, 1 + choice(2)));
+            threads.spawn(|| dropped_load(&cache, 1, 1 + choice(2)));
             threads.spawn(|| {
                 let fails = || -> std::future::Ready<u32> { resume_unwind(Box::new("no source")) };
                 let call = AssertUnwindSafe(|| block_on(cache.get_or_load(&1, fails)));
@@ -1534,7 +1566,7 @@ fn nobody_gets_what_is_older_than_the_last_invalidation_before_the_call() {
                 }),
                 // Evicts in the small cache.
                 3 => ignore(cache.insert(2, 0)),
-                1 => dropped_load(&cache, 1),
+                1 => dropped_load(&cache, 1, 1),
                 _ => ignore(cache.insert(3, 0)),
             });
         });

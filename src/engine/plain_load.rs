@@ -338,3 +338,256 @@ where
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::super::load::{Call, Role};
+    use super::*;
+    use crate::Cache;
+    use crate::load::{Known, MayWait, Value, Waiting};
+    use std::cell::Cell;
+    use std::future::pending;
+    use std::pin::{Pin, pin};
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::task::{Context, Poll, Wake, Waker};
+
+    type Numbers<V = u32> = Cache<u32, V>;
+    type Flying<V = u32> = Arc<Flight<V>>;
+
+    /// The first load of an empty set is not a plain one.
+    fn cache() -> Numbers {
+        let cache = Cache::new(10);
+        cache.insert(0, 0);
+        cache
+    }
+
+    #[track_caller]
+    fn lead<V: Clone>(cache: &Numbers<V>, key: u32, is_task: bool) -> PlainLeader<'_, u32, V> {
+        let hash = cache.hash(&key);
+        match cache.engine().start(hash, &key, is_task, None) {
+            Start::Missed(Some(leader)) => leader,
+            Start::Missed(None) => panic!("it is as simple as most"),
+            Start::Hit(_) => panic!("it is missing"),
+        }
+    }
+
+    /// Who has a handle of the flight of a key, and has not come to wait for it yet.
+    #[track_caller]
+    fn join<V: Clone>(cache: &Numbers<V>, key: u32) -> Flying<V> {
+        let mut call = Call::new(false, None);
+        match cache.engine().take_role(cache.hash(&key), &key, &mut call) {
+            Role::Wait(flight) => flight,
+            _ => panic!("it is loaded"),
+        }
+    }
+
+    fn bring<V: Clone>(leader: PlainLeader<'_, u32, V>, key: u32, value: V) {
+        let ended = leader.run::<Value, _, ()>(&key, || Ok(value));
+        assert!(ended.is_ok());
+    }
+
+    /// How a flight has landed, if it has: waits for nothing.
+    fn landing<V: Clone>(cache: &Numbers<V>, flight: &Flying<V>) -> Option<Landing<V>> {
+        flight.wait(&cache.engine().clock, 0)
+    }
+
+    #[track_caller]
+    fn brought<V: Clone>(cache: &Numbers<V>, flight: &Flying<V>) -> V {
+        match landing(cache, flight) {
+            Some(Landing::Loaded(value)) => V::clone(&value),
+            Some(_) => panic!("a value was loaded"),
+            None => panic!("nobody has landed it"),
+        }
+    }
+
+    fn flight_of<V>(leader: &PlainLeader<'_, u32, V>) -> *const Flight<V> {
+        leader
+            .lead
+            .flight
+            .as_ref()
+            .map_or(std::ptr::null(), Arc::as_ptr)
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn poll<F: Future + ?Sized>(future: Pin<&mut F>, wakes: &Arc<Wakes>) -> Poll<F::Output> {
+        let waker = Waker::from(Arc::clone(wakes));
+        future.poll(&mut Context::from_waker(&waker))
+    }
+
+    #[test]
+    fn who_has_not_come_to_wait_yet_gets_the_value_of_its_own_load() {
+        let cache = cache();
+        let leader = lead(&cache, 1, false);
+        let joined = join(&cache, 1);
+        bring(leader, 1, 10);
+        let other = lead(&cache, 2, false);
+        assert_ne!(flight_of(&other), Arc::as_ptr(&joined), "it is in use");
+        let joined_other = join(&cache, 2);
+        bring(other, 2, 20);
+        assert_eq!(brought(&cache, &joined), 10);
+        assert_eq!(brought(&cache, &joined_other), 20);
+        cache.validate();
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_its_own_load_and_by_no_other() {
+        let cache = cache();
+        let wakes = [(); 2].map(|()| Arc::<Wakes>::default());
+        let mut waits = [1, 2].map(|key| {
+            let cache = cache.clone();
+            Box::pin(async move { cache.get_or_load(&key, pending).await })
+        });
+        for (at, key) in [(0, 1), (1, 2)] {
+            let leader = lead(&cache, key, false);
+            assert!(poll(waits[at].as_mut(), &wakes[at]).is_pending());
+            bring(leader, key, 10 * key);
+            let counts = wakes.each_ref().map(|wakes| wakes.0.load(SeqCst));
+            assert_eq!(counts, [1, at]);
+        }
+        assert_eq!(poll(waits[1].as_mut(), &wakes[1]), Poll::Ready(20));
+        assert_eq!(poll(waits[0].as_mut(), &wakes[0]), Poll::Ready(10));
+        cache.validate();
+    }
+
+    /// What makes the tests here tests of something: it is reused, and as good as new.
+    #[test]
+    fn a_flight_that_nobody_waits_for_any_more_is_that_of_the_next_load() {
+        let cache = cache();
+        let (gone, there) = (Arc::<Wakes>::default(), Arc::<Wakes>::default());
+        let leader = lead(&cache, 1, false);
+        let first = flight_of(&leader);
+        let mut left = Box::pin(cache.get_or_load(&1, pending));
+        assert!(poll(left.as_mut(), &gone).is_pending());
+        drop(left);
+        bring(leader, 1, 10);
+
+        let leader = lead(&cache, 2, true);
+        assert_eq!(flight_of(&leader), first, "nobody else has a hand in it");
+        let mut waits = pin!(cache.get_or_load(&2, pending));
+        assert!(poll(waits.as_mut(), &there).is_pending());
+        let joined = join(&cache, 2);
+        assert!(landing(&cache, &joined).is_none(), "its load has not ended");
+        // A task that this thread polls, which is not to be blocked.
+        let may_block = Waiting::begin(joined.node(), true);
+        assert!(matches!(may_block, MayWait::Alone));
+        bring(leader, 2, 20);
+        assert_eq!(poll(waits, &there), Poll::Ready(20));
+        assert_eq!(brought(&cache, &joined), 20);
+        assert_eq!((gone.0.load(SeqCst), there.0.load(SeqCst)), (0, 1));
+        cache.validate();
+    }
+
+    #[test]
+    fn a_flight_of_a_task_may_be_that_of_a_thread_next() {
+        let cache = cache();
+        let leader = lead(&cache, 1, true);
+        let first = flight_of(&leader);
+        bring(leader, 1, 10);
+        let leader = lead(&cache, 2, false);
+        assert_eq!(flight_of(&leader), first);
+        let joined = join(&cache, 2);
+        let may_block = Waiting::begin(joined.node(), true);
+        assert!(matches!(may_block, MayWait::Yes(_)));
+        bring(leader, 2, 20);
+        cache.validate();
+    }
+
+    /// Who looks for circles, or loads instead of it, knows a load by its node.
+    #[test]
+    fn a_node_that_others_know_is_not_that_of_the_next_load() {
+        let cache = cache();
+        let leader = lead(&cache, 1, false);
+        let known = Arc::clone(join(&cache, 1).node());
+        bring(leader, 1, 10);
+        let leader = lead(&cache, 2, false);
+        assert!(!Arc::ptr_eq(&leader.node, &known));
+        let joined = join(&cache, 2);
+        assert!(!Arc::ptr_eq(joined.node(), &known));
+        bring(leader, 2, 20);
+        drop(known);
+    }
+
+    #[test]
+    fn who_has_joined_is_told_of_an_error() {
+        let cache = cache();
+        let leader = lead(&cache, 1, false);
+        let joined = join(&cache, 1);
+        let ended = leader.run::<Value, _, u32>(&1, || Err(7));
+        assert!(ended.is_err());
+        match landing(&cache, &joined) {
+            Some(Landing::Known(Known::Failed(error))) => {
+                assert_eq!(error.downcast_ref::<u32>(), Some(&7));
+            }
+            _ => panic!("the loader has failed"),
+        }
+    }
+
+    #[test]
+    fn who_has_joined_is_told_that_nobody_leads() {
+        let cache = cache();
+        let leader = lead(&cache, 1, false);
+        let joined = join(&cache, 1);
+        drop(leader);
+        assert!(matches!(landing(&cache, &joined), Some(Landing::Abandoned)));
+        bring(lead(&cache, 1, false), 1, 10);
+        assert!(matches!(landing(&cache, &joined), Some(Landing::Abandoned)));
+        assert_eq!(cache.get(&1), Some(10));
+    }
+
+    #[test]
+    fn a_load_that_was_overtaken_ends_no_other() {
+        let cache = cache();
+        let leader = lead(&cache, 1, false);
+        let joined = join(&cache, 1);
+        cache.remove(&1);
+        let other = lead(&cache, 2, false);
+        let joined_other = join(&cache, 2);
+        bring(leader, 1, 10);
+        assert_eq!(brought(&cache, &joined), 10);
+        assert!(landing(&cache, &joined_other).is_none());
+        assert_eq!(cache.get_many(&[1, 2]), [None, None]);
+        bring(other, 2, 20);
+        assert_eq!(brought(&cache, &joined_other), 20);
+        cache.validate();
+    }
+
+    /// A value that another caller asks for while it is copied for the cache: at the last moment at
+    /// which somebody can come.
+    #[derive(Debug)]
+    struct Popular(u32);
+
+    thread_local!(static AT_THE_LAST_MOMENT: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) });
+
+    impl Clone for Popular {
+        fn clone(&self) -> Self {
+            if let Some(ask) = AT_THE_LAST_MOMENT.take() {
+                ask();
+            }
+            Self(self.0)
+        }
+    }
+
+    #[test]
+    fn who_comes_at_the_last_moment_gets_the_value() {
+        let cache: Numbers<Popular> = Cache::new(10);
+        cache.insert(0, Popular(0));
+        let leader = lead(&cache, 1, false);
+        let joined = Arc::new(crate::sync::Mutex::new(None));
+        let (of_call, there) = (cache.clone(), Arc::clone(&joined));
+        let ask = move || *there.lock() = Some(join(&of_call, 1));
+        AT_THE_LAST_MOMENT.set(Some(Box::new(ask)));
+        bring(leader, 1, Popular(10));
+        let joined = joined.lock().take().expect("it was copied for the cache");
+        bring(lead(&cache, 2, false), 2, Popular(20));
+        assert_eq!(brought(&cache, &joined).0, 10);
+        cache.validate();
+    }
+}
