@@ -266,16 +266,16 @@ pub enum EvictionPolicy {
     /// Finds out which way of evicting suits the accesses, and changes it when they change.
     ///
     /// In a sample of the sets (two of them in caches of up to some 2,500 entries, one in 32 in
-    /// larger ones) five copies of the queues, keys and counts alone, try five settings of
-    /// S3-FIFO on the same accesses: "balanced" as [`S3Fifo`](Self::S3Fifo), "frequent" with a
-    /// short probation (for skewed accesses and scans), "loyal", which keeps what it has, as
-    /// [`Lfu`](Self::Lfu) (for loops), "recent", near to a FIFO (for bursts, and where what is
-    /// new counts), and "clock" without any probation (for keys that are asked for for a while and
-    /// then by and by forgotten). The whole cache follows one of them. Another takes
+    /// larger ones) four copies of the queues, keys and counts alone, try four settings on the same
+    /// accesses: "balanced", S3-FIFO in which what was asked for more often of late stays;
+    /// "frequent" as [`Lfu`](Self::Lfu) (for skewed accesses that stay the same, scans and loops);
+    /// "recent", near to a FIFO (for bursts, and where what is new counts); and "clock" without
+    /// any probation (for keys that are asked for for a while and then by and by forgotten). The
+    /// whole cache follows one of them. Another takes
     /// over when it would have had more hits by 30 and a tenth of the entries in the sample: that
     /// a switch has to pay for what it exchanges keeps the policy from following chance.
     ///
-    /// Costs 1,072 bytes for each sampled set from its first eviction on, at most 1.7 bytes for each
+    /// Costs 1,080 bytes for each sampled set from its first eviction on, at most 1.7 bytes for each
     /// entry or 2.1 kilobytes for the cache; nothing for reads; for an insertion a twentieth more
     /// instructions in large caches, a quarter in those of a few hundred entries, and up to a half in
     /// those of less than 80.
@@ -296,12 +296,17 @@ pub enum EvictionPolicy {
     /// main queue fills before anything is evicted.
     S3Fifo,
 
-    /// Frequency first: only the newest entry of a set is on probation, so whatever is read now
-    /// and then stays, and what was read once goes. Good at skewed accesses that stay the same,
-    /// and at loops over more keys than fit; slow to follow when other keys become hot.
+    /// Frequency first: only the newest entry of a set is on probation, and it stays only if its key
+    /// was asked for more often than that of the entry which would go for it. Good at skewed accesses
+    /// that stay the same, at scans, and at loops over more keys than fit; slow to follow when other
+    /// keys become hot.
     ///
-    /// Not a strict LFU: reads count up to three, and one less each time that the entry is passed
-    /// over; of the keys that come back soon after they have left, one in eight stays.
+    /// Not a strict LFU: a set remembers the counts of its last 60 evicted keys, counts go up to
+    /// seven, reads between two rounds of the queue count once, and now and then all counts are
+    /// halved, so that what was hot once goes in the end.
+    ///
+    /// Source: Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM
+    /// Transactions on Storage 2017, with counts beside the ghosts in place of the sketch.
     Lfu,
 
     /// Evicts the idlest of the key's set: the entry whose last access lies furthest back, exactly.

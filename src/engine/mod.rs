@@ -122,7 +122,7 @@ impl<K, V> Engine<K, V> {
     /// that are free, and of the set with its ghosts.
     pub(crate) fn bytes_per_entry() -> u64 {
         let slot = size_of::<Option<Entry<K, V>>>() as u64;
-        slot + slot / 16 + 11
+        slot + slot / 16 + 13
     }
 
     #[inline]

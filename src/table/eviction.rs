@@ -6,15 +6,20 @@
 //! enters the main queue at once. The main queue is a FIFO with second chances: an entry at its
 //! end that was read goes round again, with its frequency one lower.
 //!
-//! Where this differs: how large the small queue is, how far back ghosts count and how many of the
-//! keys that come back enter the main queue at once is a [`Setting`] of the cache (which one,
-//! `duel.rs` decides); the main queue fills first, so that a loop a little larger than the cache
-//! still finds most of itself (while main is under its share, what overflows the small queue moves
-//! on without having been read); what leaves the main queue is remembered too; the queues belong to
-//! a set of a few dozen entries and not to the cache (Adas, Einziger, Friedman, "Limited
-//! Associativity Makes Concurrent Software Caches a Breeze", 2021, shows how little that costs),
-//! the queues are linked by way numbers (`links.rs`), and ghosts (`ghosts.rs`) are short
-//! fingerprints.
+//! Where this differs: how large the small queue is, how far back ghosts count and whether keys are
+//! weighed is a [`Setting`] of the cache (which one, `duel.rs` decides); the main queue fills first,
+//! so that a loop a little larger than the cache still finds most of itself (while main is under its
+//! share, what overflows the small queue moves on without having been read); what leaves the main
+//! queue is remembered too; the queues belong to a set of a few dozen entries and not to the cache
+//! (Adas, Einziger, Friedman, "Limited Associativity Makes Concurrent Software Caches a Breeze",
+//! 2021, shows how little that costs), the queues are linked by way numbers (`links.rs`), and ghosts
+//! (`ghosts.rs`) are short fingerprints.
+//!
+//! A setting that weighs lets nothing into the main queue for having come back. What is at the end
+//! of the small queue stays if its key was asked for more often than that of the entry which the
+//! main queue would give up for it, and leaves otherwise: counts (`ghosts.rs`) outlast the stay of
+//! an entry, and grow when it comes back and with each round that its reads keep it for. In a loop
+//! over more keys than fit all have the same count, so what is in stays in.
 //!
 //! The algorithm ([`Queues::choose`]) is written once. It runs on the entries of a set, and in the
 //! sets that are sampled on the copies of their queues that try the other settings (`shadow.rs`).
@@ -34,6 +39,9 @@ pub(super) const MAX_FREQUENCY: u8 = 3;
 /// Reads with which an entry moves from the small queue to the main one.
 const PROMOTED: u8 = 2;
 
+/// What was asked for less often is new, and not worth weighing.
+const KNOWN: u8 = 2;
+
 /// A queue of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queue {
@@ -49,55 +57,68 @@ pub(super) struct Setting {
     pub(super) memory: Memory,
     /// The queue that a key enters which no ghost remembers.
     pub(super) entrance: Queue,
-    /// Of the keys that come back while a ghost remembers them, one in so many enters the main
-    /// queue at once: a power of two up to sixteen.
-    one_in: u8,
+    /// Whether what leaves the small queue stays if it was asked for more often than what the main
+    /// queue would give up for it. Otherwise, what comes back enters the main queue at once.
+    weighs: bool,
+    /// The part of the time between two halvings of the counts, in 65,536ths, that passes with each
+    /// that is counted.
+    pub(super) fading: u16,
 }
 
+/// Counts are halved after so many: four to seven times the entries of a set, or thirty to sixty
+/// times. What is balanced follows changes; what is frequent tells rarer keys apart.
+const SOON: u16 = u16::MAX / 140;
+const LATE: u16 = u16::MAX / 1_200;
+
 impl Setting {
-    /// A fifth on probation. Over six real traces each at four sizes, 0.3 points of hit ratio more
-    /// than with the paper's tenth, which suits larger queues.
-    pub(super) const BALANCED: Self = Self::new(51, Memory::SHORT, 1);
+    /// S3-FIFO, with a fifth on probation. Over six real traces each at four sizes, 0.3 points of
+    /// hit ratio more than with the paper's tenth, which suits larger queues.
+    pub(super) const S3_FIFO: Self = Self::plain(51, Memory::SHORT);
 
-    /// Only the last entry is on probation: what is in stays in while it is read, and what comes
-    /// back soon takes the place of something that was not.
-    pub(super) const FREQUENT: Self = Self::new(0, Memory::SHORT, 1);
+    /// A fifth on probation, and what was asked for most of late stays.
+    pub(super) const BALANCED: Self = Self::weighing(51, SOON);
 
-    /// What is in stays in. Where more keys come round than fit, each would push another out that
-    /// is needed as soon, so only a few of them are let in (the bimodal insertion of Qureshi and
-    /// others, ISCA 2007); the memory is as long as can be, or a key would be forgotten before it
-    /// comes round.
-    pub(super) const LOYAL: Self = Self::new(0, Memory::LONG, 8);
+    /// Only the last entry is on probation, and what was asked for most over a long time stays:
+    /// LFU, but for keys so rare that they are forgotten. In a loop over more keys than fit, too,
+    /// what is in stays in.
+    pub(super) const FREQUENT: Self = Self::weighing(0, LATE);
 
     /// Most of the set is on probation, which makes it nearly a FIFO.
-    pub(super) const RECENT: Self = Self::new(192, Memory::SHORT, 1);
+    pub(super) const RECENT: Self = Self::plain(192, Memory::SHORT);
 
     /// Nothing is on probation: the main queue alone is CLOCK (Corbato, "A Paging Experiment with
     /// the Multics System", 1968) with a count of up to three. For keys that are asked for for a
     /// while: a new one has a whole round in which to be read once.
     pub(super) const CLOCK: Self = Self {
         entrance: Queue::Main,
-        ..Self::new(0, Memory::SHORT, 1)
+        ..Self::plain(0, Memory::LONG)
     };
 
-    const fn new(small: u16, memory: Memory, one_in: u8) -> Self {
-        // The count of those that came back has four bits.
-        assert!(one_in.is_power_of_two() && one_in <= 16);
+    const fn plain(small: u16, memory: Memory) -> Self {
         Self {
             small,
             memory,
             entrance: Queue::Small,
-            one_in,
+            weighs: false,
+            fading: LATE,
         }
     }
 
-    /// The queue that a key enters that comes back, given a count of those that did before.
+    const fn weighing(small: u16, fading: u16) -> Self {
+        Self {
+            weighs: true,
+            fading,
+            ..Self::plain(small, Memory::LONG)
+        }
+    }
+
+    /// The queue that a key enters that comes back while a ghost remembers it.
     #[inline(always)]
-    pub(super) fn queue_of_returning(self, before: u64) -> Queue {
-        if before & u64::from(self.one_in - 1) == 0 {
-            Queue::Main
-        } else {
+    pub(super) fn returning(self) -> Queue {
+        if self.weighs {
             Queue::Small
+        } else {
+            Queue::Main
         }
     }
 
@@ -120,7 +141,13 @@ pub(super) trait Queues {
     /// Moves the oldest entry of a queue to the young end of a queue, with `reads` left to it.
     fn advance(&mut self, from: Queue, to: Queue, reads: u8);
 
-    fn remember(&mut self, place: usize);
+    /// How often the key of an entry was asked for, as far as is known.
+    fn count(&self, place: usize) -> u8;
+
+    /// Counts that an entry is kept for having been read.
+    fn count_again(&mut self, place: usize, setting: Setting);
+
+    fn remember(&mut self, place: usize, count: u8);
 
     /// When a queue holds nothing but pinned entries, an entry of the other.
     fn pass_over_pinned(&self, queue: Queue) -> Option<usize>;
@@ -148,17 +175,58 @@ pub(super) trait Queues {
                     other => return other,
                 }
             };
-            let (needed, left) = match queue {
-                Queue::Small => (PROMOTED, 0),
-                Queue::Main => (1, reads.saturating_sub(1)),
+            let needed = match queue {
+                Queue::Small => PROMOTED,
+                Queue::Main => 1,
             };
             if reads < needed {
-                self.remember(oldest);
+                let count = self.count(oldest);
+                if setting.weighs && queue == Queue::Small && count + reads >= KNOWN {
+                    return self.weigh(oldest, count + reads, setting);
+                }
+                self.remember(oldest, count);
                 return Some(oldest);
             }
+            if setting.weighs {
+                self.count_again(oldest, setting);
+            }
+            let left = match queue {
+                Queue::Small => 0,
+                Queue::Main => reads - 1,
+            };
             self.advance(queue, Queue::Main, left);
         }
         None
+    }
+
+    /// Chooses between the oldest of the small queue, which was asked for so often, and what the
+    /// main queue would give up for it.
+    #[inline(never)]
+    fn weigh(&mut self, candidate: usize, count: u8, setting: Setting) -> Option<usize> {
+        // As above, and once round for what is pinned.
+        for _ in 0..4 * self.len_of(Queue::Main) {
+            let Some(oldest) = self.oldest(Queue::Main) else {
+                break;
+            };
+            match self.reads(oldest) {
+                Some(0) => {
+                    let others = self.count(oldest);
+                    if others >= count {
+                        break;
+                    }
+                    self.advance(Queue::Small, Queue::Main, 0);
+                    self.remember(oldest, others);
+                    return Some(oldest);
+                }
+                Some(reads) => {
+                    self.count_again(oldest, setting);
+                    self.advance(Queue::Main, Queue::Main, reads - 1);
+                }
+                None => self.advance(Queue::Main, Queue::Main, 0),
+            }
+        }
+        self.remember(candidate, self.count(candidate));
+        Some(candidate)
     }
 
     #[inline(always)]
@@ -219,10 +287,22 @@ impl<K, V> Queues for Ways<K, V> {
     }
 
     #[inline(always)]
-    fn remember(&mut self, way: usize) {
+    fn count(&self, way: usize) -> u8 {
+        self.ghosts.as_ref().map_or(0, |ghosts| ghosts.count(way))
+    }
+
+    #[inline(always)]
+    fn count_again(&mut self, way: usize, setting: Setting) {
+        if let Some(ghosts) = &mut self.ghosts {
+            ghosts.count_again(way, setting);
+        }
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, way: usize, count: u8) {
         let fingerprint = self.fingerprint(way);
         match &mut self.ghosts {
-            Some(ghosts) => ghosts.remember(fingerprint),
+            Some(ghosts) => ghosts.remember(fingerprint, count),
             None => self.leave_ghost(fingerprint),
         }
     }
@@ -245,11 +325,11 @@ impl<K, V> Queues for Ways<K, V> {
 }
 
 impl<K, V> Ways<K, V> {
-    /// The queue that a new key enters.
+    /// The queue that a new key enters, which takes a way.
     #[inline(always)]
-    pub(super) fn admission(&mut self, fingerprint: u16, setting: Setting) -> Queue {
+    pub(super) fn admission(&mut self, fingerprint: u16, way: usize, setting: Setting) -> Queue {
         match &mut self.ghosts {
-            Some(ghosts) => ghosts.admit(fingerprint, setting),
+            Some(ghosts) => ghosts.admit(fingerprint, way, setting),
             None => setting.entrance,
         }
     }
@@ -265,7 +345,8 @@ impl<K, V> Ways<K, V> {
     #[cold]
     #[inline(never)]
     pub(crate) fn leave_ghost(&mut self, fingerprint: u16) {
-        self.ghosts.get_or_insert_default().remember(fingerprint);
+        let ghosts = self.ghosts.get_or_insert_default();
+        ghosts.remember(fingerprint, 1);
     }
 
     // ---- LRU ----
@@ -378,5 +459,93 @@ impl<K, V> Ways<K, V> {
     /// The ways in use: the small queue, then the main one, each oldest first.
     pub(super) fn queue_order(&self) -> impl Iterator<Item = usize> {
         self.queue(Queue::Small).chain(self.queue(Queue::Main))
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::super::item::Item;
+    use super::*;
+    use crate::hash::KeyHash;
+
+    type Set = Ways<u64, ()>;
+
+    const ENTRIES: usize = 3;
+
+    /// Looks a key up that was evicted or never there: the key that it pushes out.
+    fn miss(set: &mut Set, key: u64) -> Option<u64> {
+        let evicted = (set.len() == ENTRIES).then(|| {
+            let way = set.victim(Setting::FREQUENT).unwrap();
+            set.take(way).key
+        });
+        // Each key has a fingerprint of its own.
+        let hash = KeyHash::at_position(key << 8);
+        set.place(Item::new(hash, key, (), 1), ENTRIES, Setting::FREQUENT);
+        set.validate_links();
+        evicted
+    }
+
+    fn way_of(set: &Set, key: u64) -> usize {
+        let mut entries = set.iter();
+        entries.find(|(_, entry)| entry.key == key).unwrap().0
+    }
+
+    /// A set with the keys 1 and 2 in its main queue, and 4 on probation. 3 was evicted.
+    fn set() -> Set {
+        let mut set = Set::new(0);
+        let evicted: Vec<_> = (1..=4).filter_map(|key| miss(&mut set, key)).collect();
+        assert_eq!(evicted, [3]);
+        set
+    }
+
+    #[test]
+    fn what_was_asked_for_more_often_takes_the_place_of_another() {
+        let mut set = set();
+        let evicted = [3, 5, 4, 6, 5, 7].map(|key| miss(&mut set, key));
+        // 3 and then 4 came back, and replaced 1 and 2, which had been asked for once. 5 came back,
+        // too, but 3 was asked for as often.
+        assert_eq!(evicted, [4, 1, 5, 2, 6, 5].map(Some));
+    }
+
+    #[test]
+    fn what_was_read_goes_round_before_it_is_weighed() {
+        let mut set = set();
+        let first = way_of(&set, 1);
+        set.entry_mut(first).count_read();
+        assert_eq!([3, 5].map(|key| miss(&mut set, key)), [4, 2].map(Some));
+        assert_eq!(set.entry(first).frequency(), 0);
+        assert_eq!(set.queue(Queue::Main).next(), Some(first));
+        assert_eq!(set.count(first), 1, "its round is counted");
+    }
+
+    #[test]
+    fn what_is_pinned_is_weighed_with_nothing() {
+        let mut set = set();
+        let first = way_of(&set, 1);
+        set.entry_mut(first).pin();
+        assert_eq!([3, 5].map(|key| miss(&mut set, key)), [4, 2].map(Some));
+        let third = way_of(&set, 3);
+        set.entry_mut(third).pin();
+        let way = way_of(&set, 5);
+        assert_eq!(set.weigh(way, 7, Setting::FREQUENT), Some(way));
+    }
+    #[test]
+    fn counts_follow_their_keys_to_other_ways() {
+        let mut set = Set::new(0);
+        set.leave_ghost(1);
+        for key in 0..20 {
+            let hash = KeyHash::at_position(key << 8);
+            let way = set.place(Item::new(hash, key, (), 1), 20, Setting::FREQUENT);
+            let ghosts = set.ghosts.as_mut().unwrap();
+            ghosts.set_count(way, key as u8 % 8);
+        }
+        for key in 0..17 {
+            set.take(way_of(&set, key));
+        }
+        let before = set.width();
+        set.shrink();
+        assert!(set.width() < before);
+        let counts = [17, 18, 19].map(|key| set.count(way_of(&set, key)));
+        assert_eq!(counts, [1, 2, 3]);
     }
 }

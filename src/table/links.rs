@@ -122,7 +122,7 @@ mod tests {
     use super::super::eviction::Setting;
     use super::super::item::Item;
     use super::super::set::MAX_WAYS;
-    use super::super::shadow::SETTINGS;
+    use super::super::shadow::TRIED;
     use super::*;
     use crate::hash::KeyHash;
     use std::collections::VecDeque;
@@ -203,7 +203,7 @@ mod tests {
     /// As wide as a set can be: with keys of one hash.
     #[test]
     fn the_widest_set_evicts_one_for_each_that_comes() {
-        for setting in SETTINGS {
+        for setting in TRIED {
             let mut set = Ways::<u64, ()>::new(0);
             let hash = KeyHash::at_position(7);
             for key in 0..70_000 {

@@ -414,8 +414,10 @@ impl<K, V> Ways<K, V> {
     ///
     /// Returns the way.
     pub(super) fn place(&mut self, item: Item<K, V>, expected: usize, setting: Setting) -> usize {
-        let queue = self.admission(item.fingerprint, setting);
-        self.place_in(queue, item, expected)
+        let way = self.free_way(expected);
+        let queue = self.admission(item.fingerprint, way, setting);
+        self.fill(way, queue, item);
+        way
     }
 
     /// As [`place`](Self::place), in the queue that the heat says.
@@ -427,11 +429,14 @@ impl<K, V> Ways<K, V> {
         expected: usize,
         setting: Setting,
     ) -> usize {
+        let way = self.free_way(expected);
+        let queue = self.admission(item.fingerprint, way, setting);
         let queue = match item.warm(heat) {
-            Queue::Small => self.admission(item.fingerprint, setting),
+            Queue::Small => queue,
             Queue::Main => Queue::Main,
         };
-        self.place_in(queue, item, expected)
+        self.fill(way, queue, item);
+        way
     }
 
     /// The ways in use with their entries, the oldest of each queue first.
@@ -440,13 +445,13 @@ impl<K, V> Ways<K, V> {
         self.queue_order().map(|way| (way, self.entry(way)))
     }
 
-    fn place_in(&mut self, queue: Queue, item: Item<K, V>, expected: usize) -> usize {
-        let way = self.free_way(expected);
+    /// Puts an entry into a way that is free.
+    #[inline(always)]
+    fn fill(&mut self, way: usize, queue: Queue, item: Item<K, V>) {
         self.set_tag(way, hash::tag_of(item.fingerprint));
         self.keep_beside(way, item.beside);
         self.slots[way] = Some(item.into_entry());
         self.push(queue, way);
-        way
     }
 
     /// Puts an entry in the place of another, which it returns. Neither has a weight or two ends.
@@ -458,7 +463,7 @@ impl<K, V> Ways<K, V> {
         mut entry: Entry<K, V>,
         setting: Setting,
     ) -> Entry<K, V> {
-        let queue = self.admission(hash.fingerprint(), setting);
+        let queue = self.admission(hash.fingerprint(), way, setting);
         entry.set_queue(queue);
         self.unlink(way);
         self.link_last(queue, way);

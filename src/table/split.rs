@@ -90,7 +90,8 @@ impl<K, V> Ways<K, V> {
     /// Takes all entries out, with the queues that they are in. What is no entry's stays.
     fn lift_all(&mut self) -> Self {
         let mut lifted = mem::replace(self, Self::new(self.depth));
-        self.ghosts = lifted.ghosts.take();
+        // What counts how often the entries were asked for goes by the ways that they had.
+        self.ghosts.clone_from(&lifted.ghosts);
         self.shadow = lifted.shadow.take();
         if let Some(extra) = &mut lifted.extra {
             self.keep_loads(mem::take(&mut extra.loads), mem::take(&mut extra.verdicts));
@@ -119,6 +120,9 @@ impl<K, V> Ways<K, V> {
         set.set_tag(to, self.tag(from));
         set.slots[to] = self.slots[from].take();
         set.link_last(queue, to);
+        if let Some(ghosts) = &mut set.ghosts {
+            ghosts.set_count(to, self.count(from));
+        }
         if self.extra.is_some() {
             self.move_beside(set, from, to);
         }
@@ -152,6 +156,7 @@ mod tests {
     use crate::load::{Age, Crew, Known, UnderWay};
     use crate::time::{Deadline, MICROSECOND};
     use fastrand::Rng;
+    use std::fmt::Debug;
 
     type Set = Ways<u64, u64>;
 
@@ -201,8 +206,8 @@ mod tests {
         keys
     }
 
-    fn ghosts(set: &Set) -> String {
-        format!("{:?}", set.ghosts)
+    fn ghosts(set: &Set) -> Option<impl PartialEq + Debug + use<>> {
+        set.ghosts.as_ref().map(|ghosts| ghosts.remembered())
     }
 
     /// What the sets of a cache keep beside entries.
@@ -306,6 +311,26 @@ mod tests {
                 assert!(set.shadow.is_none(), "it would be that of both");
             }
             assert_eq!(lower.verdicts().len() + upper.verdicts().len(), verdicts);
+        }
+    }
+
+    #[test]
+    fn how_often_a_key_was_asked_for_goes_with_it() {
+        let mut lower = Set::new(0);
+        lower.leave_ghost(1);
+        for key in 0..30 {
+            let item = Item::new(hash_of(&key), key, 0, 1);
+            let way = lower.place(item, 0, Setting::BALANCED);
+            let ghosts = lower.ghosts.as_mut().expect("there is one");
+            ghosts.set_count(way, key as u8 % 8);
+        }
+        let leaving = lower.leaving(&hash_of);
+        let upper = lower.split(&leaving);
+        assert!(lower.len() > 5 && upper.len() > 5);
+        for set in [lower, upper] {
+            for (way, entry) in set.iter() {
+                assert_eq!(set.count(way), entry.key as u8 % 8);
+            }
         }
     }
 

@@ -170,7 +170,7 @@ fn a_loop_over_more_keys_than_fit_keeps_what_is_in() {
     for capacity in CAPACITIES {
         loop_around(capacity, capacity * 3 / 2, capacity * 4 / 10);
         let adaptive = loop_around(capacity, capacity * 2, capacity * 7 / 10);
-        assert_eq!(in_force(&adaptive), "Adaptive (loyal)", "{capacity}");
+        assert_eq!(in_force(&adaptive), "Adaptive (frequent)", "{capacity}");
     }
 }
 
