@@ -145,6 +145,23 @@ fn expired_first(capacity: usize, share: usize) {
 }
 
 #[test]
+fn a_transaction_weighs_each_value_with_its_own_key() {
+    let cache = Cache::<String, u32>::builder()
+        .max_weight(100)
+        .weigher(|key: &String, _| key.len() as u64)
+        .build()
+        .unwrap();
+    let keys = ["a", "bbb"].map(str::to_owned);
+    let done = cache.transaction(&keys, |tx| {
+        tx.insert("bbb", 1)?;
+        tx.insert_with_ttl("a", 2, SECOND)
+    });
+    assert!(done.is_ok());
+    assert_eq!((cache.get("bbb"), cache.weight()), (Some(1), 4));
+    cache.validate();
+}
+
+#[test]
 fn what_has_expired_makes_room_for_weight_and_memory_too() {
     let time = MockClock::new();
     let builder = Cache::builder()
