@@ -169,8 +169,13 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// of the store's own, a share of its set) and with the bytes that the
     /// [`weigher`](Self::weigher) gives for what its key and value hold on the heap. Keys and values
     /// that have destructors, as all that hold something there, need one: without it a bound of a
-    /// megabyte would let any number of megabytes of text in. Directories and the slack of the
-    /// allocator are not counted; expect the process to grow by some 10 % more. Must allow for one
+    /// megabyte would let any number of megabytes of text in. One that says 0 will do where nothing
+    /// lies there all the same.
+    ///
+    /// Not counted are directories and the slack of the allocator: expect the process to grow by some
+    /// 10 % more. Nor is the heap of keys of which it is only remembered that they have no value
+    /// ([`negative_ttl`](Self::negative_ttl), [`error_ttl`](Self::error_ttl)): limit their length where
+    /// strangers choose them. Tags and groups are counted where there is a weigher. Must allow for one
     /// entry at least.
     ///
     /// ```

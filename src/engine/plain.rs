@@ -1,10 +1,10 @@
 //! The short way in: an insertion as most of them are.
 //!
-//! Nobody listens, nothing is weighed, no load is under way in the key's set and nothing else hangs
-//! off it, the entry in the way is alive or there is none, and the key's own set can give a place. What such an insertion does is a
-//! few stores, and the general way ([`insert`](Engine::insert)) spends several times as much on
-//! being prepared for the rest. Whatever is not as simple is handed back before anything has
-//! changed, and goes the general way.
+//! Nobody listens, nothing is weighed, no load is under way in the key's set, which keeps nothing
+//! beside its entries, the entry in the way is alive or there is none, and the key's own set can give
+//! a place. What such an insertion does is a few stores, and the general way
+//! ([`insert`](Engine::insert)) spends several times as much on being prepared for the rest. Whatever
+//! is not as simple is handed back before anything has changed, and goes the general way.
 
 use super::Engine;
 use super::policy::{PASSED, in_time};

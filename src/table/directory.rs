@@ -137,12 +137,14 @@ pub(crate) struct Directory<K, V> {
     first: Cells<K, V>,
     /// How many that are, as a power of two.
     first_bits: u32,
-    /// Bucket `b` holds as many sets as there are before it: `first_sets << b`.
+    /// Bucket `b` holds as many sets as there are before it: [`sets_of`](Self::sets_of).
     grown: OnceLock<Buckets<K, V>>,
 }
 
 impl<K, V> Directory<K, V> {
+    /// A directory that starts with so many sets, a power of two.
     pub(crate) fn new(first_sets: usize) -> Self {
+        debug_assert!(first_sets.is_power_of_two());
         Self {
             first: cells(first_sets),
             first_bits: first_sets.ilog2(),

@@ -80,6 +80,7 @@ impl Eviction {
 
     #[inline(always)]
     pub(super) fn setting(&self) -> Setting {
+        // There is always one: this takes less than an index that the compiler does not trust.
         *SETTINGS.get(self.current()).unwrap_or(&SETTINGS[0])
     }
 

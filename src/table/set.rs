@@ -107,7 +107,7 @@ impl<K, V> Default for LoadRoom<K, V> {
 }
 
 impl<K, V> Extra<K, V> {
-    fn has_only_loads(&self) -> bool {
+    fn is_only_for_loads(&self) -> bool {
         self.is_bare_but_for_loads() && self.spilled_tags.is_empty() && self.wide_links.is_empty()
     }
 
@@ -388,24 +388,22 @@ impl<K, V> Ways<K, V> {
         }
     }
 
-    /// Takes what belongs to the entry of a way.
+    /// What belongs to the entry of a way.
     #[inline(always)]
-    pub(super) fn take_beside(&mut self, way: usize) -> Beside {
+    pub(super) fn beside(&self, way: usize) -> Beside {
         match self.extra {
             None => Beside::of_weight(1),
-            Some(_) => self.take_all_beside(way),
+            Some(_) => self.all_beside(way),
         }
     }
 
     #[inline(never)]
-    fn take_all_beside(&mut self, way: usize) -> Beside {
-        let beside = Beside {
+    fn all_beside(&self, way: usize) -> Beside {
+        Beside {
             weight: self.weight(way),
             ends: self.ends(way),
             age: self.age(way),
-        };
-        self.set_weight(way, 1);
-        beside
+        }
     }
 
     // ---- putting in and taking out ----
@@ -454,7 +452,8 @@ impl<K, V> Ways<K, V> {
         self.push(queue, way);
     }
 
-    /// Puts an entry in the place of another, which it returns. Neither has a weight or two ends.
+    /// Puts an entry in the place of another, which it returns. Neither has a weight, two ends, an
+    /// age or labels.
     #[inline(always)]
     pub(super) fn exchange(
         &mut self,
@@ -490,7 +489,7 @@ impl<K, V> Ways<K, V> {
         let fingerprint = self.fingerprint(way);
         self.set_tag(way, 0);
         self.last_freed = way as u16;
-        let beside = self.take_beside(way);
+        let beside = self.beside(way);
         let entry = self.slots[way].take().expect("a way in use");
         Item {
             deadline: entry.deadline(),
@@ -577,7 +576,7 @@ impl<K, V> Ways<K, V> {
 
     fn take_unused_extra(&mut self) -> Option<Box<Extra<K, V>>> {
         let is_unused =
-            |extra: &mut Box<Extra<K, V>>| extra.loads.is_empty() && extra.has_only_loads();
+            |extra: &mut Box<Extra<K, V>>| extra.loads.is_empty() && extra.is_only_for_loads();
         self.extra.take_if(is_unused)
     }
 

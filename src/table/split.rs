@@ -131,7 +131,7 @@ impl<K, V> Ways<K, V> {
     /// Moves what a set keeps beside an entry.
     #[cold]
     fn move_beside(&mut self, set: &mut Self, from: usize, to: usize) {
-        set.keep_beside(to, self.take_beside(from));
+        set.keep_beside(to, self.beside(from));
         if set.entry(to).is_labelled()
             && let Some(label) = self.lift_label(from)
         {

@@ -154,7 +154,11 @@ fn work_that_is_awaited_is_done_under_the_lease() {
         executor.block_on(locks.with_lock_async(&1, work)),
         Ok((true, 0))
     );
-    assert_eq!(locks.available(&1), 1);
+    assert_eq!(
+        locks.available(&1),
+        1,
+        "or the next call would wait for ever"
+    );
     let lost = executor.block_on(locks.with_lock_async(&1, async |_| time.advance(LEASE)));
     assert!(matches!(lost, Err(LockError::Lost(_))), "{lost:?}");
 
