@@ -466,6 +466,8 @@ impl<K, V> Ways<K, V> {
         entry.set_queue(queue);
         self.unlink(way);
         self.link_last(queue, way);
+        // As if it had been taken out: so entries lie in the same ways however they came.
+        self.last_freed = way as u16;
         self.set_tag(way, hash.tag());
         self.slots[way].replace(entry).expect("a way in use")
     }

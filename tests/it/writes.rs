@@ -485,7 +485,11 @@ fn compare_the_two_ways(policy: EvictionPolicy, capacity: usize) {
             _ => time.advance(Duration::from_millis(random.u64(0..40))),
         }
         assert_eq!(short.ttl(&key), general.ttl(&key));
-        assert_eq!(short.frequency(&key), general.frequency(&key));
+        assert_eq!(
+            short.frequency(&key),
+            general.frequency(&key),
+            "{policy:?} {capacity} {step}"
+        );
     }
     assert_eq!(short.stats(), general.stats());
     assert_eq!(format!("{short:?}"), format!("{general:?}"));

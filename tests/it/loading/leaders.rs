@@ -90,15 +90,13 @@ fn where_all_loaders_panic_each_caller_runs_its_own_once_one_after_the_other() {
 }
 
 #[test]
-fn a_panic_of_a_call_points_at_the_call() {
+fn a_panic_of_a_call_for_several_keys_points_at_the_call() {
     let cache: Cache<u32, u32> = Cache::new(10);
-    let one = || cache.get_or_insert_with(&1, || cache.get_or_insert_with(&1, || 2));
-    assert_eq!(place_of_panic(one), (file!().to_owned(), line!() - 1));
-    let none = || cache.get_or_find_with(&2, || cache.get_or_find_with(&2, || None));
-    assert_eq!(place_of_panic(none), (file!().to_owned(), line!() - 1));
-    let many =
-        || cache.get_or_find_with(&3, || cache.get_many_or_insert_with(&[3], |_| [(3, 3)])[0]);
-    assert_eq!(place_of_panic(many), (file!().to_owned(), line!() - 1));
+    let load = |_| [(3, 3)];
+    let many = || cache.get_many_or_insert_with(&[3], load);
+    let line = line!() - 1;
+    let within = || cache.get_or_find_with(&3, || many()[0]);
+    assert_eq!(place_of_panic(within), (file!().to_owned(), line));
     let other = || cache.transaction(&[1], |tx| tx.insert(&2, 2));
     assert_eq!(place_of_panic(other), (file!().to_owned(), line!() - 1));
     let looks = || cache.transaction(&[1], |tx| Ok::<_, ()>(tx.get(&2).copied()));
