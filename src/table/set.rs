@@ -526,14 +526,15 @@ impl<K, V> Ways<K, V> {
             .expect("a set with fewer entries than ways has a free way")
     }
 
-    /// The width after this one: most entries that are expected get room at once, the last of them
-    /// in small steps, since how many there will be is chance.
+    /// The width after this one: most entries that are expected get room with the first, the last of
+    /// them in small steps, since how many there will be is chance.
     fn next_width(&self, expected: usize) -> usize {
+        let surely = expected.saturating_sub(2 * STEP);
         let wider = match self.width() {
-            0 => FIRST_WIDTH.min(expected).max(1),
-            width => (width + STEP.max(width / 8)).max(expected.saturating_sub(2 * STEP)),
+            0 => FIRST_WIDTH.min(expected).max(surely),
+            width => (width + STEP.max(width / 8)).max(surely),
         };
-        wider.next_multiple_of(STEP)
+        wider.max(1).next_multiple_of(STEP)
     }
 
     fn first_free(&self) -> Option<usize> {
