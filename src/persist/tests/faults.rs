@@ -1,5 +1,6 @@
 //! The thirty faults, by number. Of 1, 2 and 25 the real `kill -9`, and 26, need a process or
-//! entries that expire, and are tested with the cache and the store.
+//! entries that expire, and are tested with the cache and the store. Of 19 and 20, syncs that fail,
+//! `syncs.rs` has the tests.
 
 use super::memory::{Fault, How, Memory, Operation};
 use super::model::{CODEC, History, Kept, Map, Store, Write, append, by_hand, dir, effects};
@@ -7,7 +8,6 @@ use super::{damage_of, frames_of, record};
 use crate::MockClock;
 use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
 use crate::persist::header::{self, CodecId};
-use crate::persist::manifest::Manifest;
 use crate::persist::report::{ClockCheck, HealthState};
 use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
 use crate::persist::storage::{Disk, Storage};
@@ -17,11 +17,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 const LOG_1: &str = "/store/log-1.wal";
 
-fn path(name: &str) -> PathBuf {
+pub(super) fn path(name: &str) -> PathBuf {
     dir().join(name)
 }
 
-fn lazily() -> Settings {
+pub(super) fn lazily() -> Settings {
     Settings {
         sync: SyncPolicy::Os,
         ..by_hand()
@@ -29,7 +29,7 @@ fn lazily() -> Settings {
 }
 
 /// A new store on a disk in memory.
-fn empty(seed: u64, settings: Settings) -> (Memory, History, Store) {
+pub(super) fn empty(seed: u64, settings: Settings) -> (Memory, History, Store) {
     let memory = Memory::new(seed);
     let store = Store::open(&memory.storage(), settings).unwrap();
     (memory, History::new(), store)
@@ -62,7 +62,7 @@ fn proven() -> (Memory, History) {
 
 /// Opens and compares with the history; what is left out must not be proven.
 #[track_caller]
-fn opens(memory: &Memory, history: &History, at_least: u64) -> Store {
+pub(super) fn opens(memory: &Memory, history: &History, at_least: u64) -> Store {
     let store = Store::open(&memory.storage(), lazily()).unwrap();
     let seq = store.report.last_seq;
     assert!(seq >= at_least, "{seq} of {at_least}: {}", store.report);
@@ -517,192 +517,6 @@ fn fault_18_a_full_disk_in_compaction_leaves_the_old_files() {
     assert_eq!((health.compactions, health.compaction_failures), (1, 1));
     drop(store);
     drop(opens(&memory, &history, 10));
-}
-
-#[test]
-fn fault_19_after_a_failed_sync_nothing_is_trusted_but_new_files() {
-    let (memory, mut history, store) = empty(3, by_hand());
-    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
-    memory.fail_next(1, Some(Operation::Sync), How::Broken);
-    assert!(store.journal.wait(1, None).is_err());
-    // The next sync of that file would succeed, and lie.
-    assert!(store.journal.wait(1, None).is_err());
-    assert_eq!(store.journal.durable_seq(), 0);
-    let health = store.journal.health();
-    assert_eq!(
-        (health.state, health.sync_failures),
-        (HealthState::Troubled, 1)
-    );
-    record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
-    assert_eq!(store.journal.sync().unwrap(), 2);
-    assert!(memory.paths().contains(&path("snap-2.db")));
-    assert!(!memory.paths().contains(&path("log-1.wal")));
-    store.journal.wait(1, None).unwrap();
-    memory.crash_dropping_all();
-    drop(opens(&memory, &history, 2));
-}
-
-#[test]
-fn fault_20_a_failed_sync_and_a_crash_do_not_overstate() {
-    for seed in 0..200 {
-        let (memory, mut history, store) = empty(seed, by_hand());
-        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
-        store.journal.sync().unwrap();
-        record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
-        memory.fail_next(1, Some(Operation::Sync), How::Broken);
-        assert!(store.journal.wait(2, None).is_err());
-        for n in 3..6 {
-            record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
-            let _ = store.journal.wait(history.last(), Some(Instant::now()));
-        }
-        assert_eq!(store.journal.durable_seq(), 1);
-        memory.crash();
-        drop(opens(&memory, &history, 1));
-    }
-}
-
-#[test]
-fn fault_20_a_process_that_dies_after_a_failed_sync_leaves_word_of_it() {
-    let (memory, mut history, store) = empty(5, by_hand());
-    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
-    memory.fail_next(1, Some(Operation::Sync), How::Broken);
-    assert!(store.journal.wait(1, None).is_err());
-    // The new generation does not come about, but the manifest says why it was begun.
-    memory.fail_next(1, Some(Operation::Create), How::Broken);
-    assert!(store.journal.compact().is_err());
-    let from = memory.operations() + 6;
-    let only = Some(Operation::Create);
-    memory.fail(Fault {
-        from,
-        count: 1,
-        only,
-        how: How::Broken,
-    });
-    assert!(store.journal.compact().is_err());
-    let killed = memory.copy();
-    let store = opens(&killed, &history, 1);
-    assert!(
-        killed
-            .paths()
-            .iter()
-            .any(|path| path.to_string_lossy().contains("snap-"))
-    );
-    assert_eq!(store.journal.durable_seq(), 1, "by new files");
-}
-
-/// Whether what an opening in the same life of the machine says to be durable is still there when
-/// the power goes.
-#[track_caller]
-fn does_not_overstate(memory: &Memory, history: &History, at_least: u64) {
-    let store = opens(memory, history, at_least);
-    let durable = store.journal.durable_seq();
-    let crashed = memory.fork();
-    crashed.crash_dropping_all();
-    drop(opens(&crashed, history, durable));
-}
-
-/// The next sync of the file would succeed, and the process that opens it reads what is not there.
-#[test]
-fn fault_20_any_sync_that_fails_or_panics_is_known_to_the_next_opening() {
-    let cases = [How::Broken, How::Panic].into_iter();
-    for (how, seed) in cases.flat_map(|how| (0..10).map(move |seed| (how, seed))) {
-        for at in 1.. {
-            let (memory, mut history, store) = empty(seed, by_hand());
-            let start = memory.operations();
-            memory.fail(Fault {
-                from: start + at,
-                count: 1,
-                only: Some(Operation::Sync),
-                how,
-            });
-            let mut acknowledged = 0;
-            for n in 0..2u8 {
-                let writes = [Write::Put(vec![n], vec![n; 200])];
-                history.add(append(&store.journal, &store.kept, &writes), &writes);
-                let _ = store.journal.wait(history.last(), None);
-                let _ = store.journal.compact();
-                acknowledged = store.journal.durable_seq();
-            }
-            let _ = store.journal.backup(Path::new("/backup"));
-            // As the compactor does, which each failure rings for.
-            let _ = store.journal.compact();
-            let killed = memory.fork();
-            let writes = [Write::Put(vec![2], vec![2; 200])];
-            history.add(append(&store.journal, &store.kept, &writes), &writes);
-            let _ = store.journal.close();
-            let is_over = memory.operations() - start < at;
-            memory.heal();
-            does_not_overstate(&killed, &history, acknowledged);
-            does_not_overstate(&memory, &history, acknowledged);
-            if is_over {
-                break;
-            }
-        }
-    }
-}
-
-/// The sync of what was recovered, by which it counts as durable.
-#[test]
-fn fault_20_an_opening_whose_sync_fails_or_panics_leaves_word_of_it() {
-    for how in [How::Broken, How::Panic] {
-        for seed in 0..20 {
-            let (memory, mut history, store) = empty(seed, lazily());
-            record(&store, &mut history, &[Write::Put(vec![1], vec![1; 200])]);
-            store.journal.wait(1, None).unwrap();
-            let killed = memory.fork();
-            killed.roll_again(seed);
-            killed.fail_next(1, Some(Operation::Sync), how);
-            let open = || Store::open(&killed.storage(), lazily()).map(drop);
-            let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
-            assert!(!matches!(opened, Ok(Ok(()))), "the log is synced first");
-            does_not_overstate(&killed, &history, 1);
-        }
-    }
-}
-
-/// To leave word of it may panic, too: then it is tried once more, and nothing waits for it.
-#[test]
-fn fault_20_word_of_a_panic_that_panics_is_left_later_or_not_at_all() {
-    for (panics, is_left) in [(1, true), (2, true), (3, false)] {
-        let (memory, mut history, store) = empty(5, by_hand());
-        record(&store, &mut history, &[Write::Put(vec![1], vec![1; 200])]);
-        memory.fail(Fault {
-            from: memory.operations() + 2,
-            count: panics,
-            only: None,
-            how: How::Panic,
-        });
-        let waited = store.journal.wait(1, None);
-        assert!(matches!(waited, Err(CommitError::Panicked { .. })));
-        let compacted = store.journal.compact();
-        assert!(matches!(compacted, Err(CompactError::Panicked { .. })));
-        let closed = store.journal.close();
-        assert!(matches!(closed, Err(CommitError::Panicked { .. })));
-        let trouble = store.journal.health().trouble.unwrap();
-        assert!(trouble.contains("syncer"), "the first counts: {trouble}");
-        let manifest = Manifest::read(&memory, &dir()).unwrap().unwrap();
-        assert_eq!(manifest.distrusted, is_left, "after {panics}");
-        // It is free, and holds what the system has.
-        drop(opens(&memory, &history, 1));
-    }
-}
-
-/// What the directory's next owner has written is not written over.
-#[test]
-fn word_of_a_panic_is_not_left_in_a_directory_that_was_given_free() {
-    let (memory, mut history, store) = empty(5, by_hand());
-    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
-    memory.fail_next(1, Some(Operation::Sync), How::Panic);
-    assert!(store.journal.wait(1, None).is_err());
-    memory.fail_next(1, Some(Operation::Create), How::Broken);
-    assert!(store.journal.close().is_err());
-    let next = opens(&memory, &history, 1);
-    let before = memory.operations();
-    let compacted = store.journal.compact();
-    assert!(matches!(compacted, Err(CompactError::Panicked { .. })));
-    drop(store);
-    assert_eq!(memory.operations(), before);
-    drop(next);
 }
 
 /// Stops the disk for good at an operation, and then the power.
@@ -1174,57 +988,6 @@ fn nothing_is_acknowledged_in_a_log_that_is_not_listed() {
     store.journal.sync().unwrap();
     store.journal.wait(seq, None).unwrap();
     drop(opens(&memory.copy(), &history, seq));
-}
-
-/// A sync of the new log that fails while the snapshot is made is not made good by the next.
-#[test]
-fn a_sync_that_fails_during_a_compaction_is_not_trusted_again() {
-    for seed in 0..50 {
-        let (memory, mut history, store) = empty(seed, by_hand());
-        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
-        store.journal.wait(1, None).unwrap();
-        let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
-        let (disk, noted) = (memory.clone(), Arc::new(std::sync::Mutex::new(history)));
-        let history = Arc::clone(&noted);
-        *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
-            if set == 1 {
-                let writes = [Write::Put(vec![2], vec![2; 50])];
-                let journal = journal.upgrade().unwrap();
-                let seq = append(&journal, &kept.upgrade().unwrap(), &writes);
-                noted.lock().unwrap().add(seq, &writes);
-                disk.fail_next(1, Some(Operation::Sync), How::Broken);
-                assert!(journal.wait(seq, None).is_err());
-            }
-        }));
-        assert!(store.journal.compact().is_err());
-        *store.kept.meanwhile.lock().unwrap() = None;
-        assert_eq!(store.journal.durable_seq(), 1);
-        let history = history.lock().unwrap();
-        let crashed = memory.fork();
-        crashed.crash_dropping_all();
-        drop(opens(&crashed, &history, 1));
-        assert_eq!(store.journal.sync().unwrap(), 2);
-        memory.crash_dropping_all();
-        drop(opens(&memory, &history, 2));
-    }
-}
-
-/// Of a failed sync the manifest says so before anything else is tried that may fail.
-#[test]
-fn word_of_a_failed_sync_comes_before_the_new_log() {
-    let (memory, mut history, store) = empty(5, by_hand());
-    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
-    memory.fail_next(1, Some(Operation::Sync), How::Broken);
-    assert!(store.journal.wait(1, None).is_err());
-    memory.fail_next(1, Some(Operation::SyncDir), How::Broken);
-    assert!(store.journal.compact().is_err());
-    let killed = memory.copy();
-    drop(opens(&killed, &history, 1));
-    let is_snapshot = |path: &PathBuf| path.to_string_lossy().contains("snap-");
-    assert!(
-        killed.paths().iter().any(is_snapshot),
-        "all is written anew"
-    );
 }
 
 /// Nothing is proven under `Os`, but what whole frames follow on for long was on the disk.

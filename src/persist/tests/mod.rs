@@ -10,6 +10,7 @@ mod gone;
 mod memory;
 mod model;
 mod running;
+mod syncs;
 
 use self::memory::Memory;
 use self::model::{History, Store, Write};
