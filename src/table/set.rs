@@ -412,13 +412,10 @@ impl<K, V> Ways<K, V> {
     ///
     /// Returns the way.
     pub(super) fn place(&mut self, item: Item<K, V>, expected: usize, setting: Setting) -> usize {
-        let way = self.free_way(expected);
-        let queue = self.admission(item.fingerprint, way, setting);
-        self.fill(way, queue, item);
-        way
+        self.place_in(Queue::Small, item, expected, setting)
     }
 
-    /// As [`place`](Self::place), in the queue that the heat says.
+    /// As [`place`](Self::place), in the main queue if the heat says so.
     #[cfg(feature = "persist")]
     pub(super) fn place_with(
         &mut self,
@@ -427,10 +424,23 @@ impl<K, V> Ways<K, V> {
         expected: usize,
         setting: Setting,
     ) -> usize {
+        let least = item.warm(heat);
+        self.place_in(least, item, expected, setting)
+    }
+
+    /// Puts an entry into a free way, in the main queue if that is the least or the setting says so.
+    #[inline(always)]
+    fn place_in(
+        &mut self,
+        least: Queue,
+        item: Item<K, V>,
+        expected: usize,
+        setting: Setting,
+    ) -> usize {
         let way = self.free_way(expected);
-        let queue = self.admission(item.fingerprint, way, setting);
-        let queue = match item.warm(heat) {
-            Queue::Small => queue,
+        let admitted = self.admission(item.fingerprint, way, setting);
+        let queue = match least {
+            Queue::Small => admitted,
             Queue::Main => Queue::Main,
         };
         self.fill(way, queue, item);
