@@ -158,15 +158,26 @@ fn ask<'c>(cache: &'c Fragile, key: &'c Frail) -> Call<'c> {
     })
 }
 
+/// The call that leads a load, and one that waits for it.
+fn led_and_awaited<'c>(
+    kind: Leads,
+    cache: &'c Fragile,
+    keys: &'c [Frail; 2],
+    gate: &'c Gate,
+) -> (Call<'c>, Call<'c>) {
+    let mut leader = kind.call(cache, keys, gate);
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let mut waits = ask(cache, &keys[0]);
+    assert!(poll_once(waits.as_mut()).is_pending());
+    (leader, waits)
+}
+
 #[test]
 fn a_load_that_breaks_as_it_ends_leaves_nobody_waiting() {
     for is_overtaken in [false, true] {
         break_everywhere(|kind, cache, at| {
             let (keys, gate) = ([Frail(1), Frail(2)], Gate::default());
-            let mut leader = kind.call(cache, &keys, &gate);
-            assert!(poll_once(leader.as_mut()).is_pending());
-            let mut waits = ask(cache, &keys[0]);
-            assert!(poll_once(waits.as_mut()).is_pending());
+            let (mut leader, mut waits) = led_and_awaited(kind, cache, &keys, &gate);
             if is_overtaken {
                 cache.remove(&keys[0]);
             }
@@ -204,10 +215,7 @@ fn a_load_that_breaks_as_it_begins_is_begun_by_the_next_caller() {
 fn a_load_that_breaks_as_it_is_dropped_is_taken_over() {
     break_everywhere(|kind, cache, at| {
         let (keys, gate) = ([Frail(1), Frail(2)], Gate::default());
-        let mut leader = kind.call(cache, &keys, &gate);
-        assert!(poll_once(leader.as_mut()).is_pending());
-        let mut waits = ask(cache, &keys[0]);
-        assert!(poll_once(waits.as_mut()).is_pending());
+        let (leader, mut waits) = led_and_awaited(kind, cache, &keys, &gate);
         let is_broken = breaks(at, || drop(leader));
         assert_eq!(poll_once(waits.as_mut()), Poll::Ready(Some(20)));
         assert_settled(cache);
