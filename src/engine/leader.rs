@@ -329,7 +329,7 @@ where
         E: Send + Sync + 'static,
     {
         let shared: Arc<dyn Any + Send + Sync> = Arc::<E>::clone(error);
-        self.engine.abandon(self.hash, &self.flight, self.pause);
+        let _ended = self.engine.abandon(self.hash, &self.flight, self.pause);
         self.land(|| Landing::Known(Known::Failed(shared)), Labels::NONE);
     }
 
