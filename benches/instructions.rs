@@ -18,6 +18,7 @@ use haybox::limit::{Limiter, Quota};
 use haybox::lock::Locks;
 use haybox::presence::Presence;
 use haybox::pubsub::{Bus, Subscription};
+use haybox::queue::{Delivery, Queue};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -159,6 +160,16 @@ const HOT_PATHS: &[HotPath] = &[
     HotPath {
         name: "publish to 10 and receive",
         run: |n| publishes(10, n),
+    },
+    HotPath {
+        name: "queue: push, pop, acknowledge",
+        run: |n| {
+            let queue = Queue::new(KEYS as usize).expect("it has room");
+            for i in 0..n {
+                let _ = black_box(queue.push(i));
+                let _ = black_box(queue.try_pop().map(Delivery::ack));
+            }
+        },
     },
     HotPath {
         name: "counter, hot key",

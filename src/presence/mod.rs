@@ -6,6 +6,7 @@
 //! story.
 
 mod builder;
+mod notes;
 mod room;
 
 pub use builder::PresenceBuilder;
@@ -89,7 +90,7 @@ pub enum Status {
 /// # What it costs
 /// Each call takes one of 16 locks, chosen by the room; a heartbeat reads the clock and takes some
 /// 80 ns. Nothing runs while nothing is due: a member is looked at once for each `timeout` (or
-/// `idle_after`) and not at each heartbeat. A member of a room takes up itself twice and about 150
+/// `idle_after`) and not at each heartbeat. A member of a room takes up itself twice and about 170
 /// bytes.
 ///
 /// # Panics

@@ -4,16 +4,17 @@
 //! only changes a number in the seat; when the note is due and the seat has been heard of since, the
 //! note goes back into the heap for the time that is right now.
 
+use super::notes::{Note, Notes};
 use super::{Change, PresenceEvent, Sign, Status, Times};
 use crate::DefaultHashBuilder;
 use crate::pubsub::{Left, TopicState};
 use crate::time::{Deadline, NEVER, after};
 use std::borrow::Borrow;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
+use std::collections::binary_heap::PeekMut;
 use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// How much of what is due is done before others get the lock.
 const BATCH: usize = 256;
@@ -22,49 +23,22 @@ pub(super) struct Rooms<R, M> {
     times: Times,
     hasher: DefaultHashBuilder,
     rooms: HashMap<R, Room<R, M>, DefaultHashBuilder>,
-    notes: BinaryHeap<Note<R, M>>,
-    /// Notes whose seats are empty.
-    empty: usize,
+    notes: Notes<R, M>,
 }
 
 struct Room<R, M> {
     name: Arc<R>,
-    seats: HashMap<M, Arc<Seat<R, M>>, DefaultHashBuilder>,
+    seats: HashMap<M, Seat<M>, DefaultHashBuilder>,
 }
 
-/// A member in a room. It is changed under the lock of the rooms alone, which orders what the
-/// atomics do not.
-struct Seat<R, M> {
-    room: Arc<R>,
+/// A member in a room.
+struct Seat<M> {
     member: Arc<M>,
-    heard: AtomicU64,
-    acted: AtomicU64,
-    is_idle: AtomicBool,
-    is_empty: AtomicBool,
-}
-
-/// When to look at a seat.
-struct Note<R, M> {
-    due: Deadline,
-    seat: Arc<Seat<R, M>>,
-}
-
-impl<R, M> PartialEq for Note<R, M> {
-    fn eq(&self, other: &Self) -> bool {
-        self.due == other.due
-    }
-}
-impl<R, M> Eq for Note<R, M> {}
-impl<R, M> PartialOrd for Note<R, M> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl<R, M> Ord for Note<R, M> {
-    /// The first one due is the greatest, since a heap has that on top.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        other.due.cmp(&self.due)
-    }
+    heard: u64,
+    acted: u64,
+    is_idle: bool,
+    /// The number of its note.
+    note: u64,
 }
 
 /// What a call leaves to be done when the lock is released: readers to wake, names to drop.
@@ -79,7 +53,8 @@ struct Leftovers<R, M> {
     rooms: Vec<(R, Room<R, M>)>,
     room_names: Vec<R>,
     members: Vec<M>,
-    seats: Vec<Arc<Seat<R, M>>>,
+    seats: Vec<Seat<M>>,
+    notes: Vec<Note<R, M>>,
 }
 
 impl<R, M> Default for Leftovers<R, M> {
@@ -90,6 +65,7 @@ impl<R, M> Default for Leftovers<R, M> {
             room_names: Vec::new(),
             members: Vec::new(),
             seats: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }
@@ -105,32 +81,36 @@ impl<'p, R, M> Told<'p, R, M> {
 }
 
 impl<R: Send + Sync + 'static, M: Send + Sync + 'static> Told<'_, R, M> {
-    fn tell(&mut self, seat: &Seat<R, M>, change: Change) {
+    fn tell(&mut self, room: &Arc<R>, member: &Arc<M>, change: Change) {
         let event = PresenceEvent {
-            room: Arc::clone(&seat.room),
-            member: Arc::clone(&seat.member),
+            room: Arc::clone(room),
+            member: Arc::clone(member),
             change,
         };
         let events = self.events;
         events.publish_later(event, &mut self.what().left);
     }
+
+    fn forget(&mut self, notes: Vec<Note<R, M>>) {
+        if !notes.is_empty() {
+            self.what().notes.extend(notes);
+        }
+    }
 }
 
-impl<R, M> Seat<R, M> {
+impl<M> Seat<M> {
     /// When its member is gone, or idle, should nothing be heard of it.
     fn next_look(&self, times: Times) -> Deadline {
         self.gone(times).min(self.turns_idle(times))
     }
 
     fn gone(&self, times: Times) -> Deadline {
-        after(self.heard.load(Relaxed), times.timeout)
+        after(self.heard, times.timeout)
     }
 
     fn turns_idle(&self, times: Times) -> Deadline {
         match times.idle_after {
-            Some(idle_after) if !self.is_idle.load(Relaxed) => {
-                after(self.acted.load(Relaxed), idle_after)
-            }
+            Some(idle_after) if !self.is_idle => after(self.acted, idle_after),
             _ => NEVER,
         }
     }
@@ -142,30 +122,12 @@ impl<R, M> Rooms<R, M> {
             times,
             hasher: hasher.clone(),
             rooms: HashMap::with_hasher(hasher.clone()),
-            notes: BinaryHeap::new(),
-            empty: 0,
+            notes: Notes::default(),
         }
     }
 
     pub(super) fn is_due(&self, now: u64) -> bool {
-        self.notes.peek().is_some_and(|note| note.due <= now)
-    }
-
-    /// Keeps the heap from growing where members come and go more often than they time out.
-    fn forget_empty(&mut self, told: &mut Told<'_, R, M>) {
-        self.empty += 1;
-        if self.empty <= 64 || self.empty <= self.notes.len() / 2 {
-            return;
-        }
-        let notes = mem::take(&mut self.notes).into_vec();
-        let (empty, taken) = notes
-            .into_iter()
-            .partition::<Vec<_>, _>(|note| note.seat.is_empty.load(Relaxed));
-        told.what()
-            .seats
-            .extend(empty.into_iter().map(|note| note.seat));
-        self.notes = BinaryHeap::from(taken);
-        self.empty = 0;
+        self.notes.is_due(now)
     }
 }
 
@@ -185,34 +147,34 @@ where
     }
 
     /// Has the next of it happen; whether there was any.
+    #[inline]
     fn settle_next(&mut self, now: u64, told: &mut Told<'_, R, M>) -> bool {
-        let Some(note) = self.notes.peek().filter(|note| note.due <= now) else {
-            return false;
+        let is_due = self.notes.is_due(now);
+        if is_due {
+            self.settle_first(told);
+        }
+        is_due
+    }
+
+    /// Looks at the member whose note is due first.
+    fn settle_first(&mut self, told: &mut Told<'_, R, M>) {
+        let Some((mut note, seat)) = first(&mut self.notes, &mut self.rooms) else {
+            told.what().notes.extend(self.notes.pop());
+            return;
         };
-        let (due, seat) = (note.due, Arc::clone(&note.seat));
-        if seat.is_empty.load(Relaxed) {
-            self.empty = self.empty.saturating_sub(1);
-            told.what()
-                .seats
-                .extend(self.notes.pop().map(|note| note.seat));
-            return true;
-        }
         let (gone, idle) = (seat.gone(self.times), seat.turns_idle(self.times));
-        if gone <= due && gone <= idle {
-            // Its note stays as that of an empty seat. Should `Hash` or `Eq` panic, it is still
-            // that of a member that has to go.
-            self.leave(&*seat.room, &*seat.member, Change::TimedOut, told);
-            seat.is_empty.store(true, Relaxed);
-            return true;
+        if gone <= note.due && gone <= idle {
+            let (room, member) = (Arc::clone(&note.room), Arc::clone(&note.member));
+            drop(note);
+            // Should `Hash` or `Eq` panic, the note is still that of a member that has to go.
+            self.leave(&*room, &*member, Change::TimedOut, told);
+            return;
         }
-        self.notes.pop();
-        if idle <= due {
-            seat.is_idle.store(true, Relaxed);
-            told.tell(&seat, Change::Idle);
+        if idle <= note.due {
+            seat.is_idle = true;
+            told.tell(&note.room, &note.member, Change::Idle);
         }
-        let due = seat.next_look(self.times);
-        self.notes.push(Note { due, seat });
-        true
+        note.due = seat.next_look(self.times);
     }
 
     /// Hears of a member that is there; says whether it is.
@@ -230,50 +192,25 @@ where
         Q: Hash + Eq + ?Sized,
         N: Hash + Eq + ?Sized,
     {
-        let Some(seat) = self.seat(room, member) else {
+        let Some(there) = self.rooms.get_mut(room) else {
             return false;
         };
-        seat.heard.store(now, Relaxed);
+        let Some(seat) = there.seats.get_mut(member) else {
+            return false;
+        };
+        seat.heard = now;
         if sign == Sign::Activity {
-            seat.acted.store(now, Relaxed);
-            if seat.is_idle.swap(false, Relaxed) {
-                told.tell(seat, Change::Active);
+            seat.acted = now;
+            if mem::take(&mut seat.is_idle) {
+                told.tell(&there.name, &seat.member, Change::Active);
                 // Its note was made when there was nothing to turn to but gone.
-                let seat = Arc::clone(seat);
-                self.note_earlier(seat, told);
+                let due = seat.next_look(self.times);
+                let earlier = self.notes.make(&there.name, &seat.member, due);
+                let before = mem::replace(&mut seat.note, earlier);
+                told.forget(self.notes.void(before));
             }
         }
         true
-    }
-
-    /// A seat is to be looked at sooner than its note says: it is given another, and its place is
-    /// taken by a new seat so that the note before counts as that of an empty one.
-    fn note_earlier(&mut self, seat: Arc<Seat<R, M>>, told: &mut Told<'_, R, M>) {
-        if self
-            .times
-            .idle_after
-            .is_none_or(|idle| idle >= self.times.timeout)
-        {
-            return;
-        }
-        let next = Arc::new(Seat {
-            room: Arc::clone(&seat.room),
-            member: Arc::clone(&seat.member),
-            heard: AtomicU64::new(seat.heard.load(Relaxed)),
-            acted: AtomicU64::new(seat.acted.load(Relaxed)),
-            is_idle: AtomicBool::new(false),
-            is_empty: AtomicBool::new(false),
-        });
-        let room = self.rooms.get_mut(&*seat.room);
-        let place = room.and_then(|room| room.seats.get_mut(&*seat.member));
-        if let Some(place) = place {
-            *place = Arc::clone(&next);
-        }
-        let due = next.next_look(self.times);
-        self.notes.push(Note { due, seat: next });
-        seat.is_empty.store(true, Relaxed);
-        told.what().seats.push(seat);
-        self.forget_empty(told);
     }
 
     /// A member comes, or is heard of if it has come meanwhile; says whether it came.
@@ -290,21 +227,19 @@ where
             told.what().room_names.extend([room, name]);
             return false;
         }
-        let seat = if let Some(there) = self.rooms.get_mut(&room) {
+        let (room, member) = if let Some(there) = self.rooms.get_mut(&room) {
             told.what().room_names.extend([room, name]);
-            there.add(key, member, now)
+            there.seat(key, member, now, self.times, &mut self.notes)
         } else {
             let mut there = Room {
                 name: Arc::new(name),
                 seats: HashMap::with_hasher(self.hasher.clone()),
             };
-            let seat = there.add(key, member, now);
+            let seated = there.seat(key, member, now, self.times, &mut self.notes);
             self.rooms.insert(room, there);
-            seat
+            seated
         };
-        told.tell(&seat, Change::Joined);
-        let due = seat.next_look(self.times);
-        self.notes.push(Note { due, seat });
+        told.tell(&room, &member, Change::Joined);
         true
     }
 
@@ -329,11 +264,10 @@ where
             return false;
         };
         let is_last = there.seats.is_empty();
-        seat.is_empty.store(true, Relaxed);
-        told.tell(&seat, change);
+        told.tell(&there.name, &seat.member, change);
+        told.forget(self.notes.void(seat.note));
         told.what().members.push(key);
         told.what().seats.push(seat);
-        self.forget_empty(told);
         if is_last {
             // Last, since `Hash` or `Eq` may panic; the room then stays, with nobody in it.
             told.what().rooms.extend(self.rooms.remove_entry(room));
@@ -348,22 +282,12 @@ where
         Q: Hash + Eq + ?Sized,
         N: Hash + Eq + ?Sized,
     {
-        let is_idle = self.seat(room, member)?.is_idle.load(Relaxed);
-        Some(if is_idle {
+        let seat = self.rooms.get(room)?.seats.get(member)?;
+        Some(if seat.is_idle {
             Status::Idle
         } else {
             Status::Active
         })
-    }
-
-    fn seat<Q, N>(&self, room: &Q, member: &N) -> Option<&Arc<Seat<R, M>>>
-    where
-        R: Borrow<Q>,
-        M: Borrow<N>,
-        Q: Hash + Eq + ?Sized,
-        N: Hash + Eq + ?Sized,
-    {
-        self.rooms.get(room)?.seats.get(member)
     }
 
     pub(super) fn members<Q>(&self, room: &Q) -> Vec<Arc<M>>
@@ -395,16 +319,35 @@ where
 }
 
 impl<R, M: Hash + Eq> Room<R, M> {
-    fn add(&mut self, key: M, member: M, now: u64) -> Arc<Seat<R, M>> {
-        let seat = Arc::new(Seat {
-            room: Arc::clone(&self.name),
-            member: Arc::new(member),
-            heard: AtomicU64::new(now),
-            acted: AtomicU64::new(now),
-            is_idle: AtomicBool::new(false),
-            is_empty: AtomicBool::new(false),
-        });
-        self.seats.insert(key, Arc::clone(&seat));
-        seat
+    /// Gives a member a seat, and a note.
+    fn seat(
+        &mut self,
+        key: M,
+        member: M,
+        now: u64,
+        times: Times,
+        notes: &mut Notes<R, M>,
+    ) -> (Arc<R>, Arc<M>) {
+        let (room, member) = (Arc::clone(&self.name), Arc::new(member));
+        let mut seat = Seat {
+            member: Arc::clone(&member),
+            heard: now,
+            acted: now,
+            is_idle: false,
+            note: 0,
+        };
+        seat.note = notes.make(&room, &member, seat.next_look(times));
+        self.seats.insert(key, seat);
+        (room, member)
     }
+}
+
+/// The note that is due first, and the seat that it is about; `None` if it is for nothing.
+fn first<'r, R: Hash + Eq, M: Hash + Eq>(
+    notes: &'r mut Notes<R, M>,
+    rooms: &'r mut HashMap<R, Room<R, M>, DefaultHashBuilder>,
+) -> Option<(PeekMut<'r, Note<R, M>>, &'r mut Seat<M>)> {
+    let note = notes.first()?;
+    let seat = rooms.get_mut(&*note.room)?.seats.get_mut(&*note.member)?;
+    (seat.note == note.number).then_some((note, seat))
 }

@@ -20,6 +20,9 @@ struct Line<T> {
     others: BTreeMap<(Deadline, u64), Entry<T>>,
 }
 
+/// So many places may be free however short a line is.
+const ROOM: usize = 512;
+
 impl<T> Default for Lines<T> {
     fn default() -> Self {
         Self {
@@ -105,13 +108,23 @@ impl<T> Line<T> {
     #[inline]
     fn pop(&mut self) -> Option<Entry<T>> {
         if self.others.is_empty() {
-            return self.in_order.pop_front();
+            return self.pop_in_order();
         }
         let first = self.front()?;
         match self.others.remove(&first) {
-            None => self.in_order.pop_front(),
+            None => self.pop_in_order(),
             other => other,
         }
+    }
+
+    /// Gives memory back when a long line has become short, in O(1) on average.
+    #[inline]
+    fn pop_in_order(&mut self) -> Option<Entry<T>> {
+        let entry = self.in_order.pop_front();
+        if self.in_order.capacity() > 8 * self.in_order.len() + ROOM {
+            self.in_order.shrink_to(2 * self.in_order.len() + ROOM / 4);
+        }
+        entry
     }
 }
 
@@ -166,6 +179,19 @@ mod tests {
             .collect();
         assert_eq!(ids, [4, 3, 1, 2, 7, 5, 6]);
         assert_eq!((lines.len(), lines.oldest()), (0, None));
+    }
+
+    #[test]
+    fn a_line_that_was_long_gives_its_memory_back() {
+        let mut lines = Lines::default();
+        for id in 0..100_000 {
+            lines.insert(entry(id, 0, 0));
+        }
+        for id in 0..100_000 {
+            assert_eq!(lines.pop().map(|entry| entry.id), Some(id));
+            let line = &lines.lines[0].1.in_order;
+            assert!(line.capacity() <= 8 * line.len() + ROOM);
+        }
     }
 
     #[test]

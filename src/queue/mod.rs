@@ -95,6 +95,7 @@
 mod builder;
 mod delivery;
 mod error;
+mod flights;
 mod kept;
 mod keys;
 mod line;

@@ -6,6 +6,7 @@
 
 use super::builder::Rules;
 use super::error::{PopError, ReceiptError, RequeueError};
+use super::flights::Flights;
 use super::kept::{Kept, NotKept, Pending};
 use super::keys::Keys;
 use super::line::Lines;
@@ -14,7 +15,7 @@ use super::stats::QueueStats;
 use super::turns::Turns;
 use super::{Overflow, Pushed};
 use crate::time::{Deadline, NEVER, Timer, after};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -24,14 +25,11 @@ pub(super) struct State<T> {
     pub(super) rules: Rules,
     ready: Lines<T>,
     delayed: BTreeMap<(Deadline, u64), Entry<T>>,
-    flights: BTreeMap<u64, Flight<T>>,
-    /// The ends of the flights, with their numbers.
-    ends: BTreeSet<(Deadline, u64)>,
+    flights: Flights<T>,
     dead: BTreeMap<u64, Entry<T>>,
     keys: Keys,
     kept: Kept<T>,
     next_id: u64,
-    next_flight: u64,
     /// The latest time that a call has come at.
     latest: u64,
     counts: QueueStats,
@@ -44,13 +42,6 @@ pub(super) struct State<T> {
     /// When the timer is or will be set to go off.
     watched: Deadline,
     timer: Option<Timer>,
-}
-
-/// A message that somebody works on.
-#[derive(Debug)]
-struct Flight<T> {
-    entry: Entry<T>,
-    until: Deadline,
 }
 
 /// What is handed out.
@@ -107,13 +98,11 @@ impl<T> State<T> {
         Self {
             ready: Lines::default(),
             delayed: BTreeMap::new(),
-            flights: BTreeMap::new(),
-            ends: BTreeSet::new(),
+            flights: Flights::default(),
             dead: BTreeMap::new(),
             keys: Keys::new(rules.dedup_window),
             kept: Kept::nowhere(),
             next_id: 1,
-            next_flight: 1,
             latest: 0,
             counts: QueueStats::default(),
             is_paused: false,
@@ -173,8 +162,7 @@ impl<T> State<T> {
     pub(super) fn next_event(&self) -> Deadline {
         let delayed = self.delayed.first_key_value();
         let delayed = delayed.map_or(NEVER, |((due, _), _)| *due);
-        let end = self.ends.first().map_or(NEVER, |(end, _)| *end);
-        delayed.min(end)
+        delayed.min(self.flights.next_end())
     }
 
     /// Does what has become due. Every call begins with it, so no answer is older than its call.
@@ -193,10 +181,7 @@ impl<T> State<T> {
             let entry = first.remove();
             return self.ready.insert(entry);
         }
-        let Some((_, number)) = self.ends.first().copied() else {
-            return;
-        };
-        if let Some(mut entry) = self.land(number) {
+        if let Some(mut entry) = self.flights.end_next(now) {
             self.counts.expired += 1;
             entry.error = Some("the attempt took longer than it may".into());
             // It takes its old place again, before all that came later.
@@ -298,26 +283,22 @@ impl<T> State<T> {
                 PopError::Empty
             });
         };
-        let flight = self.next_flight;
-        self.next_flight += 1;
         self.counts.delivered += 1;
         entry.attempts = entry.attempts.saturating_add(1);
-        let taken = Taken {
-            id: entry.id,
-            flight,
-            attempts: entry.attempts,
-            payload: Arc::clone(&entry.payload),
-        };
+        let (id, attempts, payload) = (entry.id, entry.attempts, Arc::clone(&entry.payload));
         let until = after(now, self.rules.held_for());
-        self.flights.insert(flight, Flight { entry, until });
-        self.ends.insert((until, flight));
-        Ok(taken)
+        Ok(Taken {
+            id,
+            flight: self.flights.begin(entry, until),
+            attempts,
+            payload,
+        })
     }
 
     /// Ends a delivery whose work is done. The message is for the caller to drop.
     #[inline]
     pub(super) fn ack(&mut self, flight: u64, now: u64) -> Option<Entry<T>> {
-        let entry = self.land(flight)?;
+        let entry = self.flights.end(flight)?;
         self.counts.acked += 1;
         self.leave(&entry, now);
         self.kept.remove(entry.id);
@@ -333,7 +314,7 @@ impl<T> State<T> {
         now: u64,
         after: &mut After<T>,
     ) -> bool {
-        let Some(mut entry) = self.land(flight) else {
+        let Some(mut entry) = self.flights.end(flight) else {
             return false;
         };
         self.counts.failed += 1;
@@ -357,26 +338,11 @@ impl<T> State<T> {
 
     /// Has a delivery last until a point in time; never makes it shorter unless it is told so.
     pub(super) fn extend(&mut self, flight: u64, until: Deadline, may_shorten: bool) -> bool {
-        let Some(found) = self.flights.get_mut(&flight) else {
-            return false;
-        };
-        if until > found.until || may_shorten {
-            self.ends.remove(&(found.until, flight));
-            found.until = until;
-            self.ends.insert((until, flight));
-        }
-        true
+        self.flights.extend(flight, until, may_shorten)
     }
 
     pub(super) fn end_of(&self, flight: u64) -> Option<Deadline> {
-        self.flights.get(&flight).map(|flight| flight.until)
-    }
-
-    #[inline]
-    fn land(&mut self, number: u64) -> Option<Entry<T>> {
-        let flight = self.flights.remove(&number)?;
-        self.ends.remove(&(flight.until, number));
-        Some(flight.entry)
+        self.flights.end_of(flight)
     }
 
     fn try_again(&mut self, mut entry: Entry<T>, due: Deadline, now: u64, after: &mut After<T>) {
@@ -519,6 +485,23 @@ impl<T> State<T> {
     /// sleeps. Every call ends with it.
     #[inline]
     pub(super) fn rouse(&mut self, after: &mut After<T>) {
+        if self.is_anybody_asleep() {
+            self.rouse_sleepers(after);
+        }
+        if self.watched != NEVER && !self.is_anybody_asleep() {
+            after.timer = self.timer.take();
+            self.watched = NEVER;
+        }
+    }
+
+    #[inline]
+    fn is_anybody_asleep(&self) -> bool {
+        self.poppers.is_anybody_asleep()
+            || self.pushers.is_anybody_asleep()
+            || self.watchers.is_anybody_asleep()
+    }
+
+    fn rouse_sleepers(&mut self, after: &mut After<T>) {
         let ready = if self.is_paused { 0 } else { self.ready.len() };
         self.poppers.wake(ready, &mut after.wakers);
         self.pushers.wake(self.room(), &mut after.wakers);
@@ -529,18 +512,14 @@ impl<T> State<T> {
                 self.poppers.wake_all(&mut after.wakers);
             }
         }
-        self.watch(after);
+        if self.is_anybody_asleep() {
+            self.watch(after);
+        }
     }
 
     /// A timer that goes off too early does no harm and is set again, so it stays unless an earlier
     /// one is needed.
     fn watch(&mut self, after: &mut After<T>) {
-        let turns = [&self.poppers, &self.pushers, &self.watchers];
-        if !turns.into_iter().any(Turns::is_anybody_asleep) {
-            after.timer = self.timer.take();
-            self.watched = NEVER;
-            return;
-        }
         let next = self.next_event();
         if next < self.watched {
             self.watched = next;

@@ -1,0 +1,102 @@
+//! Who is to be looked at when.
+//!
+//! A note is never looked for: one that is for nothing any more is known by its number, and goes when
+//! it comes up, or when half of all are like it.
+
+use crate::DefaultHashBuilder;
+use crate::time::Deadline;
+use std::cmp::Ordering;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, HashSet};
+use std::mem;
+use std::sync::Arc;
+
+pub(super) struct Notes<R, M> {
+    heap: BinaryHeap<Note<R, M>>,
+    /// The numbers of notes that are for nothing.
+    void: HashSet<u64, DefaultHashBuilder>,
+    next: u64,
+}
+
+/// When to look at a member of a room.
+pub(super) struct Note<R, M> {
+    pub(super) due: Deadline,
+    pub(super) number: u64,
+    pub(super) room: Arc<R>,
+    pub(super) member: Arc<M>,
+}
+
+/// So many may be for nothing, however few the others are.
+const FEW: usize = 64;
+
+impl<R, M> PartialEq for Note<R, M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+impl<R, M> Eq for Note<R, M> {}
+impl<R, M> PartialOrd for Note<R, M> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<R, M> Ord for Note<R, M> {
+    /// The first one due is the greatest, since a heap has that on top.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.due.cmp(&self.due)
+    }
+}
+
+impl<R, M> Default for Notes<R, M> {
+    fn default() -> Self {
+        Self {
+            heap: BinaryHeap::new(),
+            void: HashSet::default(),
+            next: 0,
+        }
+    }
+}
+
+impl<R, M> Notes<R, M> {
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        self.heap.peek().is_some_and(|note| note.due <= now)
+    }
+
+    /// The note that is due first, unless it is for nothing.
+    pub(super) fn first(&mut self) -> Option<PeekMut<'_, Note<R, M>>> {
+        let Self { heap, void, .. } = self;
+        heap.peek_mut().filter(|note| !void.contains(&note.number))
+    }
+
+    /// Removes the note that is due first.
+    pub(super) fn pop(&mut self) -> Option<Note<R, M>> {
+        let note = self.heap.pop()?;
+        self.void.remove(&note.number);
+        Some(note)
+    }
+
+    /// Makes a note; its number.
+    pub(super) fn make(&mut self, room: &Arc<R>, member: &Arc<M>, due: Deadline) -> u64 {
+        self.next += 1;
+        self.heap.push(Note {
+            due,
+            number: self.next,
+            room: Arc::clone(room),
+            member: Arc::clone(member),
+        });
+        self.next
+    }
+
+    /// A note is for nothing from now on. Notes that go because of that are for the caller to drop.
+    pub(super) fn void(&mut self, number: u64) -> Vec<Note<R, M>> {
+        self.void.insert(number);
+        if self.void.len() <= FEW || self.void.len() <= self.heap.len() / 2 {
+            return Vec::new();
+        }
+        let void = mem::take(&mut self.void);
+        let notes = mem::take(&mut self.heap).into_iter();
+        let (gone, kept) = notes.partition::<Vec<_>, _>(|note| void.contains(&note.number));
+        self.heap = BinaryHeap::from(kept);
+        gone
+    }
+}
