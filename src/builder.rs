@@ -362,9 +362,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// What runs the loads of a [`ReadThroughAsync`](crate::ReadThroughAsync) that nobody waits
-    /// for: a function that spawns a future. Default: none; the caller that notices that a value is
-    /// due then loads it, and the others get the old one meanwhile.
+    /// What runs the loads of a [`ReadThroughAsync`](crate::ReadThroughAsync), so that they need no
+    /// caller: a function that spawns a future. With it a value is loaded anew behind those who get
+    /// the old one, and a load that has begun is ended and its value stored though its callers have
+    /// gone away: a client that hangs up, a time-out around the call, a `select!`.
+    ///
+    /// Default: none; the caller that notices that a value is missing or due then loads it, within
+    /// its own task, and if its future is dropped another caller begins anew. A query that takes
+    /// longer than every client has patience then never comes to its end.
     ///
     /// ```
     /// use haybox::Cache;
@@ -379,7 +384,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok::<(), haybox::BuildError>(())
     /// ```
     ///
-    /// If it drops the future, or the future is dropped later, another caller loads.
+    /// If it drops the future, or the future is dropped later, a caller loads. So does one that has
+    /// waited for [`lock_timeout`](Self::lock_timeout).
     pub fn spawner(mut self, spawn: impl Fn(BoxedLoad) + Send + Sync + 'static) -> Self {
         self.policy.spawner = Some(Box::new(spawn));
         self

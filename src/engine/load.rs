@@ -50,6 +50,8 @@ pub(crate) struct Call<'f, V> {
     pub(super) terms: Option<&'f Freshness>,
     /// A value that is there is loaded all the same.
     insists: bool,
+    /// Its load goes on when the caller has gone away.
+    is_left_behind: bool,
     /// When the caller began to load or to wait, once it has.
     began: Option<Deadline>,
     /// The flight that took longer than the caller had patience.
@@ -129,6 +131,7 @@ impl<'f, V> Call<'f, V> {
             as_what,
             terms: None,
             insists: false,
+            is_left_behind: false,
             began: None,
             given_up: None,
             ignores_known: false,
@@ -141,6 +144,15 @@ impl<'f, V> Call<'f, V> {
     pub(crate) fn insisting(self) -> Self {
         Self {
             insists: true,
+            ..self
+        }
+    }
+
+    /// What the call loads is loaded to its end though nobody waits for it, if somebody else can be
+    /// had to run it.
+    pub(crate) fn leaving_behind(self, is_left_behind: bool) -> Self {
+        Self {
+            is_left_behind,
             ..self
         }
     }
@@ -510,8 +522,8 @@ where
         }
     }
 
-    /// Offers a load to who would run it behind the caller, where the caller has something to go
-    /// on with.
+    /// Offers a load to who would run it behind the caller: where the caller has something to go on
+    /// with, or might go away.
     fn offer<'e>(
         &'e self,
         call: &mut Call<'_, V>,
@@ -520,28 +532,26 @@ where
             impl FnOnce(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
         >,
     ) -> Lead<'e, K, V> {
-        let Some(old) = &call.old else {
-            return Lead::Load(leader);
-        };
-        let is_live = old.is_live;
+        let is_live = call.old.as_ref().is_some_and(|old| old.is_live);
         if is_live {
             self.count(Count::Refreshes);
         }
+        let is_served = is_live && call.fallback().is_some();
         let has_soft_limit = call.terms.is_some_and(|terms| terms.soft_limit().is_some());
-        let may_leave = old.may_serve && (is_live || has_soft_limit) && !call.insists;
-        let Some(behind) = behind.take().filter(|_| may_leave) else {
+        let may_leave = is_served || call.fallback().is_some() && has_soft_limit;
+        let Some(behind) = behind.take().filter(|_| may_leave || call.is_left_behind) else {
             return Lead::Load(leader);
         };
         let flight = Arc::clone(&leader.flight);
-        let refused = match behind(leader, Some(old.value.clone())) {
-            Offered::Taken if !is_live => return Lead::Wait(flight),
+        let refused = match behind(leader, call.old_value().cloned()) {
+            Offered::Taken if !is_served => return Lead::Wait(flight),
             Offered::Taken => None,
             Offered::NoTaker(leader) => return Lead::Load(leader),
             Offered::Refused(leader) => Some(leader),
         };
         if let Some(leader) = refused {
             self.count(Count::RefusedRefreshes);
-            if !is_live {
+            if !is_served {
                 return Lead::Load(leader);
             }
             leader.give_up();

@@ -23,7 +23,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// A load that nobody waits for, as a [`spawner`](crate::CacheBuilder::spawner) gets it.
+/// A load that needs no caller, as a [`spawner`](crate::CacheBuilder::spawner) gets it.
 pub type BoxedLoad = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub(crate) type Spawner = Box<dyn Fn(BoxedLoad) + Send + Sync>;

@@ -378,9 +378,11 @@ where
 {
     /// The value, loaded if it is missing or not fresh enough; `None` if there is none.
     ///
-    /// As [`ReadThrough::get`]. What is loaded behind callers goes to the
-    /// [`spawner`](crate::CacheBuilder::spawner) of the cache. Without one, the caller that notices
-    /// that a value is due loads it.
+    /// As [`ReadThrough::get`]. Where the cache has a [`spawner`](crate::CacheBuilder::spawner),
+    /// loads run there: behind callers that are given an old value, and to their end when the future
+    /// of a caller is dropped, so that a query which takes longer than its clients have patience is
+    /// in the cache when they come again. Without one the caller that notices that a value is
+    /// missing or due loads it, and its load ends with it.
     ///
     /// # Errors
     /// As there.
@@ -388,9 +390,16 @@ where
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
+        let engine = self.cache.engine();
         let hash = self.cache.hash(key);
         let terms = self.terms();
-        match self.cache.engine().start(hash, key, true, terms) {
+        if engine.spawner().is_some() {
+            return match engine.read_fresh(hash, key, terms) {
+                Some(value) => Ok(Some(value)),
+                None => self.load(key, Call::new(true, terms)).await,
+            };
+        }
+        match engine.start(hash, key, true, terms) {
             Start::Hit(value) => Ok(Some(value)),
             Start::Missed(None) => self.load(key, Call::new(true, terms)).await,
             Start::Missed(Some(leader)) => {
@@ -421,6 +430,7 @@ where
         let load = |old| (self.loader)(key.to_owned(), old);
         let at = (self.cache.hash(key), key);
         let engine = self.cache.engine();
+        let call = call.leaving_behind(engine.spawner().is_some());
         let loaded = engine.load_async::<Full, _, _, _>(call, at, load, |leader, old| {
             self.offer(key, leader, old)
         });

@@ -568,6 +568,16 @@ impl Spawned {
     fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
+
+    /// What a call gets whose load, if it begins one, is run now.
+    fn answer<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        if let Poll::Ready(answer) = poll_once(call.as_mut()) {
+            return answer;
+        }
+        self.run();
+        block_on(call)
+    }
 }
 
 fn spawning(freshness: Freshness) -> (Numbers, MockClock, Spawned) {
@@ -602,7 +612,7 @@ fn a_task_refreshes_through_the_spawner() {
     let gate = Gate::default();
     gate.open();
     let numbers = gated(&cache, &gate);
-    assert_eq!(block_on(numbers.get(&1)), Ok(Some(1)));
+    assert_eq!(spawned.answer(numbers.get(&1)), Ok(Some(1)));
     time.advance(SECOND);
     assert_eq!(block_on(numbers.get(&1)), Ok(Some(1)));
     assert_eq!(block_on(numbers.get(&1)), Ok(Some(1)));
@@ -657,6 +667,88 @@ fn a_load_behind_is_not_begun_when_the_cache_is_gone() {
     assert_eq!(spawned.len(), 1);
     spawned.run();
     assert_eq!(source.loads(), 0);
+}
+
+#[test]
+fn a_load_goes_on_when_all_its_callers_have_gone_away() {
+    let (cache, _, spawned) = spawning(Freshness::new());
+    let gate = Gate::default();
+    let numbers = gated(&cache, &gate);
+    for _ in 0..3 {
+        let (mut first, mut second) = (pin!(numbers.get(&1)), pin!(numbers.get(&1)));
+        assert!(poll_once(first.as_mut()).is_pending());
+        assert!(poll_once(second.as_mut()).is_pending());
+    }
+    assert_eq!((spawned.len(), cache.loads_under_way()), (1, 1));
+    gate.open();
+    spawned.run();
+    assert_eq!(cache.get(&1), Some(1), "the first load, not a fourth");
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(1)));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_value_is_loaded_anew_to_the_end_though_who_insisted_has_gone_away() {
+    let (cache, _, spawned) = spawning(Freshness::new());
+    cache.insert(1, 100);
+    let gate = Gate::default();
+    let numbers = gated(&cache, &gate);
+    assert!(poll_once(pin!(numbers.refresh(&1))).is_pending());
+    assert_eq!(cache.get(&1), Some(100));
+    gate.open();
+    spawned.run();
+    assert_eq!(cache.get(&1), Some(1));
+    assert_eq!(spawned.answer(numbers.refresh(&1)), Ok(Some(2)));
+    assert_settled(&cache);
+}
+
+#[test]
+fn an_error_of_a_spawned_load_goes_to_all_who_wait_and_no_further() {
+    let (cache, _, spawned) = spawning(Freshness::new());
+    let source = Arc::new(Source::default());
+    source.is_down.store(true, SeqCst);
+    let asked = Arc::clone(&source);
+    let numbers = cache.read_through_async(move |_| {
+        let answer = asked.ask();
+        async move { answer }
+    });
+    let (mut first, mut second) = (pin!(numbers.get(&1)), pin!(numbers.get(&1)));
+    assert!(poll_once(first.as_mut()).is_pending());
+    assert!(poll_once(second.as_mut()).is_pending());
+    spawned.run();
+    assert!(matches!(block_on(first), Err(LoadError::Failed(_))));
+    assert!(matches!(block_on(second), Err(LoadError::Failed(_))));
+    assert_eq!(source.loads(), 1);
+    source.is_down.store(false, SeqCst);
+    assert!(spawned.answer(numbers.get(&1)).is_ok());
+    assert_eq!(source.loads(), 2);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_caller_loads_by_itself_what_a_spawner_has_dropped() {
+    let (cache, _, spawned) = spawning(Freshness::new());
+    let gate = Gate::default();
+    gate.open();
+    let numbers = gated(&cache, &gate);
+    let mut call = pin!(numbers.get(&1));
+    assert!(poll_once(call.as_mut()).is_pending());
+    spawned.0.lock().unwrap().clear();
+    assert_eq!(block_on(call), Ok(Some(1)));
+    assert_eq!(spawned.len(), 0);
+    assert_settled(&cache);
+}
+
+#[test]
+fn without_a_spawner_a_load_ends_with_its_caller() {
+    let (cache, _, _) = with(Freshness::new());
+    let gate = Gate::default();
+    let numbers = gated(&cache, &gate);
+    assert!(poll_once(pin!(numbers.get(&1))).is_pending());
+    assert_eq!(cache.loads_under_way(), 0);
+    gate.open();
+    assert_eq!(block_on(numbers.get(&1)), Ok(Some(2)));
+    assert_settled(&cache);
 }
 
 #[test]
