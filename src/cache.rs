@@ -523,6 +523,9 @@ where
     /// every set locked that could make room for what is stored, it is evicted at once, as anything
     /// in a cache may be at any time; what it was to replace is gone.
     ///
+    /// It takes O(keys) where `f` names them in the order of `keys`. One that it names out of turn is
+    /// looked for among all of them.
+    ///
     /// ```
     /// let accounts = haybox::Cache::new(100);
     /// accounts.insert_many([("ada", 10), ("bob", 0)]);
@@ -552,7 +555,7 @@ where
     {
         let hashes: Vec<_> = keys.iter().map(|key| self.hash(key)).collect();
         let result = self.engine.transaction(keys, &hashes, f);
-        self.grow();
+        keys.iter().for_each(|_| self.grow());
         result
     }
 }

@@ -1,7 +1,7 @@
 //! Several keys changed as one.
 
 use super::Engine;
-use super::budget::Room;
+use super::budget::{Budget, Room};
 use super::policy::{Deadlines, PASSED};
 use super::record::{self, Encoded, Meta, RECORD};
 use super::room::{Held, Work};
@@ -14,6 +14,8 @@ use crate::labels::{Given, Labels};
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::Locked;
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
@@ -27,7 +29,13 @@ pub struct Transaction<'t, K, V> {
     keys: &'t [K],
     hashes: &'t [KeyHash],
     locks: &'t [Locked<'t, K, V>],
+    /// Which of `locks` has which key.
+    sets: &'t [usize],
     staged: &'t mut [Staged<V>],
+    balance: Balance,
+    /// Where the key that was named last is among `keys`, where the search for the next begins:
+    /// closures mostly take their keys in turn. None where the search begins at the first.
+    last: Option<Cell<usize>>,
     /// What was staged and staged anew; dropped with the locks released.
     overwritten: &'t mut Vec<Staged<V>>,
     /// Gets so much room set aside for the values staged, in a cache that rejects; whether it is
@@ -40,6 +48,51 @@ enum Staged<V> {
     Untouched,
     Put(V, Life, u64),
     Removed,
+}
+
+impl<V> Staged<V> {
+    /// What it will take up, where it is a value.
+    fn cost(&self, budget: &Budget) -> Option<Room> {
+        match self {
+            Self::Put(_, _, weight) => Some(budget.cost(*weight)),
+            Self::Untouched | Self::Removed => None,
+        }
+    }
+}
+
+/// What all that was staged takes up, and what was stored under these keys.
+#[derive(Clone, Copy, Default)]
+struct Balance {
+    needs: Sum,
+    has: Sum,
+}
+
+/// A sum that does not saturate, so that what was added can be taken off again.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    entries: u64,
+    weight: u128,
+}
+
+impl Sum {
+    fn add(&mut self, room: Option<Room>) {
+        let room = room.unwrap_or_default();
+        self.entries += room.entries;
+        self.weight += u128::from(room.weight);
+    }
+
+    fn take_off(&mut self, room: Option<Room>) {
+        let room = room.unwrap_or_default();
+        self.entries -= room.entries;
+        self.weight -= u128::from(room.weight);
+    }
+
+    fn room(self) -> Room {
+        Room {
+            entries: self.entries,
+            weight: u64::try_from(self.weight).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 impl<K, V> fmt::Debug for Transaction<'_, K, V> {
@@ -60,7 +113,10 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let index = self.index_of(key);
+        self.value(self.index_of(key))
+    }
+
+    fn value(&self, index: usize) -> Option<&V> {
         match &self.staged[index] {
             Staged::Put(value, ..) => Some(value),
             Staged::Removed => None,
@@ -124,8 +180,9 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         let index = self.index_of(key);
-        let had = self.get(key).is_some();
-        self.stage(index, Staged::Removed);
+        let had = self.value(index).is_some();
+        let balance = self.balance_with(index, None);
+        self.stage(index, Staged::Removed, balance);
         had
     }
 
@@ -138,39 +195,42 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         let weight = self.engine.policy.weigh(&self.keys[index], &value);
         let labels = self.labels(index);
         let weight = weight.saturating_add(self.engine.weight_of_labels(&labels));
-        if !self.fits(index, weight) {
+        let balance = self.balance_with(index, Some(weight));
+        if !self.fits(balance) {
             self.engine.count(Count::Refusals);
             return Err(Refused(value));
         }
-        self.stage(index, Staged::Put(value, life, weight));
+        self.stage(index, Staged::Put(value, life, weight), balance);
         Ok(())
     }
 
     /// Stages a change. A value that was staged before is kept until the locks are released.
-    fn stage(&mut self, index: usize, staged: Staged<V>) {
+    fn stage(&mut self, index: usize, staged: Staged<V>, balance: Balance) {
         let before = std::mem::replace(&mut self.staged[index], staged);
         self.overwritten.push(before);
+        self.balance = balance;
     }
 
-    /// Whether everything staged, with a value of `weight` at `index`, fits. A cache that does not
-    /// evict takes the room at once: at the commit it is too late to refuse.
-    fn fits(&mut self, index: usize, weight: u64) -> bool {
+    /// The balance with a value of `weight`, or with none, in the place of what was staged for a key.
+    fn balance_with(&self, index: usize, weight: Option<u64>) -> Balance {
         let budget = &self.engine.budget;
-        let (mut needs, mut has) = (Room::NONE, Room::NONE);
-        for (other, staged) in self.staged.iter().enumerate() {
-            let put = match staged {
-                _ if other == index => Some(weight),
-                Staged::Put(_, _, weight) => Some(*weight),
-                Staged::Removed => None,
-                Staged::Untouched => continue,
-            };
-            needs = needs.plus(put.map_or(Room::NONE, |weight| budget.cost(weight)));
+        let mut balance = self.balance;
+        balance.needs.take_off(self.staged[index].cost(budget));
+        balance.needs.add(weight.map(|weight| budget.cost(weight)));
+        if matches!(self.staged[index], Staged::Untouched) {
             let stored = self
-                .way(other)
+                .way(index)
                 .map(|(set, way)| self.locks[set].weight(way));
-            has = has.plus(stored.map_or(Room::NONE, |weight| budget.cost(weight)));
+            balance.has.add(stored.map(|weight| budget.cost(weight)));
         }
-        if !budget.could_fit(needs) {
+        balance
+    }
+
+    /// Whether everything staged fits. A cache that does not evict takes the room at once: at the
+    /// commit it is too late to refuse.
+    fn fits(&mut self, balance: Balance) -> bool {
+        let (needs, has) = (balance.needs.room(), balance.has.room());
+        if !self.engine.budget.could_fit(needs) {
             return false;
         }
         if self.engine.policy.on_full == OnFull::Evict {
@@ -184,8 +244,17 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let index = self.keys.iter().position(|own| key.equivalent(own));
-        index.expect("a transaction reads and writes only the keys it was given")
+        let (before, from_last) = self.keys.split_at(self.last.as_ref().map_or(0, Cell::get));
+        let is_own = |own: &K| key.equivalent(own);
+        let later = from_last.iter().position(is_own);
+        let index = later
+            .map(|index| before.len() + index)
+            .or_else(|| before.iter().position(is_own))
+            .expect("a transaction reads and writes only the keys it was given");
+        if let Some(last) = &self.last {
+            last.set(index);
+        }
+        index
     }
 
     fn stored(&self, index: usize) -> Option<&V> {
@@ -205,23 +274,19 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     }
 
     fn way(&self, index: usize) -> Option<(usize, usize)> {
-        if self.locks.is_empty() {
-            return None;
-        }
-        let set = set_of(self.locks, self.hashes[index]);
-        Some((
-            set,
-            self.locks[set].find(self.hashes[index], &self.keys[index])?,
-        ))
+        let set = *self.sets.get(index)?;
+        let way = self.locks[set].find(self.hashes[index], &self.keys[index])?;
+        Some((set, way))
     }
 }
 
-fn set_of<K, V>(locks: &[Locked<'_, K, V>], hash: KeyHash) -> usize {
-    let of_hash = |set: &Locked<'_, K, V>| set.route(hash, set.index()).is_none();
-    locks
-        .iter()
-        .position(of_hash)
-        .expect("the sets of all keys are locked")
+/// A place to begin the search for a key at, where each key is there once: of one that is there twice
+/// the first place counts, which is found by beginning at the first. For a few keys that is quicker.
+fn last_named(hashes: &[KeyHash]) -> Option<Cell<usize>> {
+    const FEW: usize = 16;
+    let mut seen = HashSet::new();
+    let are_distinct = hashes.len() > FEW && hashes.iter().all(|hash| seen.insert(hash.bits()));
+    are_distinct.then(Cell::default)
 }
 
 impl<K, V> Engine<K, V>
@@ -263,12 +328,12 @@ where
         let owned = keys.to_vec();
         let inside =
             reentrancy::enter().expect("no transaction starts while a closure of a cache unwinds");
-        let mut locks = self.table.lock_all(&inside, hashes);
+        let (mut locks, sets) = self.table.lock_all(&inside, hashes);
         // What `f` makes is made from what is there now. It sees one moment: what falls while it
         // runs is there for it, and what it makes of that falls with it.
         let epoch = self.register.latest();
         if epoch > 0 {
-            self.remove_fallen(keys, hashes, &mut locks, &mut work);
+            self.remove_fallen(keys, hashes, &sets, &mut locks, &mut work);
         }
         let result = {
             let mut reaches = |need| self.reaches_or_forgets(need, None, &mut work);
@@ -277,14 +342,17 @@ where
                 keys,
                 hashes,
                 locks: &locks,
+                sets: &sets,
                 staged: &mut staged,
+                balance: Balance::default(),
+                last: last_named(hashes),
                 overwritten: &mut overwritten,
                 reaches: &mut reaches,
             })?
         };
         self.clear_expired_in(&mut locks, &mut work);
-        let hashes = hashes.iter().copied().zip(staged);
-        self.prepare(owned, hashes, epoch, &mut locks, &mut changes, &mut work);
+        let staged = hashes.iter().copied().zip(sets).zip(staged);
+        self.prepare(owned, staged, epoch, &mut locks, &mut changes, &mut work);
         if !is_admitted || !self.record_ahead(&changes, &locks, &mut work) {
             // Why is known to the recorder, whose face asks it.
             discard(changes, &mut work);
@@ -301,12 +369,12 @@ where
         &self,
         keys: &[K],
         hashes: &[KeyHash],
+        sets: &[usize],
         locks: &mut [Locked<'_, K, V>],
         work: &mut Work<'_, K, V>,
     ) {
-        for (key, hash) in keys.iter().zip(hashes) {
-            let set = set_of(locks, *hash);
-            let locked = &mut locks[set];
+        for ((key, hash), set) in keys.iter().zip(hashes).zip(sets) {
+            let locked = &mut locks[*set];
             if let Some(way) = locked.find(*hash, key)
                 && self.has_fallen(locked, way, locked.entry(way))
             {
@@ -341,7 +409,10 @@ where
             keys,
             hashes,
             locks: &[],
+            sets: &[],
             staged: &mut staged,
+            balance: Balance::default(),
+            last: last_named(hashes),
             overwritten: &mut overwritten,
             reaches: &mut |need| held.reaches(need),
         })
@@ -352,14 +423,13 @@ where
     fn prepare(
         &self,
         keys: Vec<K>,
-        staged: impl Iterator<Item = (KeyHash, Staged<V>)>,
+        staged: impl Iterator<Item = ((KeyHash, usize), Staged<V>)>,
         epoch: u64,
         locks: &mut [Locked<'_, K, V>],
         changes: &mut Vec<Change<K, V>>,
         work: &mut Work<'_, K, V>,
     ) {
-        for (key, (hash, staged)) in keys.into_iter().zip(staged) {
-            let set = set_of(locks, hash);
+        for (key, ((hash, set), staged)) in keys.into_iter().zip(staged) {
             let locked = &mut locks[set];
             let (value, life, weight) = match staged {
                 Staged::Untouched => continue,
@@ -586,5 +656,110 @@ fn settle<K, V>(
             work.outbox.discard(pending.key, pending.value);
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Cache, Refused};
+    use std::hash::{Hash, Hasher};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    const MANY: u64 = 5_000;
+
+    fn insert_all(cache: &Cache<u64, u64>, keys: &[u64]) {
+        let done: Result<(), Refused<u64>> = cache.transaction(keys, |tx| {
+            keys.iter().try_for_each(|key| tx.insert(key, *key))
+        });
+        assert_eq!(done, Ok(()));
+    }
+
+    #[test]
+    fn a_batch_grows_the_table_as_single_insertions_do() {
+        let (batch, singly) = (Cache::unbounded(), Cache::unbounded());
+        insert_all(&batch, &Vec::from_iter(0..MANY));
+        (0..MANY).for_each(|key| assert_eq!(singly.insert(key, key), None));
+        assert_eq!(batch.engine().table.sets(), singly.engine().table.sets());
+        batch.validate();
+    }
+
+    static COMPARED: AtomicUsize = AtomicUsize::new(0);
+
+    #[derive(Clone)]
+    struct Counted(u64);
+
+    impl Hash for Counted {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+
+    impl PartialEq for Counted {
+        fn eq(&self, other: &Self) -> bool {
+            COMPARED.fetch_add(1, Relaxed);
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Counted {}
+
+    #[test]
+    fn a_batch_in_the_order_of_its_keys_compares_each_a_few_times() {
+        let cache = Cache::unbounded();
+        let keys: Vec<_> = (0..MANY).map(Counted).collect();
+        let change = || {
+            let done: Result<(), Refused<u64>> = cache.transaction(&keys, |tx| {
+                for key in &keys {
+                    let value = tx.get(key).copied().unwrap_or_default();
+                    tx.insert(key, value + 1)?;
+                }
+                Ok(())
+            });
+            assert_eq!(done, Ok(()));
+        };
+        change();
+        change();
+        assert_eq!(cache.get(&Counted(MANY - 1)), Some(2));
+        let compared = COMPARED.load(Relaxed);
+        assert!(compared < 40 * MANY as usize, "{compared}");
+    }
+
+    #[test]
+    fn keys_are_found_in_any_order_and_of_one_given_twice_the_first_place_counts() {
+        let cache = Cache::unbounded();
+        for twice in [None, Some(3)] {
+            let keys: Vec<u64> = (0..40).chain(twice).collect();
+            let sums: Result<_, Refused<u64>> = cache.transaction(&keys, |tx| {
+                tx.insert(&3, 5)?;
+                for key in [39, 0, 17, 3, 3, 38] {
+                    let value = tx.get(&key).copied().unwrap_or_default();
+                    tx.insert(&key, value + 1)?;
+                }
+                assert!(tx.remove(&0) && !tx.remove(&0));
+                Ok([3, 39, 0].map(|key| tx.get(&key).copied()))
+            });
+            assert_eq!(sums.unwrap()[0], Some(7));
+            assert_eq!((cache.get(&3), cache.get(&0)), (Some(7), None));
+            cache.validate();
+        }
+    }
+
+    #[test]
+    fn what_is_staged_anew_counts_once_against_the_bound() {
+        let weigher = |_: &u64, value: &u64| *value;
+        let builder = Cache::builder().max_weight(100).weigher(weigher);
+        let cache = builder.on_full(crate::OnFull::Reject).build().unwrap();
+        cache.insert(1, 40);
+        let done: Result<(), Refused<u64>> = cache.transaction(&[1, 2], |tx| {
+            for weight in [100, 60, 90, 10] {
+                tx.insert(&1, weight)?;
+            }
+            assert_eq!(tx.insert(&2, 91), Err(Refused(91)));
+            tx.insert(&2, 90)?;
+            assert!(tx.remove(&1));
+            tx.insert(&2, 100)
+        });
+        assert_eq!((done, cache.weight()), (Ok(()), 100));
+        cache.validate();
     }
 }

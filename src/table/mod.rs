@@ -357,20 +357,30 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    /// Locks the sets of several hashes in ascending order, each once.
-    pub(crate) fn lock_all(&self, inside: &Inside, hashes: &[KeyHash]) -> Vec<Locked<'_, K, V>> {
+    /// Locks the sets of several hashes in ascending order, each once; and for each hash, which of
+    /// them is its own.
+    pub(crate) fn lock_all(
+        &self,
+        inside: &Inside,
+        hashes: &[KeyHash],
+    ) -> (Vec<Locked<'_, K, V>>, Vec<usize>) {
         loop {
-            let mut indices: Vec<_> = hashes.iter().map(|hash| self.index_of(*hash)).collect();
+            let named: Vec<_> = hashes.iter().map(|hash| self.index_of(*hash)).collect();
+            let mut indices = named.clone();
             indices.sort_unstable();
             indices.dedup();
             let sets: Vec<_> = indices
                 .iter()
                 .map(|index| self.lock_index(inside, *index))
                 .collect();
-            let covered =
-                |hash: &KeyHash| sets.iter().any(|set| set.route(*hash, set.index).is_none());
-            if hashes.iter().all(covered) {
-                return sets;
+            let own = |(hash, index): (&KeyHash, &usize)| {
+                let set = indices.binary_search(index).ok()?;
+                sets[set].is_set_of(*hash).then_some(set)
+            };
+            // A set that was split before it was locked: once more, by the numbers of now.
+            let owns: Option<Vec<_>> = hashes.iter().zip(&named).map(own).collect();
+            if let Some(owns) = owns {
+                return (sets, owns);
             }
         }
     }
