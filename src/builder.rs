@@ -158,6 +158,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// What an entry weighs the [`weigher`](Self::weigher) says, in units of its own; without one
     /// each weighs 1. An entry heavier than the whole bound is refused.
+    #[doc(alias = "max_capacity")]
     pub fn max_weight(mut self, max_weight: u64) -> Self {
         self.max_weight = Some(max_weight);
         self
@@ -301,6 +302,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// Where there is a [`time_to_live`](Self::time_to_live) too, the sooner end counts. A TTL
     /// given with a write goes before both.
+    #[doc(alias = "expire_after")]
     pub fn expiry(mut self, expiry: impl Expiry<K, V> + 'static) -> Self {
         self.policy.expiry = Some(Box::new(expiry));
         self

@@ -366,6 +366,7 @@ where
     /// carts.update("ada", |cart| cart.push("hay"));
     /// assert_eq!(carts.get("ada"), Some(vec!["milk", "hay"]));
     /// ```
+    #[doc(alias = "get_mut")]
     pub fn update<Q, R>(&self, key: &Q, f: impl FnOnce(&mut V) -> R) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -389,6 +390,8 @@ where
     /// assert_eq!(vote("hay"), Outcome::Replaced(1));
     /// assert_eq!(votes.get("hay"), Some(2));
     /// ```
+    #[doc(alias = "and_compute_with")]
+    #[doc(alias = "and_upsert_with")]
     pub fn compute<Q>(&self, key: &Q, f: impl FnOnce(Option<&V>) -> Op<V>) -> Outcome<V>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -584,6 +587,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// not swept yet, among them. While other threads insert, those on their way in are counted too;
     /// never more than the bound.
     #[must_use]
+    #[doc(alias = "entry_count")]
     pub fn len(&self) -> usize {
         self.engine.len() as usize
     }
@@ -596,6 +600,7 @@ impl<K, V, S> Cache<K, V, S> {
 
     /// The sum of all weights; the number of entries where nothing is weighed.
     #[must_use]
+    #[doc(alias = "weighted_size")]
     pub fn weight(&self) -> u64 {
         self.engine.weight()
     }
@@ -707,6 +712,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// There is no need to call it: the background does this every
     /// [`sweep_interval`](CacheBuilder::sweep_interval). It is for where no thread runs in the
     /// background: in the child of a `fork`, or on a target without threads.
+    #[doc(alias = "run_pending_tasks")]
     pub fn sweep(&self) -> usize {
         self.engine.sweep_all()
     }
@@ -781,6 +787,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// stock.retain(|_, count| *count > 0);
     /// assert_eq!(stock.len(), 1);
     /// ```
+    #[doc(alias = "invalidate_entries_if")]
     pub fn retain(&self, keep: impl FnMut(&K, &V) -> bool) {
         self.engine.retain(keep);
     }

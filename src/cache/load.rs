@@ -108,6 +108,7 @@ where
     /// assert!(matches!(size("no such file"), Err(LoadError::Failed(error)) if error.kind() == std::io::ErrorKind::NotFound));
     /// # Ok::<(), LoadError<std::io::Error>>(())
     /// ```
+    #[doc(alias = "try_get_with")]
     pub fn try_get_or_insert_with<Q, E>(
         &self,
         key: &Q,
@@ -172,6 +173,7 @@ where
     /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
     /// # }).unwrap();
     /// ```
+    #[doc(alias = "try_get_with")]
     pub async fn try_get_or_load<Q, E, F>(
         &self,
         key: &Q,
@@ -217,6 +219,7 @@ where
     /// assert_eq!(names.get_or_find_with(&7, || unreachable!("it is there")), Some("ada"));
     /// # Ok::<(), haybox::BuildError>(())
     /// ```
+    #[doc(alias = "optionally_get_with")]
     pub fn get_or_find_with<Q>(&self, key: &Q, load: impl FnOnce() -> Option<V>) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -252,6 +255,7 @@ where
     ///
     /// # Panics
     /// If `load` asks for a key that only it can provide, directly or through other loads.
+    #[doc(alias = "optionally_get_with")]
     pub async fn get_or_find<Q, F>(&self, key: &Q, load: impl FnOnce() -> F) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
