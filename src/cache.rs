@@ -712,6 +712,9 @@ impl<K, V, S> Cache<K, V, S> {
     /// There is no need to call it: the background does this every
     /// [`sweep_interval`](CacheBuilder::sweep_interval). It is for where no thread runs in the
     /// background: in the child of a `fork`, or on a target without threads.
+    ///
+    /// Such a child must not use a cache that another thread of its parent was using at the moment of
+    /// the fork: a lock that was held then stays locked in the child. A cache that it makes is its own.
     #[doc(alias = "run_pending_tasks")]
     pub fn sweep(&self) -> usize {
         self.engine.sweep_all()

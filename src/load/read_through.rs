@@ -384,6 +384,20 @@ where
     /// in the cache when they come again. Without one the caller that notices that a value is
     /// missing or due loads it, and its load ends with it.
     ///
+    /// A call that is dropped while it loads what is missing drops the load, and the next caller begins
+    /// anew. Where those who ask may be gone sooner than a load takes, as the clients of a web server,
+    /// nothing would ever be stored: have a task ask that lives on.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let cache = haybox::Cache::<u32, String>::new(10_000);
+    /// let users = cache.read_through_async(|id| async move { Ok::<_, std::io::Error>(format!("user {id}")) });
+    /// let user = tokio::spawn(async move { users.get(&7).await });
+    /// // If this is dropped, the task goes on.
+    /// assert_eq!(user.await.unwrap().unwrap().as_deref(), Some("user 7"));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As there.
     pub async fn get<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>

@@ -43,6 +43,10 @@
 //! next sync, compaction, backup or close: what is at its path then is another's and left alone, and no
 //! write is acknowledged as durable any more.
 //!
+//! A program that forks, to become a daemon for instance, opens its directories after that. The
+//! threads that write stay with the parent: what a child writes to a store that was open before is
+//! never durable, and waiting for it does not end.
+//!
 //! # Files
 //!
 //! | file | holds |
