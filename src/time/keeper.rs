@@ -7,13 +7,14 @@
 //! The keeper runs no code of the user's and waits for no lock. Where values have destructors or somebody listens, it
 //! hands what it removed to a second thread, the reaper. A destructor or listener that blocks
 //! therefore holds back the background expiry of caches that need the reaper, and nothing else:
-//! reads see no expired value in any case.
+//! reads see no expired value in any case. Caches that wait for room at the reaper stand in line and
+//! cost nothing until there is some, however many they are.
 
 use super::Clock;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::{Arc, LazyLock, Weak};
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,7 +94,7 @@ static KEEPER: LazyLock<Sender<Job>> = LazyLock::new(|| {
     sender
 });
 
-static REAPER: LazyLock<Sender<Aftermath>> = LazyLock::new(|| {
+fn start_reaper() -> Sender<Aftermath> {
     let (sender, aftermaths) = crossbeam_channel::bounded::<Aftermath>(REAPER_BACKLOG);
     let reap = move || {
         for aftermath in aftermaths {
@@ -105,13 +106,10 @@ static REAPER: LazyLock<Sender<Aftermath>> = LazyLock::new(|| {
         .name("haybox-reaper".into())
         .spawn(reap);
     sender
-});
+}
 
-/// Slices that may wait for the reaper before the keeper passes over caches that need it.
+/// Slices that may wait for the reaper before caches that need it have to wait themselves.
 const REAPER_BACKLOG: usize = 64;
-
-/// How soon the keeper comes back to a cache whose aftermath found no room.
-const RETRY: Duration = Duration::from_millis(20);
 
 /// However short the interval, the keeper sleeps this long between two turns of a cache.
 const SHORTEST_TURN: Duration = Duration::from_millis(1);
@@ -132,78 +130,207 @@ fn next_turn(interval: Duration) -> Instant {
 }
 
 fn keep(new_jobs: Receiver<Job>) {
-    let mut jobs = BinaryHeap::new();
+    let mut keeper = Keeper::default();
     loop {
-        match wait(&new_jobs, jobs.peek()) {
-            Ok(job) => jobs.push(Reverse(job)),
-            Err(RecvTimeoutError::Timeout) => turn(&mut jobs),
+        match keeper.wait(&new_jobs) {
+            Ok(job) => keeper.jobs.push(Reverse(job)),
+            Err(RecvTimeoutError::Timeout) => keeper.turn(),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
 
-/// Waits for the next new cache, at most until the first turn is due.
-fn wait(new_jobs: &Receiver<Job>, first: Option<&Reverse<Job>>) -> Result<Job, RecvTimeoutError> {
-    match first {
-        Some(Reverse(job)) => new_jobs.recv_deadline(job.due),
-        None => new_jobs.recv().map_err(RecvTimeoutError::from),
-    }
+#[derive(Default)]
+struct Keeper {
+    jobs: BinaryHeap<Reverse<Job>>,
+    /// Those whose turn has come and that wait for room at the reaper.
+    held: VecDeque<Job>,
+    reaper: OnceLock<Sender<Aftermath>>,
 }
 
-/// Sweeps one slice of every cache whose turn is due.
-fn turn(jobs: &mut BinaryHeap<Reverse<Job>>) {
-    let now = Instant::now();
-    while jobs.peek().is_some_and(|Reverse(job)| job.due <= now) {
-        let Some(Reverse(mut job)) = jobs.pop() else {
-            return;
-        };
-        if let Some(wait) = sweep(&job) {
-            job.due = wait;
-            jobs.push(Reverse(job));
+impl Keeper {
+    /// Waits for the next new cache, at most until the first turn is due, or until the reaper has room
+    /// for those that wait for it.
+    fn wait(&self, new_jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        let first = self.jobs.peek().map(|Reverse(job)| job.due);
+        if !self.held.is_empty() {
+            return self.wait_for_room(new_jobs, first);
+        }
+        match first {
+            Some(due) => new_jobs.recv_deadline(due),
+            None => new_jobs.recv().map_err(RecvTimeoutError::from),
         }
     }
-}
 
-/// Sweeps one slice and says when the next turn is, `None` when the cache is gone.
-fn sweep(job: &Job) -> Option<Instant> {
-    let cache = job.sweep.upgrade()?;
-    if cache.needs_reaper() && REAPER.is_full() {
-        return Some(Instant::now() + RETRY);
+    fn wait_for_room(
+        &self,
+        new_jobs: &Receiver<Job>,
+        first: Option<Instant>,
+    ) -> Result<Job, RecvTimeoutError> {
+        let mut either = Select::new();
+        let new = either.recv(new_jobs);
+        either.send(self.reaper());
+        let ready = match first {
+            Some(due) => either.ready_deadline(due).ok(),
+            None => Some(either.ready()),
+        };
+        if ready != Some(new) {
+            return Err(RecvTimeoutError::Timeout);
+        }
+        new_jobs.try_recv().map_err(|error| match error {
+            TryRecvError::Empty => RecvTimeoutError::Timeout,
+            TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+        })
     }
-    // No code of the user's runs in a slice, so a panic is a bug of ours. It must not end the
-    // sweeping of every other cache of the process.
-    let slice = std::panic::AssertUnwindSafe(|| cache.sweep_slice());
-    let Ok(swept) = std::panic::catch_unwind(slice) else {
-        return Some(next_turn(cache.interval()));
-    };
-    if let Some(aftermath) = swept.aftermath {
-        hand_over(aftermath);
+
+    /// Sweeps one slice of every cache whose turn is due, those that wait for the reaper first.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        while !self.held.is_empty() && !self.reaper().is_full() {
+            let held = self.held.pop_front();
+            held.into_iter().for_each(|job| self.sweep(job));
+        }
+        while self.jobs.peek().is_some_and(|Reverse(job)| job.due <= now) {
+            let due = self.jobs.pop();
+            due.into_iter().for_each(|Reverse(job)| self.sweep(job));
+        }
     }
-    let next = if swept.more {
-        // A cache with more to do comes again at once, after the others that are due now.
-        Instant::now()
-    } else {
+
+    /// Sweeps one slice of a cache, unless it is gone, and notes its next turn.
+    fn sweep(&mut self, mut job: Job) {
+        let Some(cache) = job.sweep.upgrade() else {
+            return;
+        };
+        if cache.needs_reaper() && self.reaper().is_full() {
+            return self.held.push_back(job);
+        }
+        job.due = self.sweep_slice(&*cache);
+        self.jobs.push(Reverse(job));
+        self.let_go(cache);
+    }
+
+    /// Sweeps a slice and says when the next turn is.
+    fn sweep_slice(&self, cache: &dyn Sweep) -> Instant {
+        // No code of the user's runs in a slice, so a panic is a bug of ours. It must not end the
+        // sweeping of every other cache of the process.
+        let slice = std::panic::AssertUnwindSafe(|| cache.sweep_slice());
+        let Ok(swept) = std::panic::catch_unwind(slice) else {
+            return next_turn(cache.interval());
+        };
+        if let Some(aftermath) = swept.aftermath {
+            self.hand_over(aftermath);
+        }
+        if swept.more {
+            // A cache with more to do comes again at once, after the others that are due now.
+            return Instant::now();
+        }
         next_turn(cache.interval())
-    };
-    let_go(cache);
-    Some(next)
-}
-
-/// Drops the keeper's hold of a cache. When the last handle went meanwhile, that drops the
-/// closures that the user gave the builder, and so is for the reaper.
-fn let_go(cache: Arc<dyn Sweep>) {
-    if Arc::strong_count(&cache) == 1 {
-        return hand_over(Box::new(move || drop(cache)));
     }
-    // The last handle may go between the look and this.
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(cache)));
+
+    /// Drops the keeper's hold of a cache. When the last handle went meanwhile, that drops the
+    /// closures that the user gave the builder, and so is for the reaper.
+    fn let_go(&self, cache: Arc<dyn Sweep>) {
+        if Arc::strong_count(&cache) == 1 {
+            return self.hand_over(Box::new(move || drop(cache)));
+        }
+        // The last handle may go between the look and this.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(cache)));
+    }
+
+    fn hand_over(&self, aftermath: Aftermath) {
+        // Only the keeper sends, and it looked for room first; without a reaper thread nobody
+        // receives. Dropping here is then all that can be done, and it must not end the keeper.
+        if let Err(refused) = self.reaper().try_send(aftermath) {
+            let drop_here = std::panic::AssertUnwindSafe(move || drop(refused));
+            let _ = std::panic::catch_unwind(drop_here);
+        }
+    }
+
+    /// The reaper, whose thread starts when it is needed first.
+    fn reaper(&self) -> &Sender<Aftermath> {
+        self.reaper.get_or_init(start_reaper)
+    }
 }
 
-fn hand_over(aftermath: Aftermath) {
-    // Only the keeper sends, and it looked for room first; without a reaper thread nobody
-    // receives. Dropping here is then all that can be done, and it must not end the keeper.
-    if let Err(refused) = REAPER.try_send(aftermath) {
-        let drop_here = std::panic::AssertUnwindSafe(move || drop(refused));
-        let _ = std::panic::catch_unwind(drop_here);
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    /// A cache whose every slice leaves something for the reaper.
+    #[derive(Default)]
+    struct Needy {
+        asked: AtomicUsize,
+        swept: AtomicUsize,
+    }
+
+    impl Sweep for Needy {
+        fn interval(&self) -> Duration {
+            Duration::from_secs(86_400)
+        }
+
+        fn sweep_slice(&self) -> Swept {
+            self.swept.fetch_add(1, Relaxed);
+            let aftermath: Aftermath = Box::new(|| ());
+            Swept {
+                more: false,
+                aftermath: Some(aftermath),
+            }
+        }
+
+        fn needs_reaper(&self) -> bool {
+            self.asked.fetch_add(1, Relaxed);
+            true
+        }
+    }
+
+    /// A keeper whose reaper has room for one, with caches whose turn is due.
+    fn crowded(caches: &[Arc<Needy>]) -> (Keeper, Receiver<Aftermath>) {
+        let (reaper, aftermaths) = crossbeam_channel::bounded(1);
+        let mut keeper = Keeper {
+            reaper: OnceLock::from(reaper),
+            ..Keeper::default()
+        };
+        for cache in caches {
+            let sweep: Weak<Needy> = Arc::downgrade(cache);
+            let due = Instant::now();
+            keeper.jobs.push(Reverse(Job { due, sweep }));
+        }
+        (keeper, aftermaths)
+    }
+
+    fn total(caches: &[Arc<Needy>], count: impl Fn(&Needy) -> &AtomicUsize) -> usize {
+        caches.iter().map(|cache| count(cache).load(Relaxed)).sum()
+    }
+
+    #[test]
+    fn who_waits_for_the_reaper_is_left_alone_until_it_has_room() {
+        let caches: Vec<_> = (0..10).map(|_| Arc::<Needy>::default()).collect();
+        let (mut keeper, aftermaths) = crowded(&caches);
+        for swept in 1..=caches.len() {
+            (0..100).for_each(|_| keeper.turn());
+            assert_eq!(total(&caches, |cache| &cache.swept), swept);
+            assert_eq!(total(&caches, |cache| &cache.asked), 9 + swept);
+            aftermaths.try_recv().expect("what the slice has left")();
+        }
+        assert!(caches.iter().all(|cache| cache.swept.load(Relaxed) == 1));
+        assert_eq!((keeper.held.len(), keeper.jobs.len()), (0, caches.len()));
+    }
+
+    #[test]
+    fn room_at_the_reaper_wakes_the_keeper_as_a_new_cache_does() {
+        let caches = [Arc::<Needy>::default(), Arc::default()];
+        let (mut keeper, aftermaths) = crowded(&caches);
+        keeper.turn();
+        let (register, new_jobs) = crossbeam_channel::unbounded();
+        let due = Instant::now();
+        let sweep: Weak<Needy> = Weak::new();
+        register.send(Job { due, sweep }).expect("a receiver");
+        assert!(keeper.wait(&new_jobs).is_ok());
+        drop(aftermaths.try_recv());
+        let woken = keeper.wait(&new_jobs).map(drop);
+        assert_eq!(woken, Err(RecvTimeoutError::Timeout));
+        keeper.turn();
+        assert_eq!(total(&caches, |cache| &cache.swept), 2);
     }
 }
