@@ -378,23 +378,27 @@ where
 {
     /// The value, loaded if it is missing or not fresh enough; `None` if there is none.
     ///
-    /// As [`ReadThrough::get`]. Where the cache has a [`spawner`](crate::CacheBuilder::spawner),
-    /// loads run there: behind callers that are given an old value, and to their end when the future
-    /// of a caller is dropped, so that a query which takes longer than its clients have patience is
-    /// in the cache when they come again. Without one the caller that notices that a value is
-    /// missing or due loads it, and its load ends with it.
-    ///
-    /// A call that is dropped while it loads what is missing drops the load, and the next caller begins
-    /// anew. Where those who ask may be gone sooner than a load takes, as the clients of a web server,
-    /// nothing would ever be stored: have a task ask that lives on.
+    /// As [`ReadThrough::get`]. Without a [`spawner`](crate::CacheBuilder::spawner) the caller that
+    /// notices that a value is missing or due loads it, and if its future is dropped its load ends with
+    /// it. Where those who ask may be gone sooner than a load takes, as the clients of a web server,
+    /// nothing might ever be stored. With one, loads run there: behind callers that are given an old
+    /// value, and to their end when all callers have gone.
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// let cache = haybox::Cache::<u32, String>::new(10_000);
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), haybox::BuildError> {
+    /// let cache = haybox::Cache::<u32, String>::builder()
+    ///     .max_entries(10_000)
+    ///     .spawner(|load| drop(tokio::spawn(load)))
+    ///     .build()?;
     /// let users = cache.read_through_async(|id| async move { Ok::<_, std::io::Error>(format!("user {id}")) });
-    /// let user = tokio::spawn(async move { users.get(&7).await });
-    /// // If this is dropped, the task goes on.
-    /// assert_eq!(user.await.unwrap().unwrap().as_deref(), Some("user 7"));
+    /// tokio::select! {
+    ///     biased;
+    ///     _ = users.get(&7) => unreachable!("the load has not run yet"),
+    ///     () = std::future::ready(()) => println!("the client hangs up"),
+    /// }
+    /// tokio::task::yield_now().await;
+    /// assert_eq!(cache.get(&7).as_deref(), Some("user 7"));
+    /// # Ok(())
     /// # }
     /// ```
     ///

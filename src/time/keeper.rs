@@ -4,11 +4,11 @@
 //! no thread. It knows caches only weakly and never owns one. It works in slices of about a
 //! millisecond and turns to the next cache in between, so a big cache does not delay a small one.
 //!
-//! The keeper runs no code of the user's and waits for no lock. Where values have destructors or somebody listens, it
-//! hands what it removed to a second thread, the reaper. A destructor or listener that blocks
-//! therefore holds back the background expiry of caches that need the reaper, and nothing else:
-//! reads see no expired value in any case. Caches that wait for room at the reaper stand in line and
-//! cost nothing until there is some, however many they are.
+//! The keeper runs no code of the user's and waits for no lock. Where values have destructors or
+//! somebody listens, it hands what it removed to a second thread, the reaper. A destructor or
+//! listener that blocks therefore holds back the background expiry of caches that need the reaper,
+//! and nothing else: reads see no expired value in any case. Caches that wait for room at the reaper
+//! stand in line and cost nothing until there is some, however many they are.
 
 use super::Clock;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError};
