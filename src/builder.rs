@@ -28,6 +28,7 @@ use std::time::Duration;
 /// | [`lock_timeout`](Self::lock_timeout) | 30 s |
 /// | [`freshness`](Self::freshness), [`spawner`](Self::spawner) | none |
 /// | [`negative_ttl`](Self::negative_ttl), [`error_ttl`](Self::error_ttl) | nothing is remembered but values |
+/// | [`negative_weigher`](Self::negative_weigher) | what is remembered weighs 1 |
 /// | [`group_by`](Self::group_by) | no groups |
 /// | [`removal_listener`](Self::removal_listener) | none |
 /// | [`stats`](Self::stats) | on |
@@ -121,6 +122,7 @@ where
                 ttl_jitter: 0.0,
                 expiry: None,
                 weigher: None,
+                negative_weigher: None,
                 group: None,
                 on_full: OnFull::Evict,
                 sweep_interval: Duration::from_secs(1),
@@ -157,7 +159,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// The most that all entries may weigh together, at least 1. Default: no bound.
     ///
     /// What an entry weighs the [`weigher`](Self::weigher) says, in units of its own; without one
-    /// each weighs 1. An entry heavier than the whole bound is refused.
+    /// each weighs 1. An entry heavier than the whole bound is refused. Where there is a
+    /// [`max_memory`](Self::max_memory) as well the units are bytes, and tags are part of the weight.
     #[doc(alias = "max_capacity")]
     pub fn max_weight(mut self, max_weight: u64) -> Self {
         self.max_weight = Some(max_weight);
@@ -173,11 +176,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// megabyte would let any number of megabytes of text in. One that says 0 will do where nothing
     /// lies there all the same.
     ///
-    /// Not counted are directories and the slack of the allocator: expect the process to grow by some
-    /// 10 % more. Nor is the heap of keys of which it is only remembered that they have no value
-    /// ([`negative_ttl`](Self::negative_ttl), [`error_ttl`](Self::error_ttl)): limit their length where
-    /// strangers choose them. Tags and groups are counted where there is a weigher. Must allow for one
-    /// entry at least.
+    /// Tags and groups are counted, too, and so are keys of which it is only remembered that they have
+    /// no value, whose heap the [`negative_weigher`](Self::negative_weigher) gives. Not counted are
+    /// directories, loads under way and the slack of the allocator: expect the process to grow by some
+    /// 10 % more. Where only some entries in a hundred have tags, all take up to 32 bytes more, since
+    /// those near one with tags have room for some. Must allow for one entry at least.
     ///
     /// ```
     /// use haybox::Cache;
@@ -221,6 +224,42 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// ```
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.policy.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// What a key weighs of which it is only remembered that it has no value, or that it could not
+    /// be loaded: in the units of the [`weigher`](Self::weigher), so under
+    /// [`max_memory`](Self::max_memory) the bytes that it holds on the heap.
+    ///
+    /// The weigher cannot say it, for want of a value, and without it strangers who ask for what does
+    /// not exist, by ever longer names, would take more memory than the cache is allowed. So where a
+    /// weigher counts against [`max_weight`](Self::max_weight), or keys have destructors, a
+    /// [`negative_ttl`](Self::negative_ttl) or [`error_ttl`](Self::error_ttl) needs it; an absence that
+    /// only its loader wants remembered ([`Loaded::ttl`](crate::Loaded::ttl)) is not, without it.
+    /// Elsewhere what is remembered weighs 1.
+    ///
+    /// Under `max_memory` tags and the error itself are counted besides. What an error holds on the
+    /// heap is not seen: add an allowance where that may be much. It is called outside all locks.
+    ///
+    /// ```
+    /// use haybox::Cache;
+    /// use std::time::Duration;
+    ///
+    /// let pages = Cache::<String, String>::builder()
+    ///     .max_memory(1 << 20)
+    ///     .weigher(|path, page| (path.capacity() + page.capacity()) as u64)
+    ///     .negative_ttl(Duration::from_secs(60))
+    ///     .negative_weigher(|path| path.capacity() as u64)
+    ///     .build()?;
+    /// for number in 0..1_000 {
+    ///     let unknown = format!("{number:>10000}");
+    ///     assert_eq!(pages.get_or_find_with(&unknown, || None), None);
+    /// }
+    /// assert!(pages.memory() <= 1 << 20);
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
+    pub fn negative_weigher(mut self, weigher: impl Fn(&K) -> u64 + Send + Sync + 'static) -> Self {
+        self.policy.negative_weigher = Some(Box::new(weigher));
         self
     }
 
@@ -333,9 +372,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// loading. No other call sees it: the key is not in the cache.
     ///
     /// A write or removal of the key forgets it, as do the invalidation of its group or of a tag
-    /// that the loader gave it, [`retain`](Cache::retain) and [`clear`](Cache::clear). It counts against the bounds as an entry of weight 1. In a full cache, what is remembered
-    /// this way makes room first, as long as there is more than one of it for every eight entries,
-    /// so that questions for what does not exist cannot push out what does. A cache that
+    /// that the loader gave it, [`retain`](Cache::retain) and [`clear`](Cache::clear). It counts against
+    /// the bounds as an entry, with the weight that the [`negative_weigher`](Self::negative_weigher)
+    /// gives. In a full cache, what is remembered this way makes room first, as long as there is more
+    /// than one of it for every eight entries, or it weighs more than an eighth of the bound, so that
+    /// questions for what does not exist cannot push out what does. A cache that
     /// [refuses](OnFull::Reject) new entries when it is full gives up all of it before it refuses one.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.policy.negative_ttl = Some(ttl);
@@ -345,7 +386,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// How long a loader's error is remembered. Default: not at all. More than zero.
     ///
     /// Who asks meanwhile gets the same error without loading, if its type is that of the caller.
-    /// Where there is an old value to serve, [`Freshness::retry_after`] counts instead. For a source that needs rest after a failure. It is bounded and forgotten as
+    /// Where there is an old value to serve, [`Freshness::retry_after`] counts instead. For a source
+    /// that needs rest after a failure. It is bounded and forgotten as
     /// [`negative_ttl`](Self::negative_ttl) says.
     pub fn error_ttl(mut self, ttl: Duration) -> Self {
         self.policy.error_ttl = Some(ttl);
@@ -499,6 +541,18 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 policy.weigher.is_some() && !bounded_by_weight,
                 "weigher",
                 "needs a bound to count against: set max_weight or max_memory",
+            ),
+            (
+                policy.negative_weigher.is_some() && !bounded_by_weight,
+                "negative_weigher",
+                "needs a bound to count against: set max_weight or max_memory",
+            ),
+            (
+                (policy.negative_ttl.is_some() || policy.error_ttl.is_some())
+                    && policy.lacks_negative_weigher(self.max_weight.is_some()),
+                "negative_weigher",
+                "is needed where absences or errors are remembered: without a value the weigher \
+                 cannot say what their keys weigh, and they would not be bounded",
             ),
             (
                 policy.time_to_live == zero,

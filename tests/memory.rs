@@ -1,9 +1,14 @@
 //! The bound in bytes, against what the allocator says. A binary of its own, since the allocator
 //! is the whole process's.
 
-use haybox::{Cache, InsertOptions, MockClock};
+use haybox::{Cache, InsertOptions, Loaded, MockClock};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::convert::Infallible;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 struct Counting;
 
@@ -63,14 +68,13 @@ fn churn(bound: u64, sizes: u64, most_tags: u64) {
         assert!(cache.memory() <= bound);
         most = most.max(IN_USE.load(Relaxed) - before);
     }
-    let allowed = bound + bound * 15 / 100;
     assert!(
         cache.memory() > bound * 9 / 10,
         "the bound is made use of: {}",
         cache.memory()
     );
     assert!(
-        most as u64 <= allowed,
+        most as u64 <= allowed(bound),
         "{most} bytes in use, {bound} allowed, values up to {sizes}"
     );
     cache.validate();
@@ -90,6 +94,85 @@ fn the_heap_stays_within_the_bound_and_a_seventh() {
     tags_cost_what_is_said();
     records_are_few_and_forgotten();
     loads_allocate_nothing();
+    tags_count_where_nobody_weighs(1);
+    tags_count_where_nobody_weighs(8);
+    for longest in [20, 300, 20_000] {
+        absences_count_with_their_keys(1 << 20, longest, 0);
+        absences_count_with_their_keys(2 << 20, longest, 700);
+    }
+    absences_count_where_nobody_weighs(0);
+    absences_count_where_nobody_weighs(5);
+}
+
+/// What the heap may hold where `bound` bytes are allowed.
+fn allowed(bound: u64) -> u64 {
+    bound + bound * 15 / 100
+}
+
+/// Watches how much is in use while a cache with a bound is filled, step by step.
+fn fill<K, V>(
+    cache: Cache<K, V>,
+    before: usize,
+    bound: u64,
+    mut step: impl FnMut(&Cache<K, V>, u64),
+) where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let mut most = 0;
+    for number in 0..20_000 {
+        step(&cache, number);
+        assert!(cache.memory() <= bound);
+        most = most.max((IN_USE.load(Relaxed) - before) as u64);
+    }
+    assert!(
+        most <= allowed(bound),
+        "{most} bytes in use, {bound} allowed"
+    );
+    assert!(
+        most > bound * 7 / 10,
+        "the bound is made use of: {most} of {bound}"
+    );
+    cache.validate();
+}
+
+fn bounded_numbers(bound: u64) -> Cache<u64, u64> {
+    let builder = Cache::builder().max_memory(bound).negative_ttl(HOUR);
+    builder.build().unwrap()
+}
+
+fn tags_count_where_nobody_weighs(tags: u64) {
+    let (before, bound) = (IN_USE.load(Relaxed), 1 << 20);
+    fill(bounded_numbers(bound), before, bound, |cache, number| {
+        cache.insert_with(number, number, tagged(tags));
+    });
+}
+
+/// Ever new names of what does not exist, by a stranger, and between them what does.
+fn absences_count_with_their_keys(bound: u64, longest: u64, value: usize) {
+    let before = IN_USE.load(Relaxed);
+    let builder = Cache::builder()
+        .max_memory(bound)
+        .weigher(|key: &String, value: &String| (key.capacity() + value.capacity()) as u64)
+        .negative_ttl(HOUR)
+        .negative_weigher(|key: &String| key.capacity() as u64);
+    fill(builder.build().unwrap(), before, bound, |cache, number| {
+        let length = (number * 7_919 % longest) as usize;
+        let unknown = format!("{number:>length$}");
+        assert_eq!(cache.get_or_find_with(&unknown, || None), None);
+        if value > 0 {
+            cache.insert(format!("key {number}"), "v".repeat(value));
+        }
+    });
+}
+
+fn absences_count_where_nobody_weighs(tags: u64) {
+    let (before, bound) = (IN_USE.load(Relaxed), 1 << 20);
+    let cache = bounded_numbers(bound);
+    let absent = cache.read_through(move |_| Ok::<_, Infallible>(Loaded::absent().tags(0..tags)));
+    fill(cache.clone(), before, bound, |_, number| {
+        assert_eq!(absent.get(&number).unwrap(), None);
+    });
 }
 
 const ENTRIES: u64 = 20_000;

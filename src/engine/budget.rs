@@ -112,8 +112,10 @@ pub(crate) struct Budget {
     pub(crate) memory: Option<Gauge>,
     /// Whether either of the two is there: most caches spare themselves the question.
     is_weighed: bool,
-    /// Whether weights mean anything: without a weigher, memory is counted by the entry alone.
-    has_weights: bool,
+    /// What is not counted of the weight of an entry: nothing where a weigher gives it or weights are
+    /// bounded, and all of it where nothing weighs. Where bytes alone are bounded, and nobody weighs,
+    /// it is the 1 that stands for the entry: what is beyond that are the bytes of its tags.
+    uncounted: u64,
     /// Bytes that an entry takes up besides what the weigher says.
     pub(crate) overhead: u64,
 }
@@ -131,7 +133,11 @@ impl Budget {
             weight: weight.map(Gauge::new),
             memory: memory.map(Gauge::new),
             is_weighed: weight.is_some() || memory.is_some(),
-            has_weights: weight.is_some() || memory.is_some() && has_weigher,
+            uncounted: match (weight, memory) {
+                (None, None) => u64::MAX,
+                (None, Some(_)) if !has_weigher => 1,
+                _ => 0,
+            },
             overhead,
         }
     }
@@ -141,8 +147,23 @@ impl Budget {
     pub(crate) fn cost(&self, weight: u64) -> Room {
         Room {
             entries: 1,
-            weight: if self.has_weights { weight } else { 0 },
+            weight: weight.saturating_sub(self.uncounted),
         }
+    }
+
+    /// Whether the user has a say in what entries weigh.
+    pub(crate) fn counts_weights(&self) -> bool {
+        self.uncounted == 0
+    }
+
+    /// Whether a part of what is there takes up more than one of so many shares of a bound on
+    /// weights or bytes.
+    pub(crate) fn outweighs(&self, part: Room, shares: u64) -> bool {
+        let exceeds = |part: u64, gauge: &Option<Gauge>| {
+            let bound = gauge.as_ref().map(Gauge::max);
+            bound.is_some_and(|bound| part.saturating_mul(shares) > bound)
+        };
+        exceeds(part.weight, &self.weight) || exceeds(self.bytes(part), &self.memory)
     }
 
     fn bytes(&self, room: Room) -> u64 {
@@ -200,22 +221,35 @@ impl Budget {
     }
 
     fn try_take_weight(&self, room: Room) -> bool {
-        if self
-            .weight
-            .as_ref()
-            .is_some_and(|gauge| !gauge.try_take(room.weight))
-        {
+        self.try_take_weighed(room.weight, self.bytes(room))
+    }
+
+    fn try_take_weighed(&self, weight: u64, bytes: u64) -> bool {
+        let takes = |gauge: &Option<Gauge>, amount| match gauge {
+            Some(gauge) => gauge.try_take(amount),
+            None => true,
+        };
+        if !takes(&self.weight, weight) {
             return false;
         }
-        if self
-            .memory
-            .as_ref()
-            .is_some_and(|gauge| !gauge.try_take(self.bytes(room)))
-        {
-            self.weight.iter().for_each(|gauge| gauge.give(room.weight));
+        if !takes(&self.memory, bytes) {
+            self.weight.iter().for_each(|gauge| gauge.give(weight));
             return false;
         }
         true
+    }
+
+    /// Reserves weight in exchange for the places of so many entries: where bytes are bounded, what
+    /// those took up besides their own weight is room for it.
+    pub(crate) fn try_exchange(&self, entries: u64, weight: u64) -> bool {
+        let freed = entries.saturating_mul(self.overhead);
+        let is_taken = self.try_take_weighed(weight, weight.saturating_sub(freed));
+        if is_taken {
+            self.entries.give(entries);
+            let rest = freed.saturating_sub(weight);
+            self.memory.iter().for_each(|gauge| gauge.give(rest));
+        }
+        is_taken
     }
 
     #[inline]
@@ -234,7 +268,7 @@ impl Budget {
         let entries = self.entries.used();
         match (&self.weight, &self.memory) {
             (Some(weight), _) => weight.used(),
-            (None, Some(memory)) if self.has_weights => memory
+            (None, Some(memory)) if self.counts_weights() => memory
                 .used()
                 .saturating_sub(entries.saturating_mul(self.overhead)),
             (None, _) => entries,
@@ -273,6 +307,30 @@ mod tests {
         budget.give(light);
         assert!(budget.try_take(budget.cost(0)));
         assert_eq!(memory(), 206);
+    }
+
+    #[test]
+    fn places_of_light_entries_are_room_for_a_heavy_one() {
+        let budget = Budget::new(Some(10), Some(1000), Some(1000), 100, true);
+        let memory = || budget.memory.as_ref().unwrap().used();
+        (0..9).for_each(|_| assert!(budget.try_take(budget.cost(1))));
+        assert!(!budget.try_exchange(2, 400), "300 bytes are not there");
+        assert_eq!((budget.entries.used(), memory()), (9, 909));
+        assert!(
+            budget.try_exchange(4, 401),
+            "all but one of them from places"
+        );
+        assert_eq!((budget.entries.used(), memory()), (5, 910));
+        assert!(budget.try_exchange(1, 10));
+        assert_eq!(
+            (budget.entries.used(), memory()),
+            (4, 820),
+            "the rest is free"
+        );
+        assert_eq!(budget.total_weight(), 420);
+        let by_weight = Budget::new(None, Some(10), None, 100, true);
+        assert!(by_weight.try_take(by_weight.cost(8)));
+        assert!(!by_weight.try_exchange(1, 3), "places are no weight");
     }
 
     #[test]

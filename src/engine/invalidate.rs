@@ -41,6 +41,9 @@ pub(super) const EVERY_LABEL: u64 = 0;
 /// Bytes of a set for each entry with labels.
 pub(crate) const BYTES_PER_LABEL: u64 = size_of::<Label>() as u64;
 
+/// Bytes of a set for each entry where they weigh more or less than 1.
+pub(crate) const BYTES_PER_WEIGHT: u64 = 8;
+
 // ---- what an entry's labels make of it ----
 
 impl<K, V> Engine<K, V> {
@@ -143,7 +146,7 @@ impl<K, V> Engine<K, V> {
 
     /// What labels add to the weight of their entry, where weights are bytes.
     pub(super) fn weight_of_labels(&self, labels: &Labels) -> u64 {
-        if labels.is_empty() || self.policy.weigher.is_none() || self.budget.memory.is_none() {
+        if labels.is_empty() || self.budget.memory.is_none() {
             return 0;
         }
         // The place of a group is part of what every entry costs.
@@ -151,7 +154,12 @@ impl<K, V> Engine<K, V> {
             Some(_) => 0,
             None => BYTES_PER_LABEL,
         };
-        place + labels.heap_bytes()
+        let bytes = place + labels.heap_bytes();
+        // So is that of a weight where there is a weigher.
+        match self.policy.weigher.is_none() && bytes > 0 {
+            true => bytes + BYTES_PER_WEIGHT,
+            false => bytes,
+        }
     }
 
     /// Overtakes the load of a key if the key's group was invalidated since it began: who comes

@@ -43,7 +43,7 @@ use crate::hash::KeyHash;
 use crate::labels::Register;
 use crate::reentrancy;
 use crate::stats::{Count, Counters, Stats};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex};
 use crate::table::{Entry, Table};
 use crate::time::Clock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
@@ -62,8 +62,10 @@ pub(crate) struct Engine<K, V> {
     /// Where the search for expired entries goes on.
     expiry_hand: AtomicUsize,
     is_swept: AtomicBool,
-    /// What is remembered beside the entries. Counted in the budget as an entry each.
+    /// What is remembered beside the entries, each counted in the budget as an entry.
     verdicts: AtomicUsize,
+    /// What all of that weighs.
+    verdict_weight: AtomicU64,
     /// Where the search for verdicts to give up goes on.
     verdict_hand: AtomicUsize,
     /// Which tags and groups were invalidated.
@@ -102,6 +104,7 @@ where
             expiry_hand: AtomicUsize::new(0),
             is_swept: AtomicBool::new(false),
             verdicts: AtomicUsize::new(0),
+            verdict_weight: AtomicU64::new(0),
             verdict_hand: AtomicUsize::new(0),
             register: Register::new(),
             rest: AtomicUsize::new(0),
@@ -203,13 +206,17 @@ impl<K, V> Engine<K, V> {
     }
 
     pub(crate) fn weight(&self) -> u64 {
-        let verdicts = self.verdicts.load(Acquire) as u64;
+        let remembered = self.remembered();
+        let verdicts = match self.budget.counts_weights() {
+            true => remembered.weight,
+            false => remembered.entries,
+        };
         self.budget.total_weight().saturating_sub(verdicts)
     }
 
     /// The number of entries. While others write, those on their way in are counted, too.
     pub(crate) fn len(&self) -> u64 {
-        let (verdicts, entries) = (self.verdicts.load(Acquire) as u64, &self.budget.entries);
+        let (verdicts, entries) = (self.remembered().entries, &self.budget.entries);
         // A bound that is just being lowered counts already.
         entries.used().saturating_sub(verdicts).min(entries.max())
     }
@@ -245,7 +252,8 @@ impl<K, V> Engine<K, V> {
         let Some(inside) = reentrancy::enter() else {
             return;
         };
-        let (entries, weight) = self.table.validate(&inside, hash_of);
+        let counted = |weight| self.budget.cost(weight).weight;
+        let (entries, weight) = self.table.validate(&inside, hash_of, counted);
         assert_eq!(
             entries,
             self.budget.entries.used(),
@@ -260,11 +268,6 @@ impl<K, V> Engine<K, V> {
             assert!(weight <= gauge.max(), "no more weight than the bound");
         }
         if let Some(gauge) = &self.budget.memory {
-            let weight = if self.policy.weigher.is_some() || self.budget.weight.is_some() {
-                weight
-            } else {
-                0
-            };
             let memory = weight.saturating_add(entries.saturating_mul(self.budget.overhead));
             assert_eq!(memory, gauge.used(), "every byte is counted");
             assert!(memory <= gauge.max(), "no more memory than the bound");

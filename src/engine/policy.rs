@@ -7,9 +7,12 @@ use crate::random;
 use crate::table::Ends;
 use crate::time::{Deadline, MICROSECOND, Moment, NEVER, after, left, whole};
 use std::fmt;
+use std::mem::needs_drop;
 use std::time::{Duration, SystemTime};
 
 pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+
+pub(crate) type KeyWeigher<K> = Box<dyn Fn(&K) -> u64 + Send + Sync>;
 
 pub(crate) type Grouping<K> = Box<dyn Fn(&K) -> u64 + Send + Sync>;
 
@@ -19,6 +22,8 @@ pub(crate) struct Policy<K, V> {
     pub(crate) ttl_jitter: f64,
     pub(crate) expiry: Option<Box<dyn Expiry<K, V>>>,
     pub(crate) weigher: Option<Weigher<K, V>>,
+    /// What a key weighs of which only is remembered that it has no value.
+    pub(crate) negative_weigher: Option<KeyWeigher<K>>,
     /// The label of the group that a key is in.
     pub(crate) group: Option<Grouping<K>>,
     pub(crate) on_full: OnFull,
@@ -94,6 +99,12 @@ impl<K, V> Policy<K, V> {
         self.weigher
             .as_ref()
             .map_or(1, |weigher| weigher(key, value))
+    }
+
+    /// Whether nobody says what a key weighs without a value, though it may be any amount.
+    pub(crate) fn lacks_negative_weigher(&self, bounds_weight: bool) -> bool {
+        let may_be_any = bounds_weight || needs_drop::<K>();
+        self.negative_weigher.is_none() && self.weigher.is_some() && may_be_any
     }
 
     /// Whether neither closures of the user's nor chance nor idle time have a say in a write.

@@ -66,13 +66,14 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         restored: Restored,
         tally: &mut Tally,
     ) {
-        let weight = restored
-            .weight
-            .unwrap_or_else(|| self.policy.weigh(&key, &value));
         let labels = match restored.labels.is_empty() {
             true => self.with_group(&key, Labels::NONE),
             false => restored.labels,
         };
+        let weight = restored.weight.unwrap_or_else(|| {
+            let weight = self.policy.weigh(&key, &value);
+            weight.saturating_add(self.weight_of_labels(&labels))
+        });
         // Entries without labels have none, and the threads that restore need not meet there.
         if restored.epoch > 0 {
             self.register.restore_epoch(restored.epoch);

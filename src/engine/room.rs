@@ -65,11 +65,25 @@ impl<'b> Held<'b> {
         if missing == Room::NONE {
             return true;
         }
+        if missing.entries == 0 && self.room.entries > need.entries {
+            return self.exchange(self.room.entries - need.entries, missing.weight);
+        }
         let taken = self.budget.try_take(missing);
         if taken {
             self.add(missing);
         }
         taken
+    }
+
+    /// Gets weight for entries that are too many.
+    #[cold]
+    fn exchange(&mut self, entries: u64, weight: u64) -> bool {
+        let is_taken = self.budget.try_exchange(entries, weight);
+        if is_taken {
+            self.room.entries -= entries;
+            self.room.weight += weight;
+        }
+        is_taken
     }
 }
 
@@ -140,18 +154,11 @@ impl<K, V> Engine<K, V> {
         need: Room,
         work: &mut Work<'_, K, V>,
     ) -> Made {
-        if work.moment.has_passed(self.table.earliest()) {
-            self.clear_expired_for(own, work, |held| held.reaches(need));
-            if work.held.reaches(need) {
-                return Made::Enough;
-            }
-        }
         if self.policy.on_full == OnFull::Reject {
-            self.purge_for(own, work, |held| held.reaches(need));
-            return match self.reaches_or_forgets(need, Some(own), work) {
-                true => Made::Enough,
-                false => Made::Refused,
-            };
+            return self.make_room_from_verdicts(own, need, work);
+        }
+        if self.clears_enough(own, need, work) {
+            return Made::Enough;
         }
         while self.evict_one(own, work) {
             if work.held.reaches(need) {
@@ -159,6 +166,37 @@ impl<K, V> Engine<K, V> {
             }
         }
         Made::NothingInReach
+    }
+
+    /// Gets `need` into `held` from what has expired or fallen and from verdicts, and evicts nothing.
+    pub(super) fn make_room_from_verdicts(
+        &self,
+        own: &mut Locked<'_, K, V>,
+        need: Room,
+        work: &mut Work<'_, K, V>,
+    ) -> Made {
+        if self.clears_enough(own, need, work) {
+            return Made::Enough;
+        }
+        self.purge_for(own, work, |held| held.reaches(need));
+        match self.reaches_or_forgets(need, Some(own), work) {
+            true => Made::Enough,
+            false => Made::Refused,
+        }
+    }
+
+    /// Whether `need` is in `held` once what has expired is cleared, if anything has.
+    fn clears_enough(
+        &self,
+        own: &mut Locked<'_, K, V>,
+        need: Room,
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
+        if !work.moment.has_passed(self.table.earliest()) {
+            return false;
+        }
+        self.clear_expired_for(own, work, |held| held.reaches(need));
+        work.held.reaches(need)
     }
 
     /// As [`make_room`](Self::make_room), for who cannot let go of the set and come back.

@@ -1,9 +1,13 @@
 //! Remembering what loads have found out where it is no value.
 //!
 //! A verdict lies in the set of its key and is taken out by whatever would overtake a load of the
-//! key. It takes up the room of an entry of weight 1, and makes room before entries do while there
-//! is more than one for every [`ENTRIES_PER_VERDICT`] of them. Where a full cache refuses entries it
-//! makes room in any case: what is only remembered keeps no value out.
+//! key. It takes up the room of an entry, and makes room before entries do while there is more than
+//! one for every [`ENTRIES_PER_VERDICT`] of them in its set, or while all verdicts weigh more than
+//! that share of the bound. Where a full cache refuses entries it makes room in any case: what is
+//! only remembered keeps no value out.
+//!
+//! Its weight is that of its key, which the user's weigher of entries cannot say without a value.
+//! Where it is bounded and not known, nothing is remembered.
 
 use super::Engine;
 use super::budget::Room;
@@ -17,7 +21,7 @@ use crate::labels::Labels;
 use crate::load::{Flight, Known, UnderWay, Verdict};
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::table::Locked;
+use crate::table::{Locked, Ways};
 use crate::time::Deadline;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -43,6 +47,7 @@ impl<K, V> Engine<K, V> {
         K: Eq,
     {
         let labels = self.with_group(&key, labels);
+        let cost = ttl.and_then(|_| self.cost_of_verdict(&key, &labels, &known));
         let mut work = self.work();
         let Some(inside) = reentrancy::enter() else {
             return;
@@ -73,28 +78,79 @@ impl<K, V> Engine<K, V> {
             deadline,
             labels,
             epoch,
+            weight: cost.map_or(0, |cost| cost.weight),
             known,
         };
-        if deadline == PASSED || !self.make_room_for_verdict(&mut set, &mut work) {
+        let has_room = |cost| self.make_room_for_verdict(&mut set, cost, &mut work);
+        if deadline == PASSED || !cost.is_some_and(has_room) {
             return work.outbox.discard_verdict(verdict);
         }
         self.verdicts.fetch_add(1, AcqRel);
+        self.verdict_weight.fetch_add(verdict.weight, AcqRel);
         set.remember(verdict);
         drop(set);
         self.have_swept();
     }
 
-    fn make_room_for_verdict(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) -> bool {
+    /// What a verdict takes up; `None` where that matters and nobody says what its key holds.
+    fn cost_of_verdict(&self, key: &K, labels: &Labels, known: &Known) -> Option<Room> {
+        let mut room = self.budget.cost(1);
+        if self.budget.counts_entries_only() {
+            return Some(room);
+        }
+        let bounds_weight = self.budget.weight.is_some();
+        if self.policy.lacks_negative_weigher(bounds_weight) {
+            return None;
+        }
+        if let Some(weigher) = &self.policy.negative_weigher {
+            room.weight = weigher(key);
+        }
+        if self.budget.memory.is_some() {
+            let heap = labels.heap_bytes() + known.heap_bytes();
+            let place = Ways::<K, V>::BYTES_PER_VERDICT.saturating_sub(self.budget.overhead);
+            room.weight = room.weight.saturating_add(heap + place);
+        }
+        Some(room)
+    }
+
+    fn make_room_for_verdict(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        cost: Room,
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
         if set.verdicts().len() >= MOST {
             self.forget_at(set, 0, work);
         }
-        let cost = self.budget.cost(1);
-        let has_room =
-            self.budget.could_fit(cost) && self.make_room(set, cost, work) == Made::Enough;
-        if has_room {
+        if !self.budget.could_fit(cost) {
+            return false;
+        }
+        let made = if work.held.reaches(cost) {
+            Made::Enough
+        } else if self.outweigh_entries(cost) {
+            self.make_room_from_verdicts(set, cost, work)
+        } else {
+            self.make_room(set, cost, work)
+        };
+        if made == Made::Enough {
             work.held.spend(cost);
         }
-        has_room
+        made == Made::Enough
+    }
+
+    /// What all verdicts take up.
+    pub(super) fn remembered(&self) -> Room {
+        Room {
+            entries: self.verdicts.load(Acquire) as u64,
+            weight: self.verdict_weight.load(Acquire),
+        }
+    }
+
+    /// Whether the verdicts, with so much `more` of them, have more than their share of the weight.
+    fn outweigh_entries(&self, more: Room) -> bool {
+        let shares = ENTRIES_PER_VERDICT as u64;
+        !self.budget.counts_entries_only()
+            && self.budget.outweighs(self.remembered().plus(more), shares)
     }
 
     /// What is remembered of a key, if its time is not up and it has not fallen.
@@ -153,9 +209,13 @@ impl<K, V> Engine<K, V> {
         let Some(verdict) = set.take_verdict(at) else {
             return;
         };
-        work.held.add(self.budget.cost(1));
-        work.outbox.discard_verdict(verdict);
+        work.held.add(Room {
+            entries: 1,
+            weight: verdict.weight,
+        });
         self.verdicts.fetch_sub(1, AcqRel);
+        self.verdict_weight.fetch_sub(verdict.weight, AcqRel);
+        work.outbox.discard_verdict(verdict);
     }
 
     /// Forgets the verdicts of a set that have fallen. The others remember that they have not, so
@@ -174,13 +234,16 @@ impl<K, V> Engine<K, V> {
         }
     }
 
-    /// Gives up the oldest verdict of a set, if verdicts take up more than their share of it.
+    /// Gives up the oldest verdict of a set, if verdicts take up more than their share of it, or
+    /// weigh more than theirs of the cache.
     pub(super) fn evict_verdict(
         &self,
         set: &mut Locked<'_, K, V>,
         work: &mut Work<'_, K, V>,
     ) -> bool {
-        let evicts = set.verdicts().len() * ENTRIES_PER_VERDICT > set.len();
+        let verdicts = set.verdicts().len();
+        let evicts = verdicts * ENTRIES_PER_VERDICT > set.len()
+            || verdicts > 0 && self.outweigh_entries(Room::NONE);
         if evicts {
             self.forget_at(set, 0, work);
         }

@@ -78,7 +78,8 @@ impl<V> Loaded<V> {
 
     /// The value, or its absence, holds for this long, whatever the policy of the cache. Zero means
     /// that it goes to those who wait and is not stored, more than the clock can hold that it never
-    /// expires.
+    /// expires. An absence is remembered only where its key can be weighed:
+    /// [`negative_weigher`](crate::CacheBuilder::negative_weigher).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self

@@ -516,11 +516,16 @@ impl<K, V> Table<K, V> {
 
 impl<K: Eq, V> Table<K, V> {
     /// Checks the invariants of every set and of the hints, and returns the number of entries
-    /// and their weight, each verdict counted as an entry of weight 1.
+    /// and what is `counted` of their weights, with each verdict as an entry.
     ///
     /// # Panics
     /// With the first that does not hold.
-    pub(crate) fn validate(&self, inside: &Inside, hash_of: &dyn Fn(&K) -> KeyHash) -> (u64, u64) {
+    pub(crate) fn validate(
+        &self,
+        inside: &Inside,
+        hash_of: &dyn Fn(&K) -> KeyHash,
+        counted: impl Fn(u64) -> u64,
+    ) -> (u64, u64) {
         let (mut entries, mut weight, mut next) = (0, 0u64, 0);
         while let Some(set) = self.lock_next(inside, next) {
             set.validate(set.index, hash_of);
@@ -534,12 +539,12 @@ impl<K: Eq, V> Table<K, V> {
                 self.earliest() <= first,
                 "the hint of the table is not too late"
             );
-            let verdicts = set.verdicts().len() as u64;
-            entries += set.len() as u64 + verdicts;
-            weight = weight.saturating_add(verdicts);
-            weight = set
-                .iter()
-                .fold(weight, |sum, (way, _)| sum.saturating_add(set.weight(way)));
+            entries += (set.len() + set.verdicts().len()) as u64;
+            let of_entries = set.iter().map(|(way, _)| counted(set.weight(way)));
+            let of_verdicts = set.verdicts().iter().map(|verdict| verdict.weight);
+            weight = of_entries
+                .chain(of_verdicts)
+                .fold(weight, u64::saturating_add);
             next = set.index + 1;
         }
         (entries, weight)

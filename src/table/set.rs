@@ -736,13 +736,24 @@ impl<K, V> Ways<K, V> {
         self.verdicts().iter().position(of_key)
     }
 
+    /// Bytes of a set for each of its verdicts: its place, the share of places that are free, and of
+    /// what only sets with verdicts have.
+    pub(crate) const BYTES_PER_VERDICT: u64 = (size_of::<Verdict<K>>() * 5 / 4 + 40) as u64;
+
     pub(super) fn add_verdict(&mut self, verdict: Verdict<K>) {
-        self.extra_mut().verdicts.push(verdict);
+        let verdicts = &mut self.extra_mut().verdicts;
+        if verdicts.len() == verdicts.capacity() {
+            verdicts.reserve_exact(1 + verdicts.len() / 4);
+        }
+        verdicts.push(verdict);
     }
 
     pub(crate) fn take_verdict(&mut self, at: usize) -> Option<Verdict<K>> {
-        let extra = self.extra.as_mut()?;
-        let verdict = (at < extra.verdicts.len()).then(|| extra.verdicts.remove(at));
+        let verdicts = &mut self.extra.as_mut()?.verdicts;
+        let verdict = (at < verdicts.len()).then(|| verdicts.remove(at));
+        if verdicts.capacity() > 4 + 2 * verdicts.len() {
+            verdicts.shrink_to(1 + verdicts.len() * 5 / 4);
+        }
         self.drop_unused_extra();
         verdict
     }

@@ -258,6 +258,7 @@ mod tests {
         for key in 0..entries as u64 % 5 {
             let hash = hash_of(&key);
             set.add_verdict(Verdict {
+                weight: 1,
                 hash,
                 key,
                 deadline: 1,

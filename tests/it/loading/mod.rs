@@ -10,6 +10,7 @@ mod panics;
 mod read_through;
 mod tags;
 mod tasks;
+mod weighed_absences;
 
 use crate::common::PATIENCE;
 use haybox::Cache;
