@@ -49,7 +49,14 @@ impl fmt::Display for FlushError {
     }
 }
 
-impl std::error::Error for FlushError {}
+impl std::error::Error for FlushError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Write(error) => error.source(),
+            Self::Commit(error) => error.source(),
+        }
+    }
+}
 
 /// What counters need of where they are kept. They know nothing of how keys are encoded.
 pub(super) trait Keep<K>: Send + Sync {

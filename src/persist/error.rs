@@ -305,6 +305,10 @@ impl fmt::Display for Damage {
 }
 
 /// The file system failed: what was done, to which file, and what it said.
+///
+/// It prints all three, so [`source`](Error::source) is what lies behind the system's error, if
+/// anything does, and whoever prints a chain reads each part of it once. So it is for all errors here
+/// that hold one of these.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DiskError {
@@ -358,7 +362,8 @@ impl fmt::Display for DiskError {
 
 impl Error for DiskError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.error)
+        // What the system's error says of itself is said already.
+        self.error.source()
     }
 }
 
@@ -439,7 +444,14 @@ impl fmt::Display for WriteError {
     }
 }
 
-impl Error for WriteError {}
+impl Error for WriteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Disk(error) => error.source(),
+            _ => None,
+        }
+    }
+}
 
 /// Why it is *not known* whether a write is durable. It is visible in memory, and it may be on disk
 /// or get there: after most of these, waiting again can still succeed.
@@ -573,5 +585,114 @@ impl Error for CompactError {
 impl From<DiskError> for CompactError {
     fn from(error: DiskError) -> Self {
         Self::Disk(error)
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::LoadError;
+    use crate::counter::FlushError;
+    use crate::persist::check::CheckError;
+    use crate::persist::{CodecError, TransactionError};
+    use crate::queue::PushError;
+
+    /// An error with one behind it, as libraries make them.
+    #[derive(Debug)]
+    struct Layered(&'static str, Option<Box<Self>>);
+
+    impl fmt::Display for Layered {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Layered {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|inner| inner as _)
+        }
+    }
+
+    fn layered() -> Layered {
+        let cable = Layered("the cable is out", None);
+        Layered("the disk is gone", Some(Box::new(cable)))
+    }
+
+    fn disk() -> DiskError {
+        DiskError::new("sync", Path::new("hay"), io::Error::other(layered()))
+    }
+
+    /// One of every type that holds another error, by its name.
+    fn errors() -> Vec<(&'static str, Box<dyn Error>)> {
+        let (write, commit) = (|| WriteError::Disk(disk()), || CommitError::Disk(disk()));
+        let compact = || CompactError::Disk(disk());
+        vec![
+            ("DiskError", Box::new(disk())),
+            ("OpenError", Box::new(OpenError::Disk(disk()))),
+            ("WriteError", Box::new(write())),
+            ("CommitError", Box::new(commit())),
+            ("CompactError", Box::new(compact())),
+            ("CheckError", Box::new(CheckError::Open(disk().into()))),
+            ("CheckError", Box::new(CheckError::Write(compact()))),
+            ("CodecError", Box::new(CodecError::new(layered()))),
+            (
+                "TransactionError",
+                Box::new(TransactionError::<u8>::Write(write())),
+            ),
+            ("FlushError", Box::new(FlushError::Write(write()))),
+            ("FlushError", Box::new(FlushError::Commit(commit()))),
+            ("PushError", Box::new(PushError::NotKept(1, write()))),
+            ("PushError", Box::new(PushError::<u8>::Unsure(1, commit()))),
+            (
+                "LoadError",
+                Box::new(LoadError::Failed(Arc::new(layered()))),
+            ),
+        ]
+    }
+
+    fn chain(error: &dyn Error) -> String {
+        let behind = std::iter::successors(error.source(), |error| (**error).source());
+        behind.fold(error.to_string(), |all, error| format!("{all}: {error}"))
+    }
+
+    #[test]
+    fn a_chain_that_is_printed_says_everything_once() {
+        for (name, error) in errors() {
+            let said = chain(&*error);
+            for part in ["the disk is gone", "the cable is out"] {
+                assert_eq!(said.matches(part).count(), 1, "{name}: {said}");
+            }
+        }
+    }
+
+    /// The types of errors of which some source file says that another lies behind them.
+    fn with_sources(dir: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                with_sources(&path, found);
+                continue;
+            }
+            let text = std::fs::read(&path).unwrap();
+            let text = String::from_utf8_lossy(&text);
+            let starts = text.lines().filter(|line| line.starts_with("impl"));
+            let types = starts.filter_map(|line| line.split_once("Error for "));
+            let names = types.filter_map(|(_, of)| of.strip_suffix(" {"));
+            found.extend(names.map(|name| name.split('<').next().unwrap_or(name).to_owned()));
+        }
+    }
+
+    #[test]
+    fn every_error_that_has_another_behind_it_is_tried() {
+        let mut found = Vec::new();
+        with_sources(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &mut found,
+        );
+        assert!(found.len() >= 10, "{found:?}");
+        for name in found {
+            let is_tried = errors().iter().any(|(tried, _)| *tried == name);
+            assert!(is_tried, "{name} has no example here");
+        }
     }
 }

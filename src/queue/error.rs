@@ -83,7 +83,17 @@ impl<T> fmt::Display for PushError<T> {
     }
 }
 
-impl<T> std::error::Error for PushError<T> {}
+impl<T> std::error::Error for PushError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Full(_) | Self::Closed(_) => None,
+            #[cfg(feature = "persist")]
+            Self::NotKept(_, error) => error.source(),
+            #[cfg(feature = "persist")]
+            Self::Unsure(_, error) => error.source(),
+        }
+    }
+}
 
 /// Why there is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -229,7 +229,8 @@ impl Setup {
         if let Some(weight) = self.weight {
             builder = builder
                 .max_weight(weight)
-                .weigher(|_: &Key, value: &Value| value.weight);
+                .weigher(|_: &Key, value: &Value| value.weight)
+                .negative_weigher(|_| 1);
         }
         if self.ttl {
             builder = builder.time_to_live(Duration::from_millis(1_500));
