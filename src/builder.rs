@@ -16,6 +16,10 @@ use std::time::Duration;
 
 /// Builds a [`Cache`]. From [`Cache::builder`].
 ///
+/// A time that is zero, which would be none, is an error when it is built, as for all builders of this
+/// crate, unless the setting says what zero means; one that is longer than the clock can count to, such
+/// as [`Duration::MAX`], has no end.
+///
 /// | option | default |
 /// | --- | --- |
 /// | [`max_entries`](Self::max_entries), [`max_weight`](Self::max_weight), [`max_memory`](Self::max_memory) | no bound |
@@ -70,6 +74,29 @@ impl BuildError {
         Self { setting, problem }
     }
 
+    /// Names the first of these settings that is said to be wrong, with what it must be.
+    pub(crate) fn check(
+        checks: impl IntoIterator<Item = (bool, &'static str, &'static str)>,
+    ) -> Result<(), Self> {
+        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
+            Some((_, setting, problem)) => Err(Self::new(setting, problem)),
+            None => Ok(()),
+        }
+    }
+
+    /// The one rule for how long something lasts, waits or rests: it is more than zero, which would
+    /// be no time, and has no end if it is longer than the clock can count to. Where zero means
+    /// something, its setting says what.
+    pub(crate) fn check_times<T: Into<Option<Duration>>>(
+        times: impl IntoIterator<Item = (&'static str, T)>,
+    ) -> Result<(), Self> {
+        let is_zero = |time: T| time.into().is_some_and(|time| time.is_zero());
+        let checks = times.into_iter();
+        Self::check(
+            checks.map(|(setting, time)| (is_zero(time), setting, "must be more than zero")),
+        )
+    }
+
     /// The name of the setting, as it is called on the builder.
     #[must_use]
     pub fn setting(&self) -> &'static str {
@@ -87,9 +114,6 @@ impl std::error::Error for BuildError {}
 
 /// Entries that a table starts with where a bound in weight may end it at fewer.
 const GROWS_FROM: usize = 1000;
-
-/// The longest times that a setting may ask for: about 292 years, half of what the clock holds.
-pub(crate) const LONGEST: Duration = Duration::from_nanos(u64::MAX / 2);
 
 impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -321,7 +345,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// How long an entry lives after its last access (a read, a write, a `touch`), at most to the
     /// end of its time to live. Default: for ever.
     ///
-    /// More than zero, at most 292 years. Costs 16 bytes per entry, and each read a store. As for
+    /// More than zero. Costs 16 bytes per entry, and each read a store. As for
     /// [`time_to_live`](Self::time_to_live), the end may come one tick early, on a microsecond.
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
         self.policy.time_to_idle = Some(idle);
@@ -329,7 +353,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// Takes a random share off each default TTL, up to this one, so that entries written together
-    /// do not all expire together. From 0, the default, to 1.
+    /// do not all expire together. From 0, the default, to 1. Needs a
+    /// [`time_to_live`](Self::time_to_live).
     ///
     /// A TTL given with a write, or by an [`Expiry`] policy, is taken as it is.
     pub fn ttl_jitter(mut self, share: f64) -> Self {
@@ -348,7 +373,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// How often expired entries are looked for in the background, which bounds how long their
-    /// memory stays in use. Default: 1 s. More than zero, at most 292 years.
+    /// memory stays in use. Default: 1 s. More than zero.
     ///
     /// No read ever sees an expired value, however long the interval.
     pub fn sweep_interval(mut self, interval: Duration) -> Self {
@@ -508,7 +533,6 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// The first setting that no cache can have.
     fn check(&self, overhead: u64) -> Result<(), BuildError> {
         let policy = &self.policy;
-        let zero = Some(Duration::ZERO);
         let bounded_by_weight = self.max_weight.is_some() || self.max_memory.is_some();
         let checks = [
             (
@@ -519,7 +543,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             (
                 self.max_entries.is_some_and(|max| max as u64 == u64::MAX),
                 "max_entries",
-                "must be less than u64::MAX: leave it out where there is to be no bound",
+                "must be less than usize::MAX: leave it out where there is to be no bound",
             ),
             (
                 self.max_weight == Some(0),
@@ -555,54 +579,28 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                  cannot say what their keys weigh, and they would not be bounded",
             ),
             (
-                policy.time_to_live == zero,
-                "time_to_live",
-                "must be more than zero",
-            ),
-            (
-                policy.time_to_idle == zero,
-                "time_to_idle",
-                "must be more than zero",
-            ),
-            (
-                policy.time_to_idle.is_some_and(|idle| idle > LONGEST),
-                "time_to_idle",
-                "must be at most 292 years, which is what the clock can count to",
-            ),
-            (
                 !(0.0..=1.0).contains(&policy.ttl_jitter),
                 "ttl_jitter",
                 "must be a share from 0.0 to 1.0",
             ),
             (
-                policy.sweep_interval.is_zero(),
-                "sweep_interval",
-                "must be more than zero",
-            ),
-            (
-                policy.sweep_interval > LONGEST,
-                "sweep_interval",
-                "must be at most 292 years",
-            ),
-            (
-                policy.lock_timeout.is_zero(),
-                "lock_timeout",
-                "must be more than zero",
-            ),
-            (
-                policy.negative_ttl == zero,
-                "negative_ttl",
-                "must be more than zero",
-            ),
-            (
-                policy.error_ttl == zero,
-                "error_ttl",
-                "must be more than zero",
+                policy.ttl_jitter != 0.0 && policy.time_to_live.is_none(),
+                "ttl_jitter",
+                "needs a time_to_live, which it is taken off",
             ),
         ];
-        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
-            Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
-            None => policy.freshness.as_ref().map_or(Ok(()), Freshness::check),
+        BuildError::check(checks)?;
+        BuildError::check_times([
+            ("time_to_live", policy.time_to_live),
+            ("time_to_idle", policy.time_to_idle),
+            ("sweep_interval", Some(policy.sweep_interval)),
+            ("lock_timeout", Some(policy.lock_timeout)),
+            ("negative_ttl", policy.negative_ttl),
+            ("error_ttl", policy.error_ttl),
+        ])?;
+        match &policy.freshness {
+            Some(freshness) => freshness.check(policy.time_to_live),
+            None => Ok(()),
         }
     }
 

@@ -190,11 +190,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
             #[cfg(feature = "persist")]
             ("flush_interval", Some(self.flush_interval)),
         ];
-        for (setting, time) in times {
-            if time.is_some_and(|time| time.is_zero()) {
-                return Err(BuildError::new(setting, "a time of 0 is no time"));
-            }
-        }
+        BuildError::check_times(times)?;
         let windows = self.window.map(Windows::new);
         let lives = self.time_to_live.map(Lives::new);
         Ok(State::new(self.clock, windows, lives, self.sweep_interval))

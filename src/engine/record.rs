@@ -19,7 +19,7 @@ use super::Engine;
 use super::room::Work;
 use crate::labels::Labels;
 use crate::table::{Ends, Locked, Ways};
-use crate::time::{Deadline, NEVER};
+use crate::time::{Deadline, NEVER, after};
 use std::any::Any;
 
 /// Who keeps a log of what happens to the entries of a cache.
@@ -318,10 +318,7 @@ impl<K, V> Engine<K, V> {
             return;
         };
         let now = life(ways, way);
-        let idle = self
-            .policy
-            .time_to_idle
-            .map_or(0, |idle| idle.as_nanos() as u64);
+        let idle = self.policy.time_to_idle.map_or(0, |idle| after(0, idle));
         let grid = (idle / IDLE_STEPS).max(1);
         let change = Change::Deadline(&ways.entry(way).key, now);
         if now.hard < before.hard {

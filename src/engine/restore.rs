@@ -14,7 +14,7 @@ use crate::labels::{Given, Labels};
 use crate::load::Freshness;
 use crate::reentrancy;
 use crate::table::{Ends, Item, Locked};
-use crate::time::{Deadline, NEVER, whole};
+use crate::time::{Deadline, NEVER, after, whole};
 use std::hash::Hash;
 use std::mem;
 
@@ -124,7 +124,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         let Some(idle) = self.policy.time_to_idle else {
             return (whole(life.hard), None);
         };
-        let idle = idle.as_nanos() as u64;
+        let idle = after(0, idle);
         let ends = Ends {
             hard: whole(life.hard),
             idle: whole(match life.idle {

@@ -4,7 +4,7 @@ use super::decision::{CostAboveLimit, Decision};
 use super::gcra::{Bucket, Gcra};
 use super::quota::{Algorithm, Quota};
 use super::window::{Rule, Window};
-use crate::builder::{BuildError, LONGEST};
+use crate::builder::BuildError;
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
 use crate::keyed::{Keyed, Reading, State};
@@ -329,10 +329,7 @@ impl<S> LimiterBuilder<S> {
         V: State,
         S: Clone,
     {
-        if self.sweep_interval.is_zero() || self.sweep_interval > LONGEST {
-            let problem = "must be more than zero and at most 292 years";
-            return Err(BuildError::new("sweep_interval", problem));
-        }
+        BuildError::check_times([("sweep_interval", self.sweep_interval)])?;
         let (clock, hasher) = (self.clock.clone(), self.hasher.clone());
         Ok(Keyed::new(clock, self.sweep_interval, hasher))
     }

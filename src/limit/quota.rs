@@ -2,7 +2,7 @@
 
 use super::gcra::Gcra;
 use super::window::Rule;
-use crate::builder::{BuildError, LONGEST};
+use crate::builder::BuildError;
 use std::time::Duration;
 
 /// How much a key may take in which time.
@@ -153,13 +153,13 @@ impl Quota {
 
     fn check(&self) -> Result<(), BuildError> {
         let most = self.period.as_nanos();
-        let checks = [
+        BuildError::check_times([("period", self.period)])?;
+        BuildError::check([
             (self.limit == 0, "limit", "must be at least 1"),
-            (self.period.is_zero(), "period", "must be more than zero"),
             (
                 self.period > LONGEST,
                 "period",
-                "must be at most 292 years, which is what the clock can count to",
+                "must be at most 292 years: what a period gives has to come back",
             ),
             (self.burst == Some(0), "burst", "must be at least 1"),
             (
@@ -172,13 +172,12 @@ impl Quota {
                 "limit",
                 "must be at most one for each nanosecond of the period",
             ),
-        ];
-        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
-            Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
-            None => Ok(()),
-        }
+        ])
     }
 }
+
+/// The longest that a quota may take to come back: about 292 years, half of what the clock holds.
+const LONGEST: Duration = Duration::from_nanos(u64::MAX / 2);
 
 /// An algorithm with the numbers of a quota.
 #[derive(Clone, Copy, Debug)]

@@ -99,7 +99,9 @@ impl Freshness {
     }
 
     /// A value older than this is served at once, and one load of its key begins behind it.
-    /// Default: none. More than zero; less than the TTL, or it never comes to that.
+    /// Default: none. More than zero, and less than the
+    /// [`time_to_live`](crate::CacheBuilder::time_to_live) where the cache has one: no value that lives
+    /// as long would ever be refreshed.
     ///
     /// ```text
     /// written        age      TTL is over
@@ -134,7 +136,8 @@ impl Freshness {
 
     /// Takes a share, up to this one and different for each value, off the age at which a value is
     /// refreshed, so that values written together are not all loaded together. From 0, the
-    /// default, to 1. For the TTL itself there is [`ttl_jitter`](crate::CacheBuilder::ttl_jitter).
+    /// default, to 1. Needs one of the two. For the TTL itself there is
+    /// [`ttl_jitter`](crate::CacheBuilder::ttl_jitter).
     ///
     /// ```text
     /// written            age - jitter  age      TTL is over
@@ -179,8 +182,9 @@ impl Freshness {
     }
 
     /// When a load takes longer than this, the stale value is served, if there is one, and the load
-    /// goes on behind. Default: none. More than zero. It needs
-    /// [`stale_if_error`](Self::stale_if_error), which keeps the value.
+    /// goes on behind. Default: none. More than zero, less than the
+    /// [`hard_timeout`](Self::hard_timeout). It needs [`stale_if_error`](Self::stale_if_error), which
+    /// keeps the value.
     ///
     /// ```text
     /// a call for a stale value:   |-- soft_timeout --|
@@ -213,22 +217,30 @@ impl Freshness {
         self
     }
 
-    /// The first setting that makes no sense.
-    pub(crate) fn check(&self) -> Result<(), BuildError> {
-        let zero = Some(Duration::ZERO);
-        let share = match self.refresh {
-            Refresh::Share(share) => share,
-            Refresh::Never | Refresh::After(_) => 0.5,
+    /// The first setting that makes no sense for values that live for `ttl`, if that is known.
+    pub(crate) fn check(&self, ttl: Option<Duration>) -> Result<(), BuildError> {
+        let (age, share) = match self.refresh {
+            Refresh::Never => (None, None),
+            Refresh::After(age) => (Some(age), None),
+            Refresh::Share(share) => (None, Some(share)),
         };
-        let more = "must be more than zero";
-        let checks = [
+        let is_too_late = |age: Duration| ttl.is_some_and(|ttl| age >= ttl);
+        let outlasts = |soft: Duration| self.hard_timeout.is_some_and(|hard| soft >= hard);
+        BuildError::check_times([
+            ("refresh_after", age),
+            ("stale_if_error", self.stale_if_error),
+            ("retry_after", Some(self.retry_after)),
+            ("soft_timeout", self.soft_timeout),
+            ("hard_timeout", self.hard_timeout),
+        ])?;
+        BuildError::check([
             (
-                self.refresh == Refresh::After(Duration::ZERO),
+                age.is_some_and(is_too_late),
                 "refresh_after",
-                more,
+                "must be less than the time_to_live, after which values are not there to be refreshed",
             ),
             (
-                !(share > 0.0 && share < 1.0),
+                share.is_some_and(|share| !(share > 0.0 && share < 1.0)),
                 "refresh_at",
                 "must be a share of the TTL, more than 0.0 and less than 1.0",
             ),
@@ -237,20 +249,22 @@ impl Freshness {
                 "jitter",
                 "must be a share from 0.0 to 1.0",
             ),
-            (self.stale_if_error == zero, "stale_if_error", more),
-            (self.retry_after.is_zero(), "retry_after", more),
-            (self.soft_timeout == zero, "soft_timeout", more),
+            (
+                self.jitter != 0.0 && !self.refreshes(),
+                "jitter",
+                "needs refresh_after or refresh_at, which it is taken off",
+            ),
             (
                 self.soft_timeout.is_some() && self.stale_if_error.is_none(),
                 "soft_timeout",
                 "needs stale_if_error, which keeps the value that is served",
             ),
-            (self.hard_timeout == zero, "hard_timeout", more),
-        ];
-        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
-            Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
-            None => Ok(()),
-        }
+            (
+                self.soft_timeout.is_some_and(outlasts),
+                "soft_timeout",
+                "must be less than the hard_timeout, which ends the load",
+            ),
+        ])
     }
 
     /// The age of a value that is written now.
@@ -377,11 +391,11 @@ mod tests {
             (new().hard_timeout(zero), "hard_timeout"),
         ] {
             assert_eq!(
-                freshness.check().unwrap_err().setting(),
+                freshness.check(None).unwrap_err().setting(),
                 setting,
                 "{freshness:?}"
             );
         }
-        assert!(new().check().is_ok());
+        assert!(new().check(None).is_ok());
     }
 }

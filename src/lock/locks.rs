@@ -5,7 +5,7 @@ use super::lease::Lease;
 use super::shared::{Registry, Shared};
 use super::slot::Ask;
 use super::waiter::{Acquire, Call, Target};
-use crate::builder::{BuildError, LONGEST};
+use crate::builder::BuildError;
 use crate::equivalent::Equivalent;
 use crate::hash::{DefaultHashBuilder, KeyHash};
 use crate::keyed::Keyed;
@@ -103,7 +103,7 @@ where
     /// Locks with one permit, whose leases last for `lease_time` unless they are renewed.
     ///
     /// # Errors
-    /// [`BuildError`] if the lease time is zero or more than 292 years.
+    /// [`BuildError`] if the lease time is zero.
     pub fn new(lease_time: Duration) -> Result<Self, BuildError> {
         Self::builder(lease_time).build()
     }
@@ -282,7 +282,7 @@ where
     /// A handle to the same locks whose leases last for another time.
     ///
     /// # Errors
-    /// [`BuildError`] if that is zero or more than 292 years.
+    /// As for [`LocksBuilder::build`].
     pub fn with_lease_time(&self, lease_time: Duration) -> Result<Self, BuildError> {
         check_lease_time(lease_time, self.shared.watchdog)?;
         let mut other = self.clone();
@@ -498,9 +498,9 @@ impl<S> LocksBuilder<S> {
     /// Builds the locks.
     ///
     /// # Errors
-    /// [`BuildError`] names the first setting that is impossible: a lease time of zero, of less
-    /// than 1 ms with a watchdog, or of more than 292 years; no permits; a watchdog that ends
-    /// before a lease would; a first token that leaves none to come.
+    /// [`BuildError`] names the first setting that is impossible: a lease time of zero, or of less
+    /// than 1 ms with a watchdog; no permits; a watchdog that ends before a lease would; a first
+    /// token that leaves none to come.
     pub fn build<K>(self) -> Result<Locks<K, S>, BuildError>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -532,19 +532,14 @@ impl<S> LocksBuilder<S> {
 /// How often keys that nobody holds are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Of a lease time that is possible, which fits.
+/// What the clock cannot count to never comes.
 fn nanoseconds(lease_time: Duration) -> u64 {
     u64::try_from(lease_time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn check_lease_time(lease_time: Duration, watchdog: Option<Duration>) -> Result<(), BuildError> {
-    let checks = [
-        (lease_time.is_zero(), "lease_time", "must be more than zero"),
-        (
-            lease_time > LONGEST,
-            "lease_time",
-            "must be at most 292 years, which is what the clock can count to",
-        ),
+    BuildError::check_times([("lease_time", lease_time)])?;
+    BuildError::check([
         (
             watchdog.is_some() && lease_time < Duration::from_millis(1),
             "lease_time",
@@ -555,9 +550,5 @@ fn check_lease_time(lease_time: Duration, watchdog: Option<Duration>) -> Result<
             "watchdog",
             "must be at least the lease time",
         ),
-    ];
-    match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
-        Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
-        None => Ok(()),
-    }
+    ])
 }

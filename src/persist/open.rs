@@ -7,11 +7,10 @@ use super::journal;
 use super::kept::Kept;
 use super::options::Persistence;
 use super::recorder::Log;
-use super::settings::SyncPolicy;
 use super::storage::Disk;
 use super::store::Store;
 use super::wall::Wall;
-use crate::builder::{BuildError, CacheBuilder};
+use crate::builder::CacheBuilder;
 use crate::cache::Cache;
 use crate::entry::OnFull;
 use crate::sync::AtomicU64;
@@ -135,15 +134,9 @@ where
         options: Persistence<C>,
         is_store: bool,
     ) -> Result<(Cache<K, V, S>, Journal), OpenError> {
+        options.check()?;
         let clock = self.chosen_clock().clone();
         let (settings, waits) = options.settle(is_store, clock.clone());
-        if settings.sync == SyncPolicy::Always && !settings.log {
-            return Err(BuildError::new(
-                "snapshots_only",
-                "a write that waits for the disk needs a log: choose another SyncPolicy",
-            )
-            .into());
-        }
         let must_compact = options.migrate.is_some() && !settings.is_read_only();
         let cache = self.assemble(false)?;
         let bounds = cache.engine().lift_bounds();

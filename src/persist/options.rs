@@ -5,6 +5,7 @@ use super::header::CodecId;
 use super::migrate::{Migrate, Migrated, Old};
 use super::report::Progress;
 use super::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
+use crate::builder::BuildError;
 use crate::time::Clock;
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use std::time::Duration;
 /// | [`snapshots_only`](Self::snapshots_only) | no, every write is logged |
 /// | [`clock_skew`](Self::clock_skew) | 1 day |
 /// | [`threads`](Self::threads), [`on_progress`](Self::on_progress) | one for each processor, up to 8; nobody is told |
+///
+/// A setting that cannot be is [`OpenError::Build`](super::OpenError) when the directory is opened.
 ///
 /// ```
 /// use haybox::Cache;
@@ -168,7 +171,7 @@ impl<C: Codec> Persistence<C> {
     /// How many bytes may wait to be written: what a `kill -9` can cost at most under
     /// [`SyncPolicy::Every`]. Default: 256 KiB. At least 4 KiB.
     pub fn buffer(mut self, bytes: usize) -> Self {
-        self.settings.buffer = bytes.max(4 << 10);
+        self.settings.buffer = bytes;
         self
     }
 
@@ -193,20 +196,20 @@ impl<C: Codec> Persistence<C> {
     /// half of it on the log is compacted, whatever [`compact_at`](Self::compact_at) says. Default:
     /// none. At least 64 KiB.
     pub fn log_limit(mut self, bytes: u64) -> Self {
-        self.settings.log_limit = bytes.max(64 << 10);
+        self.settings.log_limit = bytes;
         self
     }
 
     /// How many snapshots are kept, each with the log that follows it: how far
     /// [`RecoveryMode::PointInTime`] reaches back. Default: 1. At least 1.
     pub fn generations(mut self, generations: usize) -> Self {
-        self.settings.generations = generations.max(1);
+        self.settings.generations = generations;
         self
     }
 
     /// Keeps no log: a snapshot is made at this interval and on close. For caches that may lose what
-    /// came after the last one, and in exchange pay nothing for a write. Opening fails with
-    /// [`SyncPolicy::Always`], under which each write would wait for the next snapshot.
+    /// came after the last one, and in exchange pay nothing for a write. More than zero. Opening fails
+    /// with [`SyncPolicy::Always`], under which each write would wait for the next snapshot.
     pub fn snapshots_only(mut self, interval: Duration) -> Self {
         self.settings.log = false;
         self.settings.dump_every = Some(interval);
@@ -236,6 +239,34 @@ impl<C: Codec> Persistence<C> {
     pub fn on_progress(mut self, told: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.settings.progress = Some(Arc::new(told));
         self
+    }
+
+    /// The first setting that no directory can be kept with.
+    pub(super) fn check(&self) -> Result<(), BuildError> {
+        let settings = &self.settings;
+        BuildError::check_times([("snapshots_only", settings.dump_every)])?;
+        BuildError::check([
+            (
+                settings.buffer < 4 << 10,
+                "buffer",
+                "must be at least 4 KiB",
+            ),
+            (
+                settings.log_limit < 64 << 10,
+                "log_limit",
+                "must be at least 64 KiB",
+            ),
+            (
+                settings.generations == 0,
+                "generations",
+                "must be at least 1",
+            ),
+            (
+                settings.sync == SyncPolicy::Always && !settings.log,
+                "snapshots_only",
+                "a write that waits for the disk needs a log: choose another SyncPolicy",
+            ),
+        ])
     }
 
     /// The settings for a face, and for how long its writes wait until they are durable.

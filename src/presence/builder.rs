@@ -92,11 +92,7 @@ where
             ("idle_after", self.idle_after),
             ("sweep_interval", Some(self.sweep_interval)),
         ];
-        for (setting, time) in times {
-            if time.is_some_and(|time| time.is_zero()) {
-                return Err(BuildError::new(setting, "a time of 0 is no time"));
-            }
-        }
+        BuildError::check_times(times)?;
         let times = Times {
             timeout: self.timeout,
             idle_after: self.idle_after,

@@ -4,7 +4,7 @@ use super::Queue;
 #[cfg(feature = "persist")]
 use super::kept::Kept;
 use super::state::State;
-use crate::builder::{BuildError, LONGEST};
+use crate::builder::BuildError;
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
 #[cfg(feature = "persist")]
@@ -103,18 +103,9 @@ impl Rules {
     }
 
     fn check(&self) -> Result<(), BuildError> {
-        let checks = [
+        BuildError::check_times([("visibility_timeout", self.visibility)])?;
+        BuildError::check([
             (self.capacity == 0, "capacity", "must be at least 1"),
-            (
-                self.visibility.is_zero(),
-                "visibility_timeout",
-                "must be more than zero, or nobody could work on a message",
-            ),
-            (
-                self.visibility > LONGEST,
-                "visibility_timeout",
-                "must be at most 292 years, which is what the clock can count to",
-            ),
             (
                 self.watchdog
                     .is_some_and(|at_most| at_most < self.visibility),
@@ -127,11 +118,7 @@ impl Rules {
                 "backoff",
                 "the longest wait must be at least the first",
             ),
-        ];
-        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
-            Some((_, setting, problem)) => Err(BuildError::new(setting, problem)),
-            None => Ok(()),
-        }
+        ])
     }
 
     /// How long to wait after so many attempts.
@@ -168,8 +155,7 @@ impl<T> QueueBuilder<T> {
     }
 
     /// How long a message that was handed out is kept from others. Default: 30 s. If it is not
-    /// settled by then the attempt has failed, and the message is handed out again. More than zero,
-    /// at most 292 years.
+    /// settled by then the attempt has failed, and the message is handed out again. More than zero.
     ///
     /// Take it longer than an attempt may take, or have it extended: by
     /// [`Delivery::extend`](super::Delivery::extend), or by a [`watchdog`](Self::watchdog).
@@ -252,8 +238,8 @@ impl<T> QueueBuilder<T> {
     ///
     /// # Errors
     /// [`BuildError`] names the first setting that is impossible: no capacity, a visibility
-    /// time-out of zero or of more than 292 years, a watchdog that ends before that, no attempts,
-    /// a longest backoff below the first.
+    /// time-out of zero, a watchdog that ends before that, no attempts, a longest backoff below the
+    /// first.
     pub fn build(self) -> Result<Queue<T>, BuildError>
     where
         T: Send + Sync + 'static,

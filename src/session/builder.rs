@@ -270,22 +270,26 @@ impl SessionsBuilder {
 
     fn check(&self) -> Result<(), BuildError> {
         let rules = &self.rules;
-        let zero = |time: Option<Duration>| time.is_some_and(|time| time.is_zero());
-        let problem = if rules.max_per_owner == Some(0) {
-            ("max_per_owner", "must be at least 1")
-        } else if zero(rules.idle_timeout) {
-            ("idle_timeout", "a time of 0 is no time")
-        } else if zero(rules.absolute_timeout) {
-            ("absolute_timeout", "a time of 0 is no time")
-        } else if rules
-            .idle_timeout
-            .is_some_and(|idle| idle <= rules.touch_every)
-        {
-            ("touch_every", "must be shorter than the idle time-out")
-        } else {
-            return Ok(());
-        };
-        Err(BuildError::new(problem.0, problem.1))
+        BuildError::check_times([
+            ("idle_timeout", rules.idle_timeout),
+            ("absolute_timeout", rules.absolute_timeout),
+            ("request_timeout", Some(self.request_timeout)),
+            ("sweep_interval", Some(self.sweep_interval)),
+        ])?;
+        let is_too_rare = |idle: Duration| idle <= rules.touch_every;
+        BuildError::check([
+            (self.max_sessions == 0, "max_sessions", "must be at least 1"),
+            (
+                rules.max_per_owner == Some(0),
+                "max_per_owner",
+                "must be at least 1",
+            ),
+            (
+                rules.idle_timeout.is_some_and(is_too_rare),
+                "touch_every",
+                "must be shorter than the idle time-out",
+            ),
+        ])
     }
 }
 

@@ -1,8 +1,11 @@
 //! Settings that no cache can have, values that do not fit, and code of the user's that misbehaves.
 
 use crate::common::{HOUR, INSIDE, PATIENCE, SECOND, panic_of, sentence, timed};
+use haybox::limit::{Limiter, Quota};
+use haybox::lock::Locks;
+use haybox::queue::Queue;
 use haybox::{
-    Cache, CacheBuilder, Expiry, Insert, InsertOptions, LoadError, OnFull, Op, Outcome,
+    Cache, CacheBuilder, Expiry, Freshness, Insert, InsertOptions, LoadError, OnFull, Op, Outcome,
     RemovalCause,
 };
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -51,7 +54,7 @@ fn a_bound_on_bytes_needs_to_be_told_of_the_heap() {
 
 #[test]
 fn every_impossible_setting_is_an_error_that_names_it_and_its_range() {
-    let cases: [(&str, &str, fn(Builder) -> Builder); 17] = [
+    let cases: [(&str, &str, fn(Builder) -> Builder); 19] = [
         ("max_entries", "at least 1", |builder| {
             builder.max_entries(0)
         }),
@@ -70,8 +73,18 @@ fn every_impossible_setting_is_an_error_that_names_it_and_its_range() {
         ("time_to_idle", "more than zero", |builder| {
             builder.time_to_idle(Duration::ZERO)
         }),
-        ("time_to_idle", "292 years", |builder| {
-            builder.time_to_idle(Duration::MAX)
+        ("ttl_jitter", "needs a time_to_live", |builder| {
+            builder.ttl_jitter(0.1)
+        }),
+        ("refresh_after", "less than the time_to_live", |builder| {
+            let freshness = Freshness::new().refresh_after(SECOND);
+            builder.time_to_live(SECOND).freshness(freshness)
+        }),
+        ("negative_ttl", "more than zero", |builder| {
+            builder.negative_ttl(Duration::ZERO)
+        }),
+        ("error_ttl", "more than zero", |builder| {
+            builder.error_ttl(Duration::ZERO)
         }),
         ("ttl_jitter", "0.0 to 1.0", |builder| {
             builder.ttl_jitter(-0.1)
@@ -87,9 +100,6 @@ fn every_impossible_setting_is_an_error_that_names_it_and_its_range() {
         }),
         ("sweep_interval", "more than zero", |builder| {
             builder.sweep_interval(Duration::ZERO)
-        }),
-        ("sweep_interval", "292 years", |builder| {
-            builder.sweep_interval(Duration::MAX)
         }),
         ("lock_timeout", "more than zero", |builder| {
             builder.lock_timeout(Duration::ZERO)
@@ -111,26 +121,65 @@ fn every_impossible_setting_is_an_error_that_names_it_and_its_range() {
 
 #[test]
 fn the_ends_of_each_range_are_possible() {
-    let longest = Duration::from_nanos(u64::MAX / 2);
-    let possible: [fn(Builder, Duration) -> Builder; 11] = [
-        |builder, _| builder.max_entries(1),
-        |builder, _| builder.max_entries(usize::MAX - 1),
-        |builder, _| builder.max_weight(1),
-        |builder, _| builder.max_weight(u64::MAX),
-        |builder, _| builder.max_memory(u64::MAX),
-        |builder, _| builder.time_to_live(Duration::from_nanos(1)),
-        |builder, _| builder.time_to_live(Duration::MAX),
-        |builder, longest| builder.time_to_idle(longest),
-        |builder, longest| builder.sweep_interval(longest),
-        |builder, _| builder.lock_timeout(Duration::MAX),
-        |builder, _| builder.time_to_live(SECOND).ttl_jitter(1.0),
+    let possible: [fn(Builder) -> Builder; 7] = [
+        |builder| builder.max_entries(1),
+        |builder| builder.max_entries(usize::MAX - 1),
+        |builder| builder.max_weight(1),
+        |builder| builder.max_weight(u64::MAX),
+        |builder| builder.max_memory(u64::MAX),
+        |builder| builder.time_to_live(Duration::from_nanos(1)),
+        |builder| builder.time_to_live(SECOND).ttl_jitter(1.0),
     ];
     for set in possible {
-        let (cache, _time) = timed(|builder| set(builder, longest));
+        let (cache, _time) = timed(set);
         cache.insert(1, 1);
         assert!(cache.len() <= 1);
         cache.validate();
     }
+}
+
+#[test]
+fn times_longer_than_the_clock_can_count_to_have_no_end() {
+    let never = Duration::MAX;
+    let for_ever: [fn(Builder, Duration) -> Builder; 9] = [
+        |builder, never| builder.time_to_live(never),
+        |builder, never| builder.time_to_live(never).ttl_jitter(1.0),
+        |builder, never| builder.time_to_idle(never),
+        |builder, never| builder.time_to_idle(never).time_to_live(never),
+        |builder, never| builder.sweep_interval(never),
+        |builder, never| builder.lock_timeout(never),
+        |builder, never| builder.negative_ttl(never).error_ttl(never),
+        |builder, never| builder.freshness(Freshness::new().refresh_after(never).jitter(1.0)),
+        |builder, never| {
+            builder.freshness(Freshness::new().stale_if_error(never).soft_timeout(never))
+        },
+    ];
+    for (number, set) in for_ever.into_iter().enumerate() {
+        let (cache, time) = timed(|builder| set(builder, never));
+        cache.insert(1, 1);
+        assert_eq!(cache.get_or_find_with(&2, || None), None);
+        time.advance(Duration::from_secs(3600 * 24 * 365 * 100));
+        cache.sweep();
+        let jittered = number == 1;
+        assert!(jittered || cache.get(&1) == Some(1), "{number}");
+        cache.validate();
+    }
+    assert_eq!(
+        Locks::<u8>::new(never)
+            .unwrap()
+            .acquire(&1)
+            .unwrap()
+            .remaining(),
+        never
+    );
+    let queue = Queue::<u8>::builder(1)
+        .visibility_timeout(never)
+        .build()
+        .unwrap();
+    queue.push(1).unwrap();
+    assert_eq!(queue.try_pop().unwrap().remaining(), never);
+    let limiter = Limiter::<u8>::builder(Quota::per_second(1)).sweep_interval(never);
+    assert!(limiter.build().unwrap().check(&1).is_allowed());
 }
 
 #[test]

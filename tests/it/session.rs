@@ -35,10 +35,12 @@ fn impossible_settings_are_refused() {
     let zero = Duration::ZERO;
     let builder = Sessions::builder;
     for (wrong, setting) in [
-        (builder().max_sessions(0), "max_entries"),
+        (builder().max_sessions(0), "max_sessions"),
         (builder().max_per_owner(0), "max_per_owner"),
         (builder().idle_timeout(zero), "idle_timeout"),
         (builder().absolute_timeout(zero), "absolute_timeout"),
+        (builder().request_timeout(zero), "request_timeout"),
+        (builder().sweep_interval(zero), "sweep_interval"),
         (builder().idle_timeout(MINUTE), "touch_every"),
     ] {
         assert_eq!(wrong.build().unwrap_err().setting(), setting);

@@ -2,7 +2,7 @@
 
 use crate::{dir, store};
 use haybox::persist::{
-    Codec, CodecError, MessagePack, OpenError, Persistence, RecoveryMode, WriteError,
+    Codec, CodecError, MessagePack, OpenError, Persistence, RecoveryMode, SyncPolicy, WriteError,
 };
 use haybox::{Cache, Store};
 use serde::de::DeserializeOwned;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Every file of a directory with what is in it, for who has to leave it alone.
@@ -52,6 +53,44 @@ fn a_setting_that_no_cache_can_have() {
     let error = opened.map(drop).unwrap_err();
     assert!(matches!(error, OpenError::Build(build) if build.setting() == "max_entries"));
     assert!(!missing.exists());
+}
+
+#[test]
+fn a_setting_that_no_directory_can_be_kept_with() {
+    let dir = dir();
+    let missing = dir.path().join("new");
+    let new = Persistence::new;
+    for (options, setting) in [
+        (new().buffer(4_095), "buffer"),
+        (new().log_limit(65_535), "log_limit"),
+        (new().generations(0), "generations"),
+        (new().snapshots_only(Duration::ZERO), "snapshots_only"),
+        (
+            new().snapshots_only(Duration::MAX).sync(SyncPolicy::Always),
+            "snapshots_only",
+        ),
+    ] {
+        let opened = Cache::<u32, u32>::builder().open_with(&missing, options);
+        let error = opened.map(drop).unwrap_err();
+        assert!(
+            matches!(&error, OpenError::Build(build) if build.setting() == setting),
+            "{error}"
+        );
+        assert!(!missing.exists());
+    }
+    let longest = new()
+        .snapshots_only(Duration::MAX)
+        .clock_skew(Duration::MAX);
+    let longest = longest.sync(SyncPolicy::Every(Duration::MAX));
+    let cache = Cache::<u32, u32>::builder()
+        .open_with(&missing, longest)
+        .unwrap();
+    cache.insert(1, 1);
+    drop(cache);
+    assert_eq!(
+        Cache::<u32, u32>::builder().open(&missing).unwrap().get(&1),
+        Some(1)
+    );
 }
 
 #[test]

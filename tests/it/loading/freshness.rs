@@ -890,6 +890,19 @@ fn the_time_outs_and_ages_that_no_cache_can_have_are_named() {
         (new().retry_after(Duration::ZERO), "retry_after", more),
         (new().soft_timeout(Duration::ZERO), "soft_timeout", more),
         (new().soft_timeout(SECOND), "soft_timeout", needs),
+        (
+            new()
+                .stale_if_error(SECOND)
+                .soft_timeout(SECOND)
+                .hard_timeout(SECOND),
+            "soft_timeout",
+            "must be less than the hard_timeout, which ends the load",
+        ),
+        (
+            new().jitter(0.1),
+            "jitter",
+            "needs refresh_after or refresh_at, which it is taken off",
+        ),
         (new().hard_timeout(Duration::ZERO), "hard_timeout", more),
     ];
     let numbers = Numbers::new(10).read_through(|_| Ok::<u32, ()>(1));
@@ -906,7 +919,9 @@ fn the_time_outs_and_ages_that_no_cache_can_have_are_named() {
 #[test]
 fn the_ends_of_each_range_of_a_freshness_are_possible() {
     let possible = [
-        Freshness::new().refresh_after(Duration::MAX).jitter(1.0),
+        Freshness::new()
+            .refresh_after(Duration::from_nanos(9_999_999_999))
+            .jitter(1.0),
         Freshness::new().refresh_at(f64::MIN_POSITIVE).jitter(1.0),
         Freshness::new().stale_if_error(Duration::MAX),
         Freshness::new().retry_after(Duration::MAX),
