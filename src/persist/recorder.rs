@@ -14,6 +14,7 @@ use serde::Serialize;
 use std::any::Any;
 use std::cell::Cell;
 use std::sync::Arc;
+use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
 /// Where the bytes go.
@@ -61,7 +62,8 @@ pub(super) struct Log<V, C, J> {
 }
 
 thread_local! {
-    /// What a change is put together in. Taken out and put back, so that nobody meets it in use.
+    /// What a change is put together in. Taken out and put back, so that nobody meets it in use. When
+    /// the thread ends they may be gone before what else it keeps, which may write as it is dropped.
     static EFFECTS: Cell<Effects> = const { Cell::new(Effects::EMPTY) };
     static ENTRY: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static KEY: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -70,10 +72,21 @@ thread_local! {
 /// Buffers that have become larger than this are not kept.
 const KEPT: usize = 64 << 10;
 
-fn keep(buffer: &'static std::thread::LocalKey<Cell<Vec<u8>>>, mut bytes: Vec<u8>) {
+type Buffer<T> = &'static LocalKey<Cell<T>>;
+
+fn take<T: Default>(buffer: Buffer<T>) -> T {
+    buffer.try_with(Cell::take).unwrap_or_default()
+}
+
+fn put_back<T>(buffer: Buffer<T>, value: T) {
+    // Where the buffer is gone, what was used instead goes, too.
+    let _ = buffer.try_with(|cell| cell.set(value));
+}
+
+fn keep(buffer: Buffer<Vec<u8>>, mut bytes: Vec<u8>) {
     if bytes.capacity() <= KEPT {
         bytes.clear();
-        buffer.set(bytes);
+        put_back(buffer, bytes);
     }
 }
 
@@ -93,7 +106,7 @@ where
     }
 
     fn encode(&self, key: &K, value: &V) -> Result<Encoded, Refusal> {
-        let mut bytes = ENTRY.take();
+        let mut bytes = take(&ENTRY);
         let encoded = self.codec.encode(key, &mut bytes).map(|()| {
             let key = bytes.len();
             (key, self.codec.encode(value, &mut bytes))
@@ -192,14 +205,14 @@ impl<V, C: Codec, J: Sink> Log<V, C, J> {
         changes: &[Recorded<'_, K>],
         then: impl FnOnce(&Effects) -> R,
     ) -> R {
-        let mut effects = EFFECTS.take();
+        let mut effects = take(&EFFECTS);
         effects.clear();
         for change in changes {
             self.push(change, &mut effects);
         }
         let result = then(&effects);
         if effects.bytes().len() <= KEPT {
-            EFFECTS.set(effects);
+            put_back(&EFFECTS, effects);
         }
         result
     }
@@ -232,7 +245,7 @@ impl<V, C: Codec, J: Sink> Log<V, C, J> {
     }
 
     fn with_key<K: Serialize>(&self, key: &K, then: impl FnOnce(&[u8])) {
-        let mut bytes = KEY.take();
+        let mut bytes = take(&KEY);
         bytes.clear();
         match self.codec.encode(key, &mut bytes) {
             Ok(()) => then(&bytes),

@@ -2,8 +2,10 @@
 
 use crate::{always, dir, store};
 use haybox::persist::{TransactionError, WriteError};
-use haybox::{Cache, Insert, InsertOptions, Op, Outcome, Store};
+use haybox::{Cache, Insert, InsertOptions, Op, Outcome, Store, Ttl};
 use serde::{Deserialize, Serialize, Serializer};
+use std::cell::Cell;
+use std::thread;
 use std::time::Duration;
 
 #[test]
@@ -207,4 +209,63 @@ fn after_close_writes_fail_and_reads_go_on() {
         Some(1),
         "the directory is free"
     );
+}
+
+/// What a thread does as it ends.
+#[derive(Default)]
+struct Late(Cell<Option<Box<dyn FnOnce()>>>);
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take() {
+            work();
+        }
+    }
+}
+
+thread_local!(static LATE: Late = Late::default());
+
+#[test]
+fn a_thread_that_ends_may_write_until_its_end() {
+    let (of_store, of_cache) = (dir(), dir());
+    let open_store = || {
+        let builder = Cache::<String, u64>::builder().max_entries(2);
+        builder.open_store_with(of_store.path(), always()).unwrap()
+    };
+    let open_cache = || Cache::<String, u64>::builder().open_with(of_cache.path(), always());
+    let (store, cache) = (open_store(), open_cache().unwrap());
+    let key = |name: &str| name.to_string();
+    thread::scope(|scope| {
+        let (late_store, late_cache) = (store.clone(), cache.clone());
+        let thread = scope.spawn(|| {
+            // It is set up before what the writes need, so it is dropped after that.
+            let work = move || {
+                assert_eq!(late_store.remove("early").unwrap().wait().unwrap(), Some(1));
+                for name in ["late", "later"] {
+                    let commit = late_store.insert(name.to_string(), 2).unwrap();
+                    assert_eq!(commit.wait().unwrap(), None);
+                }
+                let full = late_store.insert("latest".to_string(), 3).map(drop);
+                assert!(matches!(full, Err(WriteError::NoRoom)));
+                late_cache.remove("early");
+                late_cache.insert("late".to_string(), 4);
+                late_cache.expire("late", Duration::from_secs(60));
+            };
+            LATE.with(|late| late.0.set(Some(Box::new(work))));
+            store.insert(key("early"), 1).unwrap().wait().unwrap();
+            cache.insert(key("early"), 1);
+        });
+        thread.join().unwrap();
+    });
+    drop((store, cache));
+    let (store, cache) = (open_store(), open_cache().unwrap());
+    assert_eq!(
+        ["early", "late", "later", "latest"].map(|name| store.get(name)),
+        [None, Some(2), Some(2), None]
+    );
+    assert_eq!(
+        ["early", "late"].map(|name| cache.get(name)),
+        [None, Some(4)]
+    );
+    assert!(cache.ttl("late").is_some_and(|ttl| ttl != Ttl::Never));
 }
