@@ -316,6 +316,28 @@ mod tests {
     }
 
     #[test]
+    fn a_set_that_is_sparse_gives_memory_back_and_no_other() {
+        let mut shrunk = 0;
+        let first = |set: &Set| set.iter().next().map(|(way, _)| way);
+        for (mut set, _) in sets() {
+            while let Some(way) = first(&set) {
+                set.remove(way);
+                let (used, before) = (set.len(), set.width());
+                set.shrink_if_sparse();
+                set.validate(0, &hash_of);
+                if used >= before / 2 {
+                    assert_eq!(set.width(), before, "{used} used");
+                } else {
+                    assert!(set.width() <= used + 2 * STEP, "{used} of {before} used");
+                    shrunk += usize::from(set.width() < before);
+                }
+            }
+            assert_eq!(set.width(), 0);
+        }
+        assert!(shrunk > 500, "{shrunk}");
+    }
+
+    #[test]
     fn how_often_a_key_was_asked_for_goes_with_it() {
         let mut lower = Set::new(0);
         lower.leave_ghost(1);
