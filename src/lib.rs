@@ -1,3 +1,6 @@
+// The charts of the README are files of the repository, which the documentation has no copy of. The
+// first definition of a name counts: here they are a line that says where they are.
+#![doc = include_str!("charts.md")]
 #![doc = include_str!("../README.md")]
 // What the whole crate does is safe Rust; nothing measured so far has asked for an exception.
 #![forbid(unsafe_code)]
