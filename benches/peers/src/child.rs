@@ -3,7 +3,7 @@
 
 use crate::cli::Settings;
 use crate::results::Cell;
-use crate::{hits, memory, speed};
+use crate::{hits, memory, out, speed};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -82,6 +82,6 @@ pub fn work(argument: &str) -> Result<(), String> {
             serde_json::to_string(&hits::alone(&peer, capacity, &keys, patience)?)
         }
     };
-    println!("{}", answer.map_err(|error| error.to_string())?);
+    out::print(&answer.map_err(|error| error.to_string())?)?;
     std::process::exit(0)
 }

@@ -12,6 +12,7 @@ mod hits;
 mod latency;
 mod machine;
 mod memory;
+mod out;
 mod peers;
 mod policies;
 mod progress;
@@ -49,8 +50,7 @@ fn run(cli: &Cli) -> Result<(), String> {
         return child::work(job);
     }
     if cli.list {
-        list();
-        return Ok(());
+        return out::print(&list());
     }
     if cli.redraw {
         let path = cli.out.join("results.json");
@@ -66,23 +66,17 @@ fn run(cli: &Cli) -> Result<(), String> {
     make_writable(&cli.out)?;
     let results = measure(cli, traces)?;
     eprintln!("written to {}", cli.out.display());
-    print!("{}", report::closing(&results));
-    Ok(())
+    out::print(&report::closing(&results))
 }
 
-fn list() {
-    println!("peers:");
-    for info in &peers::ALL {
-        println!("  {:<18} {}", info.id, info.label);
-    }
-    println!("workloads:");
-    for workload in &workload::ALL {
-        println!("  {:<18} {}", workload.id, workload.label);
-    }
-    println!("jobs of the other roles:");
-    for job in roles::jobs() {
-        println!("  {:<18} {}", job.id, job.label);
-    }
+fn list() -> String {
+    let line = |id: &str, label: &str| format!("  {id:<18} {label}\n");
+    let peers = peers::ALL.iter().map(|info| line(info.id, info.label));
+    let workloads = workload::ALL.iter().map(|load| line(load.id, load.label));
+    let jobs = roles::jobs().into_iter().map(|job| line(job.id, job.label));
+    let (peers, workloads) = (peers.collect::<String>(), workloads.collect::<String>());
+    let jobs = jobs.collect::<String>();
+    format!("peers:\n{peers}workloads:\n{workloads}jobs of the other roles:\n{jobs}")
 }
 
 fn make_writable(out: &Path) -> Result<(), String> {

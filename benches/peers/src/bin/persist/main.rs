@@ -22,6 +22,9 @@ mod table;
 #[allow(dead_code, reason = "the other program uses more of it")]
 mod progress;
 
+#[path = "../../out.rs"]
+mod out;
+
 use clap::Parser;
 use progress::Progress;
 use serde::{Deserialize, Serialize};
@@ -154,8 +157,7 @@ fn run(cli: &Cli) -> Result<(), String> {
         write(&results, &cli.out)?;
     }
     progress.finish();
-    print!("{}", results.markdown());
-    Ok(())
+    out::print(&results.markdown())
 }
 
 /// Starts this program once more and waits for its answer.
@@ -177,8 +179,7 @@ fn child(job: &Job) -> Result<Vec<Row>, String> {
 fn work(job: &str) -> Result<(), String> {
     let job: Job = serde_json::from_str(job).map_err(|error| format!("no job: {error}"))?;
     let rows = serde_json::to_string(&job.run()?).map_err(|error| error.to_string())?;
-    println!("{rows}");
-    Ok(())
+    out::print(&rows)
 }
 
 fn write(results: &Results, out: &Path) -> Result<(), String> {
