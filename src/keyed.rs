@@ -12,7 +12,7 @@ use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::reentrancy;
 use crate::sync::{AtomicUsize, Mutex, SpinLock, yield_now};
-use crate::time::{Aftermath, Clock, Deadline, NEAR, NEVER, Sweep, Swept, register};
+use crate::time::{Aftermath, Clock, Deadline, NEAR, Sweep, Swept, register};
 use hashtable::HashTable;
 use std::hash::{BuildHasher, Hash};
 use std::mem;
@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 /// What is kept of a key.
 pub(crate) trait State: Default + Send + Sync + 'static {
-    /// From when on the key may be forgotten, since a missing one means the same; [`NEVER`] while
-    /// that is not known.
+    /// From when on the key may be forgotten, since a missing one means the same;
+    /// [`NEVER`](crate::time::NEVER) while that is not known.
     fn idle_from(&self) -> Deadline;
 }
 
@@ -78,8 +78,8 @@ struct Slot<K, V> {
 
 /// How far the sweep has come.
 struct Pass {
-    /// The part to look at next; 0 between two passes.
-    part: usize,
+    /// The part to look at next, `None` between two passes.
+    part: Option<usize>,
     /// When the next pass begins.
     due: Deadline,
 }
@@ -148,7 +148,7 @@ where
             parts: (0..parts).map(|_| Part::new()).collect(),
             keys: AtomicUsize::new(0),
             sweep_interval,
-            sweep: Mutex::new(Pass { part: 0, due: 0 }),
+            sweep: Mutex::new(Pass { part: None, due: 0 }),
             clock,
         });
         let sweep: Weak<Shared<K, V>> = Arc::downgrade(&shared);
@@ -326,8 +326,8 @@ impl<K, V: State> Shared<K, V> {
             return true;
         };
         let is_idle = |slot: &mut Slot<K, V>| {
-            let from = slot.state.idle_from();
-            from != NEVER && from.saturating_add(GRACE) <= now
+            // Never for what is never idle: no clock comes so far.
+            slot.state.idle_from().saturating_add(GRACE) <= now
         };
         let before = into.len();
         into.extend(slots.table.extract_if(is_idle).take(BATCH));
@@ -347,21 +347,23 @@ impl<K, V: State> Shared<K, V> {
     /// Goes on with a pass until it ends or the slice does; whether it has to go on.
     fn pass(&self, pass: &mut Pass, until: Instant, forgotten: &mut Vec<Slot<K, V>>) -> bool {
         let now = self.clock.now();
-        if pass.part == 0 {
+        if pass.part.is_none() {
             if now < pass.due || self.keys.load(Relaxed) == 0 {
                 return false;
             }
             pass.due = now.saturating_add(PAUSE);
         }
-        while pass.part < self.parts.len() {
-            if !self.forget(&self.parts[pass.part].0, now, forgotten) {
-                pass.part += 1;
+        let mut part = pass.part.unwrap_or(0);
+        while let Some(Part(slots)) = self.parts.get(part) {
+            if !self.forget(slots, now, forgotten) {
+                part += 1;
             }
-            if Instant::now() > until && pass.part < self.parts.len() {
+            if Instant::now() >= until && part < self.parts.len() {
+                pass.part = Some(part);
                 return true;
             }
         }
-        pass.part = 0;
+        pass.part = None;
         false
     }
 }
@@ -458,6 +460,25 @@ mod tests {
         assert!(table.existing(hash, &u32::MAX, |_, _| ()).is_some());
         (0..60).for_each(|_| time.advance(SECOND));
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_pass_goes_on_where_its_slice_has_ended() {
+        let (table, time) = table::<u32>();
+        // All in the first part, which takes more than one slice.
+        (0..=BATCH as u32).for_each(|key| use_for(&table, &key, SECOND));
+        let (shared, mut forgotten) = (&table.shared, Vec::new());
+        let mut pass = shared.sweep.lock();
+        time.advance(SECOND + Duration::from_nanos(GRACE));
+        let mut slice = || shared.pass(&mut pass, Instant::now(), &mut forgotten);
+        let slices = (1..).take_while(|_| slice()).count();
+        assert_eq!(
+            slices,
+            shared.parts.len(),
+            "one more, and the last has ended"
+        );
+        assert!(!slice(), "the pause");
+        assert_eq!((forgotten.len(), table.len()), (BATCH + 1, 0));
     }
 
     #[test]
