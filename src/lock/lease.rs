@@ -39,13 +39,15 @@ impl<K> Lease<K> {
     where
         K: Clone + Send + Sync + 'static,
     {
-        let watch = watchdog.map(|at_most| Watch::start(&target, grant, at_most));
-        Self {
+        let mut lease = Self {
             target,
             grant,
-            watch,
+            watch: None,
             is_released: false,
-        }
+        };
+        // The watchdog copies the key: should that panic, the lease is given back.
+        lease.watch = watchdog.map(|at_most| Watch::start(&lease.target, grant, at_most));
+        lease
     }
 
     /// The fencing token: greater than that of every lease that these locks granted before. See the

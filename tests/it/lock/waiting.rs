@@ -320,3 +320,36 @@ fn a_timer_that_could_not_be_set_is_set_by_the_next_call() {
     assert_eq!((wakes.count(), others.count()), (1, 0));
     drop(held);
 }
+
+#[test]
+fn who_waits_is_not_forgotten_where_no_timer_could_be_set() {
+    let time = MockClock::new();
+    let locks = Locks::<Moody>::builder(LEASE).clock(time.clock());
+    let locks = locks.build().unwrap();
+    let held = locks.try_acquire(&Moody(1)).unwrap();
+    let mut first = locks.acquire_async(&Moody(1));
+    FAILS.set(true);
+    assert_eq!(panic_of(|| poll_once(Pin::new(&mut first))), "not now");
+    FAILS.set(false);
+    time.advance(LEASE + 11 * SECOND);
+    assert_eq!(locks.waiters(&Moody(1)), 1);
+    // The next call finds that the lease has ended.
+    assert_eq!(locks.try_acquire(&Moody(1)).unwrap_err(), LockError::Busy);
+    assert!(poll_once(Pin::new(&mut first)).is_ready());
+    drop(held);
+}
+
+#[test]
+fn a_lease_whose_watchdog_could_not_copy_the_key_is_given_back() {
+    let time = MockClock::new();
+    let locks = Locks::<Moody>::builder(LEASE).clock(time.clock());
+    let locks = locks.watchdog(6 * LEASE).build().unwrap();
+    let held = locks.try_acquire(&Moody(1)).unwrap();
+    let mut next = locks.acquire_async(&Moody(1));
+    assert!(poll_once(Pin::new(&mut next)).is_pending());
+    drop(held);
+    FAILS.set(true);
+    assert_eq!(panic_of(|| poll_once(Pin::new(&mut next))), "not now");
+    FAILS.set(false);
+    assert_eq!(locks.available(&Moody(1)), 1);
+}
