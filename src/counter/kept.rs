@@ -333,3 +333,20 @@ impl<K: Hash + Eq> State<K> {
         counts.fold(0, i64::wrapping_add)
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_could_not_be_removed_go_back_to_those_that_were_taken_since() {
+        let home = Mutex::new(vec![1]);
+        let mut taken = Taken {
+            home: &home,
+            keys: vec![2, 3],
+        };
+        taken.keys.retain(|key| *key == 3);
+        drop(taken);
+        assert_eq!(*home.lock(), [1, 3]);
+    }
+}

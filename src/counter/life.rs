@@ -199,3 +199,24 @@ impl<K> Part<K> {
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_that_were_ended_do_not_pile_up() {
+        let (clock, lives) = (Clock::real(), Lives::new(Duration::from_secs(3_600)));
+        let longest = |lives: &Lives<u32>| lives.parts[0].lock().queue.len();
+        for _ in 0..1_000 {
+            drop(lives.begin(&clock, 0, &1));
+            assert!(lives.end(&clock, 0, &1).is_some());
+            assert!(longest(&lives) <= 130);
+        }
+        for _ in 0..1_000 {
+            drop(lives.begin(&clock, 0, &1));
+            assert_eq!(lives.end_all(&clock, 0).len(), 1);
+            assert!(longest(&lives) <= 130);
+        }
+    }
+}

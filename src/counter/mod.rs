@@ -193,7 +193,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
         let stripe = thread_number() % state.stripes.len();
         let shards = state.stripes[stripe].get_or_init(new_stripe);
         let shard = &shards[shard_of(hash)];
-        if !shard.add(state, hash, key, by, None) {
+        if !shard.add(state, hash, key, by) {
             self.add_slowly(shard, hash, key, by);
         }
     }
@@ -429,14 +429,8 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     /// does this every [`sweep_interval`](CountersBuilder::sweep_interval); it is for where no
     /// thread runs in the background.
     pub fn sweep(&self) -> usize {
-        let mut count = 0;
-        loop {
-            let (ended, more) = self.0.sweep(usize::MAX);
-            count += ended.lives;
-            if !more {
-                return count;
-            }
-        }
+        let (ended, _) = self.0.sweep(usize::MAX);
+        ended.lives
     }
 }
 

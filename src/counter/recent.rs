@@ -2,7 +2,7 @@
 
 use crate::time::Clock;
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
+use std::ops::RangeFrom;
 use std::time::Duration;
 
 /// Steps of the longest window.
@@ -34,13 +34,11 @@ impl Windows {
     }
 
     /// The steps of the last `within`.
-    pub(super) fn range(&self, clock: &Clock, within: Duration) -> RangeInclusive<u64> {
+    pub(super) fn range(&self, clock: &Clock, within: Duration) -> RangeFrom<u64> {
         let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
         let steps = within.div_ceil(self.step).min(STEPS);
         // The step that runs is one of them, and what others count meanwhile may be in later ones.
-        let first = (self.now(clock) + 1).saturating_sub(steps);
-        let is_empty = steps == 0;
-        RangeInclusive::new(if is_empty { u64::MAX } else { first }, u64::MAX)
+        (self.now(clock) + 1).saturating_sub(steps)..
     }
 }
 
@@ -66,9 +64,28 @@ impl Recent {
         }
     }
 
-    pub(super) fn sum(&self, steps: &RangeInclusive<u64>) -> i64 {
+    pub(super) fn sum(&self, steps: &RangeFrom<u64>) -> i64 {
         let within = self.0.iter().rev();
         let within = within.take_while(|(step, _)| steps.contains(step));
         within.fold(0, |sum, (_, count)| sum.wrapping_add(*count))
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_kept_than_the_longest_window_has_steps() {
+        let mut recent = Recent::default();
+        for step in 1..=3 * STEPS {
+            (0..3).for_each(|_| recent.add(step, 1));
+            let counted = step.min(STEPS);
+            assert_eq!(recent.0.len() as u64, counted);
+            assert_eq!(recent.sum(&(step + 1 - counted..)), 3 * counted as i64);
+        }
+        // From a thread that has read the clock before.
+        recent.add(3 * STEPS - 1, 1);
+        assert_eq!(recent.sum(&(3 * STEPS..)), 4);
     }
 }

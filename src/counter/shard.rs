@@ -14,7 +14,7 @@ use crate::sync::AtomicBool;
 use crate::sync::SpinLock;
 use crate::time::Clock;
 use hashtable::HashTable;
-use std::ops::RangeInclusive;
+use std::ops::RangeFrom;
 use std::sync::Arc;
 #[cfg(feature = "persist")]
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,7 +43,7 @@ pub(super) enum Found<K> {
 }
 
 impl<K> Cell<K> {
-    pub(super) fn recent(&self, steps: &RangeInclusive<u64>) -> i64 {
+    pub(super) fn recent(&self, steps: &RangeFrom<u64>) -> i64 {
         self.recent.as_ref().map_or(0, |recent| recent.sum(steps))
     }
 
@@ -97,7 +97,7 @@ impl<K> Shard<K> {
         self.is_changed.swap(false, Relaxed)
     }
 
-    /// Counts, if the key is there and lives; with a given life only if it has that.
+    /// Counts, if the key is there and lives.
     #[inline]
     pub(super) fn add<Q: Equivalent<K> + ?Sized>(
         &self,
@@ -105,16 +105,12 @@ impl<K> Shard<K> {
         hash: u64,
         key: &Q,
         by: i64,
-        life: Option<&Arc<Life>>,
     ) -> bool {
         let Some(_inside) = reentrancy::enter() else {
             return true;
         };
         let mut cells = self.cells.lock();
-        let found = cells.find_mut(hash, |cell| {
-            key.equivalent(&cell.key) && (life.is_none() || cell.is_of(life))
-        });
-        match found {
+        match cells.find_mut(hash, |cell| key.equivalent(&cell.key)) {
             Some(cell) if cell.lives(&state.clock) => {
                 cell.add(state, by);
                 self.mark_changed();
@@ -148,9 +144,15 @@ impl<K> Shard<K> {
         };
         let mut cells = self.cells.lock();
         // Who ends a life collects its cells after that, so under this lock it is seen in time.
-        if cell.life.as_ref().is_some_and(|life| life.is_ended()) {
+        if let Some(life) = cell.life.as_ref().filter(|life| !life.lives(&state.clock)) {
+            let is_ended = life.is_ended();
             drop(cells);
-            return Found::Over(Some(cell));
+            // One whose time is up may have been swept. The count was in time, and is over with it.
+            return if is_ended {
+                Found::Over(Some(cell))
+            } else {
+                Found::Done(Some(cell))
+            };
         }
         self.mark_changed();
         let own = |other: &Cell<K>| other.is_of(cell.life.as_ref()) && other.key == cell.key;
@@ -237,5 +239,84 @@ impl<K> Shard<K> {
             into.push(entry.remove().0);
         }
         true
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::super::Counters;
+    use super::*;
+    use crate::time::MockClock;
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Counters that count for a second, and are swept when they are told to.
+    fn timed() -> (Counters<u32>, MockClock) {
+        let time = MockClock::new();
+        let counters = Counters::builder().time_to_live(SECOND).clock(time.clock());
+        let counters = counters.sweep_interval(3_600 * SECOND).build();
+        (counters.unwrap(), time)
+    }
+
+    fn life(state: &State<u32>) -> Arc<Life> {
+        let lives = state.lives.as_ref().unwrap();
+        lives.begin(&state.clock, 7, &1).0
+    }
+
+    #[test]
+    fn a_count_whose_time_is_up_before_it_is_in_leaves_nothing_behind() {
+        let (counters, time) = timed();
+        let (state, shard) = (&counters.0, Shard::new());
+        let life = life(state);
+        time.advance(SECOND);
+        assert_eq!(counters.sweep(), 1, "the life, without the count");
+        let inserted = shard.insert(state, 7, 1, 1, Some(life));
+        assert!(matches!(inserted, Found::Done(Some(_))));
+        assert!(shard.cells.lock().is_empty());
+    }
+
+    #[test]
+    fn a_key_has_one_cell_however_often_its_time_is_up() {
+        let (counters, time) = timed();
+        let (state, shard) = (&counters.0, Shard::new());
+        for _ in 0..100 {
+            drop(shard.insert(state, 7, 1, 1, Some(life(state))));
+            time.advance(SECOND);
+        }
+        assert_eq!(shard.cells.lock().len(), 1);
+    }
+
+    #[test]
+    fn a_key_counts_in_its_new_life_while_the_old_one_is_collected() {
+        let (counters, _time) = timed();
+        let (state, shard) = (&counters.0, Shard::new());
+        let old = life(state);
+        drop(shard.insert(state, 7, 1, 10, Some(Arc::clone(&old))));
+        let ended = state.lives.as_ref().unwrap().end(&state.clock, 7, &1);
+        assert!(ended.is_some() && old.is_ended());
+        let new = life(state);
+        for _ in 0..3 {
+            drop(shard.insert(state, 7, 1, 1, Some(Arc::clone(&new))));
+        }
+        let late = shard.insert(state, 7, 1, 1, Some(Arc::clone(&old)));
+        assert!(matches!(late, Found::Over(Some(_))), "it is counted anew");
+        let count = |life| shard.look(7, &1, Some(life), |cell| cell.count);
+        assert_eq!((count(&old), count(&new)), (10, 3));
+        assert_eq!(shard.take(7, &1, Some(&old)).unwrap().count, 10);
+        assert_eq!(shard.take(7, &1, Some(&new)).unwrap().count, 3);
+    }
+
+    #[test]
+    fn what_a_sweep_could_not_lock_is_left_to_the_next() {
+        let (counters, time) = timed();
+        counters.incr(&1);
+        let shards = || (0..super::super::SHARDS).flat_map(|number| counters.0.shards(number));
+        time.advance(SECOND);
+        let locked: Vec<_> = shards().map(|shard| shard.cells.lock()).collect();
+        assert_eq!(counters.sweep(), 0);
+        drop(locked);
+        assert_eq!(counters.sweep(), 1);
+        assert!(shards().all(|shard| shard.cells.lock().is_empty()));
     }
 }
