@@ -226,7 +226,8 @@ impl<K, V> Hub<K, V> {
             // A notice that came after the last look is seen by the loop's condition, by whoever
             // put it there or by this thread.
             queue.draining.store(false, SeqCst);
-            if handed_over {
+            // Who has given up waiting meanwhile takes nothing over.
+            if handed_over && queue.is_awaited() {
                 queue.wake();
                 return false;
             }
@@ -238,7 +239,7 @@ impl<K, V> Hub<K, V> {
     fn deliver_some(&self, queue: &Queue<K, V>, share: usize, counters: Option<&Counters>) -> bool {
         let _delivering = Delivering::begin();
         for done in 0.. {
-            let is_awaited = queue.waiting.load(SeqCst) > 0;
+            let is_awaited = queue.is_awaited();
             if done >= share && is_awaited {
                 return true;
             }
@@ -345,6 +346,11 @@ impl<K, V> Queue<K, V> {
         self.notices.lock().len()
     }
 
+    /// Whether somebody waits who can go on where another stops.
+    fn is_awaited(&self) -> bool {
+        self.waiting.load(SeqCst) > 0
+    }
+
     /// Wakes those who wait. Through the lock, so that none is between its look and its sleep.
     fn wake(&self) {
         drop(self.notices.lock());
@@ -367,6 +373,7 @@ impl<K, V> Queue<K, V> {
         }
         drop(notices);
         self.waiting.fetch_sub(1, SeqCst);
-        !timed_out
+        // Though the time is up: the one who stopped may have counted on this thread.
+        !timed_out || !self.draining.load(SeqCst)
     }
 }
