@@ -137,8 +137,8 @@ impl Slot {
     /// Grants what is asked for where nobody holds anything or waits, as it is nearly always.
     #[inline]
     pub(super) fn take_free(&mut self, ask: Ask, terms: &Terms<'_>) -> Option<Grant> {
-        let is_free = self.holders.first.is_none() && self.queue.is_none();
-        is_free.then(|| self.grant(ask, terms))
+        // Nobody waits where nobody holds anything: they would have been served.
+        self.holders.first.is_none().then(|| self.grant(ask, terms))
     }
 
     /// Ends a lease where nobody waits for it; when it would have ended by itself. `None` where it
@@ -398,5 +398,40 @@ impl Holders {
 impl Holder {
     fn counts(&self, now: u64) -> bool {
         self.deadline > now
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::time::{MockClock, wake_at};
+
+    #[test]
+    fn a_timer_that_comes_too_late_does_not_replace_the_one_that_is_wanted() {
+        let clock = MockClock::new().clock();
+        let terms = Terms {
+            permits: 1,
+            now: clock.now(),
+            clock: &clock,
+            tokens: &AtomicU64::new(1),
+        };
+        let ask = Ask {
+            permits: NonZeroU32::MIN,
+            thread: 0,
+            lease_time: SHORT,
+        };
+        let mut slot = Slot::default();
+        let end = slot.take_free(ask, &terms).unwrap().deadline;
+        let mut after = After::default();
+        slot.enqueue(Waiter::new(ask), &mut after);
+        assert_eq!(after.watch, Some(end));
+        let timer = |deadline| wake_at(&clock, deadline, Waker::noop().clone());
+        // Of another thread, which was told of this time before.
+        assert!(slot.keep_timer(timer(end + 1), end + 1).is_some());
+        assert!(slot.keep_timer(timer(end), end).is_none());
+        slot.timer_failed(end + 1);
+        assert_eq!(slot.settle(&terms).watch, None, "it is set");
+        slot.timer_failed(end);
+        assert_eq!(slot.settle(&terms).watch, Some(end));
     }
 }

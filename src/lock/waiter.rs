@@ -29,7 +29,7 @@ struct State {
 type Served = Result<Grant, LockError>;
 
 impl Waiter {
-    fn new(ask: Ask) -> Arc<Self> {
+    pub(super) fn new(ask: Ask) -> Arc<Self> {
         Arc::new(Self {
             ask,
             state: Mutex::default(),

@@ -1,9 +1,12 @@
 //! Settings that cannot be, and calls from where none may come.
 
-use super::{LEASE, plain};
+use super::{LEASE, TICK, plain};
 use crate::common::{INSIDE, panic_of};
+use crate::loading::poll_once;
 use haybox::Cache;
 use haybox::lock::{LockError, Locks};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 #[test]
@@ -36,6 +39,33 @@ fn an_impossible_setting_is_an_error_that_names_it() {
     for (error, setting) in table {
         assert_eq!(error.setting(), setting, "{error}");
     }
+}
+
+#[test]
+fn a_setting_at_its_bound_is_possible() {
+    let builder = Locks::<u32>::builder;
+    let (shortest, longest) = (
+        Duration::from_millis(1),
+        Duration::from_nanos(1 << 63) - TICK,
+    );
+    assert!(builder(shortest).watchdog(shortest).build::<u32>().is_ok());
+    assert!(builder(longest).build::<u32>().is_ok());
+    let locks = builder(LEASE).first_token(u64::MAX / 2).build().unwrap();
+    assert_eq!(locks.try_acquire(&1).unwrap().token(), u64::MAX / 2);
+}
+
+#[test]
+fn a_last_handle_that_is_dropped_under_a_lock_closes_nothing() {
+    let (locks, _time) = plain();
+    let held = locks.try_acquire(&1).unwrap();
+    let mut next = locks.acquire_async(&1);
+    assert!(poll_once(Pin::new(&mut next)).is_pending());
+    let cache = Cache::<u32, u32>::new(10);
+    cache.insert(1, 1);
+    cache.update(&1, move |_| drop(locks));
+    assert!(poll_once(Pin::new(&mut next)).is_pending());
+    drop(held);
+    assert!(matches!(poll_once(Pin::new(&mut next)), Poll::Ready(Ok(_))));
 }
 
 #[test]

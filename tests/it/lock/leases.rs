@@ -5,12 +5,12 @@ use crate::common::SECOND;
 #[cfg(debug_assertions)]
 use crate::common::panic_of;
 use crate::loading::poll_once;
-use haybox::lock::{Lease, LockError};
+use haybox::lock::{Lease, LockError, Locks};
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 #[test]
 fn a_lease_ends_on_the_exact_nanosecond() {
@@ -29,6 +29,26 @@ fn a_lease_ends_on_the_exact_nanosecond() {
         (false, Duration::ZERO)
     );
     assert!(crate::loading::block_on(other()).is_ok());
+}
+
+/// By the real clock, whose coarse readings lag.
+#[test]
+fn a_short_lease_lasts_for_its_time_and_no_longer() {
+    let time = Duration::from_millis(2);
+    let locks = Locks::new(time).unwrap();
+    for key in 0..10 {
+        let asked = Instant::now();
+        let lease = locks.try_acquire(&key).unwrap();
+        let granted = Instant::now();
+        assert!(lease.remaining() + asked.elapsed() >= time);
+        while granted.elapsed() < time {}
+        let is_lost = if key % 2 == 0 {
+            lease.renew().is_err()
+        } else {
+            lease.release().is_err()
+        };
+        assert!(is_lost);
+    }
 }
 
 #[test]
@@ -229,6 +249,23 @@ fn the_watchdog_renews_while_the_lease_lives_and_not_for_ever() {
     drop(lease);
     drop(locks.try_acquire(&1).unwrap());
     assert_eq!(time.timers(), 0, "nothing is renewed any more");
+}
+
+#[test]
+fn the_watchdog_renews_when_a_third_of_the_time_has_passed_and_no_more_than_it_may() {
+    let (locks, time) = on_mock(|builder| builder.watchdog(2 * LEASE));
+    let (lease, third) = (locks.try_acquire(&1).unwrap(), LEASE / 3);
+    time.advance(third - TICK);
+    assert_eq!(lease.remaining(), LEASE - third + TICK);
+    time.advance(TICK);
+    assert_eq!(lease.remaining(), LEASE);
+    while time.timers() > 0 {
+        time.advance(third);
+    }
+    assert_eq!(lease.remaining(), 2 * LEASE - 4 * third);
+    let (locks, time) = on_mock(|builder| builder.watchdog(LEASE));
+    let _lease = locks.try_acquire(&1).unwrap();
+    assert_eq!(time.timers(), 0, "there is nothing to renew");
 }
 
 #[test]
