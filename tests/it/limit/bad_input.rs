@@ -26,12 +26,22 @@ fn an_impossible_quota_is_an_error_that_names_the_setting() {
         let error = Limiter::<u32>::new(quota).unwrap_err();
         assert_eq!(error.setting(), setting, "{quota:?}: {error}");
     }
-    let builder = Limiter::<u32>::builder(Quota::per_second(1));
-    let error = builder
-        .sweep_interval(Duration::ZERO)
-        .build::<u32>()
-        .unwrap_err();
-    assert_eq!(error.setting(), "sweep_interval");
+    for wrong in [Duration::ZERO, Duration::MAX] {
+        let builder = Limiter::<u32>::builder(Quota::per_second(1));
+        let error = builder.sweep_interval(wrong).build::<u32>().unwrap_err();
+        assert_eq!(error.setting(), "sweep_interval");
+    }
+}
+
+#[test]
+fn a_setting_at_its_bound_is_possible() {
+    let longest = Duration::from_nanos(u64::MAX / 2);
+    for quota in [Quota::new(1, longest), Quota::sliding_window(1, longest)] {
+        let builder = Limiter::<u32>::builder(quota).sweep_interval(longest);
+        assert!(builder.build::<u32>().is_ok());
+    }
+    let error = Limiter::<u32>::new(Quota::new(1, longest).burst(2)).unwrap_err();
+    assert_eq!(error.setting(), "burst", "the clock would not hold it");
 }
 
 #[test]

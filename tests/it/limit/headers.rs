@@ -94,6 +94,18 @@ fn each_answer_says_what_is_left_and_a_refusal_when_to_come_back() {
 }
 
 #[test]
+fn whole_seconds_are_told_as_they_are() {
+    let (mut service, ..) = limited(Quota::sliding_window(1, 2 * SECOND));
+    let first = ask(&mut service, "/7");
+    let said = &headers(&first)[..2];
+    let expected = ["\"default\";q=1;w=2", "\"default\";r=0;t=2"];
+    assert!(
+        said.iter().map(|(_, value)| *value).eq(expected),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn a_request_without_a_key_is_not_limited() {
     let (mut service, ..) = limited(Quota::sliding_window(1, SECOND));
     for _ in 0..5 {

@@ -10,6 +10,7 @@ mod waiting;
 use crate::common::SECOND;
 use haybox::MockClock;
 use haybox::limit::{Limiter, Quota};
+use std::time::{Duration, Instant};
 
 fn on_mock(quota: Quota) -> (Limiter<u32>, MockClock) {
     let time = MockClock::new();
@@ -57,7 +58,7 @@ fn the_rate_is_rounded_down_and_never_up() {
         2,
         "the third token is two nanoseconds late"
     );
-    time.advance(std::time::Duration::from_nanos(2));
+    time.advance(Duration::from_nanos(2));
     assert_eq!(allowed(&limiter, 9), 1);
 }
 
@@ -68,10 +69,34 @@ fn a_sliding_window_forgets_each_call_on_its_own_nanosecond() {
     assert_eq!(allowed(&limiter, 1), 1);
     time.advance(third);
     assert_eq!(allowed(&limiter, 2), 1);
-    time.advance(SECOND - third - std::time::Duration::from_nanos(1));
+    time.advance(SECOND - third - Duration::from_nanos(1));
     assert_eq!(allowed(&limiter, 1), 0);
-    time.advance(std::time::Duration::from_nanos(1));
+    time.advance(Duration::from_nanos(1));
     assert_eq!(allowed(&limiter, 2), 1);
+}
+
+#[test]
+fn a_look_forgets_each_call_on_its_own_nanosecond_too() {
+    let (limiter, time) = on_mock(Quota::sliding_window(1, SECOND));
+    assert_eq!(allowed(&limiter, 1), 1);
+    time.advance(SECOND - Duration::from_nanos(1));
+    assert_eq!(limiter.peek(&1).remaining(), 0);
+    time.advance(Duration::from_nanos(1));
+    assert_eq!(limiter.peek(&1).remaining(), 1);
+}
+
+/// By the real clock, whose coarse readings lag.
+#[test]
+fn who_waits_for_as_long_as_told_is_not_too_early() {
+    // Long enough for the coarse clock to be read at all.
+    let limiter = Limiter::<u32>::new(Quota::new(1, Duration::from_millis(30))).unwrap();
+    for _ in 0..5 {
+        assert!(limiter.check(&1).is_allowed());
+        let wait = limiter.check(&1).retry_after().unwrap();
+        let told = Instant::now();
+        while told.elapsed() < wait {}
+    }
+    assert!(limiter.check(&1).is_allowed());
 }
 
 #[test]
