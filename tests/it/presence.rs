@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
@@ -181,6 +181,54 @@ fn rooms_are_apart_and_leave_nothing_behind() {
     online.heartbeat("room", &member);
     time.advance(HOUR);
     assert_eq!(Arc::strong_count(&member), 1);
+}
+
+#[test]
+fn who_stays_is_found_gone_after_many_have_left() {
+    let (online, time) = timed(|builder| builder);
+    let options = SubscribeOptions::new().capacity(10_000);
+    let events = online.events_with(options).unwrap();
+    (0..10).for_each(|member| assert!(online.heartbeat(&1, &member)));
+    for _ in 0..1_000 {
+        online.heartbeat(&1, &200);
+        online.leave(&1, &200);
+    }
+    time.advance(SECOND * 30);
+    let gone = told(&events).into_iter();
+    let gone = gone.filter(|(.., change)| *change == TimedOut);
+    assert_eq!(gone.count(), 10);
+}
+
+/// A name whose destructor calls another presence, which panics under a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Calls(u8);
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        static OTHERS: LazyLock<Online> = LazyLock::new(Presence::new);
+        let _ = OTHERS.count(&self.0);
+    }
+}
+
+#[test]
+fn names_are_dropped_under_no_lock() {
+    let time = MockClock::new();
+    let builder = Presence::<Calls, Calls>::builder().clock(time.clock());
+    let online = builder.idle_after(SECOND).build().unwrap();
+    let room = |number| Calls(number);
+    for member in (0..200).map(Calls) {
+        assert!(online.heartbeat(&room(1), &member));
+        assert!(!online.active(&room(1), &member));
+        assert!(online.leave(&room(1), &member));
+    }
+    assert!(online.heartbeat(&room(2), &Calls(1)));
+    for _ in 0..100 {
+        time.advance(SECOND);
+        assert_eq!(online.status(&room(2), &Calls(1)), Some(Status::Idle));
+        assert!(!online.active(&room(2), &Calls(1)));
+    }
+    time.advance(HOUR);
+    assert!(online.rooms().is_empty());
 }
 
 #[test]
