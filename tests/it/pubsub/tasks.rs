@@ -117,6 +117,53 @@ fn a_task_that_publishes_waits_without_its_thread() {
     assert_eq!(Arc::strong_count(&woken), 2);
 }
 
+#[test]
+fn who_reads_many_messages_makes_room_for_who_waits() {
+    let (_bus, topic, _time) = numbers();
+    let slow = options(2, Slow::Block(SECOND));
+    let slow = topic.subscribe_with(slow).unwrap();
+    assert_eq!(topic.publish(1) + topic.publish(2), 2);
+    let (waker, woken) = waker();
+    let mut context = Context::from_waker(&waker);
+    let mut publish = pin!(topic.publish_async(3));
+    assert!(publish.as_mut().poll(&mut context).is_pending());
+    let mut read = Vec::new();
+    assert_eq!(slow.drain(&mut read, usize::MAX), Ok(2));
+    assert_eq!(woken.0.load(SeqCst), 1);
+    assert_eq!(publish.as_mut().poll(&mut context), Poll::Ready(1));
+    assert_eq!(slow.drain(&mut read, usize::MAX), Ok(1));
+    assert_eq!(read, [1, 2, 3]);
+}
+
+#[test]
+fn readers_are_woken_before_the_publisher_waits_for_others() {
+    let (_bus, topic, time) = numbers();
+    let mut quick = topic.subscribe();
+    let slow = [1, 3].map(|seconds| {
+        let options = options(1, Slow::Block(SECOND * seconds));
+        topic.subscribe_with(options).unwrap()
+    });
+    topic.publish(1);
+    assert_eq!(quick.try_recv(), Ok(1));
+    let (reader, heard) = waker();
+    let mut reading = Context::from_waker(&reader);
+    assert!(quick.poll_recv(&mut reading).is_pending());
+    let (publisher, _) = waker();
+    let mut publishing = Context::from_waker(&publisher);
+    let mut publish = Box::pin(topic.publish_async(2));
+    assert!(publish.as_mut().poll(&mut publishing).is_pending());
+    assert_eq!(heard.0.load(SeqCst), 1);
+    assert_eq!(quick.poll_recv(&mut reading), Poll::Ready(Some(2)));
+    // One gives up before the other.
+    time.advance(SECOND);
+    assert!(publish.as_mut().poll(&mut publishing).is_pending());
+    assert_eq!(slow.each_ref().map(|slow| slow.lost()), [1, 0]);
+    // The end of a topic loses nothing that was in it.
+    topic.close();
+    drop(publish);
+    assert_eq!(slow.each_ref().map(|slow| slow.lost()), [1, 0]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_of_a_runtime_hear_everything_in_order() {
     let bus = Bus::new();

@@ -102,6 +102,8 @@ fn the_bell_is_heard_for_what_was_there_before_it() {
     let topic = bus.topic::<u32>("n").unwrap();
     let subscription = topic.subscribe();
     topic.publish(1);
+    assert!(!subscription.is_empty());
+    assert!(topic.subscribe().bell().try_recv().is_err(), "of another");
     assert!(subscription.bell().try_recv().is_ok());
     assert_eq!(subscription.try_recv(), Ok(1));
     assert!(subscription.bell().try_recv().is_err());
