@@ -52,6 +52,11 @@ fn the_index_of_owners_forgets_who_has_no_session_any_more() {
     assert!(sessions.get(&ada).is_none());
     sessions.end_all("bob");
     assert_eq!((owners.count("bob"), owners.len()), (0, 2), "ended");
+    let cyd = owners.ids("cyd").into_iter().next().unwrap();
+    let eve = Content::new("").owner("eve");
+    assert!(sessions.replace(&cyd, eve).is_ok());
+    assert_eq!((owners.count("cyd"), owners.count("eve")), (0, 1));
+    assert_eq!(owners.len(), 2, "of another owner now");
     time.advance(hour);
     time.advance(hour);
     assert_eq!(owners.len(), 0, "expired");

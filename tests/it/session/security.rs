@@ -71,6 +71,18 @@ fn an_owner_has_a_number_of_sessions_that_cannot_be_exceeded() {
 }
 
 #[test]
+fn it_is_always_the_idlest_session_of_an_owner_that_goes() {
+    let (sessions, time) = store(|builder| builder.max_per_owner(8));
+    let start = || {
+        time.advance(MINUTE);
+        start(&sessions, "ada")
+    };
+    let ids: Vec<_> = (0..100).map(|_| start()).collect();
+    let there = |id: &&SessionId| sessions.get(id).is_some();
+    assert!(ids.iter().filter(there).eq(&ids[92..]));
+}
+
+#[test]
 fn ids_differ_and_are_not_in_order() {
     let (sessions, _) = store(|builder| builder);
     let ids: Vec<u128> = (0..1_000).map(|_| start(&sessions, "ada").into()).collect();
