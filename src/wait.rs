@@ -108,6 +108,10 @@ impl Waiters {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+    use crate::time::{MockClock, after};
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::thread;
+    use std::time::Duration;
 
     fn taken(waiters: &mut Waiters) -> usize {
         let mut woken = Vec::new();
@@ -123,13 +127,37 @@ mod tests {
         assert!(waiters.put(&mut first, Waker::noop().clone()).is_some());
         assert!(waiters.put(&mut second, Waker::noop().clone()).is_none());
         assert_ne!(first, second);
+        assert!(!waiters.is_empty());
         assert_eq!(taken(&mut waiters), 2);
+        assert!(waiters.is_empty());
         assert_eq!(taken(&mut waiters), 0);
         assert!(waiters.leave(first.unwrap()).is_none());
         let mut third = None;
         assert!(waiters.put(&mut third, Waker::noop().clone()).is_none());
         assert_eq!(third, first);
         assert!(waiters.leave(third.unwrap()).is_some());
+        assert!(waiters.is_empty());
         assert_eq!(taken(&mut waiters), 0);
+    }
+
+    #[test]
+    fn who_blocks_looks_again_when_it_is_woken_and_not_before() {
+        let (time, second) = (MockClock::new(), Duration::from_secs(1));
+        let (clock, looks) = (time.clock(), AtomicUsize::new(0));
+        let until = after(clock.now(), second);
+        let look = |_: &Waker| {
+            looks.fetch_add(1, SeqCst);
+            Poll::<()>::Pending
+        };
+        thread::scope(|threads| {
+            let blocked = threads.spawn(|| block(&clock, until, look));
+            while time.timers() == 0 {
+                thread::yield_now();
+            }
+            (0..1_000).for_each(|_| thread::yield_now());
+            time.advance(second);
+            assert_eq!(blocked.join().unwrap(), None);
+        });
+        assert_eq!(looks.load(SeqCst), 2);
     }
 }

@@ -334,3 +334,21 @@ mod tests {
         assert_eq!(total(&caches, |cache| &cache.swept), 2);
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_turn_is_within_four_fifths_of_the_interval() {
+        let waits = (1..100).map(Duration::from_secs).map(|interval| {
+            let before = Instant::now();
+            let turn = next_turn(interval);
+            assert!(turn >= before && turn <= Instant::now() + interval * 4 / 5);
+            turn - before
+        });
+        assert!(waits.max() > Some(SHORTEST_TURN));
+        let turn = next_turn(Duration::ZERO);
+        assert!(turn <= Instant::now() + SHORTEST_TURN);
+    }
+}

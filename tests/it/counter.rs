@@ -137,6 +137,60 @@ fn what_is_over_is_released_without_any_call() {
 }
 
 #[test]
+fn a_sweep_takes_what_is_over_and_says_how_much() {
+    let (counters, time) = timed(|builder| builder.time_to_live(SECOND).sweep_interval(HOUR));
+    (0..100).for_each(|key| counters.incr(&key));
+    assert_eq!(counters.take(&7), 1);
+    time.advance(SECOND / 2);
+    (0..150).for_each(|key| counters.incr(&key));
+    time.advance(SECOND / 2);
+    assert_eq!(counters.sweep(), 99, "but for the one that began anew");
+    assert_eq!(counters.sweep(), 0);
+    time.advance(SECOND / 2);
+    assert_eq!(counters.sweep(), 51);
+}
+
+#[test]
+fn a_clock_of_tests_sweeps_once_in_an_interval() {
+    let tenth = |builder: CountersBuilder<_>| builder.time_to_live(SECOND / 10);
+    let (counters, time) = timed(|builder| tenth(builder).sweep_interval(SECOND));
+    let key = Arc::new(());
+    time.advance(SECOND);
+    counters.incr(&key);
+    time.advance(SECOND / 2);
+    assert!(Arc::strong_count(&key) > 1, "it is swept every second");
+    time.advance(SECOND / 2);
+    assert_eq!(Arc::strong_count(&key), 1);
+}
+
+#[test]
+fn all_that_is_over_is_gone_after_one_interval() {
+    let (counters, time) = timed(|builder| builder.time_to_live(SECOND).sweep_interval(SECOND));
+    (0..10_000).for_each(|key| counters.incr(&key));
+    time.advance(SECOND);
+    assert_eq!(counters.sweep(), 0);
+}
+
+/// Some have the same few bits of the hash by which a table tells them apart at first.
+#[test]
+fn many_keys_are_not_taken_for_each_other() {
+    let time_to_live = |builder: CountersBuilder<i64>| builder.time_to_live(HOUR);
+    for (counters, _time) in [timed(|builder| builder), timed(time_to_live)] {
+        (0..2_000).for_each(|key| counters.add(&key, key));
+        elsewhere(|| (0..2_000).for_each(|key| counters.add(&key, 1)));
+        (0..2_000).for_each(|key| assert_eq!(counters.get(&key), key + 1));
+        (0..1_000).for_each(|key| assert_eq!(counters.take(&key), key + 1));
+        let expected: Vec<_> = (1_000..2_000).map(|key| (key, key + 1)).collect();
+        let mut top = counters.top(usize::MAX);
+        top.reverse();
+        assert_eq!(top, expected);
+        let mut all = counters.take_all();
+        all.sort_unstable();
+        assert_eq!(all, expected);
+    }
+}
+
+#[test]
 fn no_count_is_lost_or_taken_twice() {
     for time_to_live in [None, Some(HOUR)] {
         let (counters, _time) = timed(|builder| match time_to_live {
