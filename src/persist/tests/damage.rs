@@ -7,8 +7,11 @@ use super::model::{History, Map, Store, Write, by_hand, dir};
 use super::{damage_of, frames_of, record};
 use crate::MockClock;
 use crate::persist::error::{OpenError, WriteError};
+use crate::persist::frame::HEADER;
+use crate::persist::header;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Point, RecoveryMode, Settings, SyncPolicy};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -330,6 +333,35 @@ fn read_only_changes_nothing_and_refuses_writes() {
     assert!(nothing.paths().is_empty());
 }
 
+/// After `kill -9`: no manifest says yet how far the log was proven.
+#[test]
+fn rot_is_told_from_a_torn_tail_by_the_headers_behind_it() {
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    for n in 0..4u8 {
+        record(&store, &mut history, &[Write::Put(vec![n], vec![n; 5])]);
+        store.journal.sync().unwrap();
+    }
+    let (killed, log) = (memory.fork(), dir().join("log-1.wal"));
+    let frames = frames_of(&killed, &log);
+    let (last, proven) = frames.split_last().unwrap();
+    let damaged = |frame: &Range<usize>| {
+        let memory = killed.fork();
+        let mut bytes = memory.bytes(&log);
+        bytes[frame.start + HEADER] ^= 1;
+        memory.put(&log, bytes);
+        memory
+    };
+    for frame in proven {
+        let refused = Store::open(&damaged(frame).storage(), by_hand()).map(drop);
+        assert!(matches!(refused, Err(OpenError::Damaged(_))), "{refused:?}");
+    }
+    let store = Store::open(&damaged(last).storage(), by_hand()).unwrap();
+    assert_eq!(Some(&store.map()), history.at(3));
+    assert_eq!(store.report.durable_seq, 3);
+}
+
 #[test]
 fn a_salvage_takes_all_that_is_whole() {
     let (original, history) = small();
@@ -347,10 +379,42 @@ fn a_salvage_takes_all_that_is_whole() {
         assert_eq!(store.map(), expected);
         let lost = at as u64 + 4;
         assert_eq!(store.report.dropped_seqs, Some((lost, lost)));
+        assert_eq!(store.report.dropped_bytes, frame.len() as u64);
         drop(store);
         let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Strict)).unwrap();
         assert_eq!(store.map(), expected);
     }
+}
+
+#[test]
+fn a_salvage_gives_no_number_again_that_was_proven() {
+    let (memory, history) = small();
+    let log = dir().join("log-2.wal");
+    let first = frames_of(&memory, &log)[0].clone();
+    memory.put(&log, memory.bytes(&log)[..first.end].to_vec());
+    let refused = Store::open(&memory.storage(), by_hand()).map(drop);
+    assert!(matches!(refused, Err(OpenError::Damaged(_))));
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(Some(&store.map()), history.at(4));
+    assert_eq!(store.report.dropped_seqs, Some((5, 6)));
+    assert_eq!(store.put(b"new", b"value"), 7);
+    store.journal.close().unwrap();
+    let map = store.map();
+    drop(store);
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Strict)).unwrap();
+    assert_eq!(store.map(), map);
+}
+
+#[test]
+fn a_salvage_needs_no_manifest_that_is_whole() {
+    let (memory, history) = small();
+    let manifest = dir().join("MANIFEST");
+    let mut bytes = memory.bytes(&manifest);
+    bytes[header::LENGTH] ^= 1;
+    memory.put(&manifest, bytes);
+    assert!(Store::open(&memory.storage(), by_hand()).is_err());
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(Some(&store.map()), history.at(6));
 }
 
 #[test]
