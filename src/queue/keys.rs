@@ -5,12 +5,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Every key that is known counts: one whose message has left is forgotten when its window ends,
+/// by the sweep that each call begins with.
 #[derive(Debug)]
 pub(super) struct Keys {
     window: Duration,
     known: HashMap<Arc<str>, Known>,
     /// When the windows end, the next one first: they are all of one length.
-    ends: VecDeque<(Deadline, Arc<str>, u64)>,
+    ends: VecDeque<(Deadline, Arc<str>)>,
 }
 
 #[derive(Debug)]
@@ -32,9 +34,8 @@ impl Keys {
     }
 
     /// The message that a key counts as pushed by.
-    pub(super) fn find(&self, key: &str, now: u64) -> Option<u64> {
-        let known = self.known.get(key)?;
-        (known.is_queued || known.until > now).then_some(known.id)
+    pub(super) fn find(&self, key: &str) -> Option<u64> {
+        self.known.get(key).map(|known| known.id)
     }
 
     /// A message with a key that counts for no other comes into the queue.
@@ -45,7 +46,7 @@ impl Keys {
             is_queued: true,
         };
         if !self.window.is_zero() {
-            self.ends.push_back((known.until, Arc::clone(key), id));
+            self.ends.push_back((known.until, Arc::clone(key)));
         }
         self.known.insert(Arc::clone(key), known);
     }
@@ -63,29 +64,23 @@ impl Keys {
 
     /// A message comes back that had left. If its key counts for another one by now, that stays so.
     pub(super) fn retain(&mut self, key: &Arc<str>, id: u64, now: u64) {
-        match self.known.get_mut(key) {
-            Some(known) if known.id == id => known.is_queued = true,
-            Some(known) if known.is_queued || known.until > now => {}
-            _ => {
-                let known = Known {
-                    id,
-                    until: now,
-                    is_queued: true,
-                };
-                self.known.insert(Arc::clone(key), known);
-            }
-        }
+        let anew = || Known {
+            id,
+            until: now,
+            is_queued: true,
+        };
+        let known = self.known.entry(Arc::clone(key)).or_insert_with(anew);
+        known.is_queued |= known.id == id;
     }
 
     /// Forgets the keys whose windows have ended, O(1) for each.
     #[inline]
     pub(super) fn sweep(&mut self, now: u64) {
-        while let Some((until, ..)) = self.ends.front()
+        while let Some((until, _)) = self.ends.front()
             && *until <= now
-            && let Some((_, key, id)) = self.ends.pop_front()
+            && let Some((_, key)) = self.ends.pop_front()
         {
-            let is_over = |known: &Known| known.id == id && !known.is_queued;
-            if self.known.get(&key).is_some_and(is_over) {
+            if self.known.get(&key).is_some_and(|known| !known.is_queued) {
                 self.known.remove(&key);
             }
         }
@@ -93,5 +88,73 @@ impl Keys {
 
     pub(super) fn len(&self) -> usize {
         self.known.len()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    const WINDOW: u64 = 10;
+
+    fn keys() -> Keys {
+        Keys::new(Duration::from_nanos(WINDOW))
+    }
+
+    fn key(name: &str) -> Arc<str> {
+        Arc::from(name)
+    }
+
+    /// As every call does.
+    fn found(keys: &mut Keys, name: &str, now: u64) -> Option<u64> {
+        keys.sweep(now);
+        keys.find(name)
+    }
+
+    #[test]
+    fn a_key_counts_until_its_message_has_left_and_its_window_has_ended() {
+        let mut keys = keys();
+        keys.insert(&key("a"), 1, 0);
+        keys.insert(&key("b"), 2, 5);
+        keys.release("a", 1, 6);
+        keys.release("b", 2, 6);
+        assert_eq!(found(&mut keys, "a", 9), Some(1));
+        assert_eq!(found(&mut keys, "a", 10), None);
+        assert_eq!(found(&mut keys, "b", 14), Some(2));
+        assert_eq!(found(&mut keys, "b", 15), None);
+        keys.insert(&key("a"), 3, 20);
+        assert_eq!(found(&mut keys, "a", 30), Some(3), "it is still queued");
+        keys.release("a", 3, 30);
+        assert_eq!((keys.find("a"), keys.len(), keys.ends.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn a_message_that_comes_back_has_its_key_again_unless_it_is_anothers() {
+        let mut keys = keys();
+        keys.insert(&key("a"), 1, 0);
+        assert_eq!(found(&mut keys, "a", 12), Some(1));
+        keys.release("a", 1, 12);
+        keys.retain(&key("a"), 1, 12);
+        assert_eq!(found(&mut keys, "a", 13), Some(1));
+        keys.release("a", 1, 13);
+        assert_eq!(found(&mut keys, "a", 13), None);
+        // Another message has the key by now, though it has left, too.
+        keys.insert(&key("a"), 2, 20);
+        keys.release("a", 2, 21);
+        keys.retain(&key("a"), 1, 21);
+        assert_eq!(found(&mut keys, "a", 29), Some(2));
+        assert_eq!(found(&mut keys, "a", 30), None);
+        keys.insert(&key("a"), 3, 40);
+        keys.retain(&key("a"), 1, 41);
+        keys.release("a", 1, 42);
+        assert_eq!(found(&mut keys, "a", 50), Some(3));
+        keys.release("a", 3, 50);
+        // One that comes back within its window counts beyond it.
+        keys.insert(&key("a"), 4, 60);
+        keys.release("a", 4, 61);
+        keys.retain(&key("a"), 4, 62);
+        assert_eq!(found(&mut keys, "a", 70), Some(4));
+        keys.release("a", 4, 71);
+        assert_eq!(keys.len(), 0);
     }
 }

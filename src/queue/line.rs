@@ -163,6 +163,7 @@ mod tests {
             (5, 1, -5),
             (6, 2, -5),
             (7, 20, 0),
+            (8, 15, 0),
         ];
         for (id, due, priority) in all {
             lines.insert(entry(id, due, priority));
@@ -173,11 +174,11 @@ mod tests {
     #[test]
     fn priority_comes_first_then_the_time_then_the_number() {
         let mut lines = lines();
-        assert_eq!((lines.len(), lines.oldest()), (7, Some(1)));
+        assert_eq!((lines.len(), lines.oldest()), (8, Some(1)));
         let ids: Vec<_> = std::iter::from_fn(|| lines.pop())
             .map(|entry| entry.id)
             .collect();
-        assert_eq!(ids, [4, 3, 1, 2, 7, 5, 6]);
+        assert_eq!(ids, [4, 3, 1, 8, 2, 7, 5, 6]);
         assert_eq!((lines.len(), lines.oldest()), (0, None));
     }
 

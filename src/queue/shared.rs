@@ -245,11 +245,54 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_that_comes_too_late_does_not_replace_the_one_that_is_wanted() {
+        let queue = Queue::<u32>::new(10).unwrap();
+        let shared = queue.shared();
+        let mut waiting = Waiting::new(Arc::clone(shared), |state| &mut state.poppers);
+        let due = after(shared.clock.now(), Duration::from_secs(3_600));
+        let delayed = |state: &mut State<u32>, now, after: &mut After<u32>| {
+            let payload = Payload {
+                value: 7,
+                priority: 0,
+                key: None,
+            };
+            let pushed = state.push(Arc::new(payload), Some(due), false, now, after);
+            assert!(pushed.is_ok());
+            None::<()>
+        };
+        assert!(waiting.look(Waker::noop(), delayed).is_pending());
+        // Of another thread, which was told of this time before.
+        let late = wake_at(&shared.clock, due + 1, Waker::noop().clone());
+        let refused = shared.state.lock().keep_timer(late, due + 1);
+        assert!(refused.is_some());
+        let wanted = wake_at(&shared.clock, due, Waker::noop().clone());
+        let replaced = shared.state.lock().keep_timer(wanted, due);
+        assert!(replaced.is_some(), "that of the look");
+    }
+
+    #[test]
     fn times_of_less_than_a_second_are_counted_from_a_precise_reading() {
-        let shared = state(Queue::builder(10).visibility_timeout(Duration::from_millis(3)));
-        for _ in 0..100 {
-            let before = shared.clock.now();
-            assert!(shared.change(|_, now, _| now) >= before);
+        let (second, short) = (Duration::from_secs(1), Duration::from_millis(3));
+        let retry = |time| Queue::builder(10).backoff(time, second);
+        for is_long in [
+            Queue::builder(10),
+            Queue::builder(10).visibility_timeout(second),
+            retry(second),
+            Queue::builder(10).dedup_window(second),
+        ] {
+            assert!(!state(is_long).rules.is_fine());
+        }
+        for is_short in [
+            Queue::builder(10).visibility_timeout(short),
+            retry(short),
+            Queue::builder(10).dedup_window(short),
+        ] {
+            let shared = state(is_short);
+            assert!(shared.rules.is_fine());
+            for _ in 0..100 {
+                let before = shared.clock.now();
+                assert!(shared.change(|_, now, _| now) >= before);
+            }
         }
     }
 }

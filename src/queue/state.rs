@@ -206,7 +206,7 @@ impl<T> State<T> {
             return Err((payload, Refusal::Closed));
         }
         let key = payload.key.as_ref();
-        if let Some(id) = key.and_then(|key| self.keys.find(key, now)) {
+        if let Some(id) = key.and_then(|key| self.keys.find(key)) {
             self.counts.duplicates += 1;
             after.garbage.push(payload);
             // The record of the first may still be on its way to the disk.

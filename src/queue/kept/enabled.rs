@@ -311,9 +311,13 @@ mod tests {
     use crate::queue::message::Payload;
     use std::sync::Arc;
 
-    fn kept(dir: &tempfile::TempDir) -> Kept<u32> {
+    fn recovered(dir: &tempfile::TempDir) -> (Kept<u32>, Vec<(Entry<u32>, bool)>, u64) {
         let store = Cache::builder().open_store(dir.path()).unwrap();
-        Kept::recover(store, Clock::real()).0
+        Kept::recover(store, Clock::real())
+    }
+
+    fn kept(dir: &tempfile::TempDir) -> Kept<u32> {
+        recovered(dir).0
     }
 
     fn entry(id: u64) -> Entry<u32> {
@@ -341,6 +345,48 @@ mod tests {
         assert_eq!(left(&kept), 100_000 - RETRIES);
         kept.put(&entry(200_001), false, 0).unwrap();
         assert_eq!(left(&kept), 100_000 - 2 * RETRIES);
+    }
+
+    #[test]
+    fn what_an_outage_left_behind_is_removed_with_the_last_handle() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = kept(&dir);
+        for id in 1..=20 {
+            first.put(&entry(id), false, 0).unwrap();
+        }
+        first.0.as_mut().unwrap().undead = (1..20).collect();
+        drop(first);
+        let ids: Vec<_> = recovered(&dir).1.iter().map(|(left, _)| left.id).collect();
+        assert_eq!(ids, [20]);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = kept(&dir);
+        kept.put(&entry(1), false, 0).unwrap();
+        kept.journal().unwrap().close().unwrap();
+        kept.remove(1);
+        let records = kept.0.as_mut().unwrap();
+        records.retry();
+        assert!(records.undead.contains(&1));
+    }
+
+    #[test]
+    fn numbers_go_on_behind_every_message_and_what_was_reserved() {
+        let dir = tempfile::tempdir().unwrap();
+        kept(&dir).put(&entry(5), false, 0).unwrap();
+        let (mut kept, _, next) = recovered(&dir);
+        assert_eq!(next, 6);
+        let mut writes = |id| {
+            let before = kept.journal().unwrap().last_seq();
+            kept.reserve(id);
+            kept.journal().unwrap().last_seq() - before
+        };
+        let ids = [6, 7, 5 + BLOCK, 6 + BLOCK];
+        assert_eq!(ids.map(&mut writes), [1, 0, 0, 1]);
+        drop(kept);
+        assert_eq!(recovered(&dir).2, 6 + 2 * BLOCK);
     }
 
     #[test]

@@ -139,3 +139,33 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Record<T> {
         }))
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_comes_back_when_it_is_due_and_not_before() {
+        let wall = |nanoseconds| SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds);
+        let millisecond = 1_000_000;
+        for ahead in [1, millisecond - 1, millisecond, 5 * millisecond + 1] {
+            let payload = Payload {
+                value: 7,
+                priority: 0,
+                key: None,
+            };
+            let entry = Entry {
+                id: 1,
+                due: 100 + ahead,
+                attempts: 0,
+                error: None,
+                payload: Arc::new(payload),
+            };
+            // The clocks of two processes have nothing in common but the wall's time.
+            let written = millisecond - 1;
+            let record = Record::of(&entry, false, 100, wall(written));
+            let (back, _) = record.into_entry(1, (0, wall(written))).unwrap();
+            assert!((ahead..=ahead + 2 * millisecond).contains(&back.due));
+        }
+    }
+}

@@ -39,6 +39,23 @@ fn the_greatest_settings_are_possible() {
 }
 
 #[test]
+fn a_queue_that_is_kept_nowhere_may_be_used_under_a_lock() {
+    let queue = Queue::new(10).unwrap();
+    let cache = haybox::Cache::<u32, u32>::new(10);
+    cache.insert(1, 1);
+    cache.update(&1, |_| {
+        queue.push(1).unwrap();
+        drop(queue.try_pop().unwrap());
+        assert_eq!(
+            (queue.len(), queue.stats().ready),
+            (1, 1),
+            "it was given back"
+        );
+        queue.close();
+    });
+}
+
+#[test]
 fn the_errors_are_sentences() {
     let errors: [(&dyn std::error::Error, &str); 9] = [
         (&PopError::Empty, "no message is ready"),

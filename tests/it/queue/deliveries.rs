@@ -5,7 +5,7 @@ use crate::common::{HOUR, SECOND, panic_of};
 use haybox::queue::{Overflow, PopError, PushOptions, Pushed, Queue, ReceiptError, RequeueError};
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 #[test]
 fn messages_come_by_priority_and_in_the_order_in_which_they_are_due() {
@@ -30,6 +30,7 @@ fn an_attempt_ends_on_the_exact_nanosecond_and_its_end_harms_nobody() {
     let (queue, time) = plain();
     let id = queue.push(1).unwrap();
     let slow = queue.try_pop().unwrap();
+    assert!(!queue.is_empty());
     time.advance(VISIBILITY - TICK);
     assert_eq!(slow.remaining(), TICK);
     assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty);
@@ -219,6 +220,29 @@ fn a_watchdog_holds_for_deliveries_and_not_for_receipts() {
 }
 
 #[test]
+fn a_receipt_is_not_held_for_as_long_as_a_watchdog_may() {
+    let (queue, time) = on_mock(10, |builder| builder.watchdog(6 * VISIBILITY));
+    queue.push(1).unwrap();
+    let receipt = queue.try_pop().unwrap().into_receipt();
+    time.advance(VISIBILITY);
+    assert!(queue.ack(receipt).is_err());
+    assert_eq!(queue.try_pop().unwrap().attempt(), 2);
+}
+
+/// By the real clock, whose coarse readings lag.
+#[test]
+fn a_message_is_ready_as_soon_as_its_delay_is_over() {
+    let (queue, delay) = (Queue::new(10).unwrap(), Duration::from_millis(2));
+    for number in 0..10 {
+        let options = PushOptions::new().delay(delay);
+        queue.push_with(number, options).unwrap();
+        let pushed = Instant::now();
+        while pushed.elapsed() < delay {}
+        assert_eq!(done(queue.try_pop()), number);
+    }
+}
+
+#[test]
 fn a_paused_queue_hands_out_nothing() {
     let (queue, _time) = plain();
     queue.push(1).unwrap();
@@ -229,6 +253,7 @@ fn a_paused_queue_hands_out_nothing() {
     assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty);
     held.ack().unwrap();
     queue.resume();
+    assert!(!queue.is_paused());
     assert_eq!(*queue.try_pop().unwrap(), 2);
 }
 

@@ -80,9 +80,14 @@ fn delays_and_keys_and_dead_letters_come_back() {
     assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty);
     time.advance(HOUR / 2 + SECOND);
     assert_eq!(done(queue.try_pop()), 1);
-    queue.purge_all();
+    for value in [5, 6] {
+        queue.push(value).unwrap();
+        queue.try_pop().unwrap().bury("poison").unwrap();
+    }
+    assert_eq!(queue.purge_all(), 2);
     drop(queue);
-    assert!(open(&dir, &time).is_empty());
+    let queue = open(&dir, &time);
+    assert_eq!((queue.len(), queue.stats().dead), (0, 0));
 }
 
 #[test]

@@ -231,3 +231,17 @@ fn emptiness_can_be_waited_for() {
     queue.try_pop().unwrap().ack().unwrap();
     assert_eq!(empty.recv_timeout(PATIENCE), Ok(true));
 }
+
+#[test]
+fn who_waits_for_emptiness_is_woken_when_the_last_attempt_takes_too_long() {
+    let (queue, time) = on_mock(10, |builder| builder.max_attempts(1));
+    queue.push(1).unwrap();
+    let _held = queue.try_pop().unwrap();
+    let other = queue.clone();
+    let empty = ends(move || other.wait_until_empty(Duration::MAX));
+    while time.timers() == 0 {
+        thread::yield_now();
+    }
+    time.advance(VISIBILITY);
+    assert_eq!(empty.recv_timeout(PATIENCE), Ok(true));
+}

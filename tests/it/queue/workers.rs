@@ -23,7 +23,10 @@ fn errors_and_panics_are_attempts_that_failed() {
     let workers = workers.unwrap();
     (0..10).for_each(|job| _ = queue.push(job).unwrap());
     queue.close();
+    assert!(queue.is_closed());
     let report = workers.drain(PATIENCE);
+    let stats = queue.stats();
+    assert_eq!((stats.pushed, stats.acked, stats.buried), (10, 7, 3));
     assert_eq!(
         (report.done, report.failed, report.panicked, report.late),
         (7, 2, 4, 0)
@@ -97,6 +100,29 @@ fn workers_of_a_closed_queue_wait_for_what_is_tried_again() {
     let report = report.join().unwrap();
     assert_eq!((report.done, report.failed), (1, 2));
     assert!(queue.is_empty());
+}
+
+#[test]
+fn workers_of_a_closed_queue_end_by_themselves() {
+    let (queue, time) = on_mock(100, |builder| builder);
+    queue.push(1).unwrap();
+    let last = queue.try_pop().unwrap();
+    queue.close();
+    let (held_by_threads, ended) = mpsc::channel::<()>();
+    let held_by_threads = Mutex::new(held_by_threads);
+    let workers = Workers::start(&queue, 1, move |_| {
+        let _held = &held_by_threads;
+        Nothing::Ok(())
+    });
+    let workers = workers.unwrap();
+    // It waits for the end of what is in flight.
+    while time.timers() == 0 {
+        thread::yield_now();
+    }
+    last.ack().unwrap();
+    let end = ended.recv_timeout(PATIENCE);
+    assert_eq!(end, Err(RecvTimeoutError::Disconnected));
+    assert_eq!(workers.report().done, 0);
 }
 
 #[test]
