@@ -227,8 +227,9 @@ pub(super) fn value_of<T>(payload: Arc<Payload<T>>) -> T {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
-    use super::super::Queue;
+    use super::super::{PushOptions, Queue};
     use super::*;
+    use crate::time::MockClock;
 
     fn state(queue: super::super::QueueBuilder<u32>) -> Arc<Shared<u32>> {
         let queue = queue.build().unwrap();
@@ -244,30 +245,37 @@ mod tests {
         assert_eq!(shared.change(|_, now, _| now), latest, "a coarse one");
     }
 
+    #[derive(Default)]
+    struct Wakes(std::sync::atomic::AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
     #[test]
     fn a_timer_that_comes_too_late_does_not_replace_the_one_that_is_wanted() {
-        let queue = Queue::<u32>::new(10).unwrap();
+        let (time, hour) = (MockClock::new(), Duration::from_secs(3_600));
+        let queue = Queue::<u32>::builder(10)
+            .clock(time.clock())
+            .build()
+            .unwrap();
         let shared = queue.shared();
+        let due = after(shared.clock.now(), hour);
+        let delayed = PushOptions::new().delay(hour);
+        queue.push_with(7, delayed).unwrap();
         let mut waiting = Waiting::new(Arc::clone(shared), |state| &mut state.poppers);
-        let due = after(shared.clock.now(), Duration::from_secs(3_600));
-        let delayed = |state: &mut State<u32>, now, after: &mut After<u32>| {
-            let payload = Payload {
-                value: 7,
-                priority: 0,
-                key: None,
-            };
-            let pushed = state.push(Arc::new(payload), Some(due), false, now, after);
-            assert!(pushed.is_ok());
-            None::<()>
-        };
-        assert!(waiting.look(Waker::noop(), delayed).is_pending());
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let nothing = |_: &mut State<u32>, _, _: &mut After<u32>| None::<()>;
+        assert!(waiting.look(&waker, nothing).is_pending());
         // Of another thread, which was told of this time before.
         let late = wake_at(&shared.clock, due + 1, Waker::noop().clone());
-        let refused = shared.state.lock().keep_timer(late, due + 1);
-        assert!(refused.is_some());
-        let wanted = wake_at(&shared.clock, due, Waker::noop().clone());
-        let replaced = shared.state.lock().keep_timer(wanted, due);
-        assert!(replaced.is_some(), "that of the look");
+        let unwanted = shared.state.lock().keep_timer(late, due + 1);
+        drop(unwanted);
+        time.advance(hour);
+        assert_eq!(wakes.0.load(SeqCst), 1);
     }
 
     #[test]

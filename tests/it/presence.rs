@@ -6,11 +6,13 @@ use haybox::presence::{Change, Presence, PresenceBuilder, PresenceEvent, Status}
 use haybox::pubsub::{NoMessage, Slow, SubscribeOptions, Subscription};
 use haybox::{Cache, MockClock};
 use proptest::prelude::*;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -181,6 +183,17 @@ fn rooms_are_apart_and_leave_nothing_behind() {
     online.heartbeat("room", &member);
     time.advance(HOUR);
     assert_eq!(Arc::strong_count(&member), 1);
+
+    let time = MockClock::new();
+    let online = Presence::builder().clock(time.clock()).build().unwrap();
+    let room = Arc::new(1);
+    assert!(online.heartbeat(&room, &1) && online.leave(&room, &1));
+    time.advance(HOUR);
+    assert_eq!(
+        Arc::strong_count(&room),
+        1,
+        "a room that is empty goes, too"
+    );
 }
 
 #[test]
@@ -222,6 +235,8 @@ fn names_are_dropped_under_no_lock() {
         assert!(online.leave(&room(1), &member));
     }
     assert!(online.heartbeat(&room(2), &Calls(1)));
+    assert!(online.heartbeat(&room(2), &Calls(2)));
+    assert!(online.leave(&room(2), &Calls(2)));
     for _ in 0..100 {
         time.advance(SECOND);
         assert_eq!(online.status(&room(2), &Calls(1)), Some(Status::Idle));
@@ -229,6 +244,52 @@ fn names_are_dropped_under_no_lock() {
     }
     time.advance(HOUR);
     assert!(online.rooms().is_empty());
+}
+
+/// Looks who is there when it is woken, which panics under a lock.
+struct Looks(Online, AtomicUsize);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        let Self(online, seen) = &*self;
+        seen.fetch_add(online.count(&1), SeqCst);
+    }
+}
+
+#[test]
+fn readers_are_woken_under_no_lock() {
+    let (online, _time) = timed(|builder| builder);
+    let mut events = online.events();
+    let looks = Arc::new(Looks(online.clone(), AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&looks));
+    let mut context = Context::from_waker(&waker);
+    assert!(events.poll_recv(&mut context).is_pending());
+    assert!(online.heartbeat(&1, &7));
+    assert_eq!(looks.1.load(SeqCst), 1);
+}
+
+thread_local!(static ELSEWHERE: RefCell<Option<Presence<u8, Twin>>> = const { RefCell::new(None) });
+
+/// A member whose copy joins first, as another thread might between the two steps of a call.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Twin(u8);
+
+impl Clone for Twin {
+    fn clone(&self) -> Self {
+        if let Some(online) = ELSEWHERE.take() {
+            assert!(online.heartbeat(&1, self));
+        }
+        Self(self.0)
+    }
+}
+
+#[test]
+fn who_joins_twice_at_the_same_time_is_there_once() {
+    let online = Presence::<u8, Twin>::new();
+    let events = online.events();
+    ELSEWHERE.set(Some(online.clone()));
+    assert!(!online.heartbeat(&1, &Twin(7)), "the other was first");
+    assert_eq!((online.count(&1), events.len()), (1, 1));
 }
 
 #[test]
