@@ -2075,6 +2075,31 @@ fn nothing_outlives_the_last_handle() {
 
 // ---- events ----
 
+#[test]
+fn every_event_is_delivered_though_those_who_wait_give_up() {
+    check("a backlog", || {
+        let told = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&told);
+        let builder = numbers().removal_listener(move |_, _, _| {
+            counted.fetch_add(1, SeqCst);
+            yield_now();
+        });
+        let cache = built(builder);
+        scope(|threads| {
+            for _ in 0..3 {
+                let cache = &cache;
+                threads.spawn(move || {
+                    for value in 0..3 {
+                        cache.insert(1, value);
+                    }
+                    cache.remove(&1);
+                });
+            }
+        });
+        assert_eq!(told.load(SeqCst) + cache.len(), 9);
+    });
+}
+
 /// What a subscription says of each key makes sense, and ends with what is there.
 fn assert_told_in_order(events: &Events<u32>, cache: &Numbers) {
     let mut there = BTreeSet::new();

@@ -13,7 +13,7 @@ use super::{Event, Events, RemovalCause};
 use crate::pubsub::Topic;
 use crate::stats::{Count, Counters};
 use crate::sync::{
-    AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, RwLock, thread_cell, wait_until,
+    AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, RwLock, thread_cell, wait_or_give_up,
 };
 use crossbeam_channel::Sender;
 use std::cell::Cell;
@@ -47,11 +47,12 @@ pub(super) struct Notice<K, V> {
 /// Queues of notices. A power of two.
 pub(super) const QUEUES: usize = 16;
 
-/// Notices that may wait in a queue before those who add to it wait, too.
-const BACKLOG: usize = 1024;
+/// Notices that may wait in a queue before those who add to it wait, too. The interleaving checker
+/// has not the time for many.
+const BACKLOG: usize = if cfg!(shuttle) { 1 } else { 1024 };
 
 /// What a thread delivers for others before it leaves the rest to one of those who wait.
-const FAIR_SHARE: usize = 64;
+const FAIR_SHARE: usize = if cfg!(shuttle) { 0 } else { 64 };
 
 /// How long a call waits for a listener that is behind before it goes on all the same: the
 /// listener may be waiting for this very thread.
@@ -369,7 +370,7 @@ impl<K, V> Queue<K, V> {
         let mut notices = self.notices.lock();
         let mut timed_out = false;
         while notices.len() > BACKLOG && self.draining.load(SeqCst) && !timed_out {
-            (notices, timed_out) = wait_until(&self.delivered, notices, until);
+            (notices, timed_out) = wait_or_give_up(&self.delivered, notices, until);
         }
         drop(notices);
         self.waiting.fetch_sub(1, SeqCst);

@@ -8,6 +8,9 @@ mod spin;
 
 #[cfg(not(shuttle))]
 pub(crate) use self::spin::{SpinGuard, SpinLock};
+/// What the interleaving checker has end at any moment.
+#[cfg(not(shuttle))]
+pub(crate) use self::wait_until as wait_or_give_up;
 #[cfg(all(not(shuttle), feature = "persist"))]
 pub(crate) use parking_lot::MutexGuard;
 #[cfg(not(shuttle))]
@@ -23,7 +26,9 @@ pub(crate) use std::{
 #[cfg(all(shuttle, feature = "persist"))]
 pub(crate) use self::checked::MutexGuard;
 #[cfg(shuttle)]
-pub(crate) use self::checked::{Condvar, Mutex, RwLock, SpinGuard, SpinLock, wait, wait_until};
+pub(crate) use self::checked::{
+    Condvar, Mutex, RwLock, SpinGuard, SpinLock, wait, wait_or_give_up, wait_until,
+};
 #[cfg(all(shuttle, feature = "persist"))]
 pub(crate) use shuttle::thread;
 #[cfg(shuttle)]
@@ -71,6 +76,7 @@ pub(crate) use thread_cell;
 /// Shuttle's locks with the face of `parking_lot`, which knows no poison.
 #[cfg(shuttle)]
 mod checked {
+    use shuttle::rand::Rng;
     pub(crate) use shuttle::sync::{
         MutexGuard, MutexGuard as SpinGuard, RwLockReadGuard, RwLockWriteGuard,
     };
@@ -149,5 +155,18 @@ mod checked {
         _until: Instant,
     ) -> (MutexGuard<'m, T>, bool) {
         (wait(condvar, guard), false)
+    }
+
+    /// As [`wait_until`], for who is prepared for a wait that ends at any moment: its time is up at
+    /// once, or never.
+    pub(crate) fn wait_or_give_up<'m, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'m, T>,
+        until: Instant,
+    ) -> (MutexGuard<'m, T>, bool) {
+        if shuttle::rand::thread_rng().gen_bool(0.5) {
+            return (guard, true);
+        }
+        wait_until(condvar, guard, until)
     }
 }
