@@ -342,11 +342,14 @@ impl<R, M: Hash + Eq> Room<R, M> {
     }
 }
 
+/// A note, and the seat that it is about.
+type Look<'r, R, M> = (PeekMut<'r, Note<R, M>>, &'r mut Seat<M>);
+
 /// The note that is due first, and the seat that it is about; `None` if it is for nothing.
 fn first<'r, R: Hash + Eq, M: Hash + Eq>(
     notes: &'r mut Notes<R, M>,
     rooms: &'r mut HashMap<R, Room<R, M>, DefaultHashBuilder>,
-) -> Option<(PeekMut<'r, Note<R, M>>, &'r mut Seat<M>)> {
+) -> Option<Look<'r, R, M>> {
     let note = notes.first()?;
     let seat = rooms.get_mut(&*note.room)?.seats.get_mut(&*note.member)?;
     (seat.note == note.number).then_some((note, seat))
