@@ -333,11 +333,6 @@ mod tests {
         keeper.turn();
         assert_eq!(total(&caches, |cache| &cache.swept), 2);
     }
-}
-
-#[cfg(all(test, not(shuttle)))]
-mod tests {
-    use super::*;
 
     #[test]
     fn the_next_turn_is_within_four_fifths_of_the_interval() {
