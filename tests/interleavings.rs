@@ -674,7 +674,8 @@ fn nothing_is_refused_for_what_is_only_remembered() {
     check("verdicts in the way", || {
         let builder = numbers().max_entries(OF_FOUR_SETS).max_weight(8);
         let builder = builder.on_full(OnFull::Reject).negative_ttl(seconds(9));
-        let cache = built(builder.weigher(|_, _| 1));
+        let builder = builder.weigher(|_, _| 1).negative_weigher(|_| 1);
+        let cache = built(builder);
         let absent = 200..208;
         for key in absent.clone() {
             assert_eq!(cache.get_or_find_with(&key, || None), None);
