@@ -9,6 +9,7 @@ use crate::MockClock;
 use crate::persist::error::{OpenError, WriteError};
 use crate::persist::frame::HEADER;
 use crate::persist::header;
+use crate::persist::manifest::Manifest;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Point, RecoveryMode, Settings, SyncPolicy};
 use std::ops::Range;
@@ -360,6 +361,66 @@ fn rot_is_told_from_a_torn_tail_by_the_headers_behind_it() {
     let store = Store::open(&damaged(last).storage(), by_hand()).unwrap();
     assert_eq!(Some(&store.map()), history.at(3));
     assert_eq!(store.report.durable_seq, 3);
+}
+
+/// A store that was killed with two logs, since a snapshot had failed: the last number of the first log
+/// was proven when the second was there.
+fn of_two_logs() -> Memory {
+    for from in 1..50 {
+        let memory = Memory::new(1);
+        let settings = Settings {
+            sync: SyncPolicy::Os,
+            ..by_hand()
+        };
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        store.put(b"1", b"one");
+        store.journal.sync().unwrap();
+        let written = store.put(b"2", b"two");
+        store.journal.wait(written, None).unwrap();
+        memory.fail(Fault {
+            from: memory.operations() + from,
+            count: 1,
+            only: None,
+            how: How::Broken,
+        });
+        let failed = store.journal.compact().is_err();
+        memory.heal();
+        store.put(b"3", b"three");
+        store.journal.sync().unwrap();
+        store.put(b"4", b"four");
+        store.journal.sync().unwrap();
+        let killed = memory.fork();
+        let manifest = Manifest::read(&*killed.storage(), &dir());
+        let manifest = manifest.unwrap().unwrap();
+        let has_two = manifest.snapshots.is_empty() && manifest.logs == [1, 2];
+        if failed && has_two && !frames_of(&killed, &dir().join("log-2.wal")).is_empty() {
+            return killed;
+        }
+    }
+    panic!("a snapshot can fail");
+}
+
+#[test]
+fn rot_in_a_log_is_told_by_the_logs_behind_it() {
+    let (memory, log) = (of_two_logs(), dir().join("log-1.wal"));
+    assert_eq!(
+        Store::open(&memory.fork().storage(), by_hand())
+            .unwrap()
+            .map()
+            .len(),
+        4
+    );
+    let last = frames_of(&memory, &log).pop().unwrap();
+    let mut bytes = memory.bytes(&log);
+    bytes[last.start + HEADER] ^= 1;
+    memory.put(&log, bytes);
+    let refused = Store::open(&memory.fork().storage(), by_hand()).map(drop);
+    assert!(matches!(refused, Err(OpenError::Damaged(_))), "{refused:?}");
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(
+        (store.map().len(), store.report.dropped_seqs),
+        (3, Some((2, 2)))
+    );
 }
 
 #[test]
