@@ -26,11 +26,15 @@ fn an_impossible_quota_is_an_error_that_names_the_setting() {
         let error = Limiter::<u32>::new(quota).unwrap_err();
         assert_eq!(error.setting(), setting, "{quota:?}: {error}");
     }
-    for wrong in [Duration::ZERO, Duration::MAX] {
-        let builder = Limiter::<u32>::builder(Quota::per_second(1));
-        let error = builder.sweep_interval(wrong).build::<u32>().unwrap_err();
-        assert_eq!(error.setting(), "sweep_interval");
-    }
+    let builder = || Limiter::<u32>::builder(Quota::per_second(1));
+    let error = builder().sweep_interval(Duration::ZERO).build::<u32>();
+    assert_eq!(error.unwrap_err().setting(), "sweep_interval");
+    assert!(
+        builder()
+            .sweep_interval(Duration::MAX)
+            .build::<u32>()
+            .is_ok()
+    );
 }
 
 #[test]
