@@ -301,9 +301,9 @@ pub enum EvictionPolicy {
     /// that stay the same, at scans, and at loops over more keys than fit; slow to follow when other
     /// keys become hot.
     ///
-    /// Not a strict LFU: a set remembers the counts of its last 60 evicted keys, counts go up to
-    /// seven, reads between two rounds of the queue count once, and now and then all counts are
-    /// halved, so that what was hot once goes in the end.
+    /// Not a strict LFU: a set remembers the counts of its last 60 evicted keys, or 180 in a cache of
+    /// up to 5,120 entries; counts go up to seven, reads between two rounds of the queue count once,
+    /// and now and then all counts are halved, so that what was hot once goes in the end.
     ///
     /// Source: Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM
     /// Transactions on Storage 2017, with counts beside the ghosts in place of the sketch.

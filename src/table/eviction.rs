@@ -29,7 +29,7 @@
 //!
 //! LRU is the small queue alone, in which an access moves an entry to the young end.
 
-use super::ghosts::Memory;
+use super::ghosts::{Fading, Ghosts, Memory};
 use super::links::NIL;
 use super::set::Ways;
 
@@ -60,15 +60,8 @@ pub(super) struct Setting {
     /// Whether what leaves the small queue stays if it was asked for more often than what the main
     /// queue would give up for it. Otherwise, what comes back enters the main queue at once.
     weighs: bool,
-    /// The part of the time between two halvings of the counts, in 65,536ths, that passes with each
-    /// that is counted.
-    pub(super) fading: u16,
+    pub(super) fading: Fading,
 }
-
-/// Counts are halved after so many: four to seven times the entries of a set, or thirty to sixty
-/// times. What is balanced follows changes; what is frequent tells rarer keys apart.
-const SOON: u16 = u16::MAX / 140;
-const LATE: u16 = u16::MAX / 1_200;
 
 impl Setting {
     /// S3-FIFO, with a fifth on probation. Over six real traces each at four sizes, 0.3 points of
@@ -76,12 +69,12 @@ impl Setting {
     pub(super) const S3_FIFO: Self = Self::plain(51, Memory::SHORT);
 
     /// A fifth on probation, and what was asked for most of late stays.
-    pub(super) const BALANCED: Self = Self::weighing(51, SOON);
+    pub(super) const BALANCED: Self = Self::weighing(51, Fading::SOON);
 
     /// Only the last entry is on probation, and what was asked for most over a long time stays:
     /// LFU, but for keys so rare that they are forgotten. In a loop over more keys than fit, too,
     /// what is in stays in.
-    pub(super) const FREQUENT: Self = Self::weighing(0, LATE);
+    pub(super) const FREQUENT: Self = Self::weighing(0, Fading::LATE);
 
     /// Most of the set is on probation, which makes it nearly a FIFO.
     pub(super) const RECENT: Self = Self::plain(192, Memory::SHORT);
@@ -100,11 +93,11 @@ impl Setting {
             memory,
             entrance: Queue::Small,
             weighs: false,
-            fading: LATE,
+            fading: Fading::LATE,
         }
     }
 
-    const fn weighing(small: u16, fading: u16) -> Self {
+    const fn weighing(small: u16, fading: Fading) -> Self {
         Self {
             weighs: true,
             fading,
@@ -345,7 +338,10 @@ impl<K, V> Ways<K, V> {
     #[cold]
     #[inline(never)]
     pub(crate) fn leave_ghost(&mut self, fingerprint: u16) {
-        let ghosts = self.ghosts.get_or_insert_default();
+        let depth = self.depth;
+        let ghosts = self
+            .ghosts
+            .get_or_insert_with(|| Box::new(Ghosts::new(depth)));
         ghosts.remember(fingerprint, 1);
     }
 

@@ -854,8 +854,14 @@ impl<K: Eq, V> Ways<K, V> {
                 "way {way} has a tag when in use"
             );
         }
+        if let Some(ghosts) = &self.ghosts {
+            assert!(
+                ghosts.has_size_of(self.depth),
+                "as many ghosts as the table has room for"
+            );
+        }
         if let Some(shadow) = &self.shadow {
-            shadow.validate();
+            shadow.validate(self.depth);
         }
         for (way, entry) in self.iter() {
             let hash = hash_of(&entry.key);

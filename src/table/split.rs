@@ -30,6 +30,9 @@ impl<K, V> Ways<K, V> {
         self.depth += 1;
         // Half of its keys leave: it is made anew if the set is still sampled.
         self.shadow = None;
+        if let Some(ghosts) = &mut self.ghosts {
+            ghosts.set_depth(self.depth);
+        }
         let mut upper = Self::new(self.depth);
         upper.ghosts.clone_from(&self.ghosts);
         self.split_loads(&mut upper, bit);
@@ -148,6 +151,7 @@ fn width_for(entries: usize) -> usize {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::super::eviction::Setting;
+    use super::super::ghosts::SMALL_DEPTH;
     use super::super::item::{Ends, Item};
     use super::super::labels::Label;
     use super::super::set::LoadRoom;
@@ -207,7 +211,9 @@ mod tests {
     }
 
     fn ghosts(set: &Set) -> Option<impl PartialEq + Debug + use<>> {
-        set.ghosts.as_ref().map(|ghosts| ghosts.remembered())
+        set.ghosts
+            .as_ref()
+            .map(|ghosts| ghosts.remembered().to_vec())
     }
 
     /// What the sets of a cache keep beside entries.
@@ -354,6 +360,35 @@ mod tests {
             for (way, entry) in set.iter() {
                 assert_eq!(set.count(way), entry.key as u8 % 8);
             }
+        }
+    }
+
+    #[test]
+    fn a_set_of_a_table_that_is_small_no_more_remembers_less() {
+        let is_here = |key: &u64| hash_of(key).index().is_multiple_of(1 << SMALL_DEPTH);
+        let mut keys = (0..).filter(is_here);
+        let mut lower = Set::new(SMALL_DEPTH);
+        for key in keys.by_ref().take(30) {
+            lower.place(Item::new(hash_of(&key), key, 0, 1), 0, Setting::BALANCED);
+        }
+        let gone: Vec<u64> = keys.take(60).collect();
+        for key in &gone {
+            lower.leave_ghost(hash_of(key).fingerprint());
+        }
+        lower.observe_reads(false);
+        lower.validate(0, &hash_of);
+        let leaving = lower.leaving(&hash_of);
+        let mut upper = lower.split(&leaving);
+        upper.observe_reads(false);
+        for (mut set, index) in [(lower, 0), (upper, 1 << SMALL_DEPTH)] {
+            set.validate(index, &hash_of);
+            let hashes = gone.iter().map(hash_of);
+            let known = hashes.filter(|hash| {
+                let way = set.place(Item::new(*hash, 0, 0, 1), 0, Setting::FREQUENT);
+                set.count(way) == 2
+            });
+            // Twenty of them, more or less.
+            assert!((12..28).contains(&known.count()));
         }
     }
 

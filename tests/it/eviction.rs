@@ -294,3 +294,43 @@ fn shadows_survive_removals_growth_and_changed_bounds() {
         }
     }
 }
+
+/// The share of hits on keys that are asked for again and again, with so many others in between that
+/// the cache could be filled three and a half times.
+fn hits_of_rare_keys(capacity: u32) -> f64 {
+    let cache = cache(EvictionPolicy::Lfu, capacity as usize);
+    let (rare, mut others) = (0..capacity / 2, 1 << 20..);
+    let rounds = 10;
+    let mut hits = 0;
+    for _ in 0..rounds {
+        replay(&cache, others.by_ref().take(3 * capacity as usize));
+        hits += replay(&cache, rare.clone());
+    }
+    cache.validate();
+    hits as f64 / f64::from(rounds * capacity / 2)
+}
+
+#[test]
+fn a_cache_of_up_to_five_thousand_remembers_three_times_as_many_keys() {
+    for capacity in [40, 1_000, 5_000] {
+        let hits = hits_of_rare_keys(capacity);
+        assert!(hits > 0.6, "{capacity}: {hits}");
+    }
+    let hits = hits_of_rare_keys(10_000);
+    assert!(hits < 0.2, "{hits}");
+}
+
+#[test]
+fn a_cache_that_grows_forgets_what_a_larger_one_has_no_room_for() {
+    let cache = cache(EvictionPolicy::Adaptive, 4_500);
+    let mut random = fastrand::Rng::with_seed(10);
+    for entries in [4_500, 5_200, 7_500, 11_000, 1_500] {
+        cache.set_max_entries(entries as usize).unwrap();
+        for _ in 0..5 {
+            replay(&cache, (0..entries).map(|_| random.u32(0..2 * entries)));
+            // Among other things, that sets and shadows have as many ghosts as their table allows.
+            cache.validate();
+        }
+        assert!(cache.len() <= entries as usize);
+    }
+}
