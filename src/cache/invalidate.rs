@@ -61,9 +61,10 @@ impl<K, V, S> Cache<K, V, S> {
     /// that memory stays bounded.
     ///
     /// An entry costs about 30 bytes with one tag, and with more of them 8 bytes for each and about 16
-    /// on top; one without that lies in a set with such costs the 30, too. Under [`max_memory`](crate::CacheBuilder::max_memory) with a weigher the tags count. A read
-    /// of an entry with tags looks at each of them once after an invalidation, whatever was
-    /// invalidated, and not again until there is another. Entries without tags cost nothing.
+    /// on top; one without that lies in a set with such costs the 30, too. Under
+    /// [`max_memory`](crate::CacheBuilder::max_memory) the tags count. A read of an entry with tags
+    /// looks at each of them once after an invalidation, whatever was invalidated, and not again
+    /// until there is another. Entries without tags cost nothing.
     ///
     /// Tags are known by 64 bits of their hash, with keys that are drawn at random for each process
     /// (with the feature `persist`, with keys that never change, so that a tag means the same after a

@@ -228,8 +228,9 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
 
     /// What was counted within the last `within`, which is rounded up to 60ths of the longest
     /// window: all that is younger than `within` less one 60th of the longest window, and nothing
-    /// that is older than `within`, on Linux to a tick of the kernel (at most 10 ms). Always 0 where there is no
-    /// [`window`](CountersBuilder::window); what is longer than that is cut to it.
+    /// that is older than `within`, on Linux to a tick of the kernel (at most 10 ms). Always 0
+    /// where there is no [`window`](CountersBuilder::window); what is longer than that is cut to
+    /// it.
     ///
     /// ```
     /// use haybox::{MockClock, counter::Counters};
@@ -405,8 +406,9 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     }
 
     /// Writes down the counts that have changed since the last flush, and waits until they and all
-    /// that was written before are as safe as the [`SyncPolicy`](crate::persist::SyncPolicy) says. Where the counters were not
-    /// [opened](CountersBuilder::open) on a directory there is nothing to do.
+    /// that was written before are as safe as the [`SyncPolicy`](crate::persist::SyncPolicy) says.
+    /// Where the counters were not [opened](CountersBuilder::open) on a directory there is nothing
+    /// to do.
     ///
     /// # Errors
     /// What was not written is tried again by the next flush. A key that cannot be encoded keeps no

@@ -1,9 +1,10 @@
 //! Tags and groups: what they make of an entry, and what follows an invalidation.
 //!
-//! An invalidation is recorded and nothing else ([`Register`](crate::labels::Register)). An entry that it concerns has
-//! *fallen*: nobody sees it any more, and it is removed by the next call that writes its key, by an
-//! eviction in its set, or by the next pass of the background. Every look at an entry goes through
-//! [`is_there`](Engine::is_there), which asks an entry without labels nothing.
+//! An invalidation is recorded and nothing else ([`Register`](crate::labels::Register)). An entry
+//! that it concerns has *fallen*: nobody sees it any more, and it is removed by the next call that
+//! writes its key, by an eviction in its set, or by the next pass of the background. Every look at
+//! an entry goes through [`is_there`](Engine::is_there), which asks an entry without labels
+//! nothing.
 //!
 //! A value is as old as the epoch at which it was made: that of its storing for what is inserted,
 //! that at which the load began for what is loaded, that at which the set was locked for what

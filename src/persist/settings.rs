@@ -14,8 +14,9 @@ pub enum SyncPolicy {
     /// As soon as possible: who waits for a write waits until it is on the disk. Writes that wait at
     /// the same time share one sync. An acknowledged write survives `kill -9` and power loss.
     Always,
-    /// At this interval, one second by default; with zero, as soon as the last sync has ended. A `kill -9` loses at most what was not written yet,
-    /// normally under 5 ms; a power loss the last interval and the time of one sync.
+    /// At this interval, one second by default; with zero, as soon as the last sync has ended. A
+    /// `kill -9` loses at most what was not written yet, normally under 5 ms; a power loss the last
+    /// interval and the time of one sync.
     Every(Duration),
     /// When the system sees fit, and once a minute so that damage can be told from a crash. As
     /// `Every` against `kill -9`; no promise against power loss.

@@ -270,7 +270,8 @@ impl<T> QueueBuilder<T> {
     /// ```
     ///
     /// # Errors
-    /// [`OpenError`] says what is wrong with the directory, and what can be done about it; or with a setting, as for [`build`](Self::build).
+    /// [`OpenError`] says what is wrong with the directory, and what can be done about it; or with
+    /// a setting, as for [`build`](Self::build).
     #[cfg(feature = "persist")]
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Queue<T>, OpenError>
     where

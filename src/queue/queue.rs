@@ -256,7 +256,8 @@ impl<T: Send + Sync + 'static> Queue<T> {
         }
     }
 
-    /// Takes up to `most` messages that are ready, in their order; if none is, blocks the thread for at most `timeout` until one is. Each is settled by itself.
+    /// Takes up to `most` messages that are ready, in their order; if none is, blocks the thread
+    /// for at most `timeout` until one is. Each is settled by itself.
     ///
     /// Tasks take one with [`pop_async`](Self::pop_async) and what else is ready with this and a
     /// time of zero.

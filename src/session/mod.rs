@@ -66,9 +66,10 @@
 //! Three times end a session, whichever comes first: the
 //! [`idle_timeout`](SessionsBuilder::idle_timeout), the
 //! [`absolute_timeout`](SessionsBuilder::absolute_timeout), and the expiry that the framework gives
-//! it: with `Expiry::OnSessionEnd` tower-sessions says two weeks from each change. Reading is activity, and is written at most every
-//! [`touch_every`](SessionsBuilder::touch_every). Nothing of a session stays in memory for longer than
-//! the [`sweep_interval`](SessionsBuilder::sweep_interval) after its end; no task has to be started.
+//! it: with `Expiry::OnSessionEnd` tower-sessions says two weeks from each change. Reading is
+//! activity, and is written at most every [`touch_every`](SessionsBuilder::touch_every). Nothing of
+//! a session stays in memory for longer than the
+//! [`sweep_interval`](SessionsBuilder::sweep_interval) after its end; no task has to be started.
 //!
 //! # Restarts
 //! Over a cache that is kept in a directory (feature `persist`), a restart logs nobody out, and

@@ -139,8 +139,8 @@ impl Sessions {
         Some(Session(record))
     }
 
-    /// Gives a session another content, its owner and its time with it. Counts as activity. Only what is there
-    /// is changed: nothing starts a session under an id that somebody brings along.
+    /// Gives a session another content, its owner and its time with it. Counts as activity. Only
+    /// what is there is changed: nothing starts a session under an id that somebody brings along.
     ///
     /// # Errors
     /// [`SessionError`] says why it is not stored; then the session is as it was, except that one
