@@ -52,6 +52,8 @@ pub(crate) struct Call<'f, V> {
     insists: bool,
     /// Its load goes on when the caller has gone away.
     is_left_behind: bool,
+    /// It waits for a load of its own, which somebody else runs.
+    waits_for_own: bool,
     /// When the caller began to load or to wait, once it has.
     began: Option<Deadline>,
     /// The flight that took longer than the caller had patience.
@@ -132,6 +134,7 @@ impl<'f, V> Call<'f, V> {
             terms: None,
             insists: false,
             is_left_behind: false,
+            waits_for_own: false,
             began: None,
             given_up: None,
             ignores_known: false,
@@ -312,7 +315,7 @@ where
                 MayWait::Reentrant => return Err(LoadError::Reentrant),
                 MayWait::Alone => return self.load_alone::<F, E>(&call, flight.node(), load),
                 MayWait::Yes(_waiting) => {
-                    self.count(Count::Waits);
+                    self.count_wait(&call);
                     flight.wait(&self.clock, until)
                 }
             };
@@ -379,7 +382,7 @@ where
                         .await;
                 }
                 MayWait::Yes(_waiting) => {
-                    self.count(Count::Waits);
+                    self.count_wait(&call);
                     flight.landed(&self.clock, until).await
                 }
             };
@@ -400,6 +403,7 @@ where
     {
         let owned = key.to_owned();
         let labels = self.with_group(&owned, Labels::NONE);
+        call.waits_for_own = false;
         // Dropped when the lock is released.
         let before = call.old.take();
         let mut kept = Labels::NONE;
@@ -523,7 +527,7 @@ where
     }
 
     /// Offers a load to who would run it behind the caller: where the caller has something to go on
-    /// with, or might go away.
+    /// with, or might go away. Who has no patience left to wait for it loads by itself.
     fn offer<'e>(
         &'e self,
         call: &mut Call<'_, V>,
@@ -539,12 +543,16 @@ where
         let is_served = is_live && call.fallback().is_some();
         let has_soft_limit = call.terms.is_some_and(|terms| terms.soft_limit().is_some());
         let may_leave = is_served || call.fallback().is_some() && has_soft_limit;
-        let Some(behind) = behind.take().filter(|_| may_leave || call.is_left_behind) else {
+        let is_left_behind = call.is_left_behind && call.given_up.is_none();
+        let Some(behind) = behind.take().filter(|_| may_leave || is_left_behind) else {
             return Lead::Load(leader);
         };
         let flight = Arc::clone(&leader.flight);
         let refused = match behind(leader, call.old_value().cloned()) {
-            Offered::Taken if !is_served => return Lead::Wait(flight),
+            Offered::Taken if !is_served => {
+                call.waits_for_own = true;
+                return Lead::Wait(flight);
+            }
             Offered::Taken => None,
             Offered::NoTaker(leader) => return Lead::Load(leader),
             Offered::Refused(leader) => Some(leader),
@@ -559,6 +567,12 @@ where
         match call.take_old() {
             Some(value) => Lead::Serve(value),
             None => Lead::Wait(flight),
+        }
+    }
+
+    fn count_wait(&self, call: &Call<'_, V>) {
+        if !call.waits_for_own {
+            self.count(Count::Waits);
         }
     }
 

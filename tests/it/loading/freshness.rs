@@ -680,6 +680,7 @@ fn a_load_goes_on_when_all_its_callers_have_gone_away() {
         assert!(poll_once(second.as_mut()).is_pending());
     }
     assert_eq!((spawned.len(), cache.loads_under_way()), (1, 1));
+    assert_eq!(cache.stats().waits, 5, "all but the one that leads");
     gate.open();
     spawned.run();
     assert_eq!(cache.get(&1), Some(1), "the first load, not a fourth");
@@ -736,6 +737,24 @@ fn a_caller_loads_by_itself_what_a_spawner_has_dropped() {
     spawned.0.lock().unwrap().clear();
     assert_eq!(block_on(call), Ok(Some(1)));
     assert_eq!(spawned.len(), 0);
+    assert_settled(&cache);
+}
+
+#[test]
+fn who_has_waited_for_long_enough_loads_by_itself_and_spawns_nothing() {
+    let (cache, time, spawned) = spawning(Freshness::new());
+    let gate = Gate::default();
+    let numbers = gated(&cache, &gate);
+    let mut waits = pin!(numbers.get(&1));
+    // Of a caller that has gone away.
+    assert!(poll_once(pin!(numbers.get(&1))).is_pending());
+    assert!(poll_once(waits.as_mut()).is_pending());
+    time.advance(SECOND * 30);
+    gate.open();
+    assert_eq!(poll_once(waits), Poll::Ready(Ok(Some(1))));
+    assert_eq!((spawned.len(), cache.get(&1)), (1, Some(1)));
+    spawned.run();
+    assert_eq!(cache.get(&1), Some(1), "it comes too late");
     assert_settled(&cache);
 }
 
