@@ -68,10 +68,15 @@ impl<R, M> Notes<R, M> {
         heap.peek_mut().filter(|note| !void.contains(&note.number))
     }
 
-    /// Removes the note that is due first.
+    /// Removes the note that is due first. Gives memory back when many have become few, in O(1) on
+    /// average.
     pub(super) fn pop(&mut self) -> Option<Note<R, M>> {
         let note = self.heap.pop()?;
         self.void.remove(&note.number);
+        let len = self.heap.len();
+        if self.heap.capacity() > 8 * (len + FEW) {
+            self.heap.shrink_to(2 * (len + FEW));
+        }
         Some(note)
     }
 
@@ -98,5 +103,36 @@ impl<R, M> Notes<R, M> {
         let (gone, kept) = notes.partition::<Vec<_>, _>(|note| void.contains(&note.number));
         self.heap = BinaryHeap::from(kept);
         gone
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_notes_took_is_given_back_however_they_go() {
+        let (room, member) = (Arc::new(()), Arc::new(()));
+        for is_void in [false, true] {
+            let mut notes = Notes::default();
+            let make = |due| notes.make(&room, &member, due);
+            let numbers: Vec<_> = (0..10_000).map(make).collect();
+            for number in numbers {
+                if is_void {
+                    drop(notes.void(number));
+                } else {
+                    assert_eq!(notes.pop().map(|note| note.number), Some(number));
+                }
+                assert!(notes.void.len() <= FEW.max(notes.heap.len() / 2));
+            }
+            assert!(notes.heap.len() <= FEW);
+            assert!(notes.heap.capacity() <= 8 * (notes.heap.len() + FEW));
+            while notes.pop().is_some() {}
+            assert!(notes.void.is_empty());
+        }
+        assert_eq!(
+            (Arc::strong_count(&room), Arc::strong_count(&member)),
+            (1, 1)
+        );
     }
 }
