@@ -168,7 +168,8 @@ impl<K, V> Engine<K, V> {
         Made::NothingInReach
     }
 
-    /// Gets `need` into `held` from what has expired or fallen and from verdicts, and evicts nothing.
+    /// Gets `need` into `held` from verdicts, what has expired and, in a cache that rejects, what has
+    /// fallen; evicts nothing.
     pub(super) fn make_room_from_verdicts(
         &self,
         own: &mut Locked<'_, K, V>,
@@ -178,7 +179,11 @@ impl<K, V> Engine<K, V> {
         if self.clears_enough(own, need, work) {
             return Made::Enough;
         }
-        self.purge_for(own, work, |held| held.reaches(need));
+        if self.policy.on_full == OnFull::Reject {
+            // Elsewhere an insertion is not kept out by what has fallen, and each of many questions for
+            // what does not exist would look through all sets.
+            self.purge_for(own, work, |held| held.reaches(need));
+        }
         match self.reaches_or_forgets(need, Some(own), work) {
             true => Made::Enough,
             false => Made::Refused,
