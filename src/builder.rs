@@ -433,7 +433,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// What runs the loads of a [`ReadThroughAsync`](crate::ReadThroughAsync), so that they need no
     /// caller: a function that spawns a future. With it a value is loaded anew behind those who get
-    /// the old one, and a load that has begun is ended and its value stored though its callers have
+    /// the old one, and a load that has begun runs to its end and is stored though its callers have
     /// gone away: a client that hangs up, a time-out around the call, a `select!`.
     ///
     /// Default: none; the caller that notices that a value is missing or due then loads it, within
@@ -453,8 +453,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok::<(), haybox::BuildError>(())
     /// ```
     ///
-    /// If it drops the future, or the future is dropped later, a caller loads. So does one that has
-    /// waited for [`lock_timeout`](Self::lock_timeout).
+    /// It is called by the task that asks, so if it panics, as `tokio::spawn` does outside a runtime,
+    /// that task does. If it drops the future, or the future is dropped later, a caller loads. So does
+    /// one that has waited for [`lock_timeout`](Self::lock_timeout).
     pub fn spawner(mut self, spawn: impl Fn(BoxedLoad) + Send + Sync + 'static) -> Self {
         self.policy.spawner = Some(Box::new(spawn));
         self

@@ -759,6 +759,20 @@ fn who_has_waited_for_long_enough_loads_by_itself_and_spawns_nothing() {
 }
 
 #[test]
+fn a_spawner_that_panics_does_so_in_the_call_and_leaves_no_load_behind() {
+    let (cache, _) = timed(|builder: CacheBuilder<u32, u32>| builder.spawner(|_| fails()));
+    let gate = Gate::default();
+    gate.open();
+    let numbers = gated(&cache, &gate);
+    for _ in 0..2 {
+        assert_eq!(panic_of(|| block_on(numbers.get(&1))), "no source");
+        assert_eq!(cache.loads_under_way(), 0);
+    }
+    assert_eq!(cache.get_or_insert_with(&1, || 7), 7);
+    assert_settled(&cache);
+}
+
+#[test]
 fn without_a_spawner_a_load_ends_with_its_caller() {
     let (cache, _, _) = with(Freshness::new());
     let gate = Gate::default();
