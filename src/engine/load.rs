@@ -196,6 +196,13 @@ impl<'f, V> Call<'f, V> {
         old.filter(|old| old.may_serve && !self.insists)
     }
 
+    /// After what time the old value is better than to wait on.
+    fn soft_limit(&self) -> Option<Duration> {
+        self.fallback()
+            .and(self.terms)
+            .and_then(Freshness::soft_limit)
+    }
+
     fn old_value(&self) -> Option<&V> {
         self.old.as_ref().map(|old| &old.value)
     }
@@ -463,6 +470,9 @@ where
             match &call.given_up {
                 // Its leader was dropped where no lock could be taken.
                 _ if found.has_landed() => work.outbox.discard_load(set.end_load(&found)),
+                None if self.is_overdue(&mut set, &found, call) => {
+                    work.outbox.discard_load(set.end_load(&found));
+                }
                 None => {
                     work.outbox.discard_key(owned);
                     return Role::Wait(found);
@@ -493,6 +503,22 @@ where
         // not yet lie where what is returned does, which such a panic leaks.
         drop((work, before));
         Role::Lead(leader)
+    }
+
+    /// Whether a load has been waited for as long as anybody has patience. Callers with shorter time-outs
+    /// go away before they give one up, so one that nobody goes on with would be in their way for ever.
+    fn is_overdue(
+        &self,
+        set: &mut Ways<K, V>,
+        flight: &Arc<Flight<V>>,
+        call: &Call<'_, V>,
+    ) -> bool {
+        let patience = self.policy.lock_timeout;
+        let since = set.await_load(flight, self.clock.now());
+        let hard = call.terms.and_then(Freshness::hard_limit);
+        let mut limits = call.soft_limit().into_iter().chain(hard);
+        limits.any(|limit| limit < patience)
+            && since.is_some_and(|since| self.clock.has_passed(after(since, patience)))
     }
 
     /// What an entry is to a caller.
@@ -579,10 +605,7 @@ where
     /// Until when a caller waits, and why no longer. All its waits together end with the time-out.
     fn limit<E: 'static>(&self, call: &mut Call<'_, V>) -> (Deadline, Limit) {
         let began = call.begin(self.clock.now());
-        let soft = call
-            .fallback()
-            .and(call.terms)
-            .and_then(Freshness::soft_limit);
+        let soft = call.soft_limit();
         let terms = call.terms.filter(|_| !never_fails::<E>());
         let hard = terms.and_then(Freshness::hard_limit);
         let patience = (self.policy.lock_timeout, Limit::Patience);

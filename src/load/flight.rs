@@ -6,7 +6,7 @@ use super::waiting::Node;
 use crate::hash::KeyHash;
 use crate::labels::Given;
 use crate::sync::Mutex;
-use crate::time::{Clock, Deadline, wake_all};
+use crate::time::{Clock, Deadline, NEVER, wake_all};
 use crate::wait::{self, Waiters};
 use smallvec::SmallVec;
 use std::cell::Cell;
@@ -21,6 +21,8 @@ pub(crate) struct UnderWay<K, V> {
     pub(crate) key: K,
     pub(crate) flight: Arc<Flight<V>>,
     epoch: u64,
+    /// When somebody waited for it first; [`NEVER`] until then.
+    awaited_since: Deadline,
 }
 
 /// The loads that a set knows of: most often one, for a short time, which needs no memory of its
@@ -34,7 +36,14 @@ impl<K, V> UnderWay<K, V> {
             key,
             flight,
             epoch,
+            awaited_since: NEVER,
         }
+    }
+
+    /// Notes that somebody waits for it from now on, and says since when anybody has.
+    pub(crate) fn await_from(&mut self, now: Deadline) -> Deadline {
+        self.awaited_since = self.awaited_since.min(now);
+        self.awaited_since
     }
 
     /// The epoch at which the load began: what is invalidated after it, the load does not know of.

@@ -639,6 +639,17 @@ impl<K, V> Ways<K, V> {
         loads.position(|load| Arc::ptr_eq(&load.flight, flight))
     }
 
+    /// Notes that somebody waits for a load, and says since when anybody has.
+    pub(crate) fn await_load(
+        &mut self,
+        flight: &Arc<Flight<V>>,
+        now: Deadline,
+    ) -> Option<Deadline> {
+        let at = self.place_of_load(flight)?;
+        let load = self.extra.as_mut()?.loads.get_mut(at)?;
+        Some(load.await_from(now))
+    }
+
     /// The epoch at which the load of a key began.
     pub(crate) fn epoch_of_load<Q>(&self, hash: KeyHash, key: &Q) -> Option<u64>
     where

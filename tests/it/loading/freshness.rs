@@ -759,6 +759,26 @@ fn who_has_waited_for_long_enough_loads_by_itself_and_spawns_nothing() {
 }
 
 #[test]
+fn a_load_that_nobody_goes_on_with_is_given_up_though_none_waits_for_so_long() {
+    let (cache, time, spawned) = spawning(Freshness::new().hard_timeout(SECOND));
+    let gate = Gate::default();
+    gate.open();
+    let numbers = gated(&cache, &gate);
+    assert!(poll_once(pin!(numbers.get(&1))).is_pending());
+    for _ in 0..30 {
+        let mut call = pin!(numbers.get(&1));
+        assert!(poll_once(call.as_mut()).is_pending());
+        time.advance(SECOND);
+        let answer = poll_once(call);
+        assert!(matches!(answer, Poll::Ready(Err(LoadError::TimedOut))));
+        assert_eq!(spawned.len(), 1);
+    }
+    assert_eq!(spawned.answer(numbers.get(&1)), Ok(Some(2)));
+    assert_eq!(cache.get(&1), Some(2));
+    assert_settled(&cache);
+}
+
+#[test]
 fn a_spawner_that_panics_does_so_in_the_call_and_leaves_no_load_behind() {
     let (cache, _) = timed(|builder: CacheBuilder<u32, u32>| builder.spawner(|_| fails()));
     let gate = Gate::default();
