@@ -100,8 +100,10 @@ impl Freshness {
 
     /// A value older than this is served at once, and one load of its key begins behind it.
     /// Default: none. More than zero, and less than the
-    /// [`time_to_live`](crate::CacheBuilder::time_to_live) where the cache has one: no value that lives
-    /// as long would ever be refreshed.
+    /// [`time_to_live`](crate::CacheBuilder::time_to_live) of the cache that is built with it: no value
+    /// that lives as long would ever be refreshed.
+    /// [`ReadThrough::with_freshness`](crate::ReadThrough::with_freshness) takes any, since a loader
+    /// may give its values a longer TTL.
     ///
     /// ```text
     /// written        age      TTL is over

@@ -759,6 +759,22 @@ fn who_has_waited_for_long_enough_loads_by_itself_and_spawns_nothing() {
 }
 
 #[test]
+fn what_a_loader_lets_live_longer_is_refreshed_later_than_the_cache_would() {
+    let (cache, time, spawned) = spawning(Freshness::new());
+    let numbers = cache.read_through_async(|_| async { Ok::<_, ()>(Loaded::new(7).ttl(HOUR)) });
+    let after_a_minute = Freshness::new().refresh_after(SECOND * 60);
+    let numbers = numbers.with_freshness(after_a_minute).unwrap();
+    assert_eq!(spawned.answer(numbers.get(&1)), Ok(Some(7)));
+    for (seconds, loads) in [(59, 0), (1, 1)] {
+        time.advance(SECOND * seconds);
+        assert_eq!(block_on(numbers.get(&1)), Ok(Some(7)));
+        assert_eq!(spawned.len(), loads);
+    }
+    spawned.run();
+    assert_settled(&cache);
+}
+
+#[test]
 fn a_load_that_nobody_goes_on_with_is_given_up_though_none_waits_for_so_long() {
     let (cache, time, spawned) = spawning(Freshness::new().hard_timeout(SECOND));
     let gate = Gate::default();
