@@ -505,8 +505,9 @@ where
         Role::Lead(leader)
     }
 
-    /// Whether a load has been waited for as long as anybody has patience. Callers with shorter time-outs
-    /// go away before they give one up, so one that nobody goes on with would be in their way for ever.
+    /// Whether a load of a task has been waited for as long as anybody has patience. Callers with shorter
+    /// time-outs go away before they give one up, so one that nobody polls would be in their way for
+    /// ever. A loader that blocks a thread is not begun anew for them: it would block another one.
     fn is_overdue(
         &self,
         set: &mut Ways<K, V>,
@@ -517,7 +518,8 @@ where
         let since = set.await_load(flight, self.clock.now());
         let hard = call.terms.and_then(Freshness::hard_limit);
         let mut limits = call.soft_limit().into_iter().chain(hard);
-        limits.any(|limit| limit < patience)
+        flight.node().is_polled()
+            && limits.any(|limit| limit < patience)
             && since.is_some_and(|since| self.clock.has_passed(after(since, patience)))
     }
 

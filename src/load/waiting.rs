@@ -54,7 +54,8 @@ impl Node {
         self.is_polled.store(is_polled, Relaxed);
     }
 
-    fn is_polled(&self) -> bool {
+    /// Whether the loader is a future.
+    pub(crate) fn is_polled(&self) -> bool {
         self.is_polled.load(Relaxed)
     }
 

@@ -795,6 +795,35 @@ fn a_load_that_nobody_goes_on_with_is_given_up_though_none_waits_for_so_long() {
 }
 
 #[test]
+fn a_loader_that_blocks_its_thread_is_not_begun_anew_for_callers_that_time_out() {
+    let (cache, time, _) = with(Freshness::new().hard_timeout(SECOND));
+    let (end, ended) = mpsc::channel::<()>();
+    let ended = Mutex::new(ended);
+    let hangs = cache.read_through(move |_| {
+        assert!(ended.lock().unwrap().recv().is_err());
+        Ok::<u32, &str>(1)
+    });
+    let others = cache.read_through_async(|_| async { Ok::<u32, &str>(2) });
+    thread::scope(|threads| {
+        let leads = threads.spawn(|| hangs.get(&1));
+        while cache.loads_under_way() == 0 {
+            thread::yield_now();
+        }
+        for _ in 0..40 {
+            let mut call = pin!(others.get(&1));
+            assert!(poll_once(call.as_mut()).is_pending());
+            time.advance(SECOND);
+            let answer = poll_once(call);
+            assert!(matches!(answer, Poll::Ready(Err(LoadError::TimedOut))));
+        }
+        drop(end);
+        assert_eq!(leads.join().unwrap(), Ok(Some(1)));
+    });
+    assert_eq!(cache.get(&1), Some(1));
+    assert_settled(&cache);
+}
+
+#[test]
 fn a_spawner_that_panics_does_so_in_the_call_and_leaves_no_load_behind() {
     let (cache, _) = timed(|builder: CacheBuilder<u32, u32>| builder.spawner(|_| fails()));
     let gate = Gate::default();
