@@ -16,9 +16,9 @@ use std::time::Duration;
 
 /// Builds a [`Cache`]. From [`Cache::builder`].
 ///
-/// A time that is zero, which would be none, is an error when it is built, as for all builders of this
-/// crate, unless the setting says what zero means; one that is longer than the clock can count to, such
-/// as [`Duration::MAX`], has no end.
+/// A time that is zero, which would be none, is an error when it is built, as for all builders of
+/// this crate, unless the setting says what zero means; one that is longer than the clock can count
+/// to, such as [`Duration::MAX`], has no end.
 ///
 /// | option | default |
 /// | --- | --- |
@@ -184,7 +184,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// What an entry weighs the [`weigher`](Self::weigher) says, in units of its own; without one
     /// each weighs 1. An entry heavier than the whole bound is refused. Where there is a
-    /// [`max_memory`](Self::max_memory) as well the units are bytes, and tags are part of the weight.
+    /// [`max_memory`](Self::max_memory) as well the units are bytes, and tags are part of the
+    /// weight.
     #[doc(alias = "max_capacity")]
     pub fn max_weight(mut self, max_weight: u64) -> Self {
         self.max_weight = Some(max_weight);
@@ -193,18 +194,19 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// About how many bytes the cache may take up. Default: no bound.
     ///
-    /// Each entry counts with what the table spends on it (its key and value themselves, 8 bytes
-    /// of the store's own, a share of its set) and with the bytes that the
-    /// [`weigher`](Self::weigher) gives for what its key and value hold on the heap. Keys and values
-    /// that have destructors, as all that hold something there, need one: without it a bound of a
-    /// megabyte would let any number of megabytes of text in. One that says 0 will do where nothing
-    /// lies there all the same.
+    /// Each entry counts with what the table spends on it (its key and value themselves, 8 bytes of
+    /// the store's own, a share of its set) and with the bytes that the [`weigher`](Self::weigher)
+    /// gives for what its key and value hold on the heap. Keys and values that have destructors, as
+    /// all that hold something there, need one: without it a bound of a megabyte would let any
+    /// number of megabytes of text in. One that says 0 will do where nothing lies there all the
+    /// same.
     ///
-    /// Tags and groups are counted, too, and so are keys of which it is only remembered that they have
-    /// no value, whose heap the [`negative_weigher`](Self::negative_weigher) gives. Not counted are
-    /// directories, loads under way and the slack of the allocator: expect the process to grow by some
-    /// 10 % more. Where only some entries in a hundred have tags, all take up to 32 bytes more, since
-    /// those near one with tags have room for some. Must allow for one entry at least.
+    /// Tags and groups are counted, too, and so are keys of which it is only remembered that they
+    /// have no value, whose heap the [`negative_weigher`](Self::negative_weigher) gives. Not
+    /// counted are directories, loads under way and the slack of the allocator: expect the process
+    /// to grow by some 10 % more. Where only some entries in a hundred have tags, all take up to 32
+    /// bytes more, since those near one with tags have room for some. Must allow for one entry at
+    /// least.
     ///
     /// ```
     /// use haybox::Cache;
@@ -255,12 +257,12 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// be loaded: in the units of the [`weigher`](Self::weigher), so under
     /// [`max_memory`](Self::max_memory) the bytes that it holds on the heap.
     ///
-    /// The weigher cannot say it, for want of a value, and without it strangers who ask for what does
-    /// not exist, by ever longer names, would take more memory than the cache is allowed. So where a
-    /// weigher counts against [`max_weight`](Self::max_weight), or keys have destructors, a
-    /// [`negative_ttl`](Self::negative_ttl) or [`error_ttl`](Self::error_ttl) needs it; an absence that
-    /// only its loader wants remembered ([`Loaded::ttl`](crate::Loaded::ttl)) is not, without it.
-    /// Elsewhere what is remembered weighs 1.
+    /// The weigher cannot say it, for want of a value, and without it strangers who ask for what
+    /// does not exist, by ever longer names, would take more memory than the cache is allowed. So
+    /// where a weigher counts against [`max_weight`](Self::max_weight), or keys have destructors, a
+    /// [`negative_ttl`](Self::negative_ttl) or [`error_ttl`](Self::error_ttl) needs it; an absence
+    /// that only its loader wants remembered ([`Loaded::ttl`](crate::Loaded::ttl)) is not, without
+    /// it. Elsewhere what is remembered weighs 1.
     ///
     /// Under `max_memory` tags and the error itself are counted besides. What an error holds on the
     /// heap is not seen: add an allowance where that may be much. It is called outside all locks.
@@ -334,9 +336,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// for ever.
     ///
     /// More than zero. The end comes on the microsecond, rounded down (so that less than one may be
-    /// nothing); from 1 s on it is reckoned in ticks of the kernel and may come one tick (1 to 10 ms)
-    /// early. It never comes late. What would end more than 142 years after the clock started, which
-    /// is most often with the machine, never ends.
+    /// nothing); from 1 s on it is reckoned in ticks of the kernel and may come one tick (1 to 10
+    /// ms) early. It never comes late. What would end more than 142 years after the clock started,
+    /// which is most often with the machine, never ends.
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
         self.policy.time_to_live = Some(ttl);
         self
@@ -397,12 +399,13 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// loading. No other call sees it: the key is not in the cache.
     ///
     /// A write or removal of the key forgets it, as do the invalidation of its group or of a tag
-    /// that the loader gave it, [`retain`](Cache::retain) and [`clear`](Cache::clear). It counts against
-    /// the bounds as an entry, with the weight that the [`negative_weigher`](Self::negative_weigher)
-    /// gives. In a full cache, what is remembered this way makes room first, as long as there is more
-    /// than one of it for every eight entries, or it weighs more than an eighth of the bound, so that
-    /// questions for what does not exist cannot push out what does. A cache that
-    /// [refuses](OnFull::Reject) new entries when it is full gives up all of it before it refuses one.
+    /// that the loader gave it, [`retain`](Cache::retain) and [`clear`](Cache::clear). It counts
+    /// against the bounds as an entry, with the weight that the
+    /// [`negative_weigher`](Self::negative_weigher) gives. In a full cache, what is remembered this
+    /// way makes room first, as long as there is more than one of it for every eight entries, or it
+    /// weighs more than an eighth of the bound, so that questions for what does not exist cannot
+    /// push out what does. A cache that [refuses](OnFull::Reject) new entries when it is full gives
+    /// up all of it before it refuses one.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.policy.negative_ttl = Some(ttl);
         self
@@ -411,8 +414,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// How long a loader's error is remembered. Default: not at all. More than zero.
     ///
     /// Who asks meanwhile gets the same error without loading, if its type is that of the caller.
-    /// Where there is an old value to serve, [`Freshness::retry_after`] counts instead. For a source
-    /// that needs rest after a failure. It is bounded and forgotten as
+    /// Where there is an old value to serve, [`Freshness::retry_after`] counts instead. For a
+    /// source that needs rest after a failure. It is bounded and forgotten as
     /// [`negative_ttl`](Self::negative_ttl) says.
     pub fn error_ttl(mut self, ttl: Duration) -> Self {
         self.policy.error_ttl = Some(ttl);
@@ -453,9 +456,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok::<(), haybox::BuildError>(())
     /// ```
     ///
-    /// It is called by the task that asks, so if it panics, as `tokio::spawn` does outside a runtime,
-    /// that task does. If it drops the future, or the future is dropped later, a caller loads. So does
-    /// one that has waited for [`lock_timeout`](Self::lock_timeout).
+    /// It is called by the task that asks, so if it panics, as `tokio::spawn` does outside a
+    /// runtime, that task does. If it drops the future, or the future is dropped later, a caller
+    /// loads. So does one that has waited for [`lock_timeout`](Self::lock_timeout).
     pub fn spawner(mut self, spawn: impl Fn(BoxedLoad) + Send + Sync + 'static) -> Self {
         self.policy.spawner = Some(Box::new(spawn));
         self
@@ -646,7 +649,8 @@ where
     pub(crate) fn assemble(self, has_short_ways: bool) -> Result<Cache<K, V, S>, BuildError> {
         let overhead = self.overhead();
         self.check(overhead)?;
-        // A table that is bounded by weight too may never hold that many: it starts small and grows.
+        // A table that is bounded by weight too may never hold that many: it starts small and
+        // grows.
         let most = if self.max_weight.is_some() {
             GROWS_FROM
         } else {

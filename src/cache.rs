@@ -66,15 +66,16 @@ use std::time::{Duration, SystemTime};
 /// | `invalidate_tag`, `invalidate_group` | gone | gone | no | removed, when it is swept or replaced |
 ///
 /// Tags go with a value: what replaces it brings its own, and what is made of it keeps them. The
-/// group of a key ([`group_by`](CacheBuilder::group_by)) goes with every write. Weight is found anew
-/// by every write of a value.
+/// group of a key ([`group_by`](CacheBuilder::group_by)) goes with every write. Weight is found
+/// anew by every write of a value.
 ///
-/// Each call of this table that changes an entry, its TTL included, and any call that removes a key,
-/// also if the key is not there, overtakes a load of the key that is under way: what it brings is
-/// not stored, and callers that come later do not wait for it. `retain` and `clear` overtake all
-/// loads, `invalidate_group` those of its keys. `invalidate_tag` overtakes the loads that bring a value
-/// with the tag ([`Loaded::tag`](crate::Loaded::tag)); as that is not known before they end, callers
-/// that come later wait for them, and load anew if it is so. Eviction and expiry overtake none.
+/// Each call of this table that changes an entry, its TTL included, and any call that removes a
+/// key, also if the key is not there, overtakes a load of the key that is under way: what it brings
+/// is not stored, and callers that come later do not wait for it. `retain` and `clear` overtake all
+/// loads, `invalidate_group` those of its keys. `invalidate_tag` overtakes the loads that bring a
+/// value with the tag ([`Loaded::tag`](crate::Loaded::tag)); as that is not known before they end,
+/// callers that come later wait for them, and load anew if it is so. Eviction and expiry overtake
+/// none.
 ///
 /// # Calls from inside calls
 /// The closures of `read`, `update`, `compute`, `remove_if`, `retain` and `transaction`, and the
@@ -312,8 +313,8 @@ where
     }
 
     /// As [`insert`](Self::insert), with a TTL of the entry's own. Zero means that the value is
-    /// gone at once, [more than the clock can hold](crate::CacheBuilder::time_to_live) that it never
-    /// expires.
+    /// gone at once, [more than the clock can hold](crate::CacheBuilder::time_to_live) that it
+    /// never expires.
     ///
     /// ```
     /// use haybox::{Cache, MockClock};
@@ -377,9 +378,9 @@ where
     /// Decides what becomes of an entry from what it is, in one step: nobody else comes between.
     ///
     /// `f` runs under the lock of the entry's set: a call of a cache from inside it panics, and if
-    /// it panics nothing has changed. The new value is refused when it does not fit, or when no room
-    /// can be made for it because others hold every set locked that could give some: `f` is not run
-    /// twice.
+    /// it panics nothing has changed. The new value is refused when it does not fit, or when no
+    /// room can be made for it because others hold every set locked that could give some: `f` is
+    /// not run twice.
     ///
     /// ```
     /// use haybox::{Cache, Op, Outcome};
@@ -522,12 +523,12 @@ where
     /// panics.
     ///
     /// The sets of all keys stay locked while `f` runs: it should be short, and a call of a cache
-    /// from inside it panics. Transactions never wait for each other in a circle. Should others hold
-    /// every set locked that could make room for what is stored, it is evicted at once, as anything
-    /// in a cache may be at any time; what it was to replace is gone.
+    /// from inside it panics. Transactions never wait for each other in a circle. Should others
+    /// hold every set locked that could make room for what is stored, it is evicted at once, as
+    /// anything in a cache may be at any time; what it was to replace is gone.
     ///
-    /// It takes O(keys) where `f` names them in the order of `keys`. One that it names out of turn is
-    /// looked for among all of them.
+    /// It takes O(keys) where `f` names them in the order of `keys`. One that it names out of turn
+    /// is looked for among all of them.
     ///
     /// ```
     /// let accounts = haybox::Cache::new(100);
@@ -584,8 +585,8 @@ impl<K, V, S> Cache<K, V, S> {
     }
 
     /// The number of entries, those that have expired or were invalidated by tag or group, and are
-    /// not swept yet, among them. While other threads insert, those on their way in are counted too;
-    /// never more than the bound.
+    /// not swept yet, among them. While other threads insert, those on their way in are counted
+    /// too; never more than the bound.
     #[must_use]
     #[doc(alias = "entry_count")]
     pub fn len(&self) -> usize {
@@ -706,15 +707,16 @@ impl<K, V, S> Cache<K, V, S> {
         self.engine.reset_stats();
     }
 
-    /// Removes what has expired or was invalidated by tag or group, on this thread; how many entries
-    /// that were.
+    /// Removes what has expired or was invalidated by tag or group, on this thread; how many
+    /// entries that were.
     ///
     /// There is no need to call it: the background does this every
     /// [`sweep_interval`](CacheBuilder::sweep_interval). It is for where no thread runs in the
     /// background: in the child of a `fork`, or on a target without threads.
     ///
-    /// Such a child must not use a cache that another thread of its parent was using at the moment of
-    /// the fork: a lock that was held then stays locked in the child. A cache that it makes is its own.
+    /// Such a child must not use a cache that another thread of its parent was using at the moment
+    /// of the fork: a lock that was held then stays locked in the child. A cache that it makes is
+    /// its own.
     #[doc(alias = "run_pending_tasks")]
     pub fn sweep(&self) -> usize {
         self.engine.sweep_all()
@@ -781,8 +783,8 @@ impl<K, V, S> Cache<K, V, S> {
     /// Removes every entry for which `keep` returns `false`, set by set: entries that other
     /// threads insert meanwhile may or may not be seen.
     ///
-    /// `keep` runs under the lock of a set: a call of a cache from inside it panics. It overtakes all
-    /// loads that are under way.
+    /// `keep` runs under the lock of a set: a call of a cache from inside it panics. It overtakes
+    /// all loads that are under way.
     ///
     /// ```
     /// let stock = haybox::Cache::new(100);

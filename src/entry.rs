@@ -68,15 +68,15 @@ impl InsertOptions {
     }
 
     /// The entry expires when `ttl` has passed, to the microsecond and never later. Zero means that
-    /// it is gone at once, [more than the clock can hold](crate::CacheBuilder::time_to_live) that it
-    /// never expires.
+    /// it is gone at once, [more than the clock can hold](crate::CacheBuilder::time_to_live) that
+    /// it never expires.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.life = Life::For(ttl);
         self
     }
 
-    /// The entry expires at a point in wall-clock time, as the wall clock stands during the call, and
-    /// never if that is [more than the clock can hold](crate::CacheBuilder::time_to_live).
+    /// The entry expires at a point in wall-clock time, as the wall clock stands during the call,
+    /// and never if that is [more than the clock can hold](crate::CacheBuilder::time_to_live).
     pub fn expire_at(mut self, time: SystemTime) -> Self {
         self.life = Life::Until(time);
         self
@@ -275,10 +275,10 @@ pub enum EvictionPolicy {
     /// over when it would have had more hits by 30 and a tenth of the entries in the sample: that
     /// a switch has to pay for what it exchanges keeps the policy from following chance.
     ///
-    /// Costs 1,080 bytes for each sampled set from its first eviction on, at most 1.7 bytes for each
-    /// entry or 2.1 kilobytes for the cache; nothing for reads; for an insertion a twentieth more
-    /// instructions in large caches, a quarter in those of a few hundred entries, and up to a half in
-    /// those of less than 80.
+    /// Costs 1,080 bytes for each sampled set from its first eviction on, at most 1.7 bytes for
+    /// each entry or 2.1 kilobytes for the cache; nothing for reads; for an insertion a twentieth
+    /// more instructions in large caches, a quarter in those of a few hundred entries, and up to a
+    /// half in those of less than 80.
     ///
     /// Sources: Qureshi, Jaleel, Patt, Steely, Emer, "Adaptive Insertion Policies for High
     /// Performance Caching", ISCA 2007 (a few sets try policies for all); Page, "Continuous
@@ -296,14 +296,14 @@ pub enum EvictionPolicy {
     /// main queue fills before anything is evicted.
     S3Fifo,
 
-    /// Frequency first: only the newest entry of a set is on probation, and it stays only if its key
-    /// was asked for more often than that of the entry which would go for it. Good at skewed accesses
-    /// that stay the same, at scans, and at loops over more keys than fit; slow to follow when other
-    /// keys become hot.
+    /// Frequency first: only the newest entry of a set is on probation, and it stays only if its
+    /// key was asked for more often than that of the entry which would go for it. Good at skewed
+    /// accesses that stay the same, at scans, and at loops over more keys than fit; slow to follow
+    /// when other keys become hot.
     ///
-    /// Not a strict LFU: a set remembers the counts of its last 60 evicted keys, or 180 in a cache of
-    /// up to 5,120 entries; counts go up to seven, reads between two rounds of the queue count once,
-    /// and now and then all counts are halved, so that what was hot once goes in the end.
+    /// Not a strict LFU: a set remembers the counts of its last 60 evicted keys, or 180 in a cache
+    /// of up to 5,120 entries; counts go up to seven, reads between two rounds of the queue count
+    /// once, and now and then all counts are halved, so that what was hot once goes in the end.
     ///
     /// Source: Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM
     /// Transactions on Storage 2017, with counts beside the ghosts in place of the sketch.
@@ -314,8 +314,8 @@ pub enum EvictionPolicy {
     /// LRU within each of its sets. Accesses are those of the table in the docs of
     /// [`Cache`](crate::Cache).
     ///
-    /// Each read moves its entry in a queue, which costs some nanoseconds and touches two more cache
-    /// lines of the set. A scan over more keys than fit empties the cache.
+    /// Each read moves its entry in a queue, which costs some nanoseconds and touches two more
+    /// cache lines of the set. A scan over more keys than fit empties the cache.
     Lru,
 }
 

@@ -5,8 +5,8 @@
 //! when its state has been that of a key that was never here for a while. Nothing is evicted.
 //!
 //! Under a lock only `Eq` of the keys and the change runs, guarded against calls back into this
-//! crate. Keys are copied before it is taken and dropped after it was released, and their hashes are
-//! kept, so that a `Hash` that panics finds no table half moved.
+//! crate. Keys are copied before it is taken and dropped after it was released, and their hashes
+//! are kept, so that a `Hash` that panics finds no table half moved.
 
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
@@ -173,8 +173,8 @@ impl<K, V, H> Keyed<K, V, H> {
         KeyHash::of(&self.hasher, key)
     }
 
-    /// Changes the state of a key, which is made if it is missing. `None` from a thread that unwinds
-    /// while it holds a lock.
+    /// Changes the state of a key, which is made if it is missing. `None` from a thread that
+    /// unwinds while it holds a lock.
     #[inline(always)]
     pub(crate) fn change<Q, R>(
         &self,

@@ -20,8 +20,8 @@ use std::hash::{BuildHasher, Hash};
 /// | … and may fail | [`try_get_many_or_insert_with`](Self::try_get_many_or_insert_with) | [`try_get_many_or_load`](Self::try_get_many_or_load) |
 ///
 /// The left column stops its thread while somebody loads; tasks call the right one. Keys come by
-/// reference, as what their `to_owned` makes a key of: a `&str` where the key is a `String`.
-/// Where it is a `&'static str` or an `Arc<str>`, a reference to one: `&"plum"`, `&Arc::from("plum")`.
+/// reference, as what their `to_owned` makes a key of: a `&str` where the key is a `String`. Where
+/// it is a `&'static str` or an `Arc<str>`, a reference to one: `&"plum"`, `&Arc::from("plum")`.
 ///
 /// # What every loading call keeps
 /// All of them share one load per key, threads and tasks together. Whoever misses first leads: its
@@ -50,10 +50,10 @@ use std::hash::{BuildHasher, Hash};
 ///   yours, or for a task that it has spawned; a future that leads and that you keep without
 ///   polling it, as in a `select!` that lets another branch go first.
 ///
-/// Where the cache was built with a [`Freshness`](crate::Freshness), the calls for one key go by it,
-/// as far as a loader can that does not outlive its call: the caller that notices that a value is
-/// due loads it, and if it cannot be loaded a stale one is served. The calls for several keys load
-/// what has no live value, and nothing else. For loads behind callers there is
+/// Where the cache was built with a [`Freshness`](crate::Freshness), the calls for one key go by
+/// it, as far as a loader can that does not outlive its call: the caller that notices that a value
+/// is due loads it, and if it cannot be loaded a stale one is served. The calls for several keys
+/// load what has no live value, and nothing else. For loads behind callers there is
 /// [`read_through`](Self::read_through).
 ///
 /// A hit allocates nothing and takes one lock.
@@ -69,8 +69,8 @@ where
     /// `load` runs outside all locks and may use the cache. If it panics, another caller loads. A
     /// value whose key was written or removed while it was loaded is given to those who waited but
     /// not stored. A caller waits at most for the
-    /// [`lock_timeout`](crate::CacheBuilder::lock_timeout) and then loads for itself. A hit allocates
-    /// nothing.
+    /// [`lock_timeout`](crate::CacheBuilder::lock_timeout) and then loads for itself. A hit
+    /// allocates nothing.
     ///
     /// # Panics
     /// If `load` asks for a key that only it can provide, directly or through other loads.

@@ -117,8 +117,8 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
     /// made if it is not there.
     ///
     /// Counting is as fast as without. The counts that have changed are written together, every
-    /// [`flush_interval`](Self::flush_interval), by [`Counters::flush`], and when the last handle is
-    /// dropped, which waits for it; so a hot key is one write a second. **A crash takes counters
+    /// [`flush_interval`](Self::flush_interval), by [`Counters::flush`], and when the last handle
+    /// is dropped, which waits for it; so a hot key is one write a second. **A crash takes counters
     /// back to where they were at some moment within the last interval**, each key by itself: what
     /// was counted since then is lost, and what was taken since then is there again. Where that may
     /// not be, flush after taking. A `static` is never dropped: a program that keeps its counters

@@ -33,8 +33,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum FlushError {
-    /// A count could not be written: the first of those. Where it is the key that cannot be encoded,
-    /// all others were written.
+    /// A count could not be written: the first of those. Where it is the key that cannot be
+    /// encoded, all others were written.
     Write(WriteError),
     /// All was written, but it is not known whether it would survive.
     Commit(CommitError),
@@ -81,7 +81,8 @@ pub(super) trait Keep<K>: Send + Sync {
 
 pub(super) struct Kept<K> {
     store: Store<K, i64>,
-    /// One flush at a time; whether the last one failed, so that the next has to look at everything.
+    /// One flush at a time; whether the last one failed, so that the next has to look at
+    /// everything.
     failed: Mutex<bool>,
     taken: Mutex<Vec<K>>,
     /// The public handles. The thread that flushes holds another now and then.
@@ -287,8 +288,8 @@ impl Stop {
 }
 
 /// Has counters flushed every `interval` by a thread of their own, until they are dropped: what
-/// encodes keys is code of the user's, and a disk may be slow, which the keeper's other work must not
-/// suffer from.
+/// encodes keys is code of the user's, and a disk may be slow, which the keeper's other work must
+/// not suffer from.
 pub(super) fn flush_every<K: Send + Sync + 'static>(state: &Arc<State<K>>, interval: Duration) {
     let (flushed, clock) = (Arc::downgrade(state), state.clock.clone());
     let stop = Arc::new(Stop::default());

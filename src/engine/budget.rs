@@ -112,9 +112,10 @@ pub(crate) struct Budget {
     pub(crate) memory: Option<Gauge>,
     /// Whether either of the two is there: most caches spare themselves the question.
     is_weighed: bool,
-    /// What is not counted of the weight of an entry: nothing where a weigher gives it or weights are
-    /// bounded, and all of it where nothing weighs. Where bytes alone are bounded, and nobody weighs,
-    /// it is the 1 that stands for the entry: what is beyond that are the bytes of its tags.
+    /// What is not counted of the weight of an entry: nothing where a weigher gives it or weights
+    /// are bounded, and all of it where nothing weighs. Where bytes alone are bounded, and nobody
+    /// weighs, it is the 1 that stands for the entry: what is beyond that are the bytes of its
+    /// tags.
     uncounted: u64,
     /// Bytes that an entry takes up besides what the weigher says.
     pub(crate) overhead: u64,

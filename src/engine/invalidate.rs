@@ -104,7 +104,8 @@ impl<K, V> Engine<K, V> {
         set.set_label(way, given);
     }
 
-    /// Gives an entry other labels, as of an epoch, and the weight that they have; whether it stays.
+    /// Gives an entry other labels, as of an epoch, and the weight that they have; whether it
+    /// stays.
     pub(super) fn relabel(
         &self,
         set: &mut Locked<'_, K, V>,

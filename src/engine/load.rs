@@ -499,15 +499,16 @@ where
         };
         let leader = Leader::new(self, hash, flight, made);
         let leader = leader.pausing(call.pause());
-        // What is dropped here is the user's, and may panic: the load has its leader by then, and does
-        // not yet lie where what is returned does, which such a panic leaks.
+        // What is dropped here is the user's, and may panic: the load has its leader by then, and
+        // does not yet lie where what is returned does, which such a panic leaks.
         drop((work, before));
         Role::Lead(leader)
     }
 
-    /// Whether a load of a task has been waited for as long as anybody has patience. Callers with shorter
-    /// time-outs go away before they give one up, so one that nobody polls would be in their way for
-    /// ever. A loader that blocks a thread is not begun anew for them: it would block another one.
+    /// Whether a load of a task has been waited for as long as anybody has patience. Callers with
+    /// shorter time-outs go away before they give one up, so one that nobody polls would be in
+    /// their way for ever. A loader that blocks a thread is not begun anew for them: it would block
+    /// another one.
     fn is_overdue(
         &self,
         set: &mut Ways<K, V>,
@@ -737,8 +738,8 @@ where
     }
 }
 
-/// Whether a load of a key is under way. One whose leader was dropped where no lock could be taken is
-/// still known to the set, and is not.
+/// Whether a load of a key is under way. One whose leader was dropped where no lock could be taken
+/// is still known to the set, and is not.
 fn is_loaded<K, V, Q>(set: &Ways<K, V>, hash: KeyHash, key: &Q) -> bool
 where
     Q: Equivalent<K> + ?Sized,

@@ -339,9 +339,9 @@ impl<K, V> Engine<K, V> {
     }
 }
 
-/// Whether a deadline has moved over a line of a grid, whose lines are at most an eighth of the time
-/// that is left apart. Small steps add up, and so does what is lost if none of them is recorded; in
-/// powers of two, so that the lines of one grid are lines of every finer one.
+/// Whether a deadline has moved over a line of a grid, whose lines are at most an eighth of the
+/// time that is left apart. Small steps add up, and so does what is lost if none of them is
+/// recorded; in powers of two, so that the lines of one grid are lines of every finer one.
 fn has_crossed(before: Deadline, now: Deadline, moment: Deadline) -> bool {
     let left = now.saturating_sub(moment) / 8;
     let grid = left.checked_ilog2().unwrap_or(0);

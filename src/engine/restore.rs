@@ -358,8 +358,8 @@ impl Bounds {
     }
 }
 
-/// So many changes a thread keeps to itself at most: the table grows by what the budget knows of, and
-/// no set is to become much fuller meanwhile.
+/// So many changes a thread keeps to itself at most: the table grows by what the budget knows of,
+/// and no set is to become much fuller meanwhile.
 const UNTOLD: u32 = 32;
 
 /// As long ago as the clock can tell.

@@ -168,8 +168,8 @@ impl<K, V> Engine<K, V> {
         Made::NothingInReach
     }
 
-    /// Gets `need` into `held` from verdicts, what has expired and, in a cache that rejects, what has
-    /// fallen; evicts nothing.
+    /// Gets `need` into `held` from verdicts, what has expired and, in a cache that rejects, what
+    /// has fallen; evicts nothing.
     pub(super) fn make_room_from_verdicts(
         &self,
         own: &mut Locked<'_, K, V>,
@@ -180,8 +180,8 @@ impl<K, V> Engine<K, V> {
             return Made::Enough;
         }
         if self.policy.on_full == OnFull::Reject {
-            // Elsewhere an insertion is not kept out by what has fallen, and each of many questions for
-            // what does not exist would look through all sets.
+            // Elsewhere an insertion is not kept out by what has fallen, and each of many questions
+            // for what does not exist would look through all sets.
             self.purge_for(own, work, |held| held.reaches(need));
         }
         match self.reaches_or_forgets(need, Some(own), work) {

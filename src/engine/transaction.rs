@@ -211,7 +211,8 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         self.balance = balance;
     }
 
-    /// The balance with a value of `weight`, or with none, in the place of what was staged for a key.
+    /// The balance with a value of `weight`, or with none, in the place of what was staged for a
+    /// key.
     fn balance_with(&self, index: usize, weight: Option<u64>) -> Balance {
         let budget = &self.engine.budget;
         let mut balance = self.balance;
@@ -280,8 +281,9 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     }
 }
 
-/// A place to begin the search for a key at, where each key is there once: of one that is there twice
-/// the first place counts, which is found by beginning at the first. For a few keys that is quicker.
+/// A place to begin the search for a key at, where each key is there once: of one that is there
+/// twice the first place counts, which is found by beginning at the first. For a few keys that is
+/// quicker.
 fn last_named(hashes: &[KeyHash]) -> Option<Cell<usize>> {
     const FEW: usize = 16;
     let mut seen = HashSet::new();
@@ -314,8 +316,8 @@ where
         }
         if self.policy.on_full == OnFull::Reject {
             // With the locks held it is too late to clear what has expired or fallen, or to forget
-            // what their own sets remember. What is forgotten is room for everybody: to keep it would
-            // refuse others for as long as `f` runs, which may not even need it.
+            // what their own sets remember. What is forgotten is room for everybody: to keep it
+            // would refuse others for as long as `f` runs, which may not even need it.
             self.sweep_for_room();
             self.forget_for_transaction(keys.len() as u64);
         }

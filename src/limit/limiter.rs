@@ -19,9 +19,9 @@ use std::time::Duration;
 /// [module](crate::limit) for what is promised and what it costs.
 ///
 /// # Calls from inside calls
-/// `Eq`, `Hash` and `Clone` of a key may run under a lock, as they do in a
-/// [`Cache`](crate::Cache): a haybox call from inside them panics with a sentence, as does a call of
-/// the limiter from inside a closure that a cache runs under its lock.
+/// `Eq`, `Hash` and `Clone` of a key may run under a lock, as they do in a [`Cache`](crate::Cache):
+/// a haybox call from inside them panics with a sentence, as does a call of the limiter from inside
+/// a closure that a cache runs under its lock.
 ///
 /// ```
 /// use haybox::limit::{Limiter, Quota};

@@ -195,8 +195,8 @@ impl<V> Crew<V> {
 
     /// Whether nobody else has a hand in it. If it has not landed it is then as good as new: who
     /// waits for the flight, who waits together with its loader and who looks at its node has a
-    /// handle until the traces of that are gone. Nobody new can come, since all handles are here. To
-    /// look at the counts is enough, since all that they guard is behind locks and atomics.
+    /// handle until the traces of that are gone. Nobody new can come, since all handles are here.
+    /// To look at the counts is enough, since all that they guard is behind locks and atomics.
     pub(crate) fn is_complete(&self) -> bool {
         Arc::strong_count(&self.leads) == 2 && Arc::strong_count(&self.runs) == 2
     }

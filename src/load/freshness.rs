@@ -100,10 +100,10 @@ impl Freshness {
 
     /// A value older than this is served at once, and one load of its key begins behind it.
     /// Default: none. More than zero, and less than the
-    /// [`time_to_live`](crate::CacheBuilder::time_to_live) of the cache that is built with it: no value
-    /// that lives as long would ever be refreshed.
-    /// [`ReadThrough::with_freshness`](crate::ReadThrough::with_freshness) takes any, since a loader
-    /// may give its values a longer TTL.
+    /// [`time_to_live`](crate::CacheBuilder::time_to_live) of the cache that is built with it: no
+    /// value that lives as long would ever be refreshed.
+    /// [`ReadThrough::with_freshness`](crate::ReadThrough::with_freshness) takes any, since a
+    /// loader may give its values a longer TTL.
     ///
     /// ```text
     /// written        age      TTL is over
@@ -161,9 +161,9 @@ impl Freshness {
     ///      served         loaded; if that fails, served     loaded; if that fails, the error
     /// ```
     ///
-    /// A value that was removed, invalidated or evicted is not kept, nor is one whose key an `update`
-    /// or `compute` was tried on after its TTL. Until it is gone it takes up its room and counts in
-    /// `len`, also where a full cache rejects new entries.
+    /// A value that was removed, invalidated or evicted is not kept, nor is one whose key an
+    /// `update` or `compute` was tried on after its TTL. Until it is gone it takes up its room and
+    /// counts in `len`, also where a full cache rejects new entries.
     pub fn stale_if_error(mut self, longest: Duration) -> Self {
         self.stale_if_error = Some(longest);
         self
@@ -185,8 +185,8 @@ impl Freshness {
 
     /// When a load takes longer than this, the stale value is served, if there is one, and the load
     /// goes on behind. Default: none. More than zero, less than the
-    /// [`hard_timeout`](Self::hard_timeout). It needs [`stale_if_error`](Self::stale_if_error), which
-    /// keeps the value.
+    /// [`hard_timeout`](Self::hard_timeout). It needs [`stale_if_error`](Self::stale_if_error),
+    /// which keeps the value.
     ///
     /// ```text
     /// a call for a stale value:   |-- soft_timeout --|

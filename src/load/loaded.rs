@@ -50,11 +50,11 @@ impl<V> Loaded<V> {
         Self::of(What::Absent)
     }
 
-    /// The old value, which the loader was shown, still holds. It gets a new TTL, and keeps its tags
-    /// unless it is given others.
+    /// The old value, which the loader was shown, still holds. It gets a new TTL, and keeps its
+    /// tags unless it is given others.
     ///
-    /// For loaders of [`read_through_revalidating`](crate::Cache::read_through_revalidating). One that
-    /// answers this without having been shown a value makes its caller panic.
+    /// For loaders of [`read_through_revalidating`](crate::Cache::read_through_revalidating). One
+    /// that answers this without having been shown a value makes its caller panic.
     pub fn not_modified() -> Self {
         Self::of(What::NotModified)
     }
@@ -124,10 +124,10 @@ impl<V> Loaded<V> {
     ///
     /// # An invalidation during the load
     /// The value counts as made when its load began. If one of its tags was invalidated since then,
-    /// it is not stored, and counts as [discarded](crate::Stats::discarded_loads). Callers that came
-    /// before the invalidation get it all the same. Those that came after it have joined the load
-    /// too, since its tags were not known yet; they do not get it, and load anew, one for all of
-    /// them. So a read that begins after `invalidate_tag` has returned never gets what was read
+    /// it is not stored, and counts as [discarded](crate::Stats::discarded_loads). Callers that
+    /// came before the invalidation get it all the same. Those that came after it have joined the
+    /// load too, since its tags were not known yet; they do not get it, and load anew, one for all
+    /// of them. So a read that begins after `invalidate_tag` has returned never gets what was read
     /// before.
     ///
     /// ```text

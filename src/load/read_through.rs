@@ -63,8 +63,8 @@ where
     K: Hash + Eq,
     S: BuildHasher + Clone,
 {
-    /// Binds a loader to the cache. It returns a `Result` of a value, of an `Option` of one, or of a
-    /// [`Loaded`], which can say more: a TTL, tags, a weight.
+    /// Binds a loader to the cache. It returns a `Result` of a value, of an `Option` of one, or of
+    /// a [`Loaded`], which can say more: a TTL, tags, a weight.
     ///
     /// The loader is kept as long as the handle, so it owns what it uses: give it a clone of the
     /// connection pool, and `move`. For an example see [`ReadThrough`].
@@ -218,8 +218,8 @@ macro_rules! handles {
             ///
             /// How long a value is kept beyond its TTL is decided by the call that loads it, so a
             /// longer [`stale_if_error`](Freshness::stale_if_error) counts from the next load on.
-            /// Nor is an age known of values that were stored by other calls, unless the cache has a
-            /// freshness itself. Costs 24 bytes per entry, as that does.
+            /// Nor is an age known of values that were stored by other calls, unless the cache has
+            /// a freshness itself. Costs 24 bytes per entry, as that does.
             ///
             /// # Errors
             /// If the freshness makes no sense; the error names the setting.
@@ -273,9 +273,9 @@ where
 {
     /// The value, loaded if it is missing or not fresh enough; `None` if there is none.
     ///
-    /// It keeps what [every loading call](Cache#what-every-loading-call-keeps) of a cache does. What
-    /// is loaded behind callers runs on two threads of the process's own, where 256 more loads may
-    /// wait. One more is not begun: the caller gets the old value, it counts as
+    /// It keeps what [every loading call](Cache#what-every-loading-call-keeps) of a cache does.
+    /// What is loaded behind callers runs on two threads of the process's own, where 256 more loads
+    /// may wait. One more is not begun: the caller gets the old value, it counts as
     /// [refused](crate::Stats::refused_refreshes), and the next caller offers it again.
     ///
     /// # Errors
@@ -379,10 +379,10 @@ where
     /// The value, loaded if it is missing or not fresh enough; `None` if there is none.
     ///
     /// As [`ReadThrough::get`]. Without a [`spawner`](crate::CacheBuilder::spawner) the caller that
-    /// notices that a value is missing or due loads it, and if its future is dropped its load ends with
-    /// it. Where those who ask may be gone sooner than a load takes, as the clients of a web server,
-    /// nothing might ever be stored. With one, loads run there: behind callers that are given an old
-    /// value, and to their end when all callers have gone.
+    /// notices that a value is missing or due loads it, and if its future is dropped its load ends
+    /// with it. Where those who ask may be gone sooner than a load takes, as the clients of a web
+    /// server, nothing might ever be stored. With one, loads run there: behind callers that are
+    /// given an old value, and to their end when all callers have gone.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), haybox::BuildError> {

@@ -48,7 +48,8 @@ impl Node {
         })
     }
 
-    /// Has one that is as good as new stand for a load of this thread, or of the task that it is polling.
+    /// Has one that is as good as new stand for a load of this thread, or of the task that it is
+    /// polling.
     pub(crate) fn begin(&self, is_polled: bool) {
         self.thread.store(this_thread(), Relaxed);
         self.is_polled.store(is_polled, Relaxed);
@@ -96,8 +97,8 @@ impl Node {
         std::ptr::eq(self, &**other)
     }
 
-    /// Whether this load is `other`, or is made instead of it. Calls for several keys can each make a
-    /// load instead of the other's.
+    /// Whether this load is `other`, or is made instead of it. Calls for several keys can each make
+    /// a load instead of the other's.
     fn stands_for(self: &Arc<Self>, other: &Arc<Node>) -> bool {
         let instead_of = |node: &Node| node.instead_of.lock().clone();
         leads_to(self, instead_of, |node| node.is(other))
@@ -130,8 +131,8 @@ pub(crate) fn this_thread() -> u64 {
     })
 }
 
-/// Marks this thread as one that is in the loader of a load, until it [ends](Self::end). One that is
-/// dropped instead is unwound by a panic of the loader.
+/// Marks this thread as one that is in the loader of a load, until it [ends](Self::end). One that
+/// is dropped instead is unwound by a panic of the loader.
 pub(crate) struct Running {
     /// Another loader called this one.
     is_nested: bool,

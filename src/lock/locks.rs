@@ -132,7 +132,8 @@ where
     /// called in a task, too.
     ///
     /// The lease is bound to the thread, so that a call that would block it for the same key is
-    /// [`LockError::Reentrant`]. In a task, which may go on elsewhere, [`unbind`](Lease::unbind) it.
+    /// [`LockError::Reentrant`]. In a task, which may go on elsewhere, [`unbind`](Lease::unbind)
+    /// it.
     ///
     /// # Errors
     /// [`LockError::Busy`], also where it is this thread or task that holds it;
@@ -222,16 +223,16 @@ where
         Acquire::new(Call::new(self.target(key), self.terms(0)), Some(timeout))
     }
 
-    /// Runs a function while holding the lease of a key, waiting for it as [`acquire`](Self::acquire)
-    /// does. It is released however the function ends.
+    /// Runs a function while holding the lease of a key, waiting for it as
+    /// [`acquire`](Self::acquire) does. It is released however the function ends.
     ///
     /// # Errors
     /// As `acquire`; the function has then not run. [`LockError::Lost`] if the lease ended before
     /// the function did: what it returned is then dropped.
     ///
     /// # Panics
-    /// With `f`; and in debug builds, before it waits, if `f` returns an `async` block, which is for
-    /// [`with_lock_async`](Self::with_lock_async), or a closure, which cannot be told from it.
+    /// With `f`; and in debug builds, before it waits, if `f` returns an `async` block, which is
+    /// for [`with_lock_async`](Self::with_lock_async), or a closure, which cannot be told from it.
     #[track_caller]
     pub fn with_lock<Q, R>(&self, key: &Q, f: impl FnOnce(&Lease<K>) -> R) -> Result<R, LockError>
     where
@@ -245,7 +246,8 @@ where
     }
 
     /// As [`with_lock`](Self::with_lock), for work that is awaited. The lease is also released when
-    /// the task is cancelled. A task that asks for what it holds waits until its own lease has ended.
+    /// the task is cancelled. A task that asks for what it holds waits until its own lease has
+    /// ended.
     ///
     /// ```
     /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();

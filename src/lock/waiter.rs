@@ -70,9 +70,9 @@ impl Waiter {
 /// A call that acquires a lease, as a future. From [`Locks::acquire_async`] and
 /// [`Locks::acquire_timeout_async`].
 ///
-/// It joins the queue of its key when it is first polled, runs on any executor, and borrows nothing:
-/// if all handles of the locks are dropped, it ends with [`LockError::Closed`]. Dropping it leaves
-/// the queue, and gives back what may have been granted meanwhile.
+/// It joins the queue of its key when it is first polled, runs on any executor, and borrows
+/// nothing: if all handles of the locks are dropped, it ends with [`LockError::Closed`]. Dropping
+/// it leaves the queue, and gives back what may have been granted meanwhile.
 ///
 /// # Panics
 /// If it is polled after it was ready.
@@ -161,8 +161,8 @@ impl<K> Call<K> {
             .registry
     }
 
-    /// Goes on as far as it can: joins the queue, leaves it when it was served or is too late. `None`
-    /// while it waits, and then `waker` is woken when it was served.
+    /// Goes on as far as it can: joins the queue, leaves it when it was served or is too late.
+    /// `None` while it waits, and then `waker` is woken when it was served.
     fn attempt(&mut self, waker: &Waker, until: Deadline) -> Option<Result<Lease<K>, LockError>>
     where
         K: Clone + Send + Sync + 'static,

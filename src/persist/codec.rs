@@ -122,7 +122,8 @@ impl Codec for Postcard {
 /// JSON: files that other programs and people can read, three to five times as large.
 ///
 /// Keys and values may be anything that JSON can say: numbers that are not finite, and maps whose
-/// keys are not text, are none of it. Of an `Option` of an `Option`, `Some(None)` comes back as `None`.
+/// keys are not text, are none of it. Of an `Option` of an `Option`, `Some(None)` comes back as
+/// `None`.
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json;

@@ -307,8 +307,8 @@ impl fmt::Display for Damage {
 /// The file system failed: what was done, to which file, and what it said.
 ///
 /// It prints all three, so [`source`](Error::source) is what lies behind the system's error, if
-/// anything does, and whoever prints a chain reads each part of it once. So it is for all errors here
-/// that hold one of these.
+/// anything does, and whoever prints a chain reads each part of it once. So it is for all errors
+/// here that hold one of these.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DiskError {
@@ -399,15 +399,15 @@ pub enum WriteError {
     Encode(String),
     /// The value does not fit within the bounds of the store, which evicts nothing.
     NoRoom,
-    /// A thread of the journal panicked, which is a bug of haybox. Nothing is written any more; what
-    /// was durable is safe on disk. Close and open again.
+    /// A thread of the journal panicked, which is a bug of haybox. Nothing is written any more;
+    /// what was durable is safe on disk. Close and open again.
     Panicked {
         /// The thread, and what it said.
         thread: String,
     },
-    /// The directory was removed, moved away or replaced while it was open (found out on Unix): what
-    /// is at its path now may be another's. Nothing is written any more, and nothing there is touched.
-    /// Close and open again.
+    /// The directory was removed, moved away or replaced while it was open (found out on Unix):
+    /// what is at its path now may be another's. Nothing is written any more, and nothing there is
+    /// touched. Close and open again.
     DirectoryGone {
         /// The directory.
         dir: PathBuf,
@@ -474,8 +474,8 @@ pub enum CommitError {
         /// The directory.
         dir: PathBuf,
     },
-    /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic that
-    /// is under way, such a call panics.)
+    /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic
+    /// that is under way, such a call panics.)
     Reentrant,
 }
 
@@ -534,8 +534,8 @@ pub enum CompactError {
         /// The directory.
         dir: PathBuf,
     },
-    /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic that
-    /// is under way, such a call panics.)
+    /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic
+    /// that is under way, such a call panics.)
     Reentrant,
 }
 

@@ -39,9 +39,9 @@
 //! | the directory is removed, moved away or replaced | goes on in memory | [`WriteError::DirectoryGone`] |
 //! | a thread of haybox panics | goes on in memory | [`WriteError::Panicked`] |
 //!
-//! [`Journal::health`] tells of all of it. That the directory is gone is found out, on Unix, with the
-//! next sync, compaction, backup or close: what is at its path then is another's and left alone, and no
-//! write is acknowledged as durable any more.
+//! [`Journal::health`] tells of all of it. That the directory is gone is found out, on Unix, with
+//! the next sync, compaction, backup or close: what is at its path then is another's and left
+//! alone, and no write is acknowledged as durable any more.
 //!
 //! A program that forks, to become a daemon for instance, opens its directories after that. The
 //! threads that write stay with the parent: what a child writes to a store that was open before is
@@ -57,9 +57,9 @@
 //! | `LOCK` | nothing; locked while the directory is open |
 //! | `quarantine/` | copies of what recovery left out |
 //!
-//! On Unix a file is made for its owner alone (mode 0600), whatever the `umask` says; the directory is
-//! made as that says. Who opens it [read-only](RecoveryMode::ReadOnly), or runs `haybox-check`, has to
-//! be the same user.
+//! On Unix a file is made for its owner alone (mode 0600), whatever the `umask` says; the directory
+//! is made as that says. Who opens it [read-only](RecoveryMode::ReadOnly), or runs `haybox-check`,
+//! has to be the same user.
 //!
 //! Each file begins with 64 bytes that say its format, its store, its codec and its schema version.
 //! Then follow frames: a header of 48 bytes with a checksum of its own, and a payload that the

@@ -27,12 +27,12 @@ where
     V: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
     S: BuildHasher + Clone + Send + Sync + 'static,
 {
-    /// Builds a cache that survives restarts: with what the directory holds, in which every change is
-    /// kept from now on. The directory is made if it is not there.
+    /// Builds a cache that survives restarts: with what the directory holds, in which every change
+    /// is kept from now on. The directory is made if it is not there.
     ///
     /// Entries come back with their deadlines, as times of the wall clock, their tags and their
-    /// weights, and with what the eviction policy knew of them: as of the last snapshot, which is made
-    /// at the end, too, where there are less than 16 MiB. Freshness
+    /// weights, and with what the eviction policy knew of them: as of the last snapshot, which is
+    /// made at the end, too, where there are less than 16 MiB. Freshness
     /// ([`freshness`](Self::freshness)) takes what comes back as due to be loaded anew.
     ///
     /// Dropping the last handle writes what is not written yet. **A `static` is never dropped**: a
@@ -41,7 +41,8 @@ where
     /// [`buffer`](Persistence::buffer), though it ends in peace.
     ///
     /// No call of the cache fails because of the disk: what cannot be kept is in memory alone, and
-    /// [`Journal::health`] says so. For a `kill -9` or a power loss see [`persist`](crate::persist).
+    /// [`Journal::health`] says so. For a `kill -9` or a power loss see
+    /// [`persist`](crate::persist).
     ///
     /// `update` and `compute` clone the value, change and encode the copy, and put it in the place
     /// of the old one, all under the lock of its set; so an `update` that panics leaves the value
@@ -49,9 +50,9 @@ where
     ///
     /// # Errors
     /// [`OpenError`] says what is wrong with the directory, and what can be done about it; or with
-    /// the settings of the builder. What the directory holds is as it was then, but for the directory
-    /// and its `LOCK` file, which may have been made, and the unfinished write of a crash, which may
-    /// have been moved to `quarantine/` already.
+    /// the settings of the builder. What the directory holds is as it was then, but for the
+    /// directory and its `LOCK` file, which may have been made, and the unfinished write of a
+    /// crash, which may have been moved to `quarantine/` already.
     ///
     /// ```
     /// use haybox::Cache;

@@ -114,9 +114,10 @@ impl<C: Codec> Persistence<C> {
     /// The version of the types of keys and values. Default: 0. Files of another version are
     /// refused, unless [`migrate`](Self::migrate) is given.
     ///
-    /// Raise it with every change of a type that the codec does not bridge by itself. What was written
-    /// with other types under the same version is [`OpenError::Undecodable`](super::OpenError), or
-    /// taken for what it is not if it happens to decode; [`RecoveryMode::Salvage`] leaves it out.
+    /// Raise it with every change of a type that the codec does not bridge by itself. What was
+    /// written with other types under the same version is
+    /// [`OpenError::Undecodable`](super::OpenError), or taken for what it is not if it happens to
+    /// decode; [`RecoveryMode::Salvage`] leaves it out.
     pub fn schema_version(mut self, version: u32) -> Self {
         self.settings.schema = version;
         self
@@ -175,9 +176,9 @@ impl<C: Codec> Persistence<C> {
         self
     }
 
-    /// What a write does when so many bytes wait: it waits for room, at most so long, or it does not.
-    /// Default: a store's waits 5 s and then fails, a cache's waits 100 ms and then is in memory
-    /// alone, until the disk keeps up again and a snapshot covers what it has missed.
+    /// What a write does when so many bytes wait: it waits for room, at most so long, or it does
+    /// not. Default: a store's waits 5 s and then fails, a cache's waits 100 ms and then is in
+    /// memory alone, until the disk keeps up again and a snapshot covers what it has missed.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = Some(when_full);
         self
@@ -207,17 +208,19 @@ impl<C: Codec> Persistence<C> {
         self
     }
 
-    /// Keeps no log: a snapshot is made at this interval and on close. For caches that may lose what
-    /// came after the last one, and in exchange pay nothing for a write. More than zero. Opening fails
-    /// with [`SyncPolicy::Always`], under which each write would wait for the next snapshot.
+    /// Keeps no log: a snapshot is made at this interval and on close. For caches that may lose
+    /// what came after the last one, and in exchange pay nothing for a write. More than zero.
+    /// Opening fails with [`SyncPolicy::Always`], under which each write would wait for the next
+    /// snapshot.
     pub fn snapshots_only(mut self, interval: Duration) -> Self {
         self.settings.log = false;
         self.settings.dump_every = Some(interval);
         self
     }
 
-    /// How far the last time in the log may be ahead of the clock at opening and still count, so that
-    /// nothing that has expired comes back. What is further ahead was a wrong clock. Default: 1 day.
+    /// How far the last time in the log may be ahead of the clock at opening and still count, so
+    /// that nothing that has expired comes back. What is further ahead was a wrong clock. Default:
+    /// 1 day.
     ///
     /// When the clock was put back and the time in the log counts, all deadlines come sooner by the
     /// difference, also those of entries that were written after the clock was put back.
@@ -226,10 +229,11 @@ impl<C: Codec> Persistence<C> {
         self
     }
 
-    /// How many threads decode and apply what the files hold at opening; 0, the default, for one for
-    /// each processor, at most 8. What comes back does not depend on it, nor in which order. Few
-    /// bytes, or few entries, are one thread's work. What was read and is not applied yet takes up
-    /// about half as much as the files, 96 MiB where that is less, and the largest batch besides.
+    /// How many threads decode and apply what the files hold at opening; 0, the default, for one
+    /// for each processor, at most 8. What comes back does not depend on it, nor in which order.
+    /// Few bytes, or few entries, are one thread's work. What was read and is not applied yet takes
+    /// up about half as much as the files, 96 MiB where that is less, and the largest batch
+    /// besides.
     pub fn threads(mut self, threads: usize) -> Self {
         self.settings.threads = threads;
         self

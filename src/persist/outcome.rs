@@ -8,8 +8,8 @@ use std::mem::ManuallyDrop;
 /// The last number, or the first error; `None` if nothing was written.
 pub(super) type Outcomes = Option<Result<u64, WriteError>>;
 
-// Never dropped, so that it is there to the end of the thread: what else it keeps may write as it is
-// dropped. After each call there is in it what was before, which is nothing.
+// Never dropped, so that it is there to the end of the thread: what else it keeps may write as it
+// is dropped. After each call there is in it what was before, which is nothing.
 thread_cell!(OUTCOME: ManuallyDrop<Outcomes> = ManuallyDrop::new(None));
 
 fn replace(outcomes: Outcomes) -> Outcomes {

@@ -62,8 +62,9 @@ pub(super) struct Log<V, C, J> {
 }
 
 thread_local! {
-    /// What a change is put together in. Taken out and put back, so that nobody meets it in use. When
-    /// the thread ends they may be gone before what else it keeps, which may write as it is dropped.
+    /// What a change is put together in. Taken out and put back, so that nobody meets it in use.
+    /// When the thread ends they may be gone before what else it keeps, which may write as it is
+    /// dropped.
     static EFFECTS: Cell<Effects> = const { Cell::new(Effects::EMPTY) };
     static ENTRY: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static KEY: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SyncPolicy {
-    /// As soon as possible: who waits for a write waits until it is on the disk. Writes that wait at
-    /// the same time share one sync. An acknowledged write survives `kill -9` and power loss.
+    /// As soon as possible: who waits for a write waits until it is on the disk. Writes that wait
+    /// at the same time share one sync. An acknowledged write survives `kill -9` and power loss.
     Always,
     /// At this interval, one second by default; with zero, as soon as the last sync has ended. A
     /// `kill -9` loses at most what was not written yet, normally under 5 ms; a power loss the last
@@ -52,8 +52,8 @@ pub enum RecoveryMode {
     /// Opens only what was closed well, or was cut between two writes.
     Strict,
     /// The default. What a crash leaves behind, an unfinished write at the end of the log, is moved
-    /// to `quarantine/`. Damage below what is proven to have been on disk is refused, and so is damage
-    /// with whole writes behind it over more than 45 s, or over two intervals of
+    /// to `quarantine/`. Damage below what is proven to have been on disk is refused, and so is
+    /// damage with whole writes behind it over more than 45 s, or over two intervals of
     /// [`SyncPolicy::Every`]: by then it had been on the disk.
     #[default]
     TolerateTornTail,
@@ -62,10 +62,10 @@ pub enum RecoveryMode {
     PointInTime(Point),
     /// Takes all that can be read, whatever is missing. If anything was left out, because it is
     /// damaged or does not decode, all of it is written anew, after the old files were moved to a
-    /// directory in `quarantine/`, which can be opened like any other: from then on it opens in every
-    /// mode. What comes of it may be a mixture of states: the report says what was lost, and where the
-    /// old files are. Nothing in `quarantine/` is ever removed, so it
-    /// is a mode for once rather than for every start.
+    /// directory in `quarantine/`, which can be opened like any other: from then on it opens in
+    /// every mode. What comes of it may be a mixture of states: the report says what was lost, and
+    /// where the old files are. Nothing in `quarantine/` is ever removed, so it is a mode for once
+    /// rather than for every start.
     Salvage,
     /// Changes nothing in the directory. Writes fail. Beside others that only read.
     ReadOnly,
@@ -117,8 +117,8 @@ pub(crate) struct Settings {
     pub(crate) threads: usize,
     pub(crate) progress: Option<OnProgress>,
     pub(crate) clock: Clock,
-    /// No threads are started: the steps of writer, syncer and compactor are taken by the calls that
-    /// wait for them, and by tests.
+    /// No threads are started: the steps of writer, syncer and compactor are taken by the calls
+    /// that wait for them, and by tests.
     pub(crate) by_hand: bool,
 }
 

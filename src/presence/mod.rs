@@ -1,9 +1,9 @@
 //! Who is there: members of rooms, by their heartbeats.
 //!
 //! What Redis users build from `SETEX` for each user, `KEYS online:*` and keyspace notifications of
-//! expiry, which come late or not at all. Here a member that is silent for the time-out is announced
-//! as gone within a stated bound though nobody asks, and every list, count and event tells the same
-//! story.
+//! expiry, which come late or not at all. Here a member that is silent for the time-out is
+//! announced as gone within a stated bound though nobody asks, and every list, count and event
+//! tells the same story.
 
 mod builder;
 mod notes;
@@ -72,8 +72,8 @@ pub enum Status {
 
 /// Members of rooms that are online, as long as their heartbeats come.
 ///
-/// A handle: clone it into every thread and task. When the last one is dropped, the subscriptions to
-/// its events end.
+/// A handle: clone it into every thread and task. When the last one is dropped, the subscriptions
+/// to its events end.
 ///
 /// A member is online from its first [`heartbeat`](Self::heartbeat) in a room until it
 /// [leaves](Self::leave), or until `timeout` has passed since the last one, on the nanosecond: no
@@ -94,8 +94,8 @@ pub enum Status {
 /// bytes.
 ///
 /// # Panics
-/// All calls panic if they are made from inside a closure, `Eq`, `Hash` or `Clone` that runs under a
-/// lock of this crate.
+/// All calls panic if they are made from inside a closure, `Eq`, `Hash` or `Clone` that runs under
+/// a lock of this crate.
 ///
 /// ```
 /// use haybox::MockClock;
@@ -309,8 +309,8 @@ where
     /// What happens from now on in all rooms, with the defaults of [`SubscribeOptions`]. Nothing is
     /// noted while nobody subscribes.
     ///
-    /// For a list that stays true, subscribe first, then ask for the [`members`](Self::members), and
-    /// apply the events to that: the first may say what the list has already.
+    /// For a list that stays true, subscribe first, then ask for the [`members`](Self::members),
+    /// and apply the events to that: the first may say what the list has already.
     #[must_use = "dropping a subscription ends it"]
     pub fn events(&self) -> Subscription<PresenceEvent<R, M>> {
         Topic::of(Arc::clone(&self.0.0.events)).subscribe()
@@ -436,8 +436,8 @@ where
         self.sweep_interval
     }
 
-    /// Finding a member takes its `Hash` and `Eq`, and telling of it wakers: so all the work is left
-    /// to where code of the user's may run.
+    /// Finding a member takes its `Hash` and `Eq`, and telling of it wakers: so all the work is
+    /// left to where code of the user's may run.
     fn sweep_slice(&self) -> Swept {
         let own = self.own.upgrade().filter(|own| own.is_due());
         let sweep = |own: Arc<Self>| Box::new(move || own.sweep_all()) as Aftermath;

@@ -1,7 +1,7 @@
 //! Who is to be looked at when.
 //!
-//! A note is never looked for: one that is for nothing any more is known by its number, and goes when
-//! it comes up, or when half of all are like it.
+//! A note is never looked for: one that is for nothing any more is known by its number, and goes
+//! when it comes up, or when half of all are like it.
 
 use crate::DefaultHashBuilder;
 use crate::time::Deadline;

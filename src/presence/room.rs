@@ -1,8 +1,8 @@
 //! The rooms behind one lock.
 //!
 //! Each member has a seat, and one note in a heap that says when to look at it next. A heartbeat
-//! only changes a number in the seat; when the note is due and the seat has been heard of since, the
-//! note goes back into the heap for the time that is right now.
+//! only changes a number in the seat; when the note is due and the seat has been heard of since,
+//! the note goes back into the heap for the time that is right now.
 
 use super::notes::{Note, Notes};
 use super::{Change, PresenceEvent, Sign, Status, Times};

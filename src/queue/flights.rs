@@ -108,7 +108,8 @@ impl<T> Flights<T> {
         }
     }
 
-    /// Keeps what counts and as much room again. O(n), after at least as many deliveries have ended.
+    /// Keeps what counts and as much room again. O(n), after at least as many deliveries have
+    /// ended.
     #[cold]
     fn tidy(&mut self) {
         let flying = &self.flying;

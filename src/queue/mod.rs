@@ -22,9 +22,9 @@
 //! ```
 //!
 //! # The life of a message
-//! A message is *ready* when it is pushed, or *delayed* until its time has come. [`pop`](Queue::pop)
-//! hands it out as a [`Delivery`]: it is *in flight*, and nobody else gets it. The delivery ends in
-//! one of these ways:
+//! A message is *ready* when it is pushed, or *delayed* until its time has come.
+//! [`pop`](Queue::pop) hands it out as a [`Delivery`]: it is *in flight*, and nobody else gets it.
+//! The delivery ends in one of these ways:
 //!
 //! | what happens | what becomes of the message |
 //! | --- | --- |
@@ -89,8 +89,8 @@
 //! A message takes up itself and about 100 bytes; one that is kept about 150 more.
 //!
 //! # Time
-//! All times run on the crate's [`Clock`](crate::Clock): steps of the wall clock change nothing, and
-//! time that the machine is suspended counts.
+//! All times run on the crate's [`Clock`](crate::Clock): steps of the wall clock change nothing,
+//! and time that the machine is suspended counts.
 
 mod builder;
 mod delivery;
@@ -121,8 +121,8 @@ pub use workers::{Workers, WorkersReport};
 pub enum Pushed {
     /// The message is in the queue, under this number.
     Queued(u64),
-    /// Its [de-duplication key](PushOptions::dedup_key) counts for a message that was pushed before,
-    /// under this number, and it was dropped.
+    /// Its [de-duplication key](PushOptions::dedup_key) counts for a message that was pushed
+    /// before, under this number, and it was dropped.
     Duplicate(u64),
 }
 

@@ -229,9 +229,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// executor may poll it.
     ///
     /// The future borrows nothing and is no handle: when all are dropped, it ends with
-    /// [`PopError::Closed`]. Dropping it before it is ready loses no message, and whoever waits next
-    /// gets what it was woken for. Do not keep it without polling it: what it was woken for waits as
-    /// long.
+    /// [`PopError::Closed`]. Dropping it before it is ready loses no message, and whoever waits
+    /// next gets what it was woken for. Do not keep it without polling it: what it was woken for
+    /// waits as long.
     ///
     /// # Errors
     /// [`PopError::Closed`]; never `Empty`.
@@ -463,9 +463,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
 
     // ---- the whole ----
 
-    /// Hands out nothing from now on, until [`resume`](Self::resume): who pops waits, and of a queue
-    /// that is closed gets `Closed`, though messages may be ready. Pushes go on coming in, and what
-    /// is in flight can be settled.
+    /// Hands out nothing from now on, until [`resume`](Self::resume): who pops waits, and of a
+    /// queue that is closed gets `Closed`, though messages may be ready. Pushes go on coming in,
+    /// and what is in flight can be settled.
     pub fn pause(&self) {
         self.shared.change(|state, _, _| state.is_paused = true);
     }
@@ -483,8 +483,8 @@ impl<T: Send + Sync + 'static> Queue<T> {
 
     /// Takes nothing in any more, and wakes all who wait with `Closed`. What is ready can still be
     /// popped, without waiting, and what is in flight can be settled; while the queue is
-    /// [paused](Self::pause) who pops gets `Closed` all the same, and after the pause what is ready.
-    /// Closing twice does nothing more.
+    /// [paused](Self::pause) who pops gets `Closed` all the same, and after the pause what is
+    /// ready. Closing twice does nothing more.
     ///
     /// ```
     /// use haybox::queue::{PopError, Queue};

@@ -148,9 +148,9 @@ impl<T> State<T> {
 
     // ---- time ----
 
-    /// The time of a call, from what it has read of the clock. A coarse reading lags behind a precise
-    /// one that came before it; under the lock time does not run backwards, or messages would
-    /// overtake each other.
+    /// The time of a call, from what it has read of the clock. A coarse reading lags behind a
+    /// precise one that came before it; under the lock time does not run backwards, or messages
+    /// would overtake each other.
     #[inline]
     pub(super) fn advance(&mut self, reading: u64) -> u64 {
         self.latest = self.latest.max(reading);

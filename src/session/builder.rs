@@ -142,8 +142,9 @@ impl SessionsBuilder {
     /// expiry. tower-sessions gives one with `Expiry::OnSessionEnd` too: two weeks from the last
     /// time that the session was changed.
     ///
-    /// A session ends this time after its last activity, and up to [`touch_every`](Self::touch_every)
-    /// earlier. The cookie should outlive it: it is not written again when a session is read.
+    /// A session ends this time after its last activity, and up to
+    /// [`touch_every`](Self::touch_every) earlier. The cookie should outlive it: it is not written
+    /// again when a session is read.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.rules.idle_timeout = Some(time);
         self
@@ -172,8 +173,8 @@ impl SessionsBuilder {
         self
     }
 
-    /// The longest that an expired session takes up memory; it opens nothing from the moment that it
-    /// expires. Default: 1 s.
+    /// The longest that an expired session takes up memory; it opens nothing from the moment that
+    /// it expires. Default: 1 s.
     pub fn sweep_interval(mut self, interval: Duration) -> Self {
         self.sweep_interval = interval;
         self

@@ -1,8 +1,9 @@
 //! Web sessions in the process, for axum, actix-web and any other framework. Feature `session`.
 //!
-//! [`Sessions`] is the store. With the feature `tower-sessions-0-15` (or `-0-14`, for those who need
-//! the Redis and SQL stores beside it, which have no newer one) it is a store of tower-sessions, with
-//! `actix-session` one of actix-session 0.11. One implementation is behind all of them.
+//! [`Sessions`] is the store. With the feature `tower-sessions-0-15` (or `-0-14`, for those who
+//! need the Redis and SQL stores beside it, which have no newer one) it is a store of
+//! tower-sessions, with `actix-session` one of actix-session 0.11. One implementation is behind all
+//! of them.
 //!
 //! # axum, in five lines
 //!
@@ -40,14 +41,14 @@
 //! HttpServer::new(move || App::new().wrap(SessionMiddleware::new(sessions.clone(), key.clone())))
 //! ```
 //!
-//! There, `session.renew()` changes the id, at a log-in and nowhere else, and `session.purge()` logs
-//! out.
+//! There, `session.renew()` changes the id, at a log-in and nowhere else, and `session.purge()`
+//! logs out.
 //!
 //! # Who is logged in, and where
-//! With [`owner_key`](SessionsBuilder::owner_key), sessions are indexed by what the application stores
-//! under that key. The store then lists the sessions of a user ([`Sessions::of_owner`]), ends all of
-//! them, all others or one ([`end_all`](Sessions::end_all), [`end_others`](Sessions::end_others),
-//! [`end_one`](Sessions::end_one)), and limits their number
+//! With [`owner_key`](SessionsBuilder::owner_key), sessions are indexed by what the application
+//! stores under that key. The store then lists the sessions of a user ([`Sessions::of_owner`]),
+//! ends all of them, all others or one ([`end_all`](Sessions::end_all),
+//! [`end_others`](Sessions::end_others), [`end_one`](Sessions::end_one)), and limits their number
 //! ([`max_per_owner`](SessionsBuilder::max_per_owner)).
 //!
 //! ```
@@ -91,9 +92,10 @@
 //!
 //! # What it is not
 //! It is no framework for log-ins: passwords, CSRF and the cookie are the application's, and the
-//! example `web_sessions` has a small version of each. It is not the cache in a `CachingSessionStore`:
-//! such a cache must take ids from outside, which this store never does. And it is in one process; if
-//! requests of one user go to several, have the balancer send them to one, or use Redis.
+//! example `web_sessions` has a small version of each. It is not the cache in a
+//! `CachingSessionStore`: such a cache must take ids from outside, which this store never does. And
+//! it is in one process; if requests of one user go to several, have the balancer send them to one,
+//! or use Redis.
 
 #[cfg(feature = "actix-session")]
 mod actix_session;

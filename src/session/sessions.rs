@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 /// Web sessions in the process, found by the id in a browser's cookie and by their owner.
 ///
 /// A handle: clone it into every thread and task. It is a store of tower-sessions and of
-/// actix-session where their features are on; the calls here are for the application itself, and for
-/// other frameworks.
+/// actix-session where their features are on; the calls here are for the application itself, and
+/// for other frameworks.
 ///
 /// # What holds
 /// - An id comes from the system's generator and is never given twice. A session is only ever
@@ -29,7 +29,8 @@ use std::time::{Duration, SystemTime};
 ///
 /// # What it costs
 /// Each call on one session is O(1), one on an owner is in proportion to the number of the owner's
-/// sessions. A session takes up its text and about 130 bytes, and about 100 more if it has an owner.
+/// sessions. A session takes up its text and about 130 bytes, and about 100 more if it has an
+/// owner.
 ///
 /// ```
 /// use haybox::session::{Content, Sessions};

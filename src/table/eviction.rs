@@ -7,13 +7,13 @@
 //! end that was read goes round again, with its frequency one lower.
 //!
 //! Where this differs: how large the small queue is, how far back ghosts count and whether keys are
-//! weighed is a [`Setting`] of the cache (which one, `duel.rs` decides); the main queue fills first,
-//! so that a loop a little larger than the cache still finds most of itself (while main is under its
-//! share, what overflows the small queue moves on without having been read); what leaves the main
-//! queue is remembered too; the queues belong to a set of a few dozen entries and not to the cache
-//! (Adas, Einziger, Friedman, "Limited Associativity Makes Concurrent Software Caches a Breeze",
-//! 2021, shows how little that costs), the queues are linked by way numbers (`links.rs`), and ghosts
-//! (`ghosts.rs`) are short fingerprints.
+//! weighed is a [`Setting`] of the cache (which one, `duel.rs` decides); the main queue fills
+//! first, so that a loop a little larger than the cache still finds most of itself (while main is
+//! under its share, what overflows the small queue moves on without having been read); what leaves
+//! the main queue is remembered too; the queues belong to a set of a few dozen entries and not to
+//! the cache (Adas, Einziger, Friedman, "Limited Associativity Makes Concurrent Software Caches a
+//! Breeze", 2021, shows how little that costs), the queues are linked by way numbers (`links.rs`),
+//! and ghosts (`ghosts.rs`) are short fingerprints.
 //!
 //! A setting that weighs lets nothing into the main queue for having come back. What is at the end
 //! of the small queue stays if its key was asked for more often than that of the entry which the

@@ -14,11 +14,12 @@
 //! sketch, which keys that come once fill; here they are forgotten first. As there, all counts are
 //! halved now and then.
 //!
-//! Sets of a small table have three times the rows, since a cache that holds few keys has to tell rare
-//! ones apart. That takes 328 bytes more for a set: little in a table of up to 128 sets, and too much
-//! in one of a million, which has less to gain. One row of a large table stands for three of a small
-//! one, so a set of a table that grows forgets what is in two of them, and finds the rest. Of that
-//! many ghosts one look-up in 46 finds one by mistake: a fingerprint has no more bits for them.
+//! Sets of a small table have three times the rows, since a cache that holds few keys has to tell
+//! rare ones apart. That takes 328 bytes more for a set: little in a table of up to 128 sets, and
+//! too much in one of a million, which has less to gain. One row of a large table stands for three
+//! of a small one, so a set of a table that grows forgets what is in two of them, and finds the
+//! rest. Of that many ghosts one look-up in 46 finds one by mistake: a fingerprint has no more bits
+//! for them.
 
 use super::eviction::{Queue, Setting};
 use crate::hash::KeyHash;

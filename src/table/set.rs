@@ -428,7 +428,8 @@ impl<K, V> Ways<K, V> {
         self.place_in(least, item, expected, setting)
     }
 
-    /// Puts an entry into a free way, in the main queue if that is the least or the setting says so.
+    /// Puts an entry into a free way, in the main queue if that is the least or the setting says
+    /// so.
     #[inline(always)]
     fn place_in(
         &mut self,
@@ -536,8 +537,8 @@ impl<K, V> Ways<K, V> {
             .expect("a set with fewer entries than ways has a free way")
     }
 
-    /// The width after this one: most entries that are expected get room with the first, the last of
-    /// them in small steps, since how many there will be is chance.
+    /// The width after this one: most entries that are expected get room with the first, the last
+    /// of them in small steps, since how many there will be is chance.
     fn next_width(&self, expected: usize) -> usize {
         let surely = expected.saturating_sub(2 * STEP);
         let wider = match self.width() {
@@ -747,8 +748,8 @@ impl<K, V> Ways<K, V> {
         self.verdicts().iter().position(of_key)
     }
 
-    /// Bytes of a set for each of its verdicts: its place, the share of places that are free, and of
-    /// what only sets with verdicts have.
+    /// Bytes of a set for each of its verdicts: its place, the share of places that are free, and
+    /// of what only sets with verdicts have.
     pub(crate) const BYTES_PER_VERDICT: u64 = (size_of::<Verdict<K>>() * 5 / 4 + 40) as u64;
 
     pub(super) fn add_verdict(&mut self, verdict: Verdict<K>) {

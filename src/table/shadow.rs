@@ -12,8 +12,8 @@
 //! which hardly matters, since it is in all of them. A replica holds as many keys as the set has
 //! entries, but at most [`PLACES`].
 //!
-//! 13 bits mistake one key in 200 for another, and one in 95 for a ghost (one in 46 in a small table),
-//! in all replicas alike, as their set does.
+//! 13 bits mistake one key in 200 for another, and one in 95 for a ghost (one in 46 in a small
+//! table), in all replicas alike, as their set does.
 
 use super::entry::Entry;
 use super::eviction::{MAX_FREQUENCY, Queue, Queues, Setting};
@@ -38,8 +38,8 @@ const COLLECT_EVERY: u16 = 4;
 /// So many accesses are judged at once, or a few more.
 const JUDGED_AT_ONCE: i32 = 8;
 
-/// A set is awake for the first evictions of a turn. The eighth in which it rests pays for most of a
-/// setting more, and costs no more than 0.03 points of hit ratio.
+/// A set is awake for the first evictions of a turn. The eighth in which it rests pays for most of
+/// a setting more, and costs no more than 0.03 points of hit ratio.
 const TURN: u16 = 512;
 const AWAKE: u16 = 448;
 

@@ -233,8 +233,8 @@ impl MockClock {
     /// Moves the time forward, the wall clock with it, wakes the tasks whose time-out has come, and
     /// runs the sweeps that became due.
     ///
-    /// Time stops at the end of what the clock holds, 584 years. Entries that would expire after the
-    /// first 142 of them [never do](crate::CacheBuilder::time_to_live).
+    /// Time stops at the end of what the clock holds, 584 years. Entries that would expire after
+    /// the first 142 of them [never do](crate::CacheBuilder::time_to_live).
     ///
     /// # Panics
     /// If called from inside a closure that a cache runs under a lock, when a sweep is due.

@@ -7,8 +7,8 @@
 //! The keeper runs no code of the user's and waits for no lock. Where values have destructors or
 //! somebody listens, it hands what it removed to a second thread, the reaper. A destructor or
 //! listener that blocks therefore holds back the background expiry of caches that need the reaper,
-//! and nothing else: reads see no expired value in any case. Caches that wait for room at the reaper
-//! stand in line and cost nothing until there is some, however many they are.
+//! and nothing else: reads see no expired value in any case. Caches that wait for room at the
+//! reaper stand in line and cost nothing until there is some, however many they are.
 
 use super::Clock;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError};
@@ -149,8 +149,8 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Waits for the next new cache, at most until the first turn is due, or until the reaper has room
-    /// for those that wait for it.
+    /// Waits for the next new cache, at most until the first turn is due, or until the reaper has
+    /// room for those that wait for it.
     fn wait(&self, new_jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
         let first = self.jobs.peek().map(|Reverse(job)| job.due);
         if !self.held.is_empty() {

@@ -174,8 +174,8 @@ fn a_loop_over_more_keys_than_fit_keeps_what_is_in() {
     }
 }
 
-/// Goes round so many keys until the policy has settled: then it has to have at least `least` hits in
-/// a round, and half as many again as the one that does not adapt.
+/// Goes round so many keys until the policy has settled: then it has to have at least `least` hits
+/// in a round, and half as many again as the one that does not adapt.
 fn loop_around(capacity: usize, keys: usize, least: usize) -> Keys {
     let adaptive = cache(EvictionPolicy::Adaptive, capacity);
     let balanced = cache(EvictionPolicy::S3Fifo, capacity);
@@ -295,8 +295,8 @@ fn shadows_survive_removals_growth_and_changed_bounds() {
     }
 }
 
-/// The share of hits on keys that are asked for again and again, with so many others in between that
-/// the cache could be filled three and a half times.
+/// The share of hits on keys that are asked for again and again, with so many others in between
+/// that the cache could be filled three and a half times.
 fn hits_of_rare_keys(capacity: u32) -> f64 {
     let cache = cache(EvictionPolicy::Lfu, capacity as usize);
     let (rare, mut others) = (0..capacity / 2, 1 << 20..);

@@ -1,4 +1,5 @@
-//! The standard output, which may be a pipe that is closed early: by `head`, or a pager that is left.
+//! The standard output, which may be a pipe that is closed early: by `head`, or a pager that is
+//! left.
 
 use std::io::{self, Write};
 

@@ -363,8 +363,8 @@ fn rot_is_told_from_a_torn_tail_by_the_headers_behind_it() {
     assert_eq!(store.report.durable_seq, 3);
 }
 
-/// A store that was killed with two logs, since a snapshot had failed: the last number of the first log
-/// was proven when the second was there.
+/// A store that was killed with two logs, since a snapshot had failed: the last number of the first
+/// log was proven when the second was there.
 fn of_two_logs() -> Memory {
     for from in 1..50 {
         let memory = Memory::new(1);

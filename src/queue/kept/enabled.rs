@@ -1,5 +1,5 @@
-//! Queues whose messages are records of a store: one for each, written when it is pushed, comes back
-//! or dies, and removed when it is done.
+//! Queues whose messages are records of a store: one for each, written when it is pushed, comes
+//! back or dies, and removed when it is done.
 //!
 //! It is called under the lock of the queue, so that the records of a message are written in the
 //! order in which it changed. The store's own locks are taken after that, never before: a call from

@@ -21,8 +21,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLoc
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-/// The threads that load behind callers are those of the whole process, and refuse what is too much.
-/// A test that fills them has them alone, and others keep this while they rely on them.
+/// The threads that load behind callers are those of the whole process, and refuse what is too
+/// much. A test that fills them has them alone, and others keep this while they rely on them.
 static POOL: RwLock<()> = RwLock::new(());
 
 pub(crate) fn pool() -> RwLockReadGuard<'static, ()> {
