@@ -570,8 +570,7 @@ where
             self.count(Count::Refreshes);
         }
         let is_served = is_live && call.fallback().is_some();
-        let has_soft_limit = call.terms.is_some_and(|terms| terms.soft_limit().is_some());
-        let may_leave = is_served || call.fallback().is_some() && has_soft_limit;
+        let may_leave = is_served || call.soft_limit().is_some();
         let is_left_behind = call.is_left_behind && call.given_up.is_none();
         let Some(behind) = behind.take().filter(|_| may_leave || is_left_behind) else {
             return Lead::Load(leader);
