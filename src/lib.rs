@@ -31,6 +31,7 @@ mod reentrancy;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
+mod slack;
 mod stats;
 mod sync;
 mod table;

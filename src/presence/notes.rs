@@ -4,6 +4,7 @@
 //! when it comes up, or when half of all are like it.
 
 use crate::DefaultHashBuilder;
+use crate::slack::{FEW, enough};
 use crate::time::Deadline;
 use std::cmp::Ordering;
 use std::collections::binary_heap::PeekMut;
@@ -25,9 +26,6 @@ pub(super) struct Note<R, M> {
     pub(super) room: Arc<R>,
     pub(super) member: Arc<M>,
 }
-
-/// So many may be for nothing, however few the others are.
-const FEW: usize = 64;
 
 impl<R, M> PartialEq for Note<R, M> {
     fn eq(&self, other: &Self) -> bool {
@@ -73,9 +71,8 @@ impl<R, M> Notes<R, M> {
     pub(super) fn pop(&mut self) -> Option<Note<R, M>> {
         let note = self.heap.pop()?;
         self.void.remove(&note.number);
-        let len = self.heap.len();
-        if self.heap.capacity() > 8 * (len + FEW) {
-            self.heap.shrink_to(2 * (len + FEW));
+        if let Some(room) = enough(self.heap.len(), self.heap.capacity()) {
+            self.heap.shrink_to(room);
         }
         Some(note)
     }

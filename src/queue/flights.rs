@@ -2,6 +2,7 @@
 
 use super::message::Entry;
 use crate::DefaultHashBuilder;
+use crate::slack::{FEW, enough};
 use crate::time::{Deadline, NEVER};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -21,9 +22,6 @@ struct Flight<T> {
     entry: Entry<T>,
     until: Deadline,
 }
-
-/// So much may be kept for nothing, however few deliveries there are.
-const FEW: usize = 64;
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
@@ -103,20 +101,24 @@ impl<T> Flights<T> {
             self.ends.pop();
         }
         let len = self.flying.len();
-        if self.ends.len() > 2 * len + FEW || self.flying.capacity() > 8 * len + 8 * FEW {
+        if self.ends.len() > 2 * len + FEW || enough(len, self.flying.capacity()).is_some() {
             self.tidy();
         }
     }
 
-    /// Keeps what counts and as much room again. O(n), after at least as many deliveries have
+    /// Keeps what counts, and not much more room. O(n), after at least as many deliveries have
     /// ended.
     #[cold]
     fn tidy(&mut self) {
         let flying = &self.flying;
         self.ends.retain(|Reverse(end)| counts(flying, end));
-        let room = 2 * flying.len() + FEW;
-        self.ends.shrink_to(room);
-        self.flying.shrink_to(room);
+        let len = flying.len();
+        if let Some(room) = enough(len, self.ends.capacity()) {
+            self.ends.shrink_to(room);
+        }
+        if let Some(room) = enough(len, self.flying.capacity()) {
+            self.flying.shrink_to(room);
+        }
     }
 }
 
@@ -132,24 +134,11 @@ fn counts<T>(
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
-    use super::super::message::Payload;
     use super::*;
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     fn entry(id: u64) -> Entry<()> {
-        let payload = Payload {
-            value: (),
-            priority: 0,
-            key: None,
-        };
-        Entry {
-            id,
-            due: 0,
-            attempts: 0,
-            error: None,
-            payload: Arc::new(payload),
-        }
+        Entry::of(id, ())
     }
 
     /// What is known of each flight: its message and its end.

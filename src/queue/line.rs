@@ -2,6 +2,7 @@
 //! time since which they are due, then by their numbers.
 
 use super::message::Entry;
+use crate::slack::enough;
 use crate::time::Deadline;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,9 +20,6 @@ struct Line<T> {
     in_order: VecDeque<Entry<T>>,
     others: BTreeMap<(Deadline, u64), Entry<T>>,
 }
-
-/// So many places may be free however short a line is.
-const ROOM: usize = 512;
 
 impl<T> Default for Lines<T> {
     fn default() -> Self {
@@ -121,8 +119,8 @@ impl<T> Line<T> {
     #[inline]
     fn pop_in_order(&mut self) -> Option<Entry<T>> {
         let entry = self.in_order.pop_front();
-        if self.in_order.capacity() > 8 * self.in_order.len() + ROOM {
-            self.in_order.shrink_to(2 * self.in_order.len() + ROOM / 4);
+        if let Some(room) = enough(self.in_order.len(), self.in_order.capacity()) {
+            self.in_order.shrink_to(room);
         }
         entry
     }
@@ -134,23 +132,14 @@ fn place<T>(entry: &Entry<T>) -> (Deadline, u64) {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
-    use super::super::message::Payload;
     use super::*;
     use std::sync::Arc;
 
     fn entry(id: u64, due: Deadline, priority: i8) -> Entry<()> {
-        let payload = Payload {
-            value: (),
-            priority,
-            key: None,
-        };
-        Entry {
-            id,
-            due,
-            attempts: 0,
-            error: None,
-            payload: Arc::new(payload),
-        }
+        let mut entry = Entry::of(id, ());
+        entry.due = due;
+        Arc::get_mut(&mut entry.payload).unwrap().priority = priority;
+        entry
     }
 
     fn lines() -> Lines<()> {
@@ -191,7 +180,7 @@ mod tests {
         for id in 0..100_000 {
             assert_eq!(lines.pop().map(|entry| entry.id), Some(id));
             let line = &lines.lines[0].1.in_order;
-            assert!(line.capacity() <= 8 * line.len() + ROOM);
+            assert!(line.capacity() <= 8 * line.len() + 512);
         }
     }
 

@@ -94,3 +94,22 @@ impl<T> fmt::Debug for DeadLetter<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+impl<T> Entry<T> {
+    /// A message that is due since the beginning and was never handed out.
+    pub(super) fn of(id: u64, value: T) -> Self {
+        let payload = Payload {
+            value,
+            priority: 0,
+            key: None,
+        };
+        Self {
+            id,
+            due: 0,
+            attempts: 0,
+            error: None,
+            payload: Arc::new(payload),
+        }
+    }
+}

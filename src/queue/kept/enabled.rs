@@ -308,8 +308,6 @@ impl Room {
 mod tests {
     use super::*;
     use crate::Cache;
-    use crate::queue::message::Payload;
-    use std::sync::Arc;
 
     /// The records, with the numbers of the messages in them and the next number.
     fn recovered(dir: &tempfile::TempDir) -> (Kept<u32>, Vec<u64>, u64) {
@@ -324,18 +322,7 @@ mod tests {
     }
 
     fn entry(id: u64) -> Entry<u32> {
-        let payload = Payload {
-            value: 7,
-            priority: 0,
-            key: None,
-        };
-        Entry {
-            id,
-            due: 0,
-            attempts: 0,
-            error: None,
-            payload: Arc::new(payload),
-        }
+        Entry::of(id, 7)
     }
 
     #[test]
