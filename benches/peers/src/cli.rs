@@ -47,11 +47,11 @@ pub struct Cli {
     #[arg(long, conflicts_with = "quick")]
     pub brief: bool,
 
-    /// Rounds for each cell of the speed and the roles (5, or 3 with --brief or --quick)
+    /// Rounds for each cell of the speed and the roles (15, 9 with --brief, 5 with --quick)
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: Option<u16>,
 
-    /// Milliseconds for each round (300, 150 with --brief, 60 with --quick)
+    /// Milliseconds for each round (100, 50 with --brief, 40 with --quick)
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub round_ms: Option<u64>,
 
@@ -151,8 +151,8 @@ impl Settings {
 fn full() -> Settings {
     Settings {
         quick: false,
-        rounds: 5,
-        round: Duration::from_millis(300),
+        rounds: 15,
+        round: Duration::from_millis(100),
         ring: 1 << 20,
         growth: 10_000_000,
         insertions: 4_000_000,
@@ -169,8 +169,8 @@ fn full() -> Settings {
 
 fn brief() -> Settings {
     Settings {
-        rounds: 3,
-        round: Duration::from_millis(150),
+        rounds: 9,
+        round: Duration::from_millis(50),
         insertions: 2_000_000,
         ttl: Duration::from_secs(8),
         rest: Duration::from_secs(5),
@@ -183,8 +183,8 @@ fn brief() -> Settings {
 fn quick() -> Settings {
     Settings {
         quick: true,
-        rounds: 3,
-        round: Duration::from_millis(60),
+        rounds: 5,
+        round: Duration::from_millis(40),
         growth: 1_000_000,
         insertions: 500_000,
         sizes: vec![1000, 10_000, 100_000, 1_000_000],

@@ -106,8 +106,10 @@ fn machine(text: &mut String, results: &Results) {
 fn summary(text: &mut String, results: &Results) {
     text.push_str(
         "\n## Summary\n\nHow many times as fast haybox with TTL is, the geometric mean over all \
-         cells that both have. Rivals are moka, quick_cache, foyer, mini-moka and stretto. In cells \
-         that only read, a peer that has lost more than 1 % of the keys is left out, and everywhere one that holds more entries than it was allowed to.\n\n",
+         cells that both have. In a cell it is the median of the ratios of the rounds, in each of \
+         which all take their turns within a second or so. Rivals are moka, quick_cache, foyer, \
+         mini-moka and stretto. In cells that only read, a peer that has lost more than 1 % of the \
+         keys is left out, and everywhere one that holds more entries than it was allowed to.\n\n",
     );
     means(text, &results.summary);
     if let Some(best) = results.summary.first() {
