@@ -1,5 +1,6 @@
 //! The labels of a set's entries: a side array that only sets with such entries have.
 
+use super::extra::resize_exact;
 use super::set::Ways;
 use crate::labels::{Given, Labels};
 use std::cell::Cell;
@@ -47,7 +48,7 @@ impl Labelled {
     /// Follows a change of the number of ways.
     pub(super) fn set_width(&mut self, width: usize) {
         if !self.is_empty() {
-            super::set::resize_exact(&mut self.ways, width, Label::default);
+            resize_exact(&mut self.ways, width, Label::default);
         }
     }
 }

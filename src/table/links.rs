@@ -8,7 +8,8 @@
 
 use super::bytes;
 use super::eviction::{Queue, Queues};
-use super::set::{INLINE_WAYS, Ways, resize_exact};
+use super::extra::resize_exact;
+use super::set::{INLINE_WAYS, Ways};
 
 /// No way.
 pub(super) const NIL: u16 = u16::MAX;

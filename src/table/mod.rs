@@ -16,6 +16,7 @@ mod directory;
 mod duel;
 mod entry;
 mod eviction;
+mod extra;
 mod ghosts;
 mod growth;
 mod item;
@@ -29,9 +30,10 @@ mod split;
 
 pub(crate) use directory::Segment;
 pub(crate) use entry::Entry;
+pub(crate) use extra::LoadRoom;
 pub(crate) use item::{Ends, Item};
 pub(crate) use labels::Label;
-pub(crate) use set::{LoadRoom, Ways};
+pub(crate) use set::Ways;
 pub(crate) use spare::Spare;
 
 use crate::entry::EvictionPolicy;

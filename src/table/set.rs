@@ -4,8 +4,7 @@
 //! first 40 ways, so a hit touches that line and the line of the entry. The second line holds
 //! the rest of the 64 inline tags and the heads of the queues, the third one their links. What only
 //! some sets or some caches need hangs off it in a box: ghosts once something was evicted, the
-//! shadow of a set that is sampled, weights where they are not 1, both ends of a life where idle
-//! time counts, labels where there are tags or groups, loads while they are under way.
+//! shadow of a set that is sampled, and all else in `extra.rs`.
 //!
 //! Nothing in this file takes a lock, reads a clock or calls code of the user's other than the
 //! `Eq` of a key.
@@ -13,26 +12,23 @@
 use super::bytes;
 use super::entry::Entry;
 use super::eviction::{Fifo, Queue, Setting};
+use super::extra::Extra;
 use super::ghosts::Ghosts;
-use super::item::{Beside, Ends, Item};
-use super::labels::Labelled;
+use super::item::Item;
 use super::links::{Links, NIL};
 use super::shadow::Shadow;
 use crate::equivalent::Equivalent;
 use crate::hash::{self, KeyHash};
-use crate::load::{Age, Flight, Loads, UnderWay, Verdict};
-use crate::time::{Deadline, NEVER};
 use std::mem;
-use std::sync::Arc;
 
 /// Ways whose tags lie in the set itself. A set that outgrows them (a split is overdue, or many
 /// keys share a hash) keeps the tags of the others apart.
 pub(super) const INLINE_WAYS: usize = 64;
 
 /// The tags of so many ways.
-type Tags = [u8; INLINE_WAYS];
+pub(super) type Tags = [u8; INLINE_WAYS];
 
-const NO_TAGS: Tags = [0; INLINE_WAYS];
+pub(super) const NO_TAGS: Tags = [0; INLINE_WAYS];
 
 /// Ways whose tags lie in the first cache line of the set.
 const NEAR_WAYS: usize = 40;
@@ -61,63 +57,6 @@ pub(crate) struct Ways<K, V> {
     pub(super) shadow: Option<Box<Shadow>>,
     pub(super) extra: Option<Box<Extra<K, V>>>,
     pub(super) links: Links,
-}
-
-/// What most sets of most caches do without.
-#[derive(Debug)]
-pub(super) struct Extra<K, V> {
-    spilled_tags: Vec<Tags>,
-    /// By way, where there are more ways than links in the set itself; empty otherwise.
-    pub(super) wide_links: Vec<u16>,
-    /// By way; empty while every weight is 1.
-    weights: Vec<u64>,
-    /// By way; empty where no idle time counts.
-    ends: Vec<Ends>,
-    /// By way; empty where no freshness counts.
-    ages: Vec<Age>,
-    pub(super) labelled: Labelled,
-    pub(super) loads: Loads<K, V>,
-    /// The oldest first.
-    pub(super) verdicts: Vec<Verdict<K>>,
-}
-
-impl<K, V> Default for Extra<K, V> {
-    fn default() -> Self {
-        Self {
-            spilled_tags: Vec::new(),
-            wide_links: Vec::new(),
-            weights: Vec::new(),
-            ends: Vec::new(),
-            ages: Vec::new(),
-            labelled: Labelled::default(),
-            loads: Loads::new(),
-            verdicts: Vec::new(),
-        }
-    }
-}
-
-/// Memory that a set needs for loads under way, if it is there already.
-#[derive(Debug)]
-pub(crate) struct LoadRoom<K, V>(Option<Box<Extra<K, V>>>);
-
-impl<K, V> Default for LoadRoom<K, V> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<K, V> Extra<K, V> {
-    fn is_only_for_loads(&self) -> bool {
-        self.is_bare_but_for_loads() && self.spilled_tags.is_empty() && self.wide_links.is_empty()
-    }
-
-    fn is_bare_but_for_loads(&self) -> bool {
-        self.verdicts.is_empty()
-            && self.weights.is_empty()
-            && self.ends.is_empty()
-            && self.ages.is_empty()
-            && self.labelled.is_empty()
-    }
 }
 
 impl<K, V> Ways<K, V> {
@@ -288,124 +227,6 @@ impl<K, V> Ways<K, V> {
         self.depth
     }
 
-    // ---- deadlines and weights ----
-
-    /// When the first entry or verdict of the set expires.
-    pub(crate) fn first_deadline(&self) -> Deadline {
-        self.iter()
-            .map(|(way, entry)| self.end_of(way, entry))
-            .min()
-            .unwrap_or(NEVER)
-            .min(self.first_verdict_deadline())
-    }
-
-    /// When an entry has to leave: at its deadline, unless it is kept for longer for those who
-    /// load.
-    pub(crate) fn gone(&self, way: usize) -> Deadline {
-        self.end_of(way, self.entry(way))
-    }
-
-    fn end_of(&self, way: usize, entry: &Entry<K, V>) -> Deadline {
-        let deadline = entry.deadline();
-        self.age(way).map_or(deadline, |age| age.gone(deadline))
-    }
-
-    /// What is known of the age of an entry.
-    pub(crate) fn age(&self, way: usize) -> Option<Age> {
-        self.extra.as_ref()?.ages.get(way).copied()
-    }
-
-    pub(crate) fn set_age(&mut self, way: usize, age: Option<Age>) {
-        if self.age(way) == age {
-            return;
-        }
-        let width = self.width();
-        let ages = &mut self.extra_mut().ages;
-        ages.resize(width, Age::default());
-        ages[way] = age.unwrap_or_default();
-    }
-
-    /// The deadline that no access moves.
-    pub(crate) fn hard_deadline(&self, way: usize) -> Deadline {
-        self.ends(way)
-            .map_or_else(|| self.entry(way).deadline(), |ends| ends.hard)
-    }
-
-    /// Both ends of the life of an entry, where idle time counts.
-    pub(crate) fn ends(&self, way: usize) -> Option<Ends> {
-        self.extra.as_ref()?.ends.get(way).copied()
-    }
-
-    /// Changes both ends of a life, where they are kept.
-    pub(crate) fn move_ends(&mut self, way: usize, ends: Ends) {
-        let extra = self.extra.as_mut();
-        if let Some(kept) = extra.and_then(|extra| extra.ends.get_mut(way)) {
-            *kept = ends;
-        }
-    }
-
-    fn keep_ends(&mut self, way: usize, ends: Ends) {
-        let width = self.width();
-        let kept = &mut self.extra_mut().ends;
-        kept.resize(width, Ends::default());
-        kept[way] = ends;
-    }
-
-    #[inline]
-    pub(crate) fn weight(&self, way: usize) -> u64 {
-        let weight = self.extra.as_ref().and_then(|extra| extra.weights.get(way));
-        weight.copied().unwrap_or(1)
-    }
-
-    #[inline]
-    pub(crate) fn set_weight(&mut self, way: usize, weight: u64) {
-        if weight != self.weight(way) {
-            self.keep_weight(way, weight);
-        }
-    }
-
-    fn keep_weight(&mut self, way: usize, weight: u64) {
-        let width = self.width();
-        let weights = &mut self.extra_mut().weights;
-        weights.resize(width, 1);
-        weights[way] = weight;
-    }
-
-    /// Keeps what belongs to the entry of a way.
-    #[inline(always)]
-    pub(crate) fn keep_beside(&mut self, way: usize, beside: Beside) {
-        if self.extra.is_some() || !beside.is_nothing() {
-            self.keep_all_beside(way, beside);
-        }
-    }
-
-    #[inline(never)]
-    fn keep_all_beside(&mut self, way: usize, beside: Beside) {
-        self.set_weight(way, beside.weight);
-        self.set_age(way, beside.age);
-        if let Some(ends) = beside.ends {
-            self.keep_ends(way, ends);
-        }
-    }
-
-    /// What belongs to the entry of a way.
-    #[inline(always)]
-    pub(super) fn beside(&self, way: usize) -> Beside {
-        match self.extra {
-            None => Beside::of_weight(1),
-            Some(_) => self.all_beside(way),
-        }
-    }
-
-    #[inline(never)]
-    fn all_beside(&self, way: usize) -> Beside {
-        Beside {
-            weight: self.weight(way),
-            ends: self.ends(way),
-            age: self.age(way),
-        }
-    }
-
     // ---- putting in and taking out ----
 
     /// Puts an entry into a free way, at the young end of the queue that the setting has for it.
@@ -566,229 +387,18 @@ impl<K, V> Ways<K, V> {
         slots.resize_with(width, || None);
         self.slots = slots.into_boxed_slice();
         self.set_width_of_links(before);
-        let spilled = spilled_blocks(width);
-        if spilled > 0 {
-            self.extra_mut().spilled_tags.resize(spilled, NO_TAGS);
+        if spilled_blocks(width) > 0 {
+            self.extra_mut().set_width(width);
+        } else if let Some(extra) = &mut self.extra {
+            extra.set_width(width);
         }
-        let Some(extra) = &mut self.extra else { return };
-        resize_exact(&mut extra.spilled_tags, spilled, || NO_TAGS);
-        if !extra.weights.is_empty() {
-            resize_exact(&mut extra.weights, width, || 1);
-        }
-        if !extra.ends.is_empty() {
-            resize_exact(&mut extra.ends, width, Ends::default);
-        }
-        if !extra.ages.is_empty() {
-            resize_exact(&mut extra.ages, width, Age::default);
-        }
-        extra.labelled.set_width(width);
-    }
-
-    pub(super) fn drop_unused_extra(&mut self) {
-        drop(self.take_unused_extra());
-    }
-
-    fn take_unused_extra(&mut self) -> Option<Box<Extra<K, V>>> {
-        let is_unused =
-            |extra: &mut Box<Extra<K, V>>| extra.loads.is_empty() && extra.is_only_for_loads();
-        self.extra.take_if(is_unused)
-    }
-
-    /// Whether the set holds entries and nothing more: no weights, no idle times, no labels, no
-    /// loads under way and nothing that they have found out. It may be wide.
-    #[inline]
-    pub(crate) fn is_bare(&self) -> bool {
-        self.extra
-            .as_ref()
-            .is_none_or(|extra| extra.loads.is_empty() && extra.is_bare_but_for_loads())
-    }
-
-    /// The same but for loads under way.
-    #[inline]
-    pub(crate) fn is_bare_but_for_loads(&self) -> bool {
-        self.extra
-            .as_ref()
-            .is_none_or(|extra| extra.is_bare_but_for_loads())
-    }
-
-    // ---- loads under way ----
-
-    #[inline]
-    pub(crate) fn loads(&self) -> &[UnderWay<K, V>] {
-        self.extra.as_ref().map_or(&[], |extra| &extra.loads)
-    }
-
-    /// The load of a key that callers may wait for.
-    pub(crate) fn load_of<Q>(&self, hash: KeyHash, key: &Q) -> Option<&Arc<Flight<V>>>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let of_key = |load: &&UnderWay<K, V>| load.hash() == hash && key.equivalent(&load.key);
-        self.loads().iter().find(of_key).map(|load| &load.flight)
-    }
-
-    /// The epoch at which a load began, if it has not been overtaken.
-    pub(crate) fn epoch_of(&self, flight: &Arc<Flight<V>>) -> Option<u64> {
-        let at = self.place_of_load(flight)?;
-        Some(self.loads()[at].epoch())
-    }
-
-    /// Where a load is among those of the set, if it has not been overtaken.
-    #[inline(always)]
-    pub(crate) fn place_of_load(&self, flight: &Arc<Flight<V>>) -> Option<usize> {
-        let mut loads = self.loads().iter();
-        loads.position(|load| Arc::ptr_eq(&load.flight, flight))
-    }
-
-    /// Notes that somebody waits for a load, and says since when anybody has.
-    pub(crate) fn await_load(
-        &mut self,
-        flight: &Arc<Flight<V>>,
-        now: Deadline,
-    ) -> Option<Deadline> {
-        let at = self.place_of_load(flight)?;
-        let load = self.extra.as_mut()?.loads.get_mut(at)?;
-        Some(load.await_from(now))
-    }
-
-    /// The epoch at which the load of a key began.
-    pub(crate) fn epoch_of_load<Q>(&self, hash: KeyHash, key: &Q) -> Option<u64>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let flight = self.load_of(hash, key)?;
-        self.epoch_of(flight)
-    }
-
-    /// The epoch at which the oldest load began.
-    pub(crate) fn oldest_epoch(&self) -> Option<u64> {
-        self.loads().iter().map(UnderWay::epoch).min()
-    }
-
-    #[inline(always)]
-    pub(crate) fn begin_load(&mut self, load: UnderWay<K, V>, room: LoadRoom<K, V>) {
-        let extra = self.extra.get_or_insert_with(|| room.0.unwrap_or_default());
-        extra.loads.push(load);
-    }
-
-    /// Takes a load out, if it is still there.
-    pub(crate) fn end_load(&mut self, flight: &Arc<Flight<V>>) -> Option<UnderWay<K, V>> {
-        let at = self.place_of_load(flight)?;
-        self.end_load_at(at).map(|(load, _)| load)
-    }
-
-    /// The same, by its place, with the room that it took up where no other is there.
-    #[inline(always)]
-    pub(crate) fn end_load_at(&mut self, at: usize) -> Option<(UnderWay<K, V>, LoadRoom<K, V>)> {
-        let loads = &mut self.extra.as_mut()?.loads;
-        // Most often it is the only one.
-        let load = match at + 1 == loads.len() {
-            true => loads.pop()?,
-            false => loads.swap_remove(at),
-        };
-        Some((load, LoadRoom(self.take_unused_extra())))
-    }
-
-    /// Overtakes the load of a key: what it brings is not stored, and nobody joins it any more.
-    #[inline]
-    pub(crate) fn overtake<Q>(&mut self, hash: KeyHash, key: &Q) -> Option<UnderWay<K, V>>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        if self.loads().is_empty() {
-            return None;
-        }
-        let flight = self.load_of(hash, key).map(Arc::clone)?;
-        self.end_load(&flight)
-    }
-
-    /// Overtakes the loads of the keys that match.
-    pub(crate) fn overtake_if(&mut self, matches: impl Fn(&K) -> bool) -> Loads<K, V> {
-        self.take_loads(|load| matches(&load.key))
-    }
-
-    /// Overtakes every load of the set.
-    pub(crate) fn overtake_all(&mut self) -> Loads<K, V> {
-        self.take_loads(|_| true)
-    }
-
-    pub(super) fn take_loads(&mut self, taken: impl Fn(&UnderWay<K, V>) -> bool) -> Loads<K, V> {
-        let Some(extra) = &mut self.extra else {
-            return Loads::new();
-        };
-        let (loads, others) = mem::take(&mut extra.loads).into_iter().partition(taken);
-        extra.loads = others;
-        self.drop_unused_extra();
-        loads
-    }
-
-    // ---- what loads have found out ----
-
-    /// What is remembered, for who looks at the labels of it.
-    pub(crate) fn verdicts_mut(&mut self) -> &mut [Verdict<K>] {
-        self.extra
-            .as_mut()
-            .map_or(&mut [], |extra| &mut extra.verdicts)
-    }
-
-    pub(crate) fn verdicts(&self) -> &[Verdict<K>] {
-        self.extra.as_ref().map_or(&[], |extra| &extra.verdicts)
-    }
-
-    pub(crate) fn first_verdict_deadline(&self) -> Deadline {
-        let deadlines = self.verdicts().iter().map(|verdict| verdict.deadline);
-        deadlines.min().unwrap_or(NEVER)
-    }
-
-    pub(crate) fn verdict_of<Q>(&self, hash: KeyHash, key: &Q) -> Option<usize>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let of_key = |verdict: &Verdict<K>| verdict.hash == hash && key.equivalent(&verdict.key);
-        self.verdicts().iter().position(of_key)
-    }
-
-    /// Bytes of a set for each of its verdicts: its place, the share of places that are free, and
-    /// of what only sets with verdicts have.
-    pub(crate) const BYTES_PER_VERDICT: u64 = (size_of::<Verdict<K>>() * 5 / 4 + 40) as u64;
-
-    pub(super) fn add_verdict(&mut self, verdict: Verdict<K>) {
-        let verdicts = &mut self.extra_mut().verdicts;
-        if verdicts.len() == verdicts.capacity() {
-            verdicts.reserve_exact(1 + verdicts.len() / 4);
-        }
-        verdicts.push(verdict);
-    }
-
-    pub(crate) fn take_verdict(&mut self, at: usize) -> Option<Verdict<K>> {
-        let verdicts = &mut self.extra.as_mut()?.verdicts;
-        let verdict = (at < verdicts.len()).then(|| verdicts.remove(at));
-        if verdicts.capacity() > 4 + 2 * verdicts.len() {
-            verdicts.shrink_to(1 + verdicts.len() * 5 / 4);
-        }
-        self.drop_unused_extra();
-        verdict
     }
 
     // ---- parts ----
 
-    pub(super) fn extra_mut(&mut self) -> &mut Extra<K, V> {
-        self.extra.get_or_insert_default()
-    }
-
-    #[inline]
-    pub(super) fn labelled(&self) -> Option<&Labelled> {
-        self.extra.as_ref().map(|extra| &extra.labelled)
-    }
-
     #[inline(always)]
     fn near_tags(&self) -> &[u8; NEAR_WAYS] {
         self.tags.first_chunk().expect("the inline tags are more")
-    }
-
-    #[inline]
-    pub(super) fn wide_links(&self) -> &[u16] {
-        self.extra.as_ref().map_or(&[], |extra| &extra.wide_links)
     }
 
     fn spilled_tags(&self) -> &[Tags] {
@@ -831,15 +441,8 @@ impl<K, V> Ways<K, V> {
 }
 
 /// How many blocks of tags a set of a width has besides the inline one.
-fn spilled_blocks(width: usize) -> usize {
+pub(super) fn spilled_blocks(width: usize) -> usize {
     width.div_ceil(INLINE_WAYS).saturating_sub(1)
-}
-
-pub(super) fn resize_exact<T>(values: &mut Vec<T>, len: usize, value: impl FnMut() -> T) {
-    values.truncate(len);
-    values.reserve_exact(len - values.len());
-    values.resize_with(len, value);
-    values.shrink_to_fit();
 }
 
 impl<K: Eq, V> Ways<K, V> {
