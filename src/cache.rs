@@ -30,7 +30,7 @@ use std::time::{Duration, SystemTime};
 /// | for | calls |
 /// | --- | --- |
 /// | reading | [`get`](Self::get), [`read`](Self::read), [`peek`](Self::peek), [`contains_key`](Self::contains_key), [`get_many`](Self::get_many) |
-/// | writing | [`insert`](Self::insert), [`insert_with_ttl`](Self::insert_with_ttl), [`insert_with`](Self::insert_with), [`update`](Self::update), [`compute`](Self::compute), [`transaction`](Self::transaction) |
+/// | writing | [`insert`](Self::insert), [`insert_with_ttl`](Self::insert_with_ttl), [`insert_with`](Self::insert_with), [`update`](Self::update), [`update_or_insert_with`](Self::update_or_insert_with), [`compute`](Self::compute), [`transaction`](Self::transaction) |
 /// | loading what is missing | [`get_or_insert_with`](Self::get_or_insert_with), [`get_or_load`](Self::get_or_load), [`read_through`](Self::read_through), [`read_through_async`](Self::read_through_async) |
 /// | removing | [`remove`](Self::remove), [`remove_if`](Self::remove_if), [`retain`](Self::retain), [`clear`](Self::clear) |
 /// | what changes elsewhere | [`invalidate`](Self::invalidate), [`invalidate_around`](Self::invalidate_around), [`fence`](Self::fence), [`invalidate_tag`](Self::invalidate_tag), [`invalidate_group`](Self::invalidate_group), [`invalidate_prefix`](Self::invalidate_prefix) |
@@ -51,6 +51,7 @@ use std::time::{Duration, SystemTime};
 /// | `insert_with` | as given, else anew | as given, else none | yes | inserted or updated |
 /// | `insert_with` + `keep_ttl` | stays | as given, else none | yes | inserted or updated |
 /// | `update` | stays | stay | yes | updated |
+/// | `update_or_insert_with` | stays; of a new value anew, by the cache's policy | stay | yes | inserted or updated |
 /// | `compute` → `Put` | anew, by the cache's policy | stay | yes | inserted or updated |
 /// | `compute` → `PutWithTtl` | as given | stay | yes | inserted or updated |
 /// | `compute` → `PutKeepTtl` | stays | stay | yes | inserted or updated |
@@ -78,12 +79,12 @@ use std::time::{Duration, SystemTime};
 /// none.
 ///
 /// # Calls from inside calls
-/// The closures of `read`, `update`, `compute`, `remove_if`, `retain` and `transaction`, and the
-/// `Eq`, `Hash` and `Clone` of keys and values, may run under the lock of a set. A call of this or
-/// any other haybox cache from inside them panics at once with a sentence, where it could
-/// otherwise wait for ever. If one of them panics by itself, the cache stays as it was and is not
-/// poisoned. Loaders, listeners, weighers of insertions and the `Drop` of values run outside all
-/// locks and may do what they like.
+/// The closures of `read`, `update`, `update_or_insert_with`, `compute`, `remove_if`, `retain` and
+/// `transaction`, and the `Eq`, `Hash` and `Clone` of keys and values, may run under the lock of a
+/// set. A call of this or any other haybox cache from inside them panics at once with a sentence,
+/// where it could otherwise wait for ever. If one of them panics by itself, the cache stays as it was
+/// and is not poisoned. Loaders, listeners, weighers of insertions and the `Drop` of values run
+/// outside all locks and may do what they like.
 ///
 /// ```
 /// use haybox::Cache;
@@ -373,6 +374,43 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         self.engine.update(self.hash(key), key, f)
+    }
+
+    /// As [`update`](Self::update), where a value that is not there is first made by `make`, and
+    /// stored as `f` leaves it, with the TTL that an insertion would give it.
+    ///
+    /// Both run under the lock of the entry's set, each at most once: nobody sees what `make` has
+    /// made before `f` has changed it. If one of them panics as there is no value, nothing is
+    /// stored. As an insertion, this does not tell whether a new value fits.
+    ///
+    /// ```
+    /// let views = haybox::Cache::<String, u64>::new(100);
+    /// let view = |page: &str| {
+    ///     views.update_or_insert_with(page, || 0, |count| {
+    ///         *count += 1;
+    ///         *count
+    ///     })
+    /// };
+    /// assert_eq!((view("/hay"), view("/hay")), (1, 2));
+    ///
+    /// let carts = haybox::Cache::<String, Vec<&str>>::new(100);
+    /// carts.update_or_insert_with("ada", Vec::new, |cart| cart.push("hay"));
+    /// assert_eq!(carts.get("ada"), Some(vec!["hay"]));
+    /// ```
+    #[doc(alias = "upsert")]
+    #[doc(alias = "entry")]
+    pub fn update_or_insert_with<Q, R>(
+        &self,
+        key: &Q,
+        make: impl FnOnce() -> V,
+        f: impl FnOnce(&mut V) -> R,
+    ) -> R
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let result = self.engine.update_or_insert(self.hash(key), key, make, f);
+        self.grow();
+        result
     }
 
     /// Decides what becomes of an entry from what it is, in one step: nobody else comes between.

@@ -197,6 +197,7 @@ enum Call {
     IfPresent(usize, u32),
     Remove(usize),
     Update(usize, u32),
+    Upsert(usize, u32),
     /// A `compute` that removes what is there and puts something where nothing is.
     Toggle(usize, u32),
     /// A transaction that exchanges the two values.
@@ -211,7 +212,7 @@ impl Call {
     /// A call with a value that no other has.
     fn any(next_value: &AtomicU32) -> Self {
         let (key, value) = (choice(2) as usize, next_value.fetch_add(1, SeqCst));
-        match choice(12) {
+        match choice(14) {
             0 | 1 => Self::Get(key),
             2 | 3 => Self::Insert(key, value),
             4 => Self::IfAbsent(key, value),
@@ -220,6 +221,7 @@ impl Call {
             8 => Self::Update(key, value),
             9 => Self::Toggle(key, value),
             10 => Self::Swap,
+            11 | 12 => Self::Upsert(key, value),
             _ => Self::ReadBoth,
         }
     }
@@ -239,6 +241,10 @@ impl Call {
                 after[key] = state[key].map(|_| value);
             }
             Self::Remove(key) => seen[key] = after[key].take(),
+            Self::Upsert(key, value) => {
+                seen[key] = state[key].or(Some(value));
+                after[key] = state[key].map(|_| value).or(Some(value + 1_000));
+            }
             Self::Toggle(key, value) => {
                 seen[key] = state[key];
                 after[key] = state[key].is_none().then_some(value);
@@ -269,6 +275,13 @@ impl Call {
             Self::Remove(key) => seen[key] = cache.remove(&keys[key]),
             Self::Update(key, value) => {
                 seen[key] = cache.update(&keys[key], |old| mem::replace(old, value));
+            }
+            Self::Upsert(key, value) => {
+                let change = |old: &mut u32| {
+                    let new = if *old == value { value + 1_000 } else { value };
+                    mem::replace(old, new)
+                };
+                seen[key] = Some(cache.update_or_insert_with(&keys[key], || value, change));
             }
             Self::Toggle(key, value) => {
                 let outcome = cache.compute(&keys[key], |old| {

@@ -517,6 +517,44 @@ where
         Some(result)
     }
 
+    /// As [`update`](Self::update), of a value that `make` has made where there is none. Of the two
+    /// closures each runs at most once, though others may store and remove the entry meanwhile.
+    pub(crate) fn update_or_insert<Q, R>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        make: impl FnOnce() -> V,
+        f: impl FnOnce(&mut V) -> R,
+    ) -> R
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let (mut closures, mut result) = (Some((make, f)), None);
+        let mut comes_and_goes = true;
+        while mem::take(&mut comes_and_goes) {
+            self.update(hash, key, |value| {
+                result = closures.take().map(|(_, f)| f(value));
+            });
+            if result.is_some() {
+                break;
+            }
+            let _outcome = self.compute(hash, key, |live| {
+                comes_and_goes = live.is_some();
+                let Some((make, f)) = closures.take_if(|_| live.is_none()) else {
+                    return Op::Keep;
+                };
+                let mut value = make();
+                result = Some(f(&mut value));
+                Op::Put(value)
+            });
+        }
+        result.unwrap_or_else(|| {
+            // No lock could be taken, or nothing can be written down: it is stored nowhere.
+            let (make, f) = closures.expect("a closure that has run has left its result");
+            f(&mut make())
+        })
+    }
+
     /// Whether a value can be recorded and, where nothing may be lost, fits.
     fn may_take_place(
         &self,

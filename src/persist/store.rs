@@ -189,6 +189,23 @@ where
         self.commit(|cache| cache.update(key, f))
     }
 
+    /// As [`update`](Self::update), where a value that is not there is first made by `make`. As
+    /// [`Cache::update_or_insert_with`].
+    ///
+    /// # Errors
+    /// As for [`insert`](Self::insert). `make` and `f` may have run.
+    pub fn update_or_insert_with<Q, R>(
+        &self,
+        key: &Q,
+        make: impl FnOnce() -> V,
+        f: impl FnOnce(&mut V) -> R,
+    ) -> Result<Commit<R>, WriteError>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        self.commit(|cache| cache.update_or_insert_with(key, make, f))
+    }
+
     /// Decides what becomes of an entry from what it is, in one step. As [`Cache::compute`]; never
     /// [`Outcome::Refused`], which is an error here.
     ///

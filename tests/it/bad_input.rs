@@ -548,6 +548,13 @@ fn calls() -> Vec<(&'static str, fn(&Small))> {
         ("update", |cache| {
             drop(cache.update(&1, |value| *value = 99))
         }),
+        ("update_or_insert_with", |cache| {
+            cache.update_or_insert_with(&1, || 5, |value| *value = 99)
+        }),
+        (
+            "update_or_insert_with, of a key that is not there",
+            |cache| cache.update_or_insert_with(&50, || 5, |value| *value = 99),
+        ),
         ("compute", |cache| drop(cache.compute(&1, |_| Op::Put(99)))),
         ("get_or_insert_with", |cache| {
             drop(cache.get_or_insert_with(&50, || 5))
@@ -587,6 +594,22 @@ fn closures() -> Vec<(&'static str, fn(&Small, &dyn Fn()))> {
     vec![
         ("read", |cache, call| drop(cache.read(&3, |_| call()))),
         ("update", |cache, call| drop(cache.update(&3, |_| call()))),
+        ("update_or_insert_with", |cache, call| {
+            cache.update_or_insert_with(&3, || 7, |_| call());
+        }),
+        ("update_or_insert_with that makes a value", |cache, call| {
+            let make = || {
+                call();
+                7
+            };
+            cache.update_or_insert_with(&60, make, |_| ());
+        }),
+        (
+            "update_or_insert_with of a value just made",
+            |cache, call| {
+                cache.update_or_insert_with(&60, || 7, |_| call());
+            },
+        ),
         ("compute", |cache, call| {
             cache.compute(&3, |_| {
                 call();

@@ -30,4 +30,5 @@ mod regressions;
 mod session;
 mod tags;
 mod time;
+mod upserts;
 mod writes;

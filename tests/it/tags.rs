@@ -168,6 +168,9 @@ fn each_kind_of_write_does_to_tags_what_the_table_says() {
         assert_eq!(cache.insert_with(1, 2, absent), Insert::Kept(2));
     });
     check(true, |cache| drop(cache.update(&1, |value| *value += 1)));
+    check(true, |cache| {
+        cache.update_or_insert_with(&1, || 1, |value| *value = 2)
+    });
     check(true, |cache| drop(cache.compute(&1, |_| Op::Put(2))));
     check(true, |cache| {
         drop(cache.compute(&1, |_| Op::PutWithTtl(2, HOUR)))

@@ -122,6 +122,9 @@ fn rows() -> Vec<Row> {
         concerns("update", (Stays, true), &[Updated], |c| {
             drop(c.cache.update(&1, |value| *value = 2))
         }),
+        stores("update_or_insert_with", Stays, Anew, |c| {
+            c.cache.update_or_insert_with(&1, || 1, |value| *value = 2)
+        }),
         stores("compute Put", Anew, Anew, |c| {
             drop(c.cache.compute(&1, |_| Op::Put(2)))
         }),

@@ -24,6 +24,18 @@ fn writes_return_what_they_did_and_are_there_after_a_restart() {
     assert_eq!(kept.unwrap().into_value(), Insert::Kept(9));
     let computed = first.compute("ada", |value| Op::Put(value.unwrap() * 10));
     assert_eq!(computed.unwrap().into_value(), Outcome::Replaced(3));
+    let visits = || {
+        first.update_or_insert_with(
+            "visits",
+            || 0,
+            |count| {
+                *count += 1;
+                *count
+            },
+        )
+    };
+    assert_eq!(visits().unwrap().into_value(), 1);
+    assert_eq!(visits().unwrap().into_value(), 2);
     assert_eq!(first.remove("bob").unwrap().into_value(), None);
     assert!(
         first
@@ -35,6 +47,7 @@ fn writes_return_what_they_did_and_are_there_after_a_restart() {
     drop(first);
     let second = store(&dir);
     assert_eq!(second.get("ada"), Some(30));
+    assert_eq!(second.remove("visits").unwrap().into_value(), Some(2));
     assert_eq!(second.len(), 1);
     assert_eq!(second.remove("ada").unwrap().into_value(), Some(30));
     drop(second);
@@ -126,6 +139,8 @@ fn what_does_not_encode_is_an_error_and_changes_nothing() {
     is_not_encoded(store.insert(1, Picky(11)));
     is_not_encoded(store.insert(2, Picky(11)));
     is_not_encoded(store.update(&1, |value| value.0 = 11));
+    is_not_encoded(store.update_or_insert_with(&1, || Picky(0), |value| value.0 = 11));
+    is_not_encoded(store.update_or_insert_with(&2, || Picky(0), |value| value.0 = 11));
     is_not_encoded(store.compute(&1, |_| Op::Put(Picky(11))));
     let transaction = store.transaction(&[1, 2], |tx| {
         tx.insert(&2, Picky(20)).unwrap();
@@ -172,6 +187,8 @@ fn a_store_evicts_nothing_and_keeps_what_does_not_fit_out() {
     assert!(no_room(store.insert(1, 80).map(drop)));
     assert!(no_room(store.insert(1, 101).map(drop)));
     assert!(no_room(store.update(&2, |value| *value = 50).map(drop)));
+    let grows = |key| store.update_or_insert_with(&key, || 0, |value| *value += 20);
+    assert!(no_room(grows(2).map(drop)) && no_room(grows(3).map(drop)));
     assert!(no_room(store.compute(&2, |_| Op::Put(50)).map(drop)));
     assert_eq!(store.get_many([&1, &2, &3]), [Some(60), Some(30), None]);
     store.insert(1, 70).unwrap().wait().unwrap();
@@ -194,6 +211,8 @@ fn after_close_writes_fail_and_reads_go_on() {
     let closed = |result: Result<(), WriteError>| matches!(result, Err(WriteError::Closed));
     assert!(closed(store.insert("b".into(), 2).map(drop)));
     assert!(closed(store.update("a", |value| *value = 2).map(drop)));
+    let upsert = |key| store.update_or_insert_with(key, || 0, |value| *value += 2);
+    assert!(closed(upsert("a").map(drop)) && closed(upsert("b").map(drop)));
     assert!(closed(store.remove("a").map(drop)));
     assert!(closed(store.clear().map(drop)));
     assert!(closed(store.expire("a", Duration::ZERO).map(drop)));

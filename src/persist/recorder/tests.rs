@@ -321,10 +321,11 @@ impl World {
     fn step(&mut self) {
         let (key, value) = (self.key(), self.value());
         let cache = self.cache.clone();
-        match self.random.u8(0..26) {
+        match self.random.u8(0..27) {
             0..4 => _ = cache.insert(key, value),
             4..7 => _ = cache.insert_with(key, value, self.options()),
             7 => _ = cache.update(&key, |old| *old = value),
+            26 => cache.update_or_insert_with(&key, || value.clone(), |old| old.id ^= 1),
             8 => {
                 let span = self.span();
                 let op = match self.random.u8(0..5) {
@@ -613,9 +614,10 @@ fn where_there_was_no_room_once_a_walk_does_not_wait_again() {
 #[test]
 fn what_is_larger_than_a_batch_may_be_is_refused_or_absent_in_the_log() {
     type Write = fn(&Cache<u8, String>, String);
-    let write: [Write; 4] = [
+    let write: [Write; 5] = [
         |cache, large| _ = cache.insert(1, large),
         |cache, large| _ = cache.update(&1, |value| *value = large),
+        |cache, large| cache.update_or_insert_with(&1, String::new, |value| *value = large),
         |cache, large| _ = cache.compute(&1, |_| Op::Put(large)),
         |cache, large| {
             // Each of them is small enough.
