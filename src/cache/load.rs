@@ -4,7 +4,7 @@ use super::Cache;
 use crate::engine::{Call, Offered, PlainLeader, Start};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::load::{Form, LoadError, Maybe, REENTRANT, TIMED_OUT, Value};
+use crate::load::{Form, LoadError, Loaded, Maybe, REENTRANT, TIMED_OUT, Value};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
 
@@ -356,8 +356,9 @@ where
     /// waits, after that. What `load` does not bring is `None`, remembered as for
     /// [`get_or_find_with`](Self::get_or_find_with); what it brings unasked is dropped.
     ///
-    /// `load` is called once more for keys that this call had to leave to others, if their loader
-    /// panics, is dropped or takes too long.
+    /// `load` brings pairs of a key and a value, or a [`Loaded`], which can say more of it: a TTL,
+    /// tags, a weight. It is called once more for keys that this call had to leave to others, if
+    /// their loader panics, is dropped or takes too long.
     ///
     /// # Panics
     /// If `load` asks for a key that only it can provide, directly or through other loads.
@@ -369,7 +370,7 @@ where
     /// assert_eq!(squares.get_many_or_insert_with([&1, &2, &3], load), [Some(1), Some(4), Some(9)]);
     /// ```
     #[track_caller]
-    pub fn get_many_or_insert_with<'k, Q, I>(
+    pub fn get_many_or_insert_with<'k, Q, I, T>(
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
         mut load: impl FnMut(Vec<K>) -> I,
@@ -377,7 +378,8 @@ where
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
         V: Clone,
-        I: IntoIterator<Item = (K, V)>,
+        I: IntoIterator<Item = (K, T)>,
+        T: Into<Loaded<V>>,
     {
         match self.try_get_many_or_insert_with(keys, |missing| Ok::<_, Infallible>(load(missing))) {
             Ok(found) => found,
@@ -391,7 +393,7 @@ where
     /// # Errors
     /// Those of [`try_get_or_insert_with`](Self::try_get_or_insert_with), also where it is the load
     /// of another caller that fails.
-    pub fn try_get_many_or_insert_with<'k, Q, E, I>(
+    pub fn try_get_many_or_insert_with<'k, Q, E, I, T>(
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
         load: impl FnMut(Vec<K>) -> Result<I, E>,
@@ -400,7 +402,8 @@ where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
         V: Clone,
         E: Send + Sync + 'static,
-        I: IntoIterator<Item = (K, V)>,
+        I: IntoIterator<Item = (K, T)>,
+        T: Into<Loaded<V>>,
     {
         let keys = self.hashed(keys);
         let number = keys.len();
@@ -413,7 +416,7 @@ where
     ///
     /// # Panics
     /// If `load` asks for a key that only it can provide, directly or through other loads.
-    pub async fn get_many_or_load<'k, Q, I, F>(
+    pub async fn get_many_or_load<'k, Q, I, T, F>(
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
         mut load: impl FnMut(Vec<K>) -> F,
@@ -421,7 +424,8 @@ where
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
         V: Clone,
-        I: IntoIterator<Item = (K, V)>,
+        I: IntoIterator<Item = (K, T)>,
+        T: Into<Loaded<V>>,
         F: Future<Output = I>,
     {
         let load = |missing| {
@@ -440,6 +444,7 @@ where
     /// ```
     /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
     /// # executor.block_on(async {
+    /// # use haybox::Loaded;
     /// # async fn query(ids: Vec<u32>) -> Result<Vec<(u32, String)>, std::io::Error> {
     /// #     Ok(ids.into_iter().map(|id| (id, id.to_string())).collect())
     /// # }
@@ -447,10 +452,20 @@ where
     /// // SELECT id, name FROM people WHERE id IN (…)
     /// let found = names.try_get_many_or_load(&[1, 2, 3], query).await?;
     /// assert_eq!(found[2].as_deref(), Some("3"));
+    ///
+    /// // With tags, as for a loader of one key.
+    /// let tagged = async |ids: Vec<u32>| {
+    ///     let rows = query(ids).await?;
+    ///     let tag = |(id, name)| (id, Loaded::new(name).tag(&("team", id % 2)));
+    ///     Ok::<_, std::io::Error>(rows.into_iter().map(tag))
+    /// };
+    /// names.try_get_many_or_load(&[4, 5, 6], tagged).await?;
+    /// names.invalidate_tag(&("team", 0));
+    /// assert_eq!(names.get_many(&[4, 5, 6]), [None, Some("5".into()), None]);
     /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
     /// # }).unwrap();
     /// ```
-    pub async fn try_get_many_or_load<'k, Q, E, I, F>(
+    pub async fn try_get_many_or_load<'k, Q, E, I, T, F>(
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
         load: impl FnMut(Vec<K>) -> F,
@@ -459,7 +474,8 @@ where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
         V: Clone,
         E: Send + Sync + 'static,
-        I: IntoIterator<Item = (K, V)>,
+        I: IntoIterator<Item = (K, T)>,
+        T: Into<Loaded<V>>,
         F: Future<Output = Result<I, E>>,
     {
         let keys = self.hashed(keys);

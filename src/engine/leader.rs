@@ -304,14 +304,6 @@ where
         Some(value)
     }
 
-    /// As `settle`, of a value or the absence of one.
-    pub(super) fn bring<Q>(self, key: &Q, value: Option<&V>)
-    where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
-    {
-        drop(self.take_in(key, Loaded::from(value.cloned()), None, None));
-    }
-
     /// Lets everybody know of the loader's error.
     pub(super) fn fail<Q, E>(mut self, key: &Q, error: &Arc<E>)
     where

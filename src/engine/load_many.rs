@@ -10,9 +10,10 @@ use super::leader::OwnLeader;
 use super::load::{Call, Role, run, run_async};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::load::{Flight, Landing, LoadError, MayWait, Maybe, Node, Waiting};
+use crate::load::{Flight, Landing, LoadError, Loaded, MayWait, Maybe, Node, Waiting, value_of};
 use crate::reentrancy;
 use crate::time::{Deadline, NEVER};
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ where
 {
     /// The values of `keys`, those that are missing by `load`, which is given the keys that nobody
     /// else is loading. `hash_of` hashes the keys that it returns.
-    pub(crate) fn load_many<Q, E, I>(
+    pub(crate) fn load_many<Q, E, I, T>(
         &self,
         keys: Vec<(KeyHash, &Q)>,
         hash_of: impl Fn(&K) -> KeyHash,
@@ -85,7 +86,8 @@ where
     where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         E: Send + Sync + 'static,
-        I: IntoIterator<Item = (K, V)>,
+        I: IntoIterator<Item = (K, T)>,
+        T: Into<Loaded<V>>,
     {
         let mut many = Many::begin(self, false, keys);
         while !many.missing.is_empty() {
@@ -114,7 +116,7 @@ where
     }
 
     /// The same for a task.
-    pub(crate) async fn load_many_async<Q, E, I, L>(
+    pub(crate) async fn load_many_async<Q, E, I, T, L>(
         &self,
         keys: Vec<(KeyHash, &Q)>,
         hash_of: impl Fn(&K) -> KeyHash,
@@ -123,7 +125,8 @@ where
     where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         E: Send + Sync + 'static,
-        I: IntoIterator<Item = (K, V)>,
+        I: IntoIterator<Item = (K, T)>,
+        T: Into<Loaded<V>>,
         L: Future<Output = Result<I, E>>,
     {
         let mut many = Many::begin(self, true, keys);
@@ -159,8 +162,11 @@ where
     }
 }
 
-fn collect<T>(brought: impl IntoIterator<Item = T>) -> Vec<T> {
-    brought.into_iter().collect()
+fn collect<K, V, T: Into<Loaded<V>>>(
+    brought: impl IntoIterator<Item = (K, T)>,
+) -> Vec<(K, Loaded<V>)> {
+    let brought = brought.into_iter();
+    brought.map(|(key, loaded)| (key, loaded.into())).collect()
 }
 
 impl<'e, 'k, K, V, Q> Many<'e, 'k, K, V, Q>
@@ -242,7 +248,7 @@ where
         &mut self,
         round: &mut Round<'_, K, V>,
         started: Deadline,
-        result: Result<Vec<(K, V)>, E>,
+        result: Result<Vec<(K, Loaded<V>)>, E>,
         hash_of: &impl Fn(&K) -> KeyHash,
     ) -> Result<(), LoadError<E>>
     where
@@ -259,24 +265,29 @@ where
                 return Err(LoadError::Failed(error));
             }
         };
-        self.take_in(round, brought, hash_of);
+        let mut brought = self.sort_in(round, brought, hash_of);
         for (at, leader) in round.leads.drain(..) {
-            leader.bring(self.keys[at].1, self.found[at].as_ref());
+            let loaded = brought.remove(&at).unwrap_or_else(Loaded::absent);
+            self.found[at] = leader.take_in(self.keys[at].1, loaded, None, None);
+        }
+        for (at, loaded) in brought {
+            self.found[at] = value_of(loaded.what, None);
         }
         Ok(())
     }
 
-    /// Puts what the loader brought where it was asked for. What was not asked for is nothing that
-    /// a write could have overtaken, so it is not stored.
-    fn take_in(
-        &mut self,
+    /// What the loader brought, by where it was asked for. What was not asked for is nothing that a
+    /// write could have overtaken, so it is not stored.
+    fn sort_in(
+        &self,
         round: &Round<'_, K, V>,
-        brought: Vec<(K, V)>,
+        brought: Vec<(K, Loaded<V>)>,
         hash_of: &impl Fn(&K) -> KeyHash,
-    ) {
+    ) -> BTreeMap<usize, Loaded<V>> {
         let mut places: Vec<usize> = round.places().collect();
         places.sort_unstable_by_key(|at| self.keys[*at].0.position());
-        for (key, value) in brought {
+        let mut sorted = BTreeMap::new();
+        for (key, loaded) in brought {
             let position = hash_of(&key).position();
             let position_of = |at: &usize| self.keys[*at].0.position();
             let first = places.partition_point(|at| position_of(at) < position);
@@ -285,9 +296,10 @@ where
                 .take_while(|at| position_of(at) == position)
                 .find(|at| self.keys[**at].1.equivalent(&key));
             if let Some(at) = at {
-                self.found[*at] = Some(value);
+                sorted.insert(*at, loaded);
             }
         }
+        sorted
     }
 
     fn goes_alone(&mut self, mut missing: Missing<V>, flight: &Flight<V>) {

@@ -2,7 +2,7 @@
 
 use super::{Gate, assert_settled, block_on, poll_once};
 use crate::common::{HOUR, SECOND, panic_of, timed};
-use haybox::{Cache, LoadError};
+use haybox::{Cache, LoadError, Loaded, Ttl};
 use std::future::pending;
 use std::pin::pin;
 use std::task::Poll;
@@ -51,6 +51,68 @@ fn keys_that_come_twice_in_any_order_or_not_at_all() {
     assert_eq!((cache.len(), cache.get(&9), cache.get(&3)), (2, None, None));
     let nothing: [&u32; 0] = [];
     assert_eq!(cache.get_many_or_insert_with(nothing, |_| [(1, 1)]), []);
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_is_brought_may_have_tags_a_ttl_and_a_weight_of_its_own() {
+    let (cache, _) = timed(|builder| {
+        let builder = builder.max_weight(100).weigher(|_, _| 1);
+        builder.time_to_live(HOUR)
+    });
+    let bring = |missing: Vec<u32>| {
+        let loaded = |key| match key {
+            1 => Loaded::new(10).tag("odd").ttl(SECOND),
+            2 => Loaded::new(20).weight(7),
+            3 => Loaded::new(30).tag("odd"),
+            _ => Loaded::absent(),
+        };
+        missing.into_iter().map(move |key| (key, loaded(key)))
+    };
+    let found = cache.get_many_or_insert_with(&[1, 2, 3, 4], bring);
+    assert_eq!(found, [Some(10), Some(20), Some(30), None]);
+    assert_eq!(cache.ttl(&1), Some(Ttl::Left(SECOND)));
+    assert_eq!(cache.ttl(&3), Some(Ttl::Left(HOUR)));
+    assert_eq!(cache.weight(), 9);
+    cache.invalidate_tag("odd");
+    assert_eq!(cache.get_many(&[1, 2, 3]), [None, Some(20), None]);
+    let again = block_on(cache.get_many_or_load(&[3, 2, 4], async |missing| bring(missing)));
+    assert_eq!(again, [Some(30), Some(20), None]);
+    cache.invalidate_tag("odd");
+    assert_eq!(cache.get(&3), None);
+    let options = |missing: Vec<u32>| missing.into_iter().map(|key| (key, (key > 5).then_some(1)));
+    assert_eq!(
+        cache.get_many_or_insert_with(&[5, 6], options),
+        [None, Some(1)]
+    );
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_tag_that_is_invalidated_during_the_load_keeps_out_what_has_it() {
+    let cache = Numbers::new(10);
+    let found = cache.get_many_or_insert_with(&[1, 2], |_| {
+        cache.invalidate_tag("x");
+        [(1, Loaded::new(10).tag("x")), (2, Loaded::new(20).tag("y"))]
+    });
+    assert_eq!(found, [Some(10), Some(20)], "who called before it gets it");
+    assert_eq!(cache.get_many(&[1, 2]), [None, Some(20)]);
+    assert_eq!(cache.stats().discarded_loads, 1);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_loader_of_several_keys_is_shown_no_old_value_that_could_still_hold() {
+    let cache = Numbers::new(10);
+    let sentence = panic_of(|| {
+        cache.get_many_or_insert_with(&[1, 2], |_| [(1, Loaded::not_modified()), (2, 20.into())])
+    });
+    assert!(sentence.contains("not modified"), "{sentence}");
+    assert_eq!(
+        cache.get_or_insert_with(&1, || 10),
+        10,
+        "nobody waits for it"
+    );
     assert_settled(&cache);
 }
 
