@@ -718,18 +718,18 @@ impl<K, V, S> Cache<K, V, S> {
     /// If there would be no room for one entry, or if the cache was built without such a bound.
     pub fn set_max_memory(&self, bytes: u64) -> Result<(), BuildError> {
         let budget = self.engine.budget();
-        if bytes < budget.overhead {
-            return Err(BuildError::new(
-                "max_memory",
-                "must have room for one entry at least",
-            ));
-        }
         let Some(gauge) = &budget.memory else {
             return Err(BuildError::new(
                 "max_memory",
                 "must be set when the cache is built, to be changed later",
             ));
         };
+        if bytes < budget.overhead {
+            return Err(BuildError::new(
+                "max_memory",
+                "must have room for one entry at least",
+            ));
+        }
         self.engine.rebound(gauge, bytes);
         Ok(())
     }

@@ -197,6 +197,10 @@ fn impossible_bounds_are_refused_and_change_nothing() {
         assert_eq!(error.setting(), setting);
         assert!(error.to_string().starts_with(setting), "{error}");
     }
+    for bytes in [0, 10, 1_000_000] {
+        let error = cache.set_max_memory(bytes).unwrap_err().to_string();
+        assert!(error.contains("when the cache is built"), "{error}");
+    }
     assert_eq!(
         (cache.max_entries(), cache.max_weight(), cache.max_memory()),
         (Some(5), None, None)
