@@ -133,7 +133,7 @@ impl fmt::Display for OpenError {
             ),
             Self::NotADirectory { path } => write!(
                 f,
-                "{} is not a directory: give the path of a directory, or of none",
+                "{} is not a directory: give the path of one, or one at which there is nothing yet",
                 path.display()
             ),
             Self::Disk(error) => error.fmt(f),
@@ -353,10 +353,14 @@ impl fmt::Display for DiskError {
             self.path.display(),
             self.error
         )?;
-        if self.is_full() {
-            f.write_str("; free some space")?;
-        }
-        Ok(())
+        f.write_str(match self.error.kind() {
+            io::ErrorKind::StorageFull => "; free some space",
+            _ if self.is_full() => "; free some space, or raise the limit",
+            io::ErrorKind::ReadOnlyFilesystem => {
+                "; RecoveryMode::ReadOnly opens what is there, and writes nothing"
+            }
+            _ => "",
+        })
     }
 }
 
@@ -414,11 +418,13 @@ pub enum WriteError {
     },
 }
 
+const READ_ONLY: &str = "nothing is written: it was opened with RecoveryMode::ReadOnly";
+
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("nothing is written after close"),
-            Self::ReadOnly => f.write_str("it was opened read-only"),
+            Self::ReadOnly => f.write_str(READ_ONLY),
             Self::BufferFull { waited } => write!(
                 f,
                 "the disk is slower than the writes: the log buffer is full, after {waited:?}"
@@ -491,7 +497,7 @@ impl fmt::Display for CommitError {
         let why: &dyn fmt::Display = match self {
             Self::TimedOut => &"the wait timed out",
             Self::Disk(error) => error,
-            Self::Closed => &"it was closed",
+            Self::Closed => &"its directory was closed before",
             Self::Panicked { thread } => thread,
             Self::DirectoryGone { dir } => &Gone(dir),
             Self::Reentrant => &REENTRANT,
@@ -559,8 +565,8 @@ impl fmt::Display for CompactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disk(error) => write!(f, "the old files stay: {error}"),
-            Self::Closed => f.write_str("it was closed"),
-            Self::ReadOnly => f.write_str("it was opened read-only"),
+            Self::Closed => f.write_str("nothing is written after close"),
+            Self::ReadOnly => f.write_str(READ_ONLY),
             Self::NotEmpty { dir } => write!(
                 f,
                 "{} holds files: a backup goes to an empty directory, or to none",
@@ -661,6 +667,24 @@ mod tests {
             let said = chain(&*error);
             for part in ["the disk is gone", "the cable is out"] {
                 assert_eq!(said.matches(part).count(), 1, "{name}: {said}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_disk_says_comes_with_what_can_be_done() {
+        use io::ErrorKind::{FileTooLarge, NotFound, ReadOnlyFilesystem, StorageFull};
+        for (kind, advice) in [
+            (StorageFull, Some("; free some space")),
+            (FileTooLarge, Some("; free some space, or raise the limit")),
+            (ReadOnlyFilesystem, Some("RecoveryMode::ReadOnly opens")),
+            (NotFound, None),
+        ] {
+            let said = DiskError::new("lock", Path::new("hay"), kind.into()).to_string();
+            let expected = format!("cannot lock hay: {}", io::Error::from(kind));
+            match advice {
+                Some(advice) => assert!(said.contains(advice), "{said}"),
+                None => assert_eq!(said, expected),
             }
         }
     }
