@@ -52,9 +52,10 @@ use std::hash::{BuildHasher, Hash};
 ///
 /// Where the cache was built with a [`Freshness`](crate::Freshness), the calls for one key go by
 /// it, as far as a loader can that does not outlive its call: the caller that notices that a value
-/// is due loads it, and if it cannot be loaded a stale one is served. The calls for several keys
-/// load what has no live value, and nothing else. For loads behind callers there is
-/// [`read_through`](Self::read_through).
+/// is due loads it, and if it cannot be loaded a stale one is served. So do the calls for several
+/// keys, with one call of the loader for all that are missing or due: where it fails, and there is an
+/// old value to serve for each key that it was given, these are the answer, and otherwise its error
+/// is. For loads behind callers there is [`read_through`](Self::read_through).
 ///
 /// A hit allocates nothing and takes one lock.
 impl<K, V, S> Cache<K, V, S>

@@ -253,10 +253,7 @@ where
             }
             Err(error) => {
                 let error = Arc::new(error);
-                match self.pause {
-                    Some(_) => self.fail_for_now(&error),
-                    None => self.fail(key, &error),
-                }
+                self.fail(key, &error);
                 Err(LoadError::Failed(error))
             }
         }
@@ -305,7 +302,18 @@ where
     }
 
     /// Lets everybody know of the loader's error.
-    pub(super) fn fail<Q, E>(mut self, key: &Q, error: &Arc<E>)
+    pub(super) fn fail<Q, E>(self, key: &Q, error: &Arc<E>)
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+        E: Send + Sync + 'static,
+    {
+        match self.pause {
+            Some(_) => self.fail_for_now(error),
+            None => self.fail_for_good(key, error),
+        }
+    }
+
+    fn fail_for_good<Q, E>(mut self, key: &Q, error: &Arc<E>)
     where
         Q: ToOwned<Owned = K> + ?Sized,
         E: Send + Sync + 'static,
@@ -326,8 +334,13 @@ where
     }
 
     /// Ends a load that takes longer than allowed.
-    pub(crate) fn time_out(mut self) {
+    pub(crate) fn time_out(self) {
         self.engine.count_load(self.started, false);
+        self.time_out_uncounted();
+    }
+
+    /// The same of a load that is counted with others.
+    pub(super) fn time_out_uncounted(mut self) {
         let _ended = self.engine.abandon(self.hash, &self.flight, self.pause);
         self.land(|| Landing::TimedOut, Labels::NONE);
     }

@@ -104,7 +104,7 @@ where
 }
 
 /// Which time-out ends a wait.
-enum Limit {
+pub(super) enum Limit {
     Patience,
     Soft,
     Hard,
@@ -124,8 +124,11 @@ impl<'f, V> Call<'f, V> {
     }
 
     /// A call that loads together with others.
-    pub(super) fn part_of(node: &Arc<Node>) -> Self {
-        Self::of(AsWhat::PartOf(Arc::clone(node)))
+    pub(super) fn part_of(node: &Arc<Node>, terms: Option<&'f Freshness>) -> Self {
+        Self {
+            terms,
+            ..Self::of(AsWhat::PartOf(Arc::clone(node)))
+        }
     }
 
     fn of(as_what: AsWhat) -> Self {
@@ -191,7 +194,7 @@ impl<'f, V> Call<'f, V> {
     }
 
     /// The old value, where it is better than nothing.
-    fn fallback(&self) -> Option<&Old<V>> {
+    pub(super) fn fallback(&self) -> Option<&Old<V>> {
         let old = self.old.as_ref();
         old.filter(|old| old.may_serve && !self.insists)
     }
@@ -565,10 +568,7 @@ where
             impl FnOnce(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
         >,
     ) -> Lead<'e, K, V> {
-        let is_live = call.old.as_ref().is_some_and(|old| old.is_live);
-        if is_live {
-            self.count(Count::Refreshes);
-        }
+        let is_live = self.count_refresh(call);
         let is_served = is_live && call.fallback().is_some();
         let may_leave = is_served || call.soft_limit().is_some();
         let is_left_behind = call.is_left_behind && call.given_up.is_none();
@@ -598,14 +598,23 @@ where
         }
     }
 
-    fn count_wait(&self, call: &Call<'_, V>) {
+    /// Counts a load that begins as a refresh, if there is a live value; whether there is.
+    pub(super) fn count_refresh(&self, call: &Call<'_, V>) -> bool {
+        let is_live = call.old.as_ref().is_some_and(|old| old.is_live);
+        if is_live {
+            self.count(Count::Refreshes);
+        }
+        is_live
+    }
+
+    pub(super) fn count_wait(&self, call: &Call<'_, V>) {
         if !call.waits_for_own {
             self.count(Count::Waits);
         }
     }
 
     /// Until when a caller waits, and why no longer. All its waits together end with the time-out.
-    fn limit<E: 'static>(&self, call: &mut Call<'_, V>) -> (Deadline, Limit) {
+    pub(super) fn limit<E: 'static>(&self, call: &mut Call<'_, V>) -> (Deadline, Limit) {
         let began = call.begin(self.clock.now());
         let soft = call.soft_limit();
         let terms = call.terms.filter(|_| !never_fails::<E>());
@@ -622,11 +631,6 @@ where
         (after(began, longest), limit)
     }
 
-    pub(super) fn patience<E: 'static>(&self, call: &mut Call<'_, V>) -> Deadline {
-        self.count(Count::Waits);
-        self.limit::<E>(call).0
-    }
-
     /// When a load that begins now has taken too long.
     pub(super) fn hard_end<E: 'static>(&self, terms: Option<&Freshness>) -> Deadline {
         let terms = terms.filter(|_| !never_fails::<E>());
@@ -636,7 +640,7 @@ where
 
     /// Whether what a flight brought is not older than an invalidation of it that the call began
     /// after. Who joined could not know, since the tags come with the value.
-    pub(super) fn may_get(&self, call: &Call<'_, V>, flight: &Flight<V>) -> bool {
+    fn may_get(&self, call: &Call<'_, V>, flight: &Flight<V>) -> bool {
         let (Some(made), Some(since)) = (flight.made(), call.since) else {
             return true;
         };
@@ -645,7 +649,7 @@ where
     }
 
     /// What a wait came to for its caller; `None` when it has to take another role.
-    fn after_wait<F, E>(
+    pub(super) fn after_wait<F, E>(
         &self,
         call: &mut Call<'_, V>,
         flight: Arc<Flight<V>>,
@@ -688,13 +692,19 @@ where
     where
         F: Form<V>,
     {
-        let Some(old) = call.fallback().filter(|_| failed) else {
-            return end;
-        };
+        match failed.then(|| self.old_of(call)).flatten() {
+            Some(old) => Ok(give::<F, V>(Some(old))),
+            None => end,
+        }
+    }
+
+    /// The old value that a call is given whose load has failed, if there is one.
+    pub(super) fn old_of(&self, call: &Call<'_, V>) -> Option<V> {
+        let old = call.fallback()?;
         if !old.is_live {
             self.count(Count::StaleServed);
         }
-        Ok(give::<F, V>(Some(old.value.clone())))
+        Some(old.value.clone())
     }
 
     /// Loads for one caller only: nobody joins it, and nothing is stored.
@@ -831,7 +841,7 @@ impl<V: Clone> Call<'_, V> {
     }
 
     /// What a wait came to for its caller; `None` when it has to take another role.
-    pub(super) fn after<F, E>(
+    fn after<F, E>(
         &mut self,
         flight: Arc<Flight<V>>,
         landing: Option<Landing<V>>,

@@ -7,12 +7,12 @@
 
 use super::Engine;
 use super::leader::OwnLeader;
-use super::load::{Call, Role, run, run_async};
+use super::load::{Call, Limit, Role, run, run_async};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::load::{Flight, Landing, LoadError, Loaded, MayWait, Maybe, Node, Waiting, value_of};
 use crate::reentrancy;
-use crate::time::{Deadline, NEVER};
+use crate::time::Deadline;
 use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::mem;
@@ -24,14 +24,14 @@ struct Many<'e, 'k, K, V, Q: ?Sized> {
     is_task: bool,
     keys: Vec<(KeyHash, &'k Q)>,
     found: Vec<Option<V>>,
-    missing: Vec<Missing<V>>,
+    missing: Vec<Missing<'e, V>>,
 }
 
-/// A key that no value was found for yet.
-struct Missing<V> {
+/// A key that no value was found for yet, or one that is due to be loaded anew.
+struct Missing<'e, V> {
     /// Where it is among the keys.
     at: usize,
-    call: Call<'static, V>,
+    call: Call<'e, V>,
     /// What the caller cannot wait for, and so has to load for itself.
     instead_of: Option<Arc<Node>>,
 }
@@ -42,18 +42,24 @@ where
     K: Eq,
 {
     node: Arc<Node>,
-    leads: Vec<(usize, OwnLeader<'e, K, V>)>,
+    leads: Vec<(Missing<'e, V>, OwnLeader<'e, K, V>)>,
     alone: Vec<usize>,
-    waits: Vec<(Missing<V>, Arc<Flight<V>>)>,
+    waits: Vec<(Missing<'e, V>, Arc<Flight<V>>)>,
 }
 
-impl<K, V> Round<'_, K, V>
+/// Why a round has brought nothing.
+enum Failure<E> {
+    Failed(E),
+    TimedOut,
+}
+
+impl<'e, K, V> Round<'e, K, V>
 where
     K: Eq,
 {
     /// The places of the keys to load.
     fn places(&self) -> impl Iterator<Item = usize> {
-        let led = self.leads.iter().map(|(at, _)| *at);
+        let led = self.leads.iter().map(|(missing, _)| missing.at);
         led.chain(self.alone.iter().copied())
     }
 
@@ -62,7 +68,7 @@ where
     }
 
     /// The waits of the round, which go on together though the call does one after the other.
-    fn begin_waits(&mut self, now: Deadline) -> Vec<(Missing<V>, Arc<Flight<V>>)> {
+    fn begin_waits(&mut self, now: Deadline) -> Vec<(Missing<'e, V>, Arc<Flight<V>>)> {
         for (missing, _) in &mut self.waits {
             missing.call.begin(now);
         }
@@ -96,9 +102,15 @@ where
                 let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
                 let started = self.load_clock();
                 let (result, _) = run(node, || load(missing).map(collect));
-                many.land(&mut round, started, result, &hash_of)?;
+                many.land(
+                    &mut round,
+                    started,
+                    result.map_err(Failure::Failed),
+                    &hash_of,
+                )?;
             }
             for (mut missing, flight) in round.begin_waits(self.clock.now()) {
+                let (until, limit) = self.limit::<E>(&mut missing.call);
                 let landing = match Waiting::begin(flight.node(), true) {
                     MayWait::Reentrant => return Err(LoadError::Reentrant),
                     MayWait::Alone => {
@@ -106,10 +118,11 @@ where
                         continue;
                     }
                     MayWait::Yes(_waiting) => {
-                        flight.wait(&self.clock, self.patience::<E>(&mut missing.call))
+                        self.count_wait(&missing.call);
+                        flight.wait(&self.clock, until)
                     }
                 };
-                many.waited(missing, flight, landing)?;
+                many.waited(missing, flight, landing, limit)?;
             }
         }
         Ok(many.found)
@@ -136,14 +149,16 @@ where
                 let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
                 let started = self.load_clock();
                 let load = || load(missing);
-                let (result, node) = run_async(node, load, &self.clock, NEVER).await;
-                let Some(result) = result else {
-                    return Err(LoadError::TimedOut);
+                let until = self.hard_end::<E>(self.freshness());
+                let (result, node) = run_async(node, load, &self.clock, until).await;
+                let result = match result {
+                    Some(result) => run(node, || result.map(collect)).0.map_err(Failure::Failed),
+                    None => Err(Failure::TimedOut),
                 };
-                let (result, _) = run(node, || result.map(collect));
                 many.land(&mut round, started, result, &hash_of)?;
             }
             for (mut missing, flight) in round.begin_waits(self.clock.now()) {
+                let (until, limit) = self.limit::<E>(&mut missing.call);
                 let landing = match Waiting::begin(flight.node(), false) {
                     MayWait::Reentrant => return Err(LoadError::Reentrant),
                     MayWait::Alone => {
@@ -151,11 +166,11 @@ where
                         continue;
                     }
                     MayWait::Yes(_waiting) => {
-                        let until = self.patience::<E>(&mut missing.call);
+                        self.count_wait(&missing.call);
                         flight.landed(&self.clock, until).await
                     }
                 };
-                many.waited(missing, flight, landing)?;
+                many.waited(missing, flight, landing, limit)?;
             }
         }
         Ok(many.found)
@@ -178,7 +193,7 @@ where
     fn begin(engine: &'e Engine<K, V>, is_task: bool, keys: Vec<(KeyHash, &'k Q)>) -> Self {
         let found: Vec<_> = keys
             .iter()
-            .map(|(hash, key)| engine.read(*hash, *key, V::clone))
+            .map(|(hash, key)| engine.read_fresh(*hash, *key, engine.freshness()))
             .collect();
         let is_missing = |at: &usize| found[*at].is_none();
         let node = Node::new(is_task);
@@ -188,7 +203,7 @@ where
             .filter(|_| reentrancy::check())
             .map(|at| Missing {
                 at,
-                call: Call::part_of(&node),
+                call: Call::part_of(&node, engine.freshness()),
                 instead_of: None,
             });
         Self {
@@ -221,7 +236,10 @@ where
             }
             match self.engine.take_role(hash, key, &mut missing.call) {
                 Role::Hit(value) => self.found[at] = Some(value),
-                Role::Lead(leader) => round.leads.push((at, leader)),
+                Role::Lead(leader) => {
+                    self.engine.count_refresh(&missing.call);
+                    round.leads.push((missing, leader));
+                }
                 Role::Wait(flight) => round.waits.push((missing, flight)),
                 Role::Alone(node) => {
                     round.node.goes_instead_of(&node);
@@ -246,9 +264,9 @@ where
     /// Ends the loads of a round with what the loader returned.
     fn land<E>(
         &mut self,
-        round: &mut Round<'_, K, V>,
+        round: &mut Round<'e, K, V>,
         started: Deadline,
-        result: Result<Vec<(K, Loaded<V>)>, E>,
+        result: Result<Vec<(K, Loaded<V>)>, Failure<E>>,
         hash_of: &impl Fn(&K) -> KeyHash,
     ) -> Result<(), LoadError<E>>
     where
@@ -257,21 +275,47 @@ where
         self.engine.count_load(started, result.is_ok());
         let brought = match result {
             Ok(brought) => brought,
-            Err(error) => {
-                let error = Arc::new(error);
-                for (at, leader) in round.leads.drain(..) {
-                    leader.fail(self.keys[at].1, &error);
-                }
-                return Err(LoadError::Failed(error));
-            }
+            Err(failure) => return self.fail(round, failure),
         };
         let mut brought = self.sort_in(round, brought, hash_of);
-        for (at, leader) in round.leads.drain(..) {
+        for (Missing { at, .. }, leader) in round.leads.drain(..) {
             let loaded = brought.remove(&at).unwrap_or_else(Loaded::absent);
             self.found[at] = leader.take_in(self.keys[at].1, loaded, None, None);
         }
         for (at, loaded) in brought {
             self.found[at] = value_of(loaded.what, None);
+        }
+        Ok(())
+    }
+
+    /// Ends the loads of a round that has brought nothing. It is no error where there is an old value
+    /// for each of the keys.
+    fn fail<E>(
+        &mut self,
+        round: &mut Round<'e, K, V>,
+        failure: Failure<E>,
+    ) -> Result<(), LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+    {
+        let error = match failure {
+            Failure::Failed(error) => LoadError::Failed(Arc::new(error)),
+            Failure::TimedOut => LoadError::TimedOut,
+        };
+        let end = |(missing, leader): (Missing<'e, V>, OwnLeader<'e, K, V>)| {
+            match &error {
+                LoadError::Failed(error) => leader.fail(self.keys[missing.at].1, error),
+                _ => leader.time_out_uncounted(),
+            }
+            missing
+        };
+        let ended: Vec<_> = round.leads.drain(..).map(end).collect();
+        let may_serve = |missing: &Missing<'_, V>| missing.call.fallback().is_some();
+        if !round.alone.is_empty() || !ended.iter().all(may_serve) {
+            return Err(error);
+        }
+        for Missing { at, call, .. } in &ended {
+            self.found[*at] = self.engine.old_of(call);
         }
         Ok(())
     }
@@ -302,7 +346,7 @@ where
         sorted
     }
 
-    fn goes_alone(&mut self, mut missing: Missing<V>, flight: &Flight<V>) {
+    fn goes_alone(&mut self, mut missing: Missing<'e, V>, flight: &Flight<V>) {
         missing.instead_of = Some(Arc::clone(flight.node()));
         self.missing.push(missing);
     }
@@ -310,18 +354,16 @@ where
     /// Takes in what a wait came to.
     fn waited<E>(
         &mut self,
-        mut missing: Missing<V>,
+        mut missing: Missing<'e, V>,
         flight: Arc<Flight<V>>,
         landing: Option<Landing<V>>,
+        limit: Limit,
     ) -> Result<(), LoadError<E>>
     where
         E: Send + Sync + 'static,
     {
-        let may_get = landing.is_none() || self.engine.may_get(&missing.call, &flight);
-        let end = may_get
-            .then(|| missing.call.after::<Maybe, E>(flight, landing))
-            .flatten();
-        match end {
+        let engine = self.engine;
+        match engine.after_wait::<Maybe, E>(&mut missing.call, flight, landing, limit) {
             Some(end) => self.found[missing.at] = end?,
             None => self.missing.push(missing),
         }

@@ -2,7 +2,7 @@
 
 use super::{Gate, assert_settled, block_on, poll_once};
 use crate::common::{HOUR, SECOND, panic_of, timed};
-use haybox::{Cache, LoadError, Loaded, Ttl};
+use haybox::{Cache, Freshness, LoadError, Loaded, Ttl};
 use std::future::pending;
 use std::pin::pin;
 use std::task::Poll;
@@ -324,5 +324,119 @@ fn calls_for_the_same_keys_in_any_order_do_not_wait_for_each_other_for_ever() {
         }
     });
     assert_eq!(cache.stats().inserts, 500, "one load for each key");
+    assert_settled(&cache);
+}
+
+/// Nothing but a failure, of the type of these tests.
+fn down(_: Vec<u32>) -> Result<Vec<(u32, u32)>, &'static str> {
+    Err("down")
+}
+
+#[test]
+fn what_is_stale_is_served_when_the_loader_of_several_keys_fails() {
+    let freshness = Freshness::new().stale_if_error(HOUR).retry_after(SECOND);
+    let (cache, time) = timed(|builder| {
+        let builder = builder.max_entries(10).time_to_live(SECOND);
+        builder.freshness(freshness)
+    });
+    cache.get_many_or_insert_with(&[1, 2], |missing| doubled(&missing));
+    time.advance(2 * SECOND);
+    assert_eq!(cache.get(&1), None, "it is there for who loads only");
+    let found = cache.try_get_many_or_insert_with(&[1, 2], down);
+    assert_eq!(found, Ok(vec![Some(2), Some(4)]));
+    let found = block_on(
+        cache.try_get_many_or_load(&[2, 1], async |_| -> Result<[(u32, u32); 0], &str> {
+            unreachable!("the source has a rest")
+        }),
+    );
+    assert_eq!(found, Ok(vec![Some(4), Some(2)]));
+    assert_eq!(cache.stats().stale_served, 4);
+    time.advance(SECOND);
+    let found = block_on(cache.try_get_many_or_load(&[1, 3], async |missing| down(missing)));
+    assert_eq!(
+        found,
+        Err(LoadError::Failed("down".into())),
+        "nothing is known of 3"
+    );
+    let stats = cache.stats();
+    assert_eq!((stats.stale_served, stats.load_failures), (4, 2));
+    time.advance(SECOND);
+    let found = cache.get_many_or_insert_with(&[1, 2], |missing| {
+        assert_eq!(missing, [1, 2]);
+        [(1, 10)]
+    });
+    assert_eq!(found, [Some(10), None], "the source has no 2 any more");
+    assert_eq!(
+        cache.try_get_many_or_insert_with(&[2], down).unwrap_err(),
+        LoadError::Failed("down".into())
+    );
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_is_due_is_loaded_with_what_is_missing_and_others_go_on_with_it() {
+    let freshness = Freshness::new().refresh_after(SECOND);
+    let (cache, time) = timed(|builder| {
+        let builder = builder.max_entries(10).time_to_live(10 * SECOND);
+        builder.freshness(freshness)
+    });
+    cache.get_many_or_insert_with(&[1, 2], |missing| doubled(&missing));
+    time.advance(2 * SECOND);
+    cache.insert(3, 6);
+    let gate = Gate::default();
+    let mut many = pin!(
+        cache.get_many_or_load(&[1, 3, 4], async |missing: Vec<u32>| {
+            assert_eq!(missing, [1, 4]);
+            gate.pass().await;
+            [(1, 10), (4, 40)]
+        })
+    );
+    assert!(poll_once(many.as_mut()).is_pending());
+    let none = |_| -> [(u32, u32); 0] { unreachable!("one load is enough") };
+    assert_eq!(
+        cache.get_many_or_insert_with(&[1, 3], none),
+        [Some(2), Some(6)]
+    );
+    gate.open();
+    assert_eq!(
+        poll_once(many),
+        Poll::Ready(vec![Some(10), Some(6), Some(40)])
+    );
+    assert_eq!(cache.stats().refreshes, 1);
+    let found = cache.try_get_many_or_insert_with(&[1, 2], down);
+    assert_eq!(found, Ok(vec![Some(10), Some(4)]), "2 is due, and lives");
+    assert_eq!(cache.stats().stale_served, 0);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_load_of_several_keys_that_takes_too_long_has_failed() {
+    let freshness = Freshness::new().stale_if_error(HOUR).hard_timeout(SECOND);
+    let (cache, time) = timed(|builder| {
+        let builder = builder.max_entries(10).time_to_live(SECOND);
+        builder.freshness(freshness)
+    });
+    type Never = std::future::Pending<Result<[(u32, u32); 1], &'static str>>;
+    let hangs = |_: Vec<u32>| -> Never { pending() };
+    let ends = |keys: &[u32]| {
+        let (mut leads, mut waits) = (
+            pin!(cache.try_get_many_or_load(keys, hangs)),
+            pin!(cache.try_get_many_or_load(keys, hangs)),
+        );
+        assert!(poll_once(leads.as_mut()).is_pending() && poll_once(waits.as_mut()).is_pending());
+        time.advance(SECOND);
+        let Poll::Ready(led) = poll_once(leads) else {
+            panic!("its time is over")
+        };
+        let Poll::Ready(waited) = poll_once(waits) else {
+            panic!("its time is over")
+        };
+        assert_eq!(led, waited);
+        led
+    };
+    assert_eq!(ends(&[1, 2]), Err(LoadError::TimedOut));
+    cache.get_many_or_insert_with(&[1, 2], |missing| doubled(&missing));
+    time.advance(2 * SECOND);
+    assert_eq!(ends(&[1, 2]), Ok(vec![Some(2), Some(4)]));
     assert_settled(&cache);
 }
