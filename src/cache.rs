@@ -40,7 +40,8 @@ use std::time::{Duration, SystemTime};
 ///
 /// # What it costs
 /// Every call on one key is O(1): it takes the lock of one small set, for reading or for writing.
-/// An entry takes up its key, its value and about 24 bytes more; see the README for figures.
+/// An entry takes up its key, its value and about 16 bytes more; see the README for figures, and
+/// [`max_entries`](CacheBuilder::max_entries) for caches that hold few of many.
 ///
 /// # What writes do to an entry
 ///
@@ -263,6 +264,7 @@ where
     }
 
     /// Whether the key has a live value. Leaves no trace.
+    #[doc(alias = "EXISTS")]
     #[must_use]
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
@@ -307,6 +309,8 @@ where
     /// assert_eq!(stock.insert("oats", 12), None);
     /// assert_eq!(stock.insert("oats", 11), Some(12));
     /// ```
+    #[doc(alias = "GETSET")]
+    #[doc(alias = "SET")]
     #[inline]
     pub fn insert(&self, key: K, value: V) -> Option<V> {
         self.insert_with(key, value, InsertOptions::new())
@@ -331,6 +335,8 @@ where
     /// assert_eq!(codes.get("ada"), None);
     /// # Ok::<(), haybox::BuildError>(())
     /// ```
+    #[doc(alias = "SETEX")]
+    #[doc(alias = "PSETEX")]
     #[inline]
     pub fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) -> Option<V> {
         self.insert_with(key, value, InsertOptions::new().ttl(ttl))
@@ -348,6 +354,7 @@ where
     /// assert_eq!(leases.insert_with("printer", "ada", lease()), Insert::Inserted);
     /// assert_eq!(leases.insert_with("printer", "bob", lease()), Insert::Kept("bob"));
     /// ```
+    #[doc(alias = "SETNX")]
     #[inline]
     pub fn insert_with(&self, key: K, value: V, options: InsertOptions) -> Insert<V> {
         let inserted = self.engine.insert(self.hash(&key), key, value, options);
@@ -397,6 +404,12 @@ where
     /// carts.update_or_insert_with("ada", Vec::new, |cart| cart.push("hay"));
     /// assert_eq!(carts.get("ada"), Some(vec!["hay"]));
     /// ```
+    #[doc(alias = "INCR")]
+    #[doc(alias = "INCRBY")]
+    #[doc(alias = "HSET")]
+    #[doc(alias = "LPUSH")]
+    #[doc(alias = "SADD")]
+    #[doc(alias = "ZADD")]
     #[doc(alias = "upsert")]
     #[doc(alias = "entry")]
     pub fn update_or_insert_with<Q, R>(
@@ -414,6 +427,8 @@ where
     }
 
     /// Decides what becomes of an entry from what it is, in one step: nobody else comes between.
+    /// The outcome has the value that was there before. To change a large value, or to have a new
+    /// count, there is [`update_or_insert_with`](Self::update_or_insert_with).
     ///
     /// `f` runs under the lock of the entry's set: a call of a cache from inside it panics, and if
     /// it panics nothing has changed. The new value is refused when it does not fit, or when no
@@ -443,6 +458,9 @@ where
     // ---- removing ----
 
     /// Removes the entry and returns its value, if it was there and had not expired.
+    #[doc(alias = "DEL")]
+    #[doc(alias = "UNLINK")]
+    #[doc(alias = "GETDEL")]
     pub fn remove<Q>(&self, key: &Q) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -480,6 +498,7 @@ where
     // ---- time ----
 
     /// How long the entry still has to live if nobody accesses it; `None` if it is not there.
+    #[doc(alias = "PTTL")]
     #[must_use]
     pub fn ttl<Q>(&self, key: &Q) -> Option<Ttl>
     where
@@ -490,6 +509,7 @@ where
 
     /// The wall-clock time at which the entry expires if nobody accesses it, as the wall clock
     /// stands now: `None` if it is not there, `Some(None)` if it does not expire.
+    #[doc(alias = "EXPIRETIME")]
     #[must_use]
     pub fn deadline<Q>(&self, key: &Q) -> Option<Option<SystemTime>>
     where
@@ -513,6 +533,8 @@ where
     /// assert_eq!(carts.ttl("ada"), Some(Ttl::Never));
     /// assert!(!carts.persist("bob"), "he has no cart");
     /// ```
+    #[doc(alias = "PEXPIRE")]
+    #[doc(alias = "GETEX")]
     pub fn expire<Q>(&self, key: &Q, ttl: Duration) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -541,7 +563,7 @@ where
     }
 
     /// Takes the TTL off the entry, as Redis's `PERSIST` does; an idle time still holds. Whether it
-    /// was there.
+    /// was there, be it with a TTL or without, where Redis says whether there was a TTL.
     ///
     /// It has nothing to do with the feature `persist`, which keeps entries on a disk until they
     /// expire; an entry without a TTL stays until it is removed or evicted.
@@ -587,6 +609,10 @@ where
     ///
     /// # Panics
     /// If `f` names a key that is not among `keys`.
+    #[doc(alias = "MULTI")]
+    #[doc(alias = "WATCH")]
+    #[doc(alias = "MSETNX")]
+    #[doc(alias = "RENAME")]
     pub fn transaction<R, E>(
         &self,
         keys: &[K],
@@ -625,6 +651,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// The number of entries, those that have expired or were invalidated by tag or group, and are
     /// not swept yet, among them. While other threads insert, those on their way in are counted
     /// too; never more than the bound.
+    #[doc(alias = "DBSIZE")]
     #[must_use]
     #[doc(alias = "entry_count")]
     pub fn len(&self) -> usize {
@@ -811,6 +838,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// assert_eq!((event.key, event.kind), ("loaf", EventKind::Inserted));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[doc(alias = "keyspace notifications")]
     pub fn publish_events(&self, topic: &Topic<Event<K>>)
     where
         K: Clone + Send + Sync + 'static,
@@ -837,6 +865,7 @@ impl<K, V, S> Cache<K, V, S> {
 
     /// Removes every entry, set by set: entries that other threads insert meanwhile may or may not
     /// survive.
+    #[doc(alias = "FLUSHDB")]
     #[doc(alias = "invalidate_all")]
     pub fn clear(&self) {
         self.engine.retain(|_, _| false);

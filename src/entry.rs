@@ -16,7 +16,8 @@ pub enum Ttl {
 
 /// What a [`Cache::insert_with`](crate::Cache::insert_with) is to do besides storing the value.
 ///
-/// Without any of it, `insert_with` does what `insert` does.
+/// Without any of it, `insert_with` does what `insert` does. Of settings that contradict each other
+/// (two that say when the entry expires, or both conditions) the last counts.
 ///
 /// | Redis | here |
 /// | --- | --- |
@@ -25,7 +26,7 @@ pub enum Ttl {
 /// | `SET … KEEPTTL` | `.keep_ttl()` |
 /// | `SET … NX` | `.if_absent()` |
 /// | `SET … XX` | `.if_present()` |
-/// | `SET … GET` | the answer: [`Insert::Replaced`] has the old value |
+/// | `SET … GET` | the answer: [`Insert::Replaced`] has the old value; for `NX` with `GET`, [`get_or_insert_with`](crate::Cache::get_or_insert_with) |
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct InsertOptions {

@@ -18,6 +18,7 @@ where
     /// cache.insert_many([("hay", 1), ("straw", 2)]);
     /// assert_eq!(cache.get_many(["straw", "oats", "hay"]), [Some(2), None, Some(1)]);
     /// ```
+    #[doc(alias = "MGET")]
     pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Vec<Option<V>>
     where
         Q: Hash + Equivalent<K> + ?Sized + 'q,
@@ -28,6 +29,7 @@ where
 
     /// Stores several values, each as [`insert`](Self::insert) does, and returns how many are
     /// stored: less than were given if some do not fit.
+    #[doc(alias = "MSET")]
     pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) -> usize {
         let insert = |(key, value)| self.insert_with(key, value, Default::default());
         entries

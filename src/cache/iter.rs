@@ -92,6 +92,7 @@ where
 
     /// A live entry chosen at random, as a copy; `None` if there is none. All entries are about
     /// equally likely.
+    #[doc(alias = "RANDOMKEY")]
     pub fn random(&self) -> Option<(K, V)>
     where
         K: Clone,

@@ -180,6 +180,8 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     }
 
     /// Counts `by` more, or less where it is negative.
+    #[doc(alias = "INCRBY")]
+    #[doc(alias = "ZINCRBY")]
     #[inline]
     pub fn add<Q>(&self, key: &Q, by: i64)
     where
@@ -299,6 +301,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
 
     /// Takes the count of a key and starts from 0, windows included: what is counted meanwhile is
     /// either in the answer or in the next one. The memory of the key is released.
+    #[doc(alias = "GETDEL")]
     pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> i64 {
         if !reentrancy::check() {
             return 0;
@@ -377,6 +380,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     /// log n), with memory for `n` and a 16th of the keys; no lock is held for more than a 16th of
     /// the keys of one stripe. Ask every few seconds, not for every page: a
     /// [`Cache`](crate::Cache) with a time to live keeps the answer.
+    #[doc(alias = "ZREVRANGE")]
     #[must_use]
     pub fn top(&self, n: usize) -> Vec<(K, i64)>
     where

@@ -74,6 +74,37 @@ where
     /// assert_eq!(sessions.get("token"), Some(7));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Where nothing may keep the program from starting
+    /// A tool whose cache is there to save time goes on without what it cannot have:
+    ///
+    /// ```
+    /// use haybox::persist::{OpenError, Persistence, RecoveryMode};
+    /// use haybox::{BuildError, Cache};
+    /// use std::path::Path;
+    ///
+    /// fn pages(dir: &Path) -> Result<Cache<String, String>, BuildError> {
+    ///     let builder = || Cache::builder().max_entries(100_000);
+    ///     let error = match builder().open(dir) {
+    ///         Ok(pages) => return Ok(pages),
+    ///         Err(error) => error,
+    ///     };
+    ///     eprintln!("the cache: {error}");
+    ///     match error {
+    ///         // Another process of the tool has it.
+    ///         OpenError::Locked { .. } => builder().build(),
+    ///         // All that can still be read; the rest is put aside, in `quarantine/`.
+    ///         _ => builder()
+    ///             .open_with(dir, Persistence::new().recovery(RecoveryMode::Salvage))
+    ///             .or_else(|_| builder().build()),
+    ///     }
+    /// }
+    /// # let dir = tempfile::tempdir()?;
+    /// # pages(&dir.path().join("cache"))?;
+    /// # std::fs::write(dir.path().join("no directory"), "x")?;
+    /// # pages(&dir.path().join("no directory"))?.insert("a".into(), "b".into());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Cache<K, V, S>, OpenError> {
         self.open_with(dir, Persistence::new())
     }

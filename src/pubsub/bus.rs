@@ -147,6 +147,7 @@ impl Bus {
     ///
     /// Topics of other types are not matched. All the topics share one queue. A subscription of a
     /// bus that is closed has ended from the start.
+    #[doc(alias = "PSUBSCRIBE")]
     #[must_use = "dropping a subscription ends it"]
     pub fn subscribe_matching<T: Send + 'static>(
         &self,

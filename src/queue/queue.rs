@@ -104,6 +104,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
     ///
     /// # Errors
     /// [`PushError`] gives the message back.
+    #[doc(alias = "LPUSH")]
+    #[doc(alias = "RPUSH")]
+    #[doc(alias = "XADD")]
     #[inline]
     pub fn push(&self, value: T) -> Result<u64, PushError<T>> {
         self.push_with(value, PushOptions::new()).map(Pushed::id)
@@ -221,6 +224,8 @@ impl<T: Send + Sync + 'static> Queue<T> {
     ///
     /// # Errors
     /// [`PopError`] says whether there may be one later.
+    #[doc(alias = "BRPOP")]
+    #[doc(alias = "BLPOP")]
     pub fn pop_timeout(&self, timeout: Duration) -> Result<Delivery<T>, PopError> {
         self.pop_until(|| after(self.shared.clock.now(), timeout))
     }

@@ -187,6 +187,10 @@ impl Moment<'_> {
 
 /// A clock for tests. It moves only when told, so no test sleeps to see a value expire.
 ///
+/// The time of an executor is another one: `tokio::time::pause` and `advance` move no clock of this
+/// crate, so entries live on, and calls with a time-out go by the clock of what they are called on;
+/// nor does `MockClock` move a `tokio::time::sleep`. A test of both moves both.
+///
 /// [`advance`](Self::advance) also runs the background sweeps that have become due, on the calling
 /// thread, before it returns: a cache on a mock clock behaves as if its keeper were infinitely
 /// fast, and never has a thread of its own.
