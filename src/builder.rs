@@ -90,11 +90,24 @@ impl BuildError {
     pub(crate) fn check_times<T: Into<Option<Duration>>>(
         times: impl IntoIterator<Item = (&'static str, T)>,
     ) -> Result<(), Self> {
+        Self::check_none_zero(times, "must be more than zero")
+    }
+
+    /// The same for times without which there is no end, or nothing remembered.
+    fn check_optional_times(
+        times: impl IntoIterator<Item = (&'static str, Option<Duration>)>,
+    ) -> Result<(), Self> {
+        let problem = "must be more than zero: leave it out where there is to be none";
+        Self::check_none_zero(times, problem)
+    }
+
+    fn check_none_zero<T: Into<Option<Duration>>>(
+        times: impl IntoIterator<Item = (&'static str, T)>,
+        problem: &'static str,
+    ) -> Result<(), Self> {
         let is_zero = |time: T| time.into().is_some_and(|time| time.is_zero());
         let checks = times.into_iter();
-        Self::check(
-            checks.map(|(setting, time)| (is_zero(time), setting, "must be more than zero")),
-        )
+        Self::check(checks.map(|(setting, time)| (is_zero(time), setting, problem)))
     }
 
     /// The name of the setting, as it is called on the builder.
@@ -548,7 +561,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             (
                 self.max_entries == Some(0),
                 "max_entries",
-                "must be at least 1",
+                "must be at least 1: leave it out where there is to be no bound",
             ),
             (
                 self.max_entries.is_some_and(|max| max as u64 == u64::MAX),
@@ -558,7 +571,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             (
                 self.max_weight == Some(0),
                 "max_weight",
-                "must be at least 1",
+                "must be at least 1: leave it out where there is to be no bound",
             ),
             (
                 self.max_memory.is_some_and(|max| max < overhead),
@@ -600,13 +613,15 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             ),
         ];
         BuildError::check(checks)?;
-        BuildError::check_times([
+        BuildError::check_optional_times([
             ("time_to_live", policy.time_to_live),
             ("time_to_idle", policy.time_to_idle),
-            ("sweep_interval", Some(policy.sweep_interval)),
-            ("lock_timeout", Some(policy.lock_timeout)),
             ("negative_ttl", policy.negative_ttl),
             ("error_ttl", policy.error_ttl),
+        ])?;
+        BuildError::check_times([
+            ("sweep_interval", policy.sweep_interval),
+            ("lock_timeout", policy.lock_timeout),
         ])?;
         match &policy.freshness {
             Some(freshness) => freshness.check(policy.time_to_live),

@@ -55,22 +55,24 @@ fn a_bound_on_bytes_needs_to_be_told_of_the_heap() {
 #[test]
 fn every_impossible_setting_is_an_error_that_names_it_and_its_range() {
     let cases: [(&str, &str, fn(Builder) -> Builder); 19] = [
-        ("max_entries", "at least 1", |builder| {
+        ("max_entries", "at least 1: leave it out", |builder| {
             builder.max_entries(0)
         }),
         ("max_entries", "less than", |builder| {
             builder.max_entries(usize::MAX)
         }),
-        ("max_weight", "at least 1", |builder| builder.max_weight(0)),
+        ("max_weight", "at least 1: leave it out", |builder| {
+            builder.max_weight(0)
+        }),
         ("max_memory", "one entry", |builder| builder.max_memory(0)),
         ("max_memory", "one entry", |builder| builder.max_memory(10)),
         ("weigher", "max_weight or max_memory", |builder| {
             builder.weigher(|_, _| 1)
         }),
-        ("time_to_live", "more than zero", |builder| {
+        ("time_to_live", "more than zero: leave it out", |builder| {
             builder.time_to_live(Duration::ZERO)
         }),
-        ("time_to_idle", "more than zero", |builder| {
+        ("time_to_idle", "more than zero: leave it out", |builder| {
             builder.time_to_idle(Duration::ZERO)
         }),
         ("ttl_jitter", "needs a time_to_live", |builder| {
@@ -80,10 +82,10 @@ fn every_impossible_setting_is_an_error_that_names_it_and_its_range() {
             let freshness = Freshness::new().refresh_after(SECOND);
             builder.time_to_live(SECOND).freshness(freshness)
         }),
-        ("negative_ttl", "more than zero", |builder| {
+        ("negative_ttl", "more than zero: leave it out", |builder| {
             builder.negative_ttl(Duration::ZERO)
         }),
-        ("error_ttl", "more than zero", |builder| {
+        ("error_ttl", "more than zero: leave it out", |builder| {
             builder.error_ttl(Duration::ZERO)
         }),
         ("ttl_jitter", "0.0 to 1.0", |builder| {
