@@ -67,11 +67,26 @@ pub struct CacheBuilder<K, V, S = DefaultHashBuilder> {
 pub struct BuildError {
     setting: &'static str,
     problem: &'static str,
+    /// The least number of bytes that would do, where it depends on the other settings.
+    least: Option<u64>,
 }
 
 impl BuildError {
     pub(crate) const fn new(setting: &'static str, problem: &'static str) -> Self {
-        Self { setting, problem }
+        Self {
+            setting,
+            problem,
+            least: None,
+        }
+    }
+
+    /// Of a bound on bytes that has no room for an entry, which takes up `least` in the table.
+    pub(crate) const fn no_room(least: u64) -> Self {
+        Self {
+            setting: "max_memory",
+            problem: "one entry takes up as much, its share of the table included",
+            least: Some(least),
+        }
     }
 
     /// Names the first of these settings that is said to be wrong, with what it must be.
@@ -119,7 +134,11 @@ impl BuildError {
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.setting, self.problem)
+        write!(f, "{}: ", self.setting)?;
+        if let Some(least) = self.least {
+            write!(f, "must be at least {least} bytes: ")?;
+        }
+        f.write_str(self.problem)
     }
 }
 
@@ -224,8 +243,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// have no value, whose heap the [`negative_weigher`](Self::negative_weigher) gives. Not
     /// counted are directories, loads under way and the slack of the allocator: expect the process
     /// to grow by some 10 % more. Where only some entries in a hundred have tags, all take up to 32
-    /// bytes more, since those near one with tags have room for some. Must allow for one entry at
-    /// least.
+    /// bytes more, since those near one with tags have room for some. Must have room for one
+    /// entry besides its heap; how many bytes that are, some 30 and the key and the value, says the
+    /// error of a bound that has not.
     ///
     /// ```
     /// use haybox::Cache;
@@ -574,11 +594,6 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 "must be at least 1: leave it out where there is to be no bound",
             ),
             (
-                self.max_memory.is_some_and(|max| max < overhead),
-                "max_memory",
-                "must have room for one entry at least, its share of the table included",
-            ),
-            (
                 self.max_memory.is_some() && policy.weigher.is_none() && Self::MAY_HOLD_MORE,
                 "max_memory",
                 "needs a weigher that says how many bytes keys and values hold on the heap (0 if none): \
@@ -613,6 +628,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             ),
         ];
         BuildError::check(checks)?;
+        if self.max_memory.is_some_and(|max| max < overhead) {
+            return Err(BuildError::no_room(overhead));
+        }
         BuildError::check_optional_times([
             ("time_to_live", policy.time_to_live),
             ("time_to_idle", policy.time_to_idle),

@@ -752,10 +752,7 @@ impl<K, V, S> Cache<K, V, S> {
             ));
         };
         if bytes < budget.overhead {
-            return Err(BuildError::new(
-                "max_memory",
-                "must have room for one entry at least",
-            ));
+            return Err(BuildError::no_room(budget.overhead));
         }
         self.engine.rebound(gauge, bytes);
         Ok(())

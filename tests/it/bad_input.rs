@@ -122,6 +122,32 @@ fn every_impossible_setting_is_an_error_that_names_it_and_its_range() {
 }
 
 #[test]
+fn a_bound_on_bytes_that_is_too_small_is_told_the_least_that_is_not() {
+    let cases: [fn(Builder) -> Builder; 5] = [
+        |builder| builder,
+        |builder| builder.weigher(|_, _| 0),
+        |builder| builder.time_to_idle(SECOND),
+        |builder| builder.freshness(Freshness::new().stale_if_error(SECOND)),
+        |builder| builder.group_by(|key: &u64| key),
+    ];
+    for set in cases {
+        let build = |bytes| set(Cache::builder()).max_memory(bytes).build();
+        let error = build(1).unwrap_err();
+        let sentence = error.to_string();
+        let bytes = sentence.strip_prefix("max_memory: must be at least ");
+        let bytes = bytes.and_then(|rest| rest.split_once(" bytes: "));
+        let least: u64 = bytes.expect(&sentence).0.parse().unwrap();
+        assert_eq!(build(least - 1).unwrap_err(), error);
+        let cache = build(least).unwrap();
+        assert_eq!(cache.set_max_memory(least - 1).unwrap_err(), error);
+        cache.set_max_memory(least).unwrap();
+        assert!(cache.insert_with(1, 1, InsertOptions::new()).is_stored());
+        assert_eq!((cache.get(&1), cache.memory()), (Some(1), least));
+        cache.validate();
+    }
+}
+
+#[test]
 fn the_ends_of_each_range_are_possible() {
     let possible: [fn(Builder) -> Builder; 7] = [
         |builder| builder.max_entries(1),
