@@ -786,7 +786,7 @@ impl<K, V, S> Cache<K, V, S> {
 
     /// Subscribes to what happens in the cache from now on, through a queue of at most `capacity`
     /// events. When the reader is so slow that it is full, new events are lost and counted; the
-    /// cache waits for no reader.
+    /// cache waits for no reader. Memory is taken as events wait, whatever the capacity.
     ///
     /// # Panics
     /// If `capacity` is 0.

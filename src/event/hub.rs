@@ -9,7 +9,7 @@
 //! A listener that is slower than the writers makes them wait: once a queue has its backlog, who
 //! adds to it waits outside of all locks, and takes over when the deliverer has done its share.
 
-use super::{Event, Events, RemovalCause};
+use super::{Event, Events, RemovalCause, Shared};
 use crate::pubsub::Topic;
 use crate::stats::{Count, Counters};
 use crate::sync::{
@@ -22,7 +22,7 @@ use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 use std::time::{Duration, Instant};
 
 /// A removal listener, with the means to give it copies of what the caller keeps.
@@ -34,8 +34,7 @@ pub(crate) struct Listener<K, V> {
 
 struct Subscriber<K> {
     sender: Sender<Event<K>>,
-    lost: Arc<AtomicU64>,
-    open: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 /// Something to be told: an event for the subscriptions, a removal for the listener, or both.
@@ -141,22 +140,21 @@ impl<K, V> Hub<K, V> {
     where
         K: Clone,
     {
-        let (sender, receiver) = crossbeam_channel::bounded(capacity);
-        let lost = Arc::new(AtomicU64::new(0));
-        let open = Arc::new(AtomicBool::new(true));
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let shared = Arc::new(Shared {
+            capacity,
+            waiting: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+            open: AtomicBool::new(true),
+        });
         let mut subscribers = self.subscribers.write();
         subscribers.clone_key = Some(K::clone);
         subscribers.list.push(Arc::new(Subscriber {
             sender,
-            lost: Arc::clone(&lost),
-            open: Arc::clone(&open),
+            shared: Arc::clone(&shared),
         }));
         self.subscribed.store(true, Release);
-        Events {
-            receiver,
-            lost,
-            open,
-        }
+        Events { receiver, shared }
     }
 
     /// Has events published to a topic until that is closed.
@@ -274,17 +272,12 @@ impl<K, V> Hub<K, V> {
     fn publish(&self, event: Event<K>) {
         let mut closed = self.publish_to_topics(&event);
         for (subscriber, key) in self.copies(&event.key) {
-            if subscriber
-                .sender
-                .try_send(Event {
-                    key,
-                    kind: event.kind,
-                })
-                .is_err()
-            {
-                subscriber.lost.fetch_add(1, Relaxed);
+            if subscriber.shared.take_room() {
+                let kind = event.kind;
+                // Nobody is told of what comes after the subscription has ended.
+                let _ = subscriber.sender.send(Event { key, kind });
             }
-            closed |= !subscriber.open.load(Acquire);
+            closed |= !subscriber.shared.open.load(Acquire);
         }
         if closed {
             self.forget_closed();
@@ -326,7 +319,7 @@ impl<K, V> Hub<K, V> {
         let mut subscribers = self.subscribers.write();
         subscribers
             .list
-            .retain(|subscriber| subscriber.open.load(Acquire));
+            .retain(|subscriber| subscriber.shared.open.load(Acquire));
         if subscribers.list.is_empty() && subscribers.topics.is_empty() {
             self.subscribed.store(false, Release);
         }

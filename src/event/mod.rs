@@ -9,11 +9,12 @@ mod outbox;
 pub(crate) use hub::{Hub, Listener};
 pub(crate) use outbox::Outbox;
 
-use crate::sync::{AtomicBool, AtomicU64};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::time::Duration;
 
 /// Why a value left the cache.
@@ -61,9 +62,31 @@ pub struct Event<K> {
 /// [`lost`](Self::lost) counts them. Dropping the subscription ends it.
 pub struct Events<K> {
     receiver: Receiver<Event<K>>,
-    lost: Arc<AtomicU64>,
-    /// Tells the cache that nobody reads any more.
-    open: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+/// What a subscription and the cache know of each other.
+struct Shared {
+    /// The most events that may wait.
+    capacity: usize,
+    /// How many do, those among them that are being put in or taken out. The channel itself has no
+    /// bound: one that has takes up the room for all its events from the start.
+    waiting: AtomicUsize,
+    lost: AtomicU64,
+    /// Whether anybody still reads.
+    open: AtomicBool,
+}
+
+impl Shared {
+    /// Whether there is room for one event more, which is then taken; else one more is lost.
+    fn take_room(&self) -> bool {
+        let within = |waiting| (waiting < self.capacity).then_some(waiting + 1);
+        let took = self.waiting.fetch_update(AcqRel, Relaxed, within).is_ok();
+        if !took {
+            self.lost.fetch_add(1, Relaxed);
+        }
+        took
+    }
 }
 
 /// Why [`Events::try_recv`] or [`Events::recv_timeout`] has no event.
@@ -89,7 +112,7 @@ impl std::error::Error for NoEvent {}
 impl<K> Events<K> {
     /// Waits for the next event. `None` when the cache is gone and all its events were read.
     pub fn recv(&self) -> Option<Event<K>> {
-        self.receiver.recv().ok()
+        self.receiver.recv().ok().map(|event| self.taken(event))
     }
 
     /// The next event if one is waiting.
@@ -97,7 +120,8 @@ impl<K> Events<K> {
     /// # Errors
     /// [`NoEvent`] says whether there may be one later.
     pub fn try_recv(&self) -> Result<Event<K>, NoEvent> {
-        self.receiver.try_recv().map_err(|error| match error {
+        let received = self.receiver.try_recv().map(|event| self.taken(event));
+        received.map_err(|error| match error {
             TryRecvError::Empty => NoEvent::Empty,
             TryRecvError::Disconnected => NoEvent::Closed,
         })
@@ -108,8 +132,9 @@ impl<K> Events<K> {
     /// # Errors
     /// [`NoEvent`] says whether there may be one later.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event<K>, NoEvent> {
-        self.receiver
-            .recv_timeout(timeout)
+        let received = self.receiver.recv_timeout(timeout);
+        received
+            .map(|event| self.taken(event))
             .map_err(|error| match error {
                 RecvTimeoutError::Timeout => NoEvent::Empty,
                 RecvTimeoutError::Disconnected => NoEvent::Closed,
@@ -118,18 +143,24 @@ impl<K> Events<K> {
 
     /// The events that are waiting now, without waiting for more.
     pub fn try_iter(&self) -> impl Iterator<Item = Event<K>> {
-        self.receiver.try_iter()
+        iter::from_fn(|| self.try_recv().ok())
     }
 
     /// Every event from now on; waits for each, and ends with the cache.
     pub fn iter(&self) -> impl Iterator<Item = Event<K>> {
-        self.receiver.iter()
+        iter::from_fn(|| self.recv())
     }
 
     /// How many events were dropped because the subscription was full.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.load(Relaxed)
+        self.shared.lost.load(Relaxed)
+    }
+
+    /// There is room for another one.
+    fn taken(&self, event: Event<K>) -> Event<K> {
+        self.shared.waiting.fetch_sub(1, AcqRel);
+        event
     }
 }
 
@@ -145,6 +176,6 @@ impl<K> fmt::Debug for Events<K> {
 
 impl<K> Drop for Events<K> {
     fn drop(&mut self) {
-        self.open.store(false, Release);
+        self.shared.open.store(false, Release);
     }
 }

@@ -28,6 +28,7 @@ mod queue;
 mod regressions;
 #[cfg(feature = "session")]
 mod session;
+mod sizes;
 mod tags;
 mod time;
 mod upserts;
