@@ -63,6 +63,10 @@ pub struct WorkersReport {
     pub late: u64,
 }
 
+/// More than a process can do anything with. A number that is wrong by a factor would have the
+/// system out of threads before it refuses one.
+const MOST_THREADS: usize = 10_000;
+
 /// What the threads share.
 #[derive(Default)]
 struct Crew {
@@ -83,19 +87,23 @@ impl<T: Send + Sync + 'static> fmt::Debug for Workers<T> {
 }
 
 impl<T: Send + Sync + 'static> Workers<T> {
-    /// Starts so many threads. They hold a handle of the queue, so it is not closed by dropping
-    /// all others.
+    /// Starts so many threads, from 1 to 10,000. They hold a handle of the queue, so it is not
+    /// closed by dropping all others.
     ///
     /// # Errors
     /// If a thread could not be started, those that were are stopped;
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for none.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for none, or for more than 10,000.
     pub fn start<E: fmt::Display>(
         queue: &Queue<T>,
         threads: usize,
         handler: impl Fn(&Delivery<T>) -> Result<(), E> + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        if threads == 0 {
-            let problem = "a queue needs at least one worker";
+        let problem = match threads {
+            0 => Some("a queue needs at least one worker"),
+            1..=MOST_THREADS => None,
+            _ => Some("a queue has at most 10,000 workers, each with a thread of its own"),
+        };
+        if let Some(problem) = problem {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         let handler = Arc::new(handler);

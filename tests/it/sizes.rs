@@ -7,7 +7,7 @@ use haybox::limit::{Limiter, Quota, Wait};
 use haybox::lock::Locks;
 use haybox::presence::Presence;
 use haybox::pubsub::{Bus, SubscribeOptions};
-use haybox::queue::{PushOptions, Queue};
+use haybox::queue::{PushOptions, Queue, Workers};
 use haybox::{Cache, Loaded};
 use std::convert::Infallible;
 use std::error::Error;
@@ -136,6 +136,19 @@ fn sizes_that_are_usize() {
             assert_eq!(queue.pop_many(n, SECOND)?.len(), n.min(3));
             Ok(())
         }),
+        case(
+            "Workers::start",
+            [
+                "a queue needs at least one",
+                "",
+                "a queue has at most 10,000",
+            ],
+            |n| {
+                let queue: Queue<u32> = Queue::new(10)?;
+                Workers::start(&queue, n, |_| Ok::<_, Infallible>(()))?.stop();
+                Ok(())
+            },
+        ),
         case(
             "SubscribeOptions::capacity",
             ["capacity: a subscription needs room", "", ""],
