@@ -366,7 +366,7 @@ fn sizes_of_sessions() {
             [
                 "max_sessions: must be at least 1",
                 "",
-                "max_entries: must be less",
+                "max_sessions: must be less",
             ],
             |n| works(Sessions::builder().max_sessions(n)),
         ),
