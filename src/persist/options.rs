@@ -185,7 +185,8 @@ impl<C: Codec> Persistence<C> {
     }
 
     /// Compacts when the log has grown to this many percent of the last snapshot, and to this many
-    /// bytes. Default: 100, 64 MiB.
+    /// bytes. Default: 100, 64 MiB. With two zeros it compacts as often as it can while there are
+    /// writes; a log in which nothing is new since the last snapshot is left alone.
     pub fn compact_at(mut self, percent: u64, bytes: u64) -> Self {
         self.settings.growth_percent = percent;
         self.settings.growth_bytes = bytes;

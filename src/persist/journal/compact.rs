@@ -422,9 +422,12 @@ impl Inner {
     }
 
     pub(super) fn is_log_large(&self) -> bool {
-        let catalog = self.catalog.lock();
-        let snapshot = catalog.newest().map_or(0, |snapshot| snapshot.bytes);
-        drop(catalog);
+        let newest = self.catalog.lock().newest();
+        // Where nothing has come since, the next snapshot would be the same, and so would its log.
+        if self.buffer.last() <= newest.map_or(0, |snapshot| snapshot.end) {
+            return false;
+        }
+        let snapshot = newest.map_or(0, |snapshot| snapshot.bytes);
         let growth = snapshot.saturating_mul(self.settings.growth_percent) / 100;
         // A log that reached its limit before it was worth compacting would stay there for ever.
         let most = (self.settings.log_limit / 2).max(1);

@@ -254,6 +254,12 @@ impl Journal {
         self.inner.guarded("compactor", || self.inner.compact())
     }
 
+    /// Whether the compactor would begin now.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn is_compaction_due(&self) -> bool {
+        self.inner.time_to_compaction().is_some()
+    }
+
     /// Makes a directory that holds the state of now and can be opened like any other.
     ///
     /// # Errors

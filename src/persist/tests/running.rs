@@ -80,6 +80,28 @@ fn the_log_is_compacted_when_it_has_grown() {
     assert_eq!(store.map().len(), 1);
 }
 
+#[test]
+fn a_log_in_which_nothing_is_new_is_not_compacted_however_small_the_threshold() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        growth_percent: 0,
+        growth_bytes: 0,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings.clone()).unwrap();
+    assert!(!store.journal.is_compaction_due());
+    for _ in 0..2 {
+        store.put(b"key", b"value");
+        store.journal.sync().unwrap();
+        assert!(store.journal.is_compaction_due());
+        store.journal.compact().unwrap();
+        assert!(!store.journal.is_compaction_due());
+    }
+    store.journal.close().unwrap();
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    assert!(!store.journal.is_compaction_due());
+}
+
 struct Count(AtomicUsize);
 
 impl Wake for Count {
