@@ -55,7 +55,7 @@ impl Recent {
                 while self
                     .0
                     .front()
-                    .is_some_and(|(first, _)| first + STEPS <= step)
+                    .is_some_and(|(first, _)| step.saturating_sub(*first) >= STEPS)
                 {
                     self.0.pop_front();
                 }

@@ -12,6 +12,7 @@ mod capacity;
 mod common;
 mod concurrency;
 mod counter;
+mod durations;
 mod events;
 mod eviction;
 mod iteration;

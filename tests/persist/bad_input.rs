@@ -2,7 +2,8 @@
 
 use crate::{dir, store};
 use haybox::persist::{
-    Codec, CodecError, MessagePack, OpenError, Persistence, RecoveryMode, SyncPolicy, WriteError,
+    Codec, CodecError, CommitError, MessagePack, OpenError, Persistence, Point, RecoveryMode,
+    SyncPolicy, WhenFull, WriteError,
 };
 use haybox::{Cache, Store};
 use serde::de::DeserializeOwned;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 /// Every file of a directory with what is in it, for who has to leave it alone.
@@ -91,6 +92,89 @@ fn a_setting_that_no_directory_can_be_kept_with() {
         Cache::<u32, u32>::builder().open(&missing).unwrap().get(&1),
         Some(1)
     );
+}
+
+/// A store that is opened, written, closed, opened again and read.
+fn works(options: impl Fn() -> Persistence) -> Result<(), OpenError> {
+    let dir = dir();
+    let open = || Cache::<u32, u32>::builder().open_store_with(dir.path(), options());
+    let store = open()?;
+    let all = (0..1_000).map(|key| (key, key));
+    store.insert_many(all).unwrap().into_value();
+    store.journal().sync().unwrap();
+    store.journal().close().unwrap();
+    assert_eq!(open()?.len(), 1_000);
+    Ok(())
+}
+
+#[test]
+fn sizes_at_the_ends_of_their_ranges() {
+    type Set = fn(u64) -> Persistence;
+    let cases: [(Set, [Option<&str>; 3]); 7] = [
+        (
+            |n| Persistence::new().buffer(n as usize),
+            [Some("buffer"), Some("buffer"), None],
+        ),
+        (
+            |n| Persistence::new().log_limit(n),
+            [Some("log_limit"), Some("log_limit"), None],
+        ),
+        (
+            |n| Persistence::new().generations(n as usize),
+            [Some("generations"), None, None],
+        ),
+        (|n| Persistence::new().compact_at(n, 0), [None; 3]),
+        (|n| Persistence::new().compact_at(100, n), [None; 3]),
+        (|n| Persistence::new().threads(n as usize), [None; 3]),
+        (|n| Persistence::new().schema_version(n as u32), [None; 3]),
+    ];
+    for (set, expected) in cases {
+        for (n, expected) in [0, 1, u64::MAX].into_iter().zip(expected) {
+            let setting = works(|| set(n)).map_err(|error| match error {
+                OpenError::Build(error) => error.setting(),
+                error => panic!("{error}"),
+            });
+            assert_eq!(setting.err(), expected, "{n}");
+        }
+    }
+}
+
+#[test]
+fn times_at_the_ends_of_their_range() {
+    let new = Persistence::new;
+    for time in [Duration::ZERO, Duration::MAX] {
+        let always = || new().sync(SyncPolicy::Always);
+        works(|| new().sync(SyncPolicy::Every(time))).unwrap();
+        works(|| always().when_full(WhenFull::Block(time))).unwrap();
+        works(|| new().clock_skew(time)).unwrap();
+        let dir = dir();
+        let open = |options| Cache::<u32, u32>::builder().open_store_with(dir.path(), options);
+        let store = open(always()).unwrap();
+        let commit = store.insert(1, 1).unwrap();
+        match commit.wait_timeout(time) {
+            Ok(None) => {}
+            Err(CommitError::TimedOut) if time.is_zero() => {}
+            other => panic!("{other:?}"),
+        }
+        store.journal().close().unwrap();
+        // In a cache that waits for each write.
+        let options = always().when_full(WhenFull::Block(time));
+        let cache = Cache::<u32, u32>::builder()
+            .open_with(dir.path(), options)
+            .unwrap();
+        cache.insert(2, 2);
+        drop(cache);
+        assert_eq!(open(new()).unwrap().len(), 2);
+    }
+    let far = Duration::from_secs(1 << 40);
+    let (past, future) = (SystemTime::UNIX_EPOCH - far, SystemTime::UNIX_EPOCH + far);
+    let dir = with_data();
+    let open = |time| {
+        let options = Persistence::new().recovery(RecoveryMode::PointInTime(Point::Time(time)));
+        Cache::<String, u64>::builder().open_store_with(dir.path(), options)
+    };
+    assert_eq!(open(future).unwrap().get("ada"), Some(7));
+    assert_eq!(open(past).unwrap().get("ada"), None);
 }
 
 #[test]
