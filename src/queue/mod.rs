@@ -67,6 +67,9 @@
 //!   milliseconds, and then those messages are handed out again: at least once.
 //! - After a restart everything is ready that was in flight. An attempt that the process did not
 //!   survive does not count: a message that kills the process is handed out again each time.
+//! - Of one priority, what is ready then is handed out in the order in which it was pushed, before
+//!   what becomes ready later, and counts as due since the queue was opened:
+//!   [`QueueStats::oldest_age`] begins at zero.
 //! - Delays go on by the wall clock, but never for longer than they were when they began, whatever
 //!   the clock was set to. The windows of de-duplication keys end with the process; while a message
 //!   is in the queue its key counts.

@@ -51,6 +51,26 @@ fn what_is_not_done_is_there_after_a_restart() {
 }
 
 #[test]
+fn what_is_ready_after_a_restart_is_due_since_then_in_the_order_of_its_pushes() {
+    let (dir, time) = new();
+    let queue = open(&dir, &time);
+    let later = |delay| PushOptions::new().delay(delay);
+    queue.push_with(1, later(SECOND)).unwrap();
+    queue.push(2).unwrap();
+    queue.push_with(3, later(HOUR)).unwrap();
+    time.advance(SECOND * 60);
+    assert_eq!(queue.stats().oldest_age, Some(SECOND * 60));
+    drop(queue);
+    let queue = open(&dir, &time);
+    assert_eq!(queue.stats().oldest_age, Some(Duration::ZERO));
+    time.advance(SECOND * 5);
+    queue.push(4).unwrap();
+    assert_eq!(queue.stats().oldest_age, Some(SECOND * 5));
+    assert_eq!([(); 3].map(|()| done(queue.try_pop())), [1, 2, 4]);
+    assert_eq!(queue.stats().oldest_age, None);
+}
+
+#[test]
 fn delays_and_keys_and_dead_letters_come_back() {
     let (dir, time) = new();
     let queue = open(&dir, &time);
