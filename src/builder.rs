@@ -642,7 +642,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             ("lock_timeout", policy.lock_timeout),
         ])?;
         match &policy.freshness {
-            Some(freshness) => freshness.check(policy.time_to_live),
+            Some(freshness) => freshness.check(),
             None => Ok(()),
         }
     }

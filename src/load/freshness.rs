@@ -99,11 +99,12 @@ impl Freshness {
     }
 
     /// A value older than this is served at once, and one load of its key begins behind it.
-    /// Default: none. More than zero, and less than the
-    /// [`time_to_live`](crate::CacheBuilder::time_to_live) of the cache that is built with it: no
-    /// value that lives as long would ever be refreshed.
-    /// [`ReadThrough::with_freshness`](crate::ReadThrough::with_freshness) takes any, since a
-    /// loader may give its values a longer TTL.
+    /// Default: none. More than zero.
+    ///
+    /// A value whose TTL is over by then is not refreshed but loaded. So the age should be less than
+    /// the [`time_to_live`](crate::CacheBuilder::time_to_live) of the cache; where it is not, only
+    /// values with a longer TTL of their own are refreshed, which
+    /// [`Loaded::ttl`](crate::Loaded::ttl) or a write gives them.
     ///
     /// ```text
     /// written        age      TTL is over
@@ -219,14 +220,13 @@ impl Freshness {
         self
     }
 
-    /// The first setting that makes no sense for values that live for `ttl`, if that is known.
-    pub(crate) fn check(&self, ttl: Option<Duration>) -> Result<(), BuildError> {
+    /// The first setting that makes no sense.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
         let (age, share) = match self.refresh {
             Refresh::Never => (None, None),
             Refresh::After(age) => (Some(age), None),
             Refresh::Share(share) => (None, Some(share)),
         };
-        let is_too_late = |age: Duration| ttl.is_some_and(|ttl| age >= ttl);
         let outlasts = |soft: Duration| self.hard_timeout.is_some_and(|hard| soft >= hard);
         BuildError::check_times([
             ("refresh_after", age),
@@ -236,11 +236,6 @@ impl Freshness {
             ("hard_timeout", self.hard_timeout),
         ])?;
         BuildError::check([
-            (
-                age.is_some_and(is_too_late),
-                "refresh_after",
-                "must be less than the time_to_live, after which values are not there to be refreshed",
-            ),
             (
                 share.is_some_and(|share| !(share > 0.0 && share < 1.0)),
                 "refresh_at",
@@ -393,11 +388,11 @@ mod tests {
             (new().hard_timeout(zero), "hard_timeout"),
         ] {
             assert_eq!(
-                freshness.check(None).unwrap_err().setting(),
+                freshness.check().unwrap_err().setting(),
                 setting,
                 "{freshness:?}"
             );
         }
-        assert!(new().check(None).is_ok());
+        assert!(new().check().is_ok());
     }
 }

@@ -238,7 +238,7 @@ macro_rules! handles {
             /// # Ok::<(), Box<dyn std::error::Error>>(())
             /// ```
             pub fn with_freshness(&self, freshness: Freshness) -> Result<Self, BuildError> {
-                freshness.check(None)?;
+                freshness.check()?;
                 Ok(Self {
                     freshness: Some(Arc::new(freshness)),
                     ..self.clone()

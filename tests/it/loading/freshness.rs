@@ -775,6 +775,23 @@ fn what_a_loader_lets_live_longer_is_refreshed_later_than_the_cache_would() {
 }
 
 #[test]
+fn only_values_that_outlive_the_age_of_a_refresh_are_refreshed() {
+    let (cache, time, source) = with(Freshness::new().refresh_after(SECOND * 60));
+    let load = || source.ask();
+    cache.insert_with_ttl(1, 100, HOUR);
+    cache.insert(2, 200);
+    time.advance(SECOND * 9);
+    assert_eq!(cache.try_get_or_insert_with(&2, load), Ok(200));
+    time.advance(SECOND);
+    assert_eq!(cache.try_get_or_insert_with(&2, load), Ok(1), "it is gone");
+    time.advance(SECOND * 49);
+    assert_eq!(cache.try_get_or_insert_with(&1, load), Ok(100));
+    time.advance(SECOND);
+    assert_eq!(cache.try_get_or_insert_with(&1, load), Ok(2));
+    assert_settled(&cache);
+}
+
+#[test]
 fn a_load_that_nobody_goes_on_with_is_given_up_though_none_waits_for_so_long() {
     let (cache, time, spawned) = spawning(Freshness::new().hard_timeout(SECOND));
     let gate = Gate::default();
