@@ -1778,6 +1778,53 @@ fn a_wait_ends_with_its_time_out() {
     });
 }
 
+/// The time-out passes while a task is about to run the load, is at it, has dropped it or has not
+/// come to it yet.
+#[test]
+fn a_load_that_its_caller_has_given_up_is_not_begun_any_more() {
+    check("loads that tasks run", || {
+        let time = MockClock::new();
+        let (tasks, late) = (Arc::new(Mutex::new(Vec::new())), Arc::default());
+        let (running, waiting) = (Arc::clone(&tasks), Arc::clone(&late));
+        let builder = numbers().clock(time.clock()).lock_timeout(seconds(1));
+        let cache = built(builder.spawner(move |load| match choice(4) {
+            0 => drop(load),
+            1 => known::<Vec<_>>(&waiting).push(load),
+            _ => known(&running).push(shuttle::thread::spawn(|| block_on(load))),
+        }));
+        let loads = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&loads);
+        let through = cache.read_through_async(move |_| {
+            count.fetch_add(1, SeqCst);
+            async {
+                a_turn().await;
+                Ok::<_, ()>(5)
+            }
+        });
+        let done = AtomicBool::new(false);
+        scope(|threads| {
+            threads.spawn(|| {
+                assert_eq!(block_on(through.get(&1)), Ok(Some(5)));
+                done.store(true, SeqCst);
+            });
+            threads.spawn(|| {
+                while !done.load(SeqCst) {
+                    time.advance(seconds(1));
+                    yield_now();
+                }
+            });
+        });
+        for task in mem::take(&mut *known(&tasks)) {
+            assert!(task.join().is_ok());
+        }
+        let begun = loads.load(SeqCst);
+        mem::take(&mut *known(&late)).into_iter().for_each(block_on);
+        assert_eq!((loads.load(SeqCst), cache.get(&1)), (begun, Some(5)));
+        assert_eq!((cache.loads_under_way(), time.timers()), (0, 0));
+        cache.validate();
+    });
+}
+
 // ---- tags ----
 
 /// Values of before an invalidation are below this.

@@ -99,7 +99,7 @@ where
     }
 
     /// Ends a load that was not begun after all.
-    pub(super) fn give_up(mut self) {
+    pub(crate) fn give_up(mut self) {
         let _ended = self.engine.abandon(self.hash, &self.flight, None);
         self.land(|| Landing::Abandoned, Labels::NONE);
     }
@@ -182,6 +182,9 @@ where
         if !self.engine.has_handles() {
             return;
         }
+        if !self.node().begin_behind() {
+            return self.give_up();
+        }
         let (node, engine) = (Arc::clone(self.node()), Arc::clone(&self.engine));
         let until = engine.hard_end::<E>(terms);
         match run_async(node, load, &engine.clock, until).await.0 {
@@ -210,7 +213,10 @@ where
         if self.stage != Stage::Landed {
             self.engine.count(Count::LoadFailures);
             // A panic is a failure of the source; of one that was only dropped nothing is known.
-            let panics = self.stage == Stage::Settles || self.flight.node().has_panicked();
+            if self.stage == Stage::Settles {
+                self.flight.node().note_panic();
+            }
+            let panics = self.flight.node().has_panicked();
             // A future may be dropped where no lock can be taken. The next caller then clears up.
             let pause = self.pause.filter(|_| panics);
             let ended = match reentrancy::is_inside() {

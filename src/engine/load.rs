@@ -12,8 +12,8 @@ use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels};
 use crate::load::{
-    Flight, Form, Freshness, Known, Landing, LoadError, MayWait, Node, Running, Spawner, UnderWay,
-    Waiting, value_of,
+    Flight, Form, Freshness, Known, Landing, LoadError, MayWait, Node, PANICKED, Running, Spawner,
+    UnderWay, Waiting, value_of,
 };
 use crate::reentrancy;
 use crate::stats::Count;
@@ -191,6 +191,14 @@ impl<'f, V> Call<'f, V> {
         let node = self.node();
         node.goes_instead_of(other);
         node
+    }
+
+    /// Whether a load of its own that somebody else ran has panicked, and there is nothing to serve.
+    fn has_panicked(&self, flight: &Flight<V>, landing: Option<&Landing<V>>) -> bool {
+        self.waits_for_own
+            && matches!(landing, Some(Landing::Abandoned))
+            && flight.node().has_panicked()
+            && self.fallback().is_none()
     }
 
     /// The old value, where it is better than nothing.
@@ -474,6 +482,7 @@ where
                 // Its leader was dropped where no lock could be taken.
                 _ if found.has_landed() => work.outbox.discard_load(set.end_load(&found)),
                 None if self.is_overdue(&mut set, &found, call) => {
+                    found.node().call_off();
                     work.outbox.discard_load(set.end_load(&found));
                 }
                 None => {
@@ -649,6 +658,9 @@ where
     }
 
     /// What a wait came to for its caller; `None` when it has to take another role.
+    ///
+    /// # Panics
+    /// If its own loader, which somebody else ran, has: it is not run a second time.
     pub(super) fn after_wait<F, E>(
         &self,
         call: &mut Call<'_, V>,
@@ -663,6 +675,7 @@ where
         if landing.is_some() && !self.may_get(call, &flight) {
             return None;
         }
+        assert!(!call.has_panicked(&flight, landing.as_ref()), "{PANICKED}");
         let failed = match &landing {
             Some(landing) => {
                 matches!(
@@ -858,6 +871,7 @@ impl<V: Clone> Call<'_, V> {
             Some(Landing::TimedOut) => Some(Err(LoadError::TimedOut)),
             Some(Landing::Abandoned) => None,
             None => {
+                flight.node().call_off();
                 self.given_up = Some(flight);
                 None
             }

@@ -21,9 +21,11 @@ use std::time::Duration;
 /// that runs the loader, also where there is an old value, since a bug is to be seen. So, while the
 /// loader goes on panicking, it is one caller in each such period that panics; or none, where the
 /// load runs behind: on the pool of threads that is the end of it, and a task that was
-/// [spawned](crate::CacheBuilder::spawner) panics in its executor. A future that is dropped has not
-/// panicked: the next caller loads at once. Where there is no old value the next of those who wait
-/// loads, as [every loading call](crate::Cache#what-every-loading-call-keeps) has it.
+/// [spawned](crate::CacheBuilder::spawner) panics in its executor. A caller that has nothing but
+/// such a task to wait for panics, too, with a sentence; its loader is not run again for it. A future
+/// that is dropped has not panicked: the next caller loads at once. Where there is no old value the
+/// next of those who wait loads, as
+/// [every loading call](crate::Cache#what-every-loading-call-keeps) has it.
 ///
 /// ```
 /// use haybox::{Cache, Freshness};

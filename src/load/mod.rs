@@ -141,4 +141,7 @@ const FAILED: &str = "the loader failed: ";
 pub(crate) const REENTRANT: &str = "a loader asked the cache, directly or through other loads, for the key that it \
      is loading; waiting for it would never end: have the loader ask the source itself";
 
+pub(crate) const PANICKED: &str =
+    "the loader has panicked, on the thread or in the task that ran it behind this call";
+
 pub(crate) const TIMED_OUT: &str = "the load took longer than the hard time-out allows";

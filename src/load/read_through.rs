@@ -348,6 +348,9 @@ where
             let Some(leader) = taken.filter(|leader| leader.engine().has_handles()) else {
                 return;
             };
+            if !leader.node().begin_behind() {
+                return leader.give_up();
+            }
             let running = Running::enter(Arc::clone(leader.node()));
             let result = loader(&key, old.as_ref());
             drop(running.end());

@@ -12,7 +12,7 @@
 //! What cannot be seen: that a loader waits for a task that it has spawned, or for a lock of the
 //! user's. A wait ends with its time-out in any case.
 
-use crate::sync::{AtomicBool, AtomicU64, Mutex, thread_cell};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, thread_cell};
 use dashmap::DashMap;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -30,11 +30,18 @@ pub(crate) struct Node {
     /// A loader that is polled rests between two polls, and rests for good where its thread is
     /// blocked.
     is_polled: AtomicBool,
+    /// Where somebody else than its caller is to run the loader: whether that has begun.
+    behind: AtomicU8,
     /// The loads that the loader has asked for.
     waits_for: Mutex<Vec<Arc<Node>>>,
     /// The loads that a caller could not wait for, of one that it makes for itself instead.
     instead_of: Mutex<Vec<Arc<Node>>>,
 }
+
+// What becomes of a loader that somebody else is to run.
+const OFFERED: u8 = 0;
+const BEGUN: u8 = 1;
+const CALLED_OFF: u8 = 2;
 
 impl Node {
     pub(crate) fn new(is_polled: bool) -> Arc<Self> {
@@ -43,6 +50,7 @@ impl Node {
             has_panicked: AtomicBool::new(false),
             thread: AtomicU64::new(this_thread()),
             is_polled: AtomicBool::new(is_polled),
+            behind: AtomicU8::new(OFFERED),
             waits_for: Mutex::new(Vec::new()),
             instead_of: Mutex::new(Vec::new()),
         })
@@ -70,6 +78,23 @@ impl Node {
         }
     }
 
+    /// Begins the loader behind its caller; whether the caller has not called it off.
+    pub(crate) fn begin_behind(&self) -> bool {
+        self.decide(BEGUN) == BEGUN
+    }
+
+    /// Calls off what was to be run behind a caller and has been given up; whether it had not begun.
+    /// Of a load that its caller runs it says nothing.
+    pub(crate) fn call_off(&self) -> bool {
+        self.decide(CALLED_OFF) == CALLED_OFF
+    }
+
+    /// The first to decide does so for both.
+    fn decide(&self, wish: u8) -> u8 {
+        let decided = self.behind.compare_exchange(OFFERED, wish, SeqCst, SeqCst);
+        decided.map_or_else(|before| before, |_| wish)
+    }
+
     /// Notes that this load is made because its caller could not wait for another one.
     pub(crate) fn goes_instead_of(&self, other: &Arc<Node>) {
         self.instead_of.lock().push(Arc::clone(other));
@@ -91,6 +116,11 @@ impl Node {
     /// that is dropped while something else unwinds has not panicked.
     pub(crate) fn has_panicked(&self) -> bool {
         self.has_panicked.load(Relaxed)
+    }
+
+    /// Notes that the loader, or what is done with what it returned, has panicked.
+    pub(crate) fn note_panic(&self) {
+        self.has_panicked.store(true, Relaxed);
     }
 
     fn is(&self, other: &Arc<Node>) -> bool {
@@ -173,7 +203,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(node) = self.leave() {
-            node.has_panicked.store(true, Relaxed);
+            node.note_panic();
         }
     }
 }

@@ -755,6 +755,57 @@ fn who_has_waited_for_long_enough_loads_by_itself_and_spawns_nothing() {
     assert_eq!((spawned.len(), cache.get(&1)), (1, Some(1)));
     spawned.run();
     assert_eq!(cache.get(&1), Some(1), "it comes too late");
+    let next = spawned.answer(numbers.refresh(&1));
+    assert_eq!(next, Ok(Some(2)), "nor was it begun");
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_spawned_load_that_has_begun_and_stands_still_holds_up_nobody() {
+    let (cache, time, spawned) = spawning(Freshness::new());
+    let gate = Gate::default();
+    let numbers = gated(&cache, &gate);
+    let (mut own, mut other) = (pin!(numbers.get(&1)), pin!(numbers.get(&1)));
+    assert!(poll_once(own.as_mut()).is_pending());
+    assert!(poll_once(other.as_mut()).is_pending());
+    let mut load = spawned.0.lock().unwrap().pop().unwrap();
+    assert!(poll_once(load.as_mut()).is_pending());
+    time.advance(SECOND * 30);
+    assert!(poll_once(own.as_mut()).is_pending());
+    gate.open();
+    assert_eq!(poll_once(own), Poll::Ready(Ok(Some(2))));
+    assert_eq!(poll_once(other), Poll::Ready(Ok(Some(2))));
+    assert!(poll_once(load.as_mut()).is_ready());
+    assert_eq!(cache.get(&1), Some(2), "what was given up is not stored");
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_loader_that_panics_in_a_spawned_task_is_run_once_by_each_caller() {
+    let (cache, _, spawned) = spawning(Freshness::new());
+    let source = Arc::new(Source::default());
+    let asked = Arc::clone(&source);
+    let numbers = cache.read_through_async(move |_| {
+        let number = asked.ask();
+        async move { number.map(|_| fails::<u32>()) }
+    });
+    let (mut first, mut second) = (pin!(numbers.get(&1)), pin!(numbers.get(&1)));
+    assert!(poll_once(first.as_mut()).is_pending());
+    assert!(poll_once(second.as_mut()).is_pending());
+    for (call, loads) in [(first, 1), (second, 2)] {
+        let mut call = call;
+        assert!(loads == 1 || poll_once(call.as_mut()).is_pending());
+        let task = spawned.0.lock().unwrap().pop().unwrap();
+        let mut task = pin!(task);
+        assert_eq!(panic_of(|| poll_once(task.as_mut())), "no source");
+        drop(task);
+        let sentence = panic_of(|| poll_once(call.as_mut()));
+        assert!(
+            sentence.starts_with("the loader has panicked"),
+            "{sentence}"
+        );
+        assert_eq!((source.loads(), spawned.len()), (loads, 0));
+    }
     assert_settled(&cache);
 }
 
@@ -806,8 +857,13 @@ fn a_load_that_nobody_goes_on_with_is_given_up_though_none_waits_for_so_long() {
         assert!(matches!(answer, Poll::Ready(Err(LoadError::TimedOut))));
         assert_eq!(spawned.len(), 1);
     }
-    assert_eq!(spawned.answer(numbers.get(&1)), Ok(Some(2)));
-    assert_eq!(cache.get(&1), Some(2));
+    let answer = spawned.answer(numbers.get(&1));
+    assert_eq!(
+        answer,
+        Ok(Some(1)),
+        "what was given up is not begun any more"
+    );
+    assert_eq!(cache.get(&1), Some(1));
     assert_settled(&cache);
 }
 
