@@ -254,6 +254,7 @@ where
 
     /// As [`get`](Self::get), without leaving a trace: no access, no hit or miss.
     #[must_use]
+    #[track_caller]
     pub fn peek<Q>(&self, key: &Q) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -266,6 +267,7 @@ where
     /// Whether the key has a live value. Leaves no trace.
     #[doc(alias = "EXISTS")]
     #[must_use]
+    #[track_caller]
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -289,6 +291,7 @@ where
     /// Under [`EvictionPolicy::Lru`](crate::EvictionPolicy::Lru), which goes by the order of
     /// accesses alone, it only goes up.
     #[must_use]
+    #[track_caller]
     pub fn frequency<Q>(&self, key: &Q) -> Option<u8>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -446,6 +449,7 @@ where
     /// ```
     #[doc(alias = "and_compute_with")]
     #[doc(alias = "and_upsert_with")]
+    #[track_caller]
     pub fn compute<Q>(&self, key: &Q, f: impl FnOnce(Option<&V>) -> Op<V>) -> Outcome<V>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -461,6 +465,7 @@ where
     #[doc(alias = "DEL")]
     #[doc(alias = "UNLINK")]
     #[doc(alias = "GETDEL")]
+    #[track_caller]
     pub fn remove<Q>(&self, key: &Q) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -469,6 +474,7 @@ where
     }
 
     /// As [`remove`](Self::remove), with the key.
+    #[track_caller]
     pub fn remove_entry<Q>(&self, key: &Q) -> Option<(K, V)>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -486,6 +492,7 @@ where
     /// assert_eq!(stock.remove_if("oats", |count| *count == 0), None);
     /// assert_eq!(stock.remove("oats"), Some(12));
     /// ```
+    #[track_caller]
     pub fn remove_if<Q>(&self, key: &Q, condition: impl FnOnce(&V) -> bool) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -500,6 +507,7 @@ where
     /// How long the entry still has to live if nobody accesses it; `None` if it is not there.
     #[doc(alias = "PTTL")]
     #[must_use]
+    #[track_caller]
     pub fn ttl<Q>(&self, key: &Q) -> Option<Ttl>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -511,6 +519,7 @@ where
     /// stands now: `None` if it is not there, `Some(None)` if it does not expire.
     #[doc(alias = "EXPIRETIME")]
     #[must_use]
+    #[track_caller]
     pub fn deadline<Q>(&self, key: &Q) -> Option<Option<SystemTime>>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -535,6 +544,7 @@ where
     /// ```
     #[doc(alias = "PEXPIRE")]
     #[doc(alias = "GETEX")]
+    #[track_caller]
     pub fn expire<Q>(&self, key: &Q, ttl: Duration) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -544,6 +554,7 @@ where
 
     /// As [`expire`](Self::expire), if the entry's TTL is as `condition` says; whether it was
     /// there and was changed.
+    #[track_caller]
     pub fn expire_with<Q>(&self, key: &Q, ttl: Duration, condition: ExpireIf) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -554,6 +565,7 @@ where
 
     /// Has the entry expire at a point in wall-clock time, as the wall clock stands now, at once
     /// if that is past; whether it was there.
+    #[track_caller]
     pub fn expire_at<Q>(&self, key: &Q, time: SystemTime) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -568,6 +580,7 @@ where
     /// It has nothing to do with the feature `persist`, which keeps entries on a disk until they
     /// expire; an entry without a TTL stays until it is removed or evicted.
     #[doc(alias = "remove_ttl")]
+    #[track_caller]
     pub fn persist<Q>(&self, key: &Q) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -613,6 +626,7 @@ where
     #[doc(alias = "WATCH")]
     #[doc(alias = "MSETNX")]
     #[doc(alias = "RENAME")]
+    #[track_caller]
     pub fn transaction<R, E>(
         &self,
         keys: &[K],
@@ -856,6 +870,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// assert_eq!(stock.len(), 1);
     /// ```
     #[doc(alias = "invalidate_entries_if")]
+    #[track_caller]
     pub fn retain(&self, keep: impl FnMut(&K, &V) -> bool) {
         self.engine.retain(keep);
     }
@@ -864,6 +879,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// survive.
     #[doc(alias = "FLUSHDB")]
     #[doc(alias = "invalidate_all")]
+    #[track_caller]
     pub fn clear(&self) {
         self.engine.retain(|_, _| false);
     }

@@ -18,6 +18,7 @@ where
     /// Removes the entry, and overtakes a load of the key that is under way: what that brings is
     /// not stored, and nobody who calls after this gets it. As [`remove`](Self::remove), for who
     /// does not want the value.
+    #[track_caller]
     pub fn invalidate<Q>(&self, key: &Q)
     where
         Q: Hash + Equivalent<K> + ?Sized,

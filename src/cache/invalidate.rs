@@ -73,12 +73,14 @@ impl<K, V, S> Cache<K, V, S> {
     ///
     /// # Panics
     /// As every call does, from inside a closure that runs under the lock of a set.
+    #[track_caller]
     pub fn invalidate_tag<T: Hash + ?Sized>(&self, tag: &T) {
         self.engine.invalidate(labels::of_tag(tag));
     }
 
     /// Ends every entry with any of these tags. As [`invalidate_tag`](Self::invalidate_tag), one
     /// after the other.
+    #[track_caller]
     pub fn invalidate_tags<T: Hash>(&self, tags: impl IntoIterator<Item = T>) {
         for tag in tags {
             self.invalidate_tag(&tag);
@@ -125,6 +127,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// assert_eq!(pages.invalidate_prefix("/shoes/"), 2);
     /// assert_eq!(pages.len(), 1);
     /// ```
+    #[track_caller]
     pub fn invalidate_prefix(&self, prefix: &str) -> usize
     where
         K: AsRef<str>,

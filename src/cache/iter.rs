@@ -75,6 +75,7 @@ where
     /// }
     /// assert_eq!(met, 1000);
     /// ```
+    #[track_caller]
     pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<(K, V)>)
     where
         K: Clone,
@@ -93,6 +94,7 @@ where
     /// A live entry chosen at random, as a copy; `None` if there is none. All entries are about
     /// equally likely.
     #[doc(alias = "RANDOMKEY")]
+    #[track_caller]
     pub fn random(&self) -> Option<(K, V)>
     where
         K: Clone,

@@ -173,6 +173,7 @@ impl<K, V> Engine<K, V> {
     // ---- moving deadlines by hand ----
 
     /// Sets the deadline of a live entry when the condition holds; whether it did.
+    #[track_caller]
     pub(crate) fn expire<Q>(&self, hash: KeyHash, key: &Q, life: Life, condition: ExpireIf) -> bool
     where
         Q: Equivalent<K> + ?Sized,

@@ -193,6 +193,7 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Has every entry with the label fall.
+    #[track_caller]
     pub(crate) fn invalidate(&self, label: u64) {
         // What is recorded takes no lock that a closure of the user's may run under. So a call
         // while such a closure unwinds, where no lock of a set can be taken, does not get lost.
@@ -255,6 +256,7 @@ impl<K, V> Engine<K, V> {
 
     /// Removes every entry whose key matches, set by set, and overtakes the loads of such keys; how
     /// many entries were removed.
+    #[track_caller]
     pub(crate) fn remove_keys(&self, matches: impl Fn(&K) -> bool) -> usize {
         let (mut next, mut removed, mut is_crowded) = (0, 0, false);
         while reentrancy::check()
@@ -266,6 +268,7 @@ impl<K, V> Engine<K, V> {
         removed
     }
 
+    #[track_caller]
     fn remove_keys_in_set(
         &self,
         from: usize,

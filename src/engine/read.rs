@@ -74,6 +74,7 @@ impl<K, V> Engine<K, V> {
 
     /// Runs `f` on a live entry without leaving a trace.
     #[inline]
+    #[track_caller]
     pub(crate) fn look<Q, R>(
         &self,
         hash: KeyHash,
@@ -160,6 +161,7 @@ impl<K, V> Engine<K, V> {
         }
     }
 
+    #[track_caller]
     pub(crate) fn ttl<Q>(&self, hash: KeyHash, key: &Q) -> Option<Ttl>
     where
         Q: Equivalent<K> + ?Sized,
@@ -168,6 +170,7 @@ impl<K, V> Engine<K, V> {
         Some(left(deadline, self.clock.now()).map_or(Ttl::Never, Ttl::Left))
     }
 
+    #[track_caller]
     pub(crate) fn deadline<Q>(&self, hash: KeyHash, key: &Q) -> Option<Option<SystemTime>>
     where
         Q: Equivalent<K> + ?Sized,

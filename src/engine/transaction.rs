@@ -305,6 +305,7 @@ where
     }
 
     /// Runs `f` with the sets of all keys locked, and applies what it did if it returns `Ok`.
+    #[track_caller]
     pub(crate) fn transaction<R, E>(
         &self,
         keys: &[K],

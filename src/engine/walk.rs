@@ -63,6 +63,7 @@ impl<K, V> Engine<K, V> {
 
     /// Removes every live entry for which `keep` says no, set by set, and whatever has expired or
     /// fallen.
+    #[track_caller]
     pub(crate) fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         let (mut next, mut is_crowded) = (0, false);
         while reentrancy::check()
@@ -72,6 +73,7 @@ impl<K, V> Engine<K, V> {
         }
     }
 
+    #[track_caller]
     fn retain_in_set(
         &self,
         from: usize,

@@ -631,6 +631,7 @@ where
     }
 
     /// Decides on an entry from what it is, in one step.
+    #[track_caller]
     pub(crate) fn compute<Q>(
         &self,
         hash: KeyHash,
@@ -706,6 +707,7 @@ where
     // ---- removing ----
 
     /// Removes a live entry if `condition` holds for its value, and ends the load of its key.
+    #[track_caller]
     pub(crate) fn remove<Q>(
         &self,
         hash: KeyHash,

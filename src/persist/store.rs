@@ -11,6 +11,7 @@ use crate::equivalent::Equivalent;
 use crate::event::{Event, Events};
 use crate::hash::DefaultHashBuilder;
 use crate::pubsub::Topic;
+use crate::reentrancy;
 use crate::stats::Stats;
 use std::error::Error;
 use std::fmt;
@@ -99,7 +100,10 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// Runs a write, and says what came of it.
+    #[track_caller]
     fn commit<T>(&self, write: impl FnOnce(&Cache<K, V, S>) -> T) -> Result<Commit<T>, WriteError> {
+        // It would panic further in, where it is not known who has called.
+        let _ = reentrancy::check();
         let (value, outcome) = outcome::of(|| write(&self.cache));
         self.finish(value, outcome)
     }
@@ -125,6 +129,7 @@ where
     ///
     /// # Errors
     /// [`WriteError`]; nothing has changed then.
+    #[track_caller]
     pub fn insert(&self, key: K, value: V) -> Result<Commit<Option<V>>, WriteError> {
         self.commit(|cache| cache.insert(key, value))
     }
@@ -133,6 +138,7 @@ where
     ///
     /// # Errors
     /// As for `insert`.
+    #[track_caller]
     pub fn insert_with_ttl(
         &self,
         key: K,
@@ -147,6 +153,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
+    #[track_caller]
     pub fn insert_with(
         &self,
         key: K,
@@ -161,6 +168,7 @@ where
     ///
     /// # Errors
     /// That of the first value that is refused; those before it are stored.
+    #[track_caller]
     pub fn insert_many(
         &self,
         entries: impl IntoIterator<Item = (K, V)>,
@@ -178,6 +186,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert). `f` may have run, on the copy.
+    #[track_caller]
     pub fn update<Q, R>(
         &self,
         key: &Q,
@@ -211,6 +220,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert). `f` may have run.
+    #[track_caller]
     pub fn compute<Q>(
         &self,
         key: &Q,
@@ -226,6 +236,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
+    #[track_caller]
     pub fn remove<Q>(&self, key: &Q) -> Result<Commit<Option<V>>, WriteError>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -237,6 +248,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
+    #[track_caller]
     pub fn remove_entry<Q>(&self, key: &Q) -> Result<Commit<Option<(K, V)>>, WriteError>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -248,6 +260,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
+    #[track_caller]
     pub fn remove_if<Q>(
         &self,
         key: &Q,
@@ -263,6 +276,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
+    #[track_caller]
     pub fn expire<Q>(&self, key: &Q, ttl: Duration) -> Result<Commit<bool>, WriteError>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -274,6 +288,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
+    #[track_caller]
     pub fn expire_with<Q>(
         &self,
         key: &Q,
@@ -290,6 +305,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
+    #[track_caller]
     pub fn expire_at<Q>(&self, key: &Q, time: SystemTime) -> Result<Commit<bool>, WriteError>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -301,6 +317,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
+    #[track_caller]
     pub fn persist<Q>(&self, key: &Q) -> Result<Commit<bool>, WriteError>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -317,6 +334,7 @@ where
     ///
     /// # Panics
     /// If `f` names a key that is not among `keys`.
+    #[track_caller]
     pub fn transaction<R, E>(
         &self,
         keys: &[K],
@@ -325,6 +343,7 @@ where
     where
         K: Clone,
     {
+        let _ = reentrancy::check();
         let (result, outcome) = outcome::of(|| self.cache.transaction(keys, f));
         let value = result.map_err(TransactionError::Aborted)?;
         Ok(self.finish(value, outcome)?)
@@ -337,6 +356,7 @@ impl<K, V, S> Store<K, V, S> {
     ///
     /// # Errors
     /// As for [`insert`](Self::insert), but that some of the entries may be removed.
+    #[track_caller]
     pub fn retain(&self, keep: impl FnMut(&K, &V) -> bool) -> Result<Commit<()>, WriteError> {
         self.commit(|cache| cache.retain(keep))
     }
@@ -345,6 +365,7 @@ impl<K, V, S> Store<K, V, S> {
     ///
     /// # Errors
     /// As for [`insert`](Self::insert), but that some of the entries may be removed.
+    #[track_caller]
     pub fn clear(&self) -> Result<Commit<()>, WriteError> {
         self.commit(Cache::clear)
     }
@@ -353,6 +374,7 @@ impl<K, V, S> Store<K, V, S> {
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
+    #[track_caller]
     pub fn invalidate_tag<T: Hash + ?Sized>(&self, tag: &T) -> Result<Commit<()>, WriteError> {
         self.commit(|cache| cache.invalidate_tag(tag))
     }
@@ -374,6 +396,7 @@ impl<K, V, S> Store<K, V, S> {
     ///
     /// # Errors
     /// As for [`insert`](Self::insert), but that some of the entries may be removed.
+    #[track_caller]
     pub fn invalidate_prefix(&self, prefix: &str) -> Result<Commit<usize>, WriteError>
     where
         K: AsRef<str>,
@@ -466,6 +489,7 @@ where
 
     /// As [`get`](Self::get), without leaving a trace. As [`Cache::peek`].
     #[must_use]
+    #[track_caller]
     pub fn peek<Q>(&self, key: &Q) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -476,6 +500,7 @@ where
 
     /// Whether the key has a live value.
     #[must_use]
+    #[track_caller]
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -503,6 +528,7 @@ where
 
     /// How long an entry still has to live. As [`Cache::ttl`].
     #[must_use]
+    #[track_caller]
     pub fn ttl<Q>(&self, key: &Q) -> Option<Ttl>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -512,6 +538,7 @@ where
 
     /// When an entry expires, by the wall clock. As [`Cache::deadline`].
     #[must_use]
+    #[track_caller]
     pub fn deadline<Q>(&self, key: &Q) -> Option<Option<SystemTime>>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -548,6 +575,7 @@ where
     }
 
     /// Walks through the store in calls. As [`Cache::scan`].
+    #[track_caller]
     pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<(K, V)>)
     where
         K: Clone,
@@ -558,6 +586,7 @@ where
 
     /// A live entry chosen at random, as a copy. As [`Cache::random`].
     #[must_use]
+    #[track_caller]
     pub fn random(&self) -> Option<(K, V)>
     where
         K: Clone,

@@ -1,12 +1,12 @@
 //! Settings that no cache can have, values that do not fit, and code of the user's that misbehaves.
 
-use crate::common::{HOUR, INSIDE, PATIENCE, SECOND, panic_of, sentence, timed};
+use crate::common::{HOUR, INSIDE, PATIENCE, SECOND, panic_of, place_of_panic, sentence, timed};
 use haybox::limit::{Limiter, Quota};
 use haybox::lock::Locks;
 use haybox::queue::Queue;
 use haybox::{
-    Cache, CacheBuilder, Expiry, Freshness, Insert, InsertOptions, LoadError, OnFull, Op, Outcome,
-    RemovalCause,
+    Cache, CacheBuilder, ExpireIf, Expiry, Freshness, Insert, InsertOptions, LoadError, OnFull, Op,
+    Outcome, RemovalCause,
 };
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 // ---- settings ----
 
@@ -1066,4 +1066,93 @@ fn the_sentence_of_a_panic_reaches_the_thread_that_joins() {
     let cache = small();
     let joined = thread::scope(|scope| scope.spawn(|| cache.read(&1, |_| cache.get(&1))).join());
     assert!(sentence(&*joined.unwrap_err()).starts_with(INSIDE));
+}
+
+/// A call, with the line that it stands on.
+macro_rules! at {
+    ($call:expr) => {
+        (line!(), Box::new(|| drop($call)) as Box<dyn Fn() + '_>)
+    };
+}
+
+#[test]
+fn a_call_from_inside_a_closure_is_reported_at_the_callers_line() {
+    let builder = Cache::<String, u32>::builder().group_by(|key: &String| key.as_str());
+    let cache = builder.build().unwrap();
+    let keys = ["key".to_string()];
+    cache.insert("key".to_string(), 1);
+    let calls = [
+        at!(cache.peek("key")),
+        at!(cache.contains_key("key")),
+        at!(cache.frequency("key")),
+        at!(cache.ttl("key")),
+        at!(cache.deadline("key")),
+        at!(cache.remove("key")),
+        at!(cache.remove_entry("key")),
+        at!(cache.remove_if("key", |_| true)),
+        at!(cache.compute("key", |_| Op::Remove)),
+        at!(cache.expire("key", SECOND)),
+        at!(cache.expire_with("key", SECOND, ExpireIf::Always)),
+        at!(cache.expire_at("key", SystemTime::now())),
+        at!(cache.persist("key")),
+        at!(cache.transaction(&keys, |_| Ok::<_, ()>(()))),
+        at!(cache.retain(|_, _| false)),
+        at!(cache.clear()),
+        at!(cache.scan(0, 1)),
+        at!(cache.random()),
+        at!(cache.invalidate("key")),
+        at!(cache.invalidate_tag("tag")),
+        at!(cache.invalidate_tags(["tag"])),
+        at!(cache.invalidate_group("group")),
+        at!(cache.invalidate_prefix("k")),
+    ];
+    for (line, call) in &calls {
+        let place = place_of_panic(|| cache.update("key", |_| call()));
+        assert_eq!(place, (file!().to_owned(), *line));
+        assert_eq!(cache.get("key"), Some(1));
+    }
+    cache.validate();
+}
+
+#[cfg(feature = "persist")]
+#[test]
+fn a_call_of_a_store_from_inside_a_closure_is_reported_at_the_callers_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = Cache::<String, u32>::builder().group_by(|key: &String| key.as_str());
+    let store = builder.open_store(dir.path()).unwrap();
+    let key = || "key".to_string();
+    let keys = [key()];
+    store.insert(key(), 1).unwrap().into_value();
+    let calls = [
+        at!(store.insert(key(), 2)),
+        at!(store.insert_with_ttl(key(), 2, SECOND)),
+        at!(store.insert_with(key(), 2, InsertOptions::new())),
+        at!(store.insert_many([(key(), 2)])),
+        at!(store.update("key", |value| *value = 2)),
+        at!(store.compute("key", |_| Op::Remove)),
+        at!(store.remove("key")),
+        at!(store.remove_entry("key")),
+        at!(store.remove_if("key", |_| true)),
+        at!(store.expire("key", SECOND)),
+        at!(store.expire_with("key", SECOND, ExpireIf::Always)),
+        at!(store.expire_at("key", SystemTime::now())),
+        at!(store.persist("key")),
+        at!(store.transaction(&keys, |_| Ok::<_, ()>(()))),
+        at!(store.retain(|_, _| false)),
+        at!(store.clear()),
+        at!(store.invalidate_tag("tag")),
+        at!(store.invalidate_group("group")),
+        at!(store.invalidate_prefix("k")),
+        at!(store.peek("key")),
+        at!(store.contains_key("key")),
+        at!(store.ttl("key")),
+        at!(store.deadline("key")),
+        at!(store.scan(0, 1)),
+        at!(store.random()),
+    ];
+    for (line, call) in &calls {
+        let place = place_of_panic(|| store.compute("key", |_| (call(), Op::Keep).1));
+        assert_eq!(place, (file!().to_owned(), *line));
+        assert_eq!(store.get("key"), Some(1));
+    }
 }
