@@ -14,7 +14,7 @@
 //! not follow on the old one.
 
 use super::log::LogFile;
-use super::{Compacting, Inner};
+use super::{Compacting, Inner, Trouble};
 use crate::persist::contents::Contents;
 use crate::persist::effect::Effects;
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
@@ -106,7 +106,11 @@ impl Inner {
             }
             Err(error) => {
                 self.counts.compaction_failures.fetch_add(1, Relaxed);
-                self.now.lock().trouble = Some(error.to_string());
+                let trouble = Trouble {
+                    said: error.to_string(),
+                    is_passing: self.settings.log && !self.is_due(),
+                };
+                self.now.lock().trouble = Some(trouble);
                 self.generation_failed(error);
                 self.note_failed_sync();
             }
@@ -435,13 +439,18 @@ impl Inner {
         self.log_bytes.load(Relaxed) >= threshold
     }
 
+    /// Whether a compaction is needed, so that one that fails is tried again.
+    fn is_due(&self) -> bool {
+        self.needs_generation() || (self.settings.log && self.is_log_large())
+    }
+
     /// How long the compactor has to wait, `None` until it is rung for.
     pub(super) fn time_to_compaction(&self) -> Option<Duration> {
         let compacting = self.compacting.lock();
         let since = compacting.last.map_or(Duration::MAX, |last| last.elapsed());
         let backoff = compacting.backoff().saturating_sub(since);
         drop(compacting);
-        if self.needs_generation() || (self.settings.log && self.is_log_large()) {
+        if self.is_due() {
             return Some(backoff);
         }
         if self.settings.log {

@@ -130,11 +130,19 @@ struct Counts {
 /// What is going on.
 #[derive(Debug, Default)]
 struct Now {
-    trouble: Option<String>,
+    trouble: Option<Trouble>,
     last_sync: Option<SystemTime>,
     /// The position that a compaction has reached.
     compaction: Option<u64>,
     is_closed: bool,
+}
+
+/// A failure that lasts.
+#[derive(Debug)]
+struct Trouble {
+    said: String,
+    /// Nothing tries again what failed, so it lasts until the disk takes a write.
+    is_passing: bool,
 }
 
 impl Journal {
@@ -387,7 +395,7 @@ impl Inner {
         let said = refusal.filter(|_| !is_meant);
         Health {
             state,
-            trouble: said.map(trouble_of).or(now.trouble.clone()),
+            trouble: said.map(trouble_of).or_else(|| now.said()),
             last_seq: self.buffer.last(),
             written_seq: self.commits.written(),
             durable_seq: self.commits.durable(),
@@ -409,6 +417,17 @@ impl Inner {
 
     fn waits_for_disk(&self) -> bool {
         self.settings.sync == SyncPolicy::Always
+    }
+}
+
+impl Now {
+    fn said(&self) -> Option<String> {
+        self.trouble.as_ref().map(|trouble| trouble.said.clone())
+    }
+
+    /// The disk has taken a write.
+    fn wrote(&mut self) {
+        self.trouble.take_if(|trouble| trouble.is_passing);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::compact::sync_error;
 use super::log::LogFile;
-use super::{Inner, Syncing, Tail};
+use super::{Inner, Syncing, Tail, Trouble};
 use crate::persist::contents::Contents;
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
 use crate::persist::report::CloseReport;
@@ -47,6 +47,7 @@ impl Inner {
             Ok(0) => {}
             Ok(bytes) => {
                 self.gate.log_is(None);
+                self.now.lock().wrote();
                 self.count_log(*bytes as u64);
                 if !is_unlisted {
                     self.commits.wrote(last);
@@ -139,7 +140,10 @@ impl Inner {
     fn sync_failed(&self, error: &CommitError) {
         self.counts.sync_failures.fetch_add(1, Relaxed);
         if let CommitError::Disk(error) = error {
-            self.now.lock().trouble = Some(error.to_string());
+            self.now.lock().trouble = Some(Trouble {
+                said: error.to_string(),
+                is_passing: false,
+            });
         }
         // Also what has been written behind the sync.
         let written = self.tail.lock().next - 1;

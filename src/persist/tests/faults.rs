@@ -519,6 +519,51 @@ fn fault_18_a_full_disk_in_compaction_leaves_the_old_files() {
     drop(opens(&memory, &history, 10));
 }
 
+/// Of a compaction that was asked for and is not tried again it is not known whether it would fail
+/// now. One that is needed is tried again.
+#[test]
+fn a_compaction_that_fails_is_trouble_while_it_is_needed_or_nothing_is_written() {
+    for (growth_bytes, sync_fails, ends) in [
+        (1 << 20, false, true),
+        (1, false, false),
+        (1 << 20, true, false),
+    ] {
+        let settings = Settings {
+            growth_bytes,
+            ..by_hand()
+        };
+        let (memory, _, store) = empty(1, settings);
+        store.put(b"1", b"one");
+        if sync_fails {
+            memory.fail_next(1, Some(Operation::Sync), How::Broken);
+        }
+        assert_eq!(store.journal.wait(1, None).is_err(), sync_fails);
+        memory.fail_next(1, Some(Operation::Create), How::Full);
+        store.journal.compact().unwrap_err();
+        let health = |state| {
+            let health = store.journal.health();
+            assert_eq!(
+                (health.state, health.trouble.is_none()),
+                (state, state == HealthState::Well)
+            );
+        };
+        health(HealthState::Troubled);
+        let seq = store.put(b"2", b"two");
+        health(HealthState::Troubled);
+        assert_eq!(
+            store.journal.wait(seq, Some(Instant::now())).is_ok(),
+            !sync_fails
+        );
+        health(if ends {
+            HealthState::Well
+        } else {
+            HealthState::Troubled
+        });
+        store.journal.compact().unwrap();
+        health(HealthState::Well);
+    }
+}
+
 /// Stops the disk for good at an operation, and then the power.
 fn stopped_at(memory: &Memory, operation: u64) {
     memory.fail(Fault {
