@@ -230,6 +230,10 @@ impl Inner {
         let mut tail = self.tail.lock();
         // A log that follows on half a frame would be cut off with it.
         let cut = self.attempt("compactor", || Ok::<_, CompactError>(tail.cut_back()))?;
+        if cut.is_err() {
+            // What the new log holds follows on nothing, and may be much newer than what stays behind.
+            syncing.fail();
+        }
         let has_lost = cut.is_err() || has_lost;
         syncing.is_distrusted |= has_lost;
         let old = tail.log.replace(log);

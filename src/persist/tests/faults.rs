@@ -1063,3 +1063,46 @@ fn damage_with_much_newer_frames_behind_it_is_rot() {
         }
     }
 }
+
+/// What a write that failed left behind, and could not be cut off, is a torn tail however long the
+/// next log is written to.
+#[test]
+fn half_a_frame_that_stays_is_no_rot() {
+    let time = MockClock::new();
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let settings = || Settings {
+        clock: time.clock(),
+        ..lazily()
+    };
+    let store = Store::open(&memory.storage(), settings()).unwrap();
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    store.journal.wait(1, None).unwrap();
+    record(&store, &mut history, &[Write::Put(vec![2], vec![2; 100])]);
+    memory.fail_next(1, Some(Operation::Write), How::Half);
+    memory.fail_next(u64::MAX, Some(Operation::Cut), How::Broken);
+    assert!(store.journal.wait(2, None).is_err());
+    // The new log is made, and listed; the snapshot is not begun.
+    memory.fail(Fault {
+        from: memory.operations() + 10,
+        count: 1,
+        only: Some(Operation::Create),
+        how: How::Broken,
+    });
+    assert!(store.journal.compact().is_err());
+    for n in 3..6 {
+        time.advance(Duration::from_secs(60));
+        // As a cache does, which goes on in memory.
+        let writes = [Write::Put(vec![n], vec![n])];
+        history.add(append(&store.journal, &store.kept, &writes), &writes);
+        let _ = store.journal.wait(history.last(), Some(Instant::now()));
+    }
+    let killed = memory.copy();
+    assert_eq!(frames_of(&killed, &path("log-2.wal")).len(), 3);
+    let opened = opens(&killed, &history, 1);
+    assert_eq!(opened.report.last_seq, 1);
+    memory.heal();
+    assert_eq!(store.journal.sync().unwrap(), history.last());
+    memory.crash_dropping_all();
+    drop(opens(&memory, &history, history.last()));
+}
