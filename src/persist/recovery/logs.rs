@@ -84,12 +84,11 @@ impl Recovery<'_> {
                 Err(Unread::Disk(error)) => return Err(unreadable(&path, error)),
                 Err(Unread::Broken { expected, found }) => {
                     let damage = state.damage(&path, place, expected, found);
+                    reader.go_to(place);
                     if !self.is_salvage() {
-                        reader.go_to(place);
                         self.judge(damage, reader, later, state)?;
                         return Ok(Reached::Cut);
                     }
-                    reader.go_to(place);
                     match self.skip(damage, reader, state)? {
                         Some(frame) => frame,
                         None => return Ok(Reached::End),
@@ -98,7 +97,7 @@ impl Recovery<'_> {
             };
             if self.take(&path, file, frame, feed, state)? {
                 reader.go_to(place);
-                state.leave_out(reader, later)?;
+                state.leave_out(&path, reader, later)?;
                 return Ok(Reached::Cut);
             }
             self.report_progress(state);
@@ -156,7 +155,7 @@ impl Recovery<'_> {
         state: &mut State,
     ) -> Result<(), OpenError> {
         let place = reader.offset();
-        state.leave_out(reader, later)?;
+        state.leave_out(&damage.file, reader, later)?;
         reader.go_to(place);
         let mut damage = Damage {
             durable_seq: state.durable,
@@ -258,32 +257,31 @@ impl State {
     }
 
     /// Notes what is left out from here on, and what its headers prove.
-    fn leave_out(&mut self, reader: &mut FrameReader, later: &[Opened]) -> Result<(), OpenError> {
-        self.report.dropped_bytes += reader.length() - reader.offset();
-        self.scan(reader)
-            .map_err(|error| unreadable(Path::new("a log"), error))?;
-        self.leave_out_files(later)
-    }
-
-    fn leave_out_files(&mut self, later: &[Opened]) -> Result<(), OpenError> {
+    fn leave_out(
+        &mut self,
+        path: &Path,
+        reader: &mut FrameReader,
+        later: &[Opened],
+    ) -> Result<(), OpenError> {
+        self.scan(reader).map_err(|error| unreadable(path, error))?;
         for file in later {
-            let mut reader = reader_of(file)?;
-            self.report.dropped_bytes += reader.length() - reader.offset().min(reader.length());
-            self.scan(&mut reader)
-                .map_err(|error| unreadable(&file.path, error))?;
+            let scanned = self.scan(&mut reader_of(file)?);
+            scanned.map_err(|error| unreadable(&file.path, error))?;
         }
         Ok(())
     }
 
     fn scan(&mut self, reader: &mut FrameReader) -> io::Result<()> {
+        self.report.dropped_bytes += reader.length() - reader.offset().min(reader.length());
         reader.go_to(reader.offset() - 1);
         while let Some((_, header)) = reader.next_header()? {
             self.see(&header);
             let (oldest, newest) = self.left_out.unwrap_or((u64::MAX, 0));
             let at = header.wall_ms;
             self.left_out = Some((oldest.min(at), newest.max(at)));
-            if header.count > 0 {
-                let (first, last) = (header.first, header.last());
+            // A mark has no effects, and of a frame across a point in time some are taken.
+            let (first, last) = (header.first.max(self.next_seq()), header.last());
+            if first <= last {
                 let seen = self.report.dropped_seqs.unwrap_or((first, last));
                 self.report.dropped_seqs = Some((seen.0.min(first), seen.1.max(last)));
             }
