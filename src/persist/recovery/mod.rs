@@ -77,7 +77,7 @@ impl Recovery<'_> {
         let plan = self.plan()?;
         let mut state = State::new(plan.manifest, plan.created);
         state.total = plan.bytes;
-        state.replaces = plan.guess.is_some();
+        state.replaces = !plan.guess.is_empty();
         state.report.damages.extend(plan.guess);
         if let Some(snapshot) = plan.snapshot {
             let begun = Instant::now();

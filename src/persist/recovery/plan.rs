@@ -6,12 +6,13 @@ use crate::persist::header::{self, FileHeader, StoreId};
 use crate::persist::manifest::{self, Manifest, Name, Snapshot};
 use crate::persist::settings::{Point, RecoveryMode, wall_ms};
 use crate::persist::storage::Access;
+use std::io;
 
 pub(super) struct Plan {
     pub(super) manifest: Manifest,
     pub(super) created: bool,
-    /// Why there was no manifest to go by.
-    pub(super) guess: Option<Damage>,
+    /// Why there was no manifest to go by, and which snapshots are none of this store.
+    pub(super) guess: Vec<Damage>,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) logs: Vec<u64>,
     /// How much there is to read.
@@ -24,8 +25,16 @@ impl Recovery<'_> {
             Ok(Some(manifest)) => self.plan_listed(manifest),
             Ok(None) => self.plan_without_manifest(),
             Err(OpenError::Damaged(damage)) if self.is_salvage() => self.plan_guess(damage),
+            Err(OpenError::Disk(error)) if self.is_salvage() => {
+                self.plan_guess(self.no_manifest(error.to_string()))
+            }
             Err(error) => Err(error),
         }
+    }
+
+    fn no_manifest(&self, found: impl Into<String>) -> Damage {
+        let path = self.dir.join(manifest::NAME);
+        Damage::at(&path, 0, "a manifest", found)
     }
 
     fn plan_listed(&self, manifest: Manifest) -> Result<Plan, OpenError> {
@@ -36,10 +45,10 @@ impl Recovery<'_> {
         let names = snapshot.map(|snapshot| Name::Snapshot(snapshot.generation));
         let names = names.into_iter().chain(logs.iter().copied().map(Name::Log));
         Ok(Plan {
-            bytes: names.map(|name| self.length_of(name)).sum(),
+            bytes: names.filter_map(|name| self.length_of(name).ok()).sum(),
             manifest,
             created: false,
-            guess: None,
+            guess: Vec::new(),
             snapshot,
             logs,
         })
@@ -66,12 +75,15 @@ impl Recovery<'_> {
 
     fn plan_without_manifest(&self) -> Result<Plan, OpenError> {
         let names = self.names()?;
-        // A log without frames is what is left when the first opening is cut short.
-        let is_data = |name: &Name| self.length_of(*name) > header::LENGTH as u64;
-        if names.iter().any(is_data) {
+        // A log without frames is what is left when the first opening is cut short. Of a file that
+        // cannot be opened nobody knows that it is one.
+        let is_empty = |name: &Name| {
+            let length = self.length_of(*name);
+            length.is_ok_and(|length| length <= header::LENGTH as u64)
+        };
+        if !names.iter().all(is_empty) {
             if self.is_salvage() {
-                let path = self.dir.join(manifest::NAME);
-                return self.plan_guess(Damage::at(&path, 0, "a manifest", "no file"));
+                return self.plan_guess(self.no_manifest("no file"));
             }
             let dir = self.dir.to_owned();
             return Err(OpenError::NoManifest { dir });
@@ -84,14 +96,15 @@ impl Recovery<'_> {
         Ok(Plan {
             manifest: Manifest::new(StoreId::random(), settings.codec, settings.schema),
             created: true,
-            guess: None,
+            guess: Vec::new(),
             snapshot: None,
             logs: Vec::new(),
             bytes: 0,
         })
     }
 
-    /// All logs from the newest snapshot on. Whose they are is what the most of them say.
+    /// All logs from the newest snapshot on that is one of this store: with another nothing could be
+    /// begun, and what lies before it would be left out. Whose they are is what the most of them say.
     fn plan_guess(&self, why: Damage) -> Result<Plan, OpenError> {
         let mut names = self.names()?;
         names.sort_by_key(|name| name.generation());
@@ -104,20 +117,30 @@ impl Recovery<'_> {
             return Err(OpenError::NoManifest { dir });
         };
         let mut manifest = Manifest::new(owner.store, owner.codec, self.settings.schema);
+        let mut guess = vec![why];
         for name in names {
             match name {
-                Name::Snapshot(generation) => manifest.snapshots.push(Snapshot {
-                    generation,
-                    ..Snapshot::default()
-                }),
+                Name::Snapshot(generation) if self.is_snapshot_of(owner.store, name) => {
+                    manifest.snapshots.push(Snapshot {
+                        generation,
+                        ..Snapshot::default()
+                    });
+                }
                 Name::Log(generation) => manifest.logs.push(generation),
-                Name::Temporary => {}
+                _ => {
+                    let path = name.in_dir(self.dir);
+                    guess.push(Damage::at(
+                        &path,
+                        0,
+                        "a snapshot of this store",
+                        "another file",
+                    ));
+                }
             }
             manifest.generation = manifest.generation.max(name.generation());
         }
-        let mut plan = self.plan_listed(manifest)?;
-        plan.guess = Some(why);
-        Ok(plan)
+        let plan = self.plan_listed(manifest)?;
+        Ok(Plan { guess, ..plan })
     }
 
     /// The snapshots and logs that are there, whether listed or not.
@@ -128,14 +151,22 @@ impl Recovery<'_> {
         Ok(ours.filter(|name| *name != Name::Temporary).collect())
     }
 
+    fn is_snapshot_of(&self, store: StoreId, name: Name) -> bool {
+        let path = name.in_dir(self.dir);
+        self.header_of(name).is_some_and(|header| {
+            let is_as_named = header.expect(header::Kind::Snapshot, name.generation(), &path);
+            header.store == store && is_as_named.is_ok()
+        })
+    }
+
     fn header_of(&self, name: Name) -> Option<FileHeader> {
         let path = name.in_dir(self.dir);
         let blob = self.storage.open(&path, Access::Read).ok()?;
         FileHeader::read(&*blob, &path).ok()
     }
 
-    fn length_of(&self, name: Name) -> u64 {
+    fn length_of(&self, name: Name) -> io::Result<u64> {
         let blob = self.storage.open(&name.in_dir(self.dir), Access::Read);
-        blob.and_then(|blob| blob.length()).unwrap_or(0)
+        blob.and_then(|blob| blob.length())
     }
 }

@@ -124,20 +124,20 @@ impl Recovery<'_> {
         state: &mut State,
     ) -> Result<(), OpenError> {
         let bounds = Bounds::decode(&mut &frame.payload[..]);
-        let is_end = frame.end() == reader.length();
-        match bounds {
-            Some(bounds) if is_end && bounds.entries == state.report.from_snapshot => {
-                state.last_seq = bounds.base;
-                state.durable = state.durable.max(bounds.end);
-                Ok(())
-            }
-            _ => {
-                let expected = "the end of the snapshot, with the number of its entries";
-                let unread = Unread::broken(expected, "another number, or more behind it");
-                let damage = damage(path, frame.offset, unread)?;
-                self.note_or_refuse(damage, state)
-            }
+        if let Some(bounds) = bounds {
+            // Also where frames before it are missing: the numbers go on from here.
+            state.last_seq = bounds.base;
+            state.durable = state.durable.max(bounds.end);
         }
+        let is_end = frame.end() == reader.length();
+        let read = state.report.from_snapshot;
+        if is_end && bounds.is_some_and(|bounds| bounds.entries == read) {
+            return Ok(());
+        }
+        let expected = "the end of the snapshot, with the number of its entries";
+        let unread = Unread::broken(expected, "another number, or more behind it");
+        let damage = damage(path, frame.offset, unread)?;
+        self.note_or_refuse(damage, state)
     }
 
     fn note_or_refuse(&self, damage: Damage, state: &mut State) -> Result<(), OpenError> {

@@ -2,7 +2,7 @@
 //! recovery.
 
 use super::cases;
-use super::memory::{Fault, How, Memory};
+use super::memory::{Fault, How, Memory, Operation, Unreadable};
 use super::model::{History, Map, Store, Write, by_hand, dir};
 use super::{damage_of, frames_of, record};
 use crate::MockClock;
@@ -562,6 +562,113 @@ fn a_salvage_that_finds_every_number_says_that_none_is_lost() {
     let report = &store.report;
     assert_eq!((report.dropped_bytes, report.dropped_seqs), (100, None));
     assert_eq!(report.damages.len(), 1);
+}
+
+/// A bad sector, or a file that may not be opened, is no damage: it may be read another time.
+#[test]
+fn what_cannot_be_read_is_refused_as_such_and_passed_over_by_a_salvage() {
+    let (original, history) = small();
+    for how in [Unreadable::Opens, Unreadable::Not] {
+        for name in ["MANIFEST", "snap-2.db", "log-2.wal"] {
+            let (memory, path) = (original.copy(), dir().join(name));
+            memory.hide(&path, how);
+            let before = memory.image();
+            match Store::open(&memory.storage(), by_hand()).map(drop) {
+                Err(OpenError::Disk(error)) => assert!(error.to_string().contains(name), "{error}"),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(memory.image(), before);
+            let salvage = in_mode(RecoveryMode::Salvage);
+            memory.fail_next(u64::MAX, Some(Operation::Link), How::Broken);
+            let refused = Store::open(&memory.storage(), salvage.clone()).map(drop);
+            assert!(
+                matches!(refused, Err(OpenError::Disk(_))),
+                "it is kept first"
+            );
+            memory.heal();
+            let store = Store::open(&memory.storage(), salvage).unwrap();
+            let all = history.at(6).unwrap();
+            let lost = |key: &u8| match name {
+                "snap-2.db" => *key < 3,
+                "log-2.wal" => *key >= 3,
+                _ => false,
+            };
+            let mut expected = all.clone();
+            expected.retain(|key, _| !lost(&key[0]));
+            assert_eq!(store.map(), expected, "without {name}");
+            assert!(
+                store
+                    .report
+                    .damages
+                    .iter()
+                    .any(|damage| damage.file == path)
+            );
+            goes_on(store, &memory, 6);
+        }
+    }
+}
+
+/// Were it taken for a new store, its files would be removed.
+#[test]
+fn files_that_cannot_be_opened_are_not_taken_for_none() {
+    let (memory, _) = small();
+    memory.forget(&dir().join("MANIFEST"));
+    for name in ["snap-2.db", "log-2.wal"] {
+        memory.hide(&dir().join(name), Unreadable::Not);
+    }
+    let before = memory.image();
+    let error = Store::open(&memory.storage(), by_hand())
+        .map(drop)
+        .unwrap_err();
+    assert!(matches!(error, OpenError::NoManifest { .. }), "{error}");
+    assert_eq!(memory.image(), before);
+}
+
+#[test]
+fn a_salvage_without_a_manifest_believes_the_most_of_the_files() {
+    let (other, _) = small();
+    let snapshot = other.bytes(&dir().join("snap-2.db"));
+    for name in ["snap-9.db", "log-9.wal", "snap-1.db", "log-1.wal"] {
+        let (memory, history) = small();
+        memory.forget(&dir().join("MANIFEST"));
+        let path = dir().join(name);
+        // As it is named, but of another store.
+        let mut bytes = snapshot.clone();
+        bytes[10] = if name.starts_with("log") { 2 } else { 3 };
+        bytes[32..40].copy_from_slice(
+            &u64::from(name.as_bytes()[name.find('-').unwrap() + 1] - b'0').to_le_bytes(),
+        );
+        let checksum = crc32c::crc32c(&bytes[..60]).to_le_bytes();
+        bytes[60..64].copy_from_slice(&checksum);
+        memory.put(&path, bytes);
+        let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+        assert_eq!(Some(&store.map()), history.at(6), "beside {name}");
+        let is_older_log = name == "log-1.wal";
+        let files: Vec<_> = store
+            .report
+            .damages
+            .iter()
+            .map(|damage| &damage.file)
+            .collect();
+        assert_eq!(files.contains(&&path), !is_older_log, "{files:?}");
+        goes_on(store, &memory, 6);
+    }
+}
+
+#[test]
+fn a_salvage_of_a_snapshot_alone_gives_no_number_again() {
+    let (memory, _) = small();
+    memory.forget(&dir().join("MANIFEST"));
+    memory.forget(&dir().join("log-2.wal"));
+    let snapshot = dir().join("snap-2.db");
+    let mut bytes = memory.bytes(&snapshot);
+    for frame in &frames_of(&memory, &snapshot)[..2] {
+        bytes[frame.end - 1] ^= 1;
+    }
+    memory.put(&snapshot, bytes);
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(store.map(), Map::new());
+    goes_on(store, &memory, 3);
 }
 
 #[test]

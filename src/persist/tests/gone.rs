@@ -1,6 +1,6 @@
 //! A directory that is removed or replaced while it is open: what is at its path is another's.
 
-use super::memory::Memory;
+use super::memory::{Memory, Operation};
 use super::model::{Store, Write, append, by_hand, dir};
 use crate::persist::error::{CommitError, CompactError, WriteError};
 use crate::persist::report::HealthState;
@@ -154,6 +154,27 @@ fn a_compaction_or_a_backup_under_way_finds_out() {
         assert_eq!(Some(image(&memory)), *taken.lock().unwrap());
         let made = memory.paths().into_iter();
         assert_eq!(made.filter(|path| path.starts_with("/backup")).count(), 0);
+    }
+}
+
+/// A backup links by names, so between two of them they may become another's.
+#[test]
+fn a_backup_that_has_linked_files_of_another_is_none() {
+    for settings in ways() {
+        let memory = Memory::new(1);
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        write(&store).unwrap();
+        // Until its files have the names that those of the other will have.
+        store.journal.compact().unwrap();
+        store.journal.compact().unwrap();
+        let disk = memory.clone();
+        memory.before(Operation::Link, move || drop(replace(&disk)));
+        let copied = store.journal.backup(Path::new("/backup"));
+        assert!(matches!(copied, Err(CompactError::DirectoryGone { .. })));
+        assert!(!memory.paths().contains(&PathBuf::from("/backup/MANIFEST")));
+        let after = image(&memory);
+        drop(store);
+        assert_eq!(image(&memory), after);
     }
 }
 

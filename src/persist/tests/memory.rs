@@ -28,6 +28,10 @@ struct Disk {
     operations: u64,
     faults: Vec<Fault>,
     random: fastrand::Rng,
+    /// Files of which nothing can be read, or which cannot even be opened.
+    unreadable: BTreeMap<usize, Unreadable>,
+    /// What happens before the next operation of a kind.
+    before: Option<(Operation, Box<dyn FnOnce() + Send>)>,
     /// How many bytes fit.
     space: usize,
     /// It says that it has synced, and has not.
@@ -78,6 +82,13 @@ pub(super) enum How {
     Panic,
 }
 
+/// How far one comes with a file that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    Opens,
+    Not,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fault {
     /// From which operation on, counted from 1.
@@ -100,6 +111,8 @@ impl Memory {
             taken: 0,
             operations: 0,
             faults: Vec::new(),
+            unreadable: BTreeMap::new(),
+            before: None,
             random: fastrand::Rng::with_seed(seed),
             space: usize::MAX,
             is_lying: false,
@@ -164,6 +177,27 @@ impl Memory {
             only,
             how,
         });
+    }
+
+    /// Has a file not be read.
+    pub(super) fn hide(&self, path: &Path, how: Unreadable) {
+        let mut disk = self.disk();
+        let id = disk.names[path];
+        disk.unreadable.insert(id, how);
+    }
+
+    /// Has something happen before the next operation of a kind.
+    pub(super) fn before(&self, operation: Operation, then: impl FnOnce() + Send + 'static) {
+        self.disk().before = Some((operation, Box::new(then)));
+    }
+
+    fn come_to(&self, operation: Operation) {
+        let mut disk = self.disk();
+        let then = disk.before.take_if(|(awaited, _)| *awaited == operation);
+        drop(disk);
+        if let Some((_, then)) = then {
+            then();
+        }
     }
 
     pub(super) fn fail(&self, fault: Fault) {
@@ -422,6 +456,7 @@ impl Storage for Memory {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Blob>> {
+        self.come_to(Operation::Create);
         let mut disk = self.disk();
         disk.check(Operation::Create)?;
         disk.files.push(File::default());
@@ -434,7 +469,12 @@ impl Storage for Memory {
     }
 
     fn open(&self, path: &Path, _: Access) -> io::Result<Arc<dyn Blob>> {
-        let id = self.disk().id(path)?;
+        let disk = self.disk();
+        let id = disk.id(path)?;
+        if disk.unreadable.get(&id) == Some(&Unreadable::Not) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        drop(disk);
         Ok(Arc::new(Handle {
             disk: self.clone(),
             id,
@@ -442,6 +482,7 @@ impl Storage for Memory {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.come_to(Operation::Rename);
         let mut disk = self.disk();
         disk.check(Operation::Rename)?;
         let id = disk.id(from)?;
@@ -458,6 +499,7 @@ impl Storage for Memory {
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.come_to(Operation::Link);
         let mut disk = self.disk();
         disk.check(Operation::Link)?;
         let id = disk.id(from)?;
@@ -466,6 +508,7 @@ impl Storage for Memory {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.come_to(Operation::SyncDir);
         let mut disk = self.disk();
         disk.check(Operation::SyncDir)?;
         let changes = std::mem::take(&mut disk.unsynced_names);
@@ -549,6 +592,9 @@ impl Blob for Handle {
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.disk.disk();
+        if disk.unreadable.contains_key(&self.id) {
+            return Err(How::Broken.error());
+        }
         let seen = &disk.files[self.id].seen;
         let rest = seen.get(offset as usize..).unwrap_or(&[]);
         let length = rest.len().min(bytes.len());
