@@ -244,6 +244,10 @@ impl FileReport {
 
     fn read_frames(&mut self, reader: &mut FrameReader, mut on_progress: impl FnMut(u64)) {
         let mut is_ended = false;
+        let mut next = match self.kind {
+            FileKind::Log => None,
+            FileKind::Snapshot => Some(0),
+        };
         loop {
             let place = reader.offset();
             let frame = match reader.next() {
@@ -261,7 +265,12 @@ impl FileReport {
                 break;
             };
             is_ended = frame.header.kind == Kind::End;
+            self.check_order(&frame, next);
             self.count(&frame);
+            next = Some(match self.kind {
+                FileKind::Log => frame.header.last().saturating_add(1),
+                FileKind::Snapshot => frame.header.first.saturating_add(1),
+            });
             on_progress(reader.offset());
         }
         if self.kind == FileKind::Snapshot && !is_ended {
@@ -275,7 +284,6 @@ impl FileReport {
 
     fn count(&mut self, frame: &Frame) {
         let header = &frame.header;
-        self.check_order(frame);
         self.frames += 1;
         self.durable_seq = self.durable_seq.max(header.durable);
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(header.wall_ms));
@@ -291,13 +299,9 @@ impl FileReport {
         }
     }
 
-    fn check_order(&mut self, frame: &Frame) {
-        let expected = match self.kind {
-            FileKind::Log => self.seqs.map(|seqs| seqs.1.saturating_add(1)),
-            FileKind::Snapshot => Some(self.frames),
-        };
+    fn check_order(&mut self, frame: &Frame, next: Option<u64>) {
         let found = frame.header.first;
-        if let Some(expected) = expected.filter(|expected| *expected != found) {
+        if let Some(expected) = next.filter(|expected| *expected != found) {
             self.damaged(
                 frame.offset,
                 format!("number {expected}"),

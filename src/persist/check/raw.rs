@@ -117,3 +117,53 @@ impl Contents for Nothing {
 
     fn write_labels(&self, _: &mut Effects) {}
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::persist::effect::Meta;
+
+    #[test]
+    fn what_was_read_is_written_with_its_last_life_and_the_last_epochs() {
+        let put = |key, life| Effect::Put {
+            key,
+            value: b"value",
+            meta: Meta {
+                life,
+                weight: Some(3),
+                ..Meta::default()
+            },
+        };
+        let before = WallLife::default();
+        let life = WallLife {
+            hard: Some(7),
+            idle: Some(5),
+        };
+        let label = |label, epoch| Effect::Label { label, epoch };
+        let effects = [
+            put(b"moved", before),
+            Effect::Deadline {
+                key: b"moved",
+                life,
+            },
+            put(b"gone", before),
+            Effect::Delete { key: b"gone" },
+            Effect::Deadline { key: b"gone", life },
+            label(1, 5),
+            label(1, 3),
+        ];
+        let raw = Raw::default();
+        for effect in effects {
+            raw.apply(0, effect, &mut Tally::default()).unwrap();
+        }
+        assert_eq!((raw.len(), raw.entries()), (1, 1));
+        let mut out = Effects::new();
+        raw.write_labels(&mut out);
+        let mut position = Some(0);
+        while let Some(at) = position {
+            position = raw.write_set(at, &mut out);
+        }
+        let written: Result<Vec<_>, _> = out.iter().collect();
+        assert_eq!(written.unwrap(), [label(1, 5), put(b"moved", life)]);
+    }
+}

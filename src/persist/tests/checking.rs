@@ -1,14 +1,14 @@
 //! The functions for tools, on real files.
 
-use super::model::{History, Map, Store, Write, by_hand};
+use super::model::{CODEC, History, Map, Store, Write, by_hand};
 use super::record;
 use crate::persist::check::{self, FileKind};
+use crate::persist::effect::{Effect, Effects, WallLife};
 use crate::persist::error::OpenError;
 use crate::persist::storage::{Disk, Storage};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 fn disk() -> Arc<dyn Storage> {
     Arc::new(Disk)
@@ -49,11 +49,16 @@ fn a_sound_store_is_described() {
     let temporary = tempfile::tempdir().unwrap();
     store_in(temporary.path());
     let before = files(temporary.path());
-    let last = AtomicU64::new(0);
-    let seen = check::inspect(temporary.path(), |at| last.store(at.bytes, SeqCst)).unwrap();
+    let told = Mutex::new(Vec::new());
+    let seen = check::inspect(temporary.path(), |at| told.lock().unwrap().push(at)).unwrap();
     assert!(seen.is_whole());
     let manifest = seen.manifest.unwrap();
     assert_eq!((manifest.durable_seq, &*manifest.logs), (21, &[2][..]));
+    for file in &seen.files {
+        let header = (file.store, file.codec, file.schema);
+        assert_eq!(header, (Some(manifest.store), Some(CODEC), Some(0)));
+        assert!(file.is_listed && file.times.is_some_and(|(first, last)| first <= last));
+    }
     let [snapshot, log] = &*seen.files else {
         panic!("two files");
     };
@@ -63,7 +68,15 @@ fn a_sound_store_is_described() {
     );
     assert_eq!((log.kind, log.puts, log.deletes), (FileKind::Log, 10, 1));
     assert_eq!((log.seqs, log.durable_seq), (Some((11, 21)), 21));
-    assert_eq!(last.load(SeqCst), snapshot.bytes + log.bytes);
+    // One frame for each write, and one that says that all of them are on the disk.
+    assert_eq!((snapshot.frames, log.frames), (3, 12));
+    let (told, total) = (told.into_inner().unwrap(), snapshot.bytes + log.bytes);
+    assert_eq!(told.len() as u64, snapshot.frames + log.frames + 2);
+    assert!(told.is_sorted_by_key(|at| at.bytes) && told.iter().all(|at| at.total == total));
+    assert_eq!(
+        (told[3].bytes, told.last().unwrap().bytes),
+        (snapshot.bytes, total)
+    );
     let report = check::verify(temporary.path(), |_| ()).unwrap();
     assert_eq!(
         (report.last_seq, report.from_snapshot, report.from_log),
@@ -87,6 +100,7 @@ fn a_damaged_store_is_described_and_saved() {
     let before = files(&dir);
     let seen = check::inspect(&dir, |_| ()).unwrap();
     assert!(!seen.is_whole());
+    assert_eq!(seen.files[1].damages.len(), 1);
     assert_eq!(seen.files[1].damages[0].offset, 64);
     assert_eq!(
         (seen.files[1].puts, seen.files[1].seqs),
@@ -111,6 +125,103 @@ fn a_damaged_store_is_described_and_saved() {
         check::verify(&saved, |_| ()),
         Err(OpenError::Locked { .. })
     ));
+}
+
+/// What is seen of each file, and the places where it is damaged.
+fn seen_in(dir: &Path) -> Vec<(String, bool, Vec<String>)> {
+    let seen = check::inspect(dir, |_| ()).unwrap();
+    let files = seen.files.into_iter().map(|file| {
+        let name = file.path.file_name().unwrap().to_str().unwrap().to_owned();
+        let damages = file.damages.iter();
+        let damages = damages.map(|at| format!("{}, not {}", at.found, at.expected));
+        (name, file.is_listed, damages.collect())
+    });
+    files.collect()
+}
+
+#[test]
+fn every_place_of_damage_is_told_once() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (dir, other) = (temporary.path().join("one"), temporary.path().join("other"));
+    // A snapshot of several frames, and every kind of effect.
+    let store = Store::open_at(&dir, &disk(), by_hand()).unwrap();
+    for n in 0..8u8 {
+        store.put(&[n], &[n; 200_000]);
+    }
+    store.journal.sync().unwrap();
+    store.journal.compact().unwrap();
+    let mut effects = Effects::new();
+    let life = WallLife::default();
+    effects.push(Effect::Deadline { key: &[1], life });
+    effects.push(Effect::Label { label: 1, epoch: 1 });
+    for _ in 0..4 {
+        let seq = store.journal.append(&effects);
+        store.journal.wait(seq, None).unwrap();
+    }
+    store.journal.close().unwrap();
+    let sound = check::inspect(&dir, |_| ()).unwrap();
+    let (snapshot, log) = (&sound.files[0], &sound.files[1]);
+    assert_eq!((snapshot.frames, log.deadlines, log.labels), (6, 4, 4));
+
+    let edit = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let path = dir.join(name);
+        let sound = fs::read(&path).unwrap();
+        let mut bytes = sound.clone();
+        change(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        let seen = seen_in(&dir);
+        fs::write(&path, sound).unwrap();
+        let (_, _, damages) = seen.into_iter().find(|(at, ..)| at == name).unwrap();
+        damages
+    };
+    let rot = "another checksum, not a payload with the checksum in its header";
+    let rotten = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
+    // The second frame of the snapshot: the first says how many entries come.
+    assert_eq!(
+        edit("snap-2.db", &rotten(10_000)),
+        [rot, "number 2, not number 1"]
+    );
+    let size = fs::metadata(dir.join("log-2.wal")).unwrap().len() as usize;
+    // The last is a mark, of a header alone.
+    let frame = (size - 64 - 48) / 4;
+    assert_eq!(
+        edit("log-2.wal", &rotten(64 + 2 * frame - 1)),
+        [rot, "number 13, not number 11"]
+    );
+    let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1);
+    assert_eq!(
+        edit("snap-2.db", &cut)[1..],
+        ["the end of the file, not the end of a snapshot"]
+    );
+    assert_eq!(edit("log-2.wal", &cut).len(), 1);
+
+    // Files that are not what or whose they are said to be.
+    fs::copy(dir.join("snap-2.db"), dir.join("snap-1.db")).unwrap();
+    fs::write(dir.join("snap-9.db.tmp"), "unfinished").unwrap();
+    drop(Store::open_at(&other, &disk(), by_hand()).unwrap());
+    fs::copy(other.join("log-1.wal"), dir.join("log-1.wal")).unwrap();
+    fs::remove_file(dir.join("log-2.wal")).unwrap();
+    let mut seen = seen_in(&dir);
+    let [named, foreign, missing] = [0, 1, 3].map(|at| std::mem::take(&mut seen[at].2).concat());
+    assert_eq!(
+        named,
+        "Snapshot 2, not Snapshot 1, as the name of the file says"
+    );
+    assert!(
+        foreign.contains("belongs to store") && foreign.contains("not a file of store"),
+        "{foreign}"
+    );
+    assert!(missing.contains("not a file of this store"), "{missing}");
+    let names = [
+        ("snap-1.db", false),
+        ("log-1.wal", false),
+        ("snap-2.db", true),
+        ("log-2.wal", true),
+    ];
+    assert_eq!(
+        seen,
+        names.map(|(name, is_listed)| (name.into(), is_listed, Vec::new()))
+    );
 }
 
 #[test]
