@@ -86,3 +86,75 @@ impl Bell {
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    impl Bell {
+        fn is_rung(&self) -> bool {
+            self.state.lock().is_rung
+        }
+
+        fn is_parked(&self) -> bool {
+            self.is_parked.load(SeqCst)
+        }
+    }
+
+    #[test]
+    fn a_ring_ends_one_wait_whether_it_comes_before_or_meanwhile() {
+        let bell = Bell::default();
+        bell.ring_if_parked();
+        assert!(!bell.is_rung(), "nobody sleeps");
+        for wait in [
+            |bell: &Bell| bell.listen_for(LONG),
+            |bell: &Bell| bell.doze(LONG),
+        ] {
+            bell.ring();
+            wait(&bell);
+            assert!(!bell.is_rung() && !bell.is_parked());
+        }
+        bell.park(|| {
+            assert!(bell.is_parked(), "who makes work now has to see it");
+            bell.ring_if_parked();
+            false
+        });
+        assert!(!bell.is_rung() && !bell.is_parked());
+        bell.park(|| true);
+        assert!(!bell.is_parked());
+    }
+
+    #[test]
+    fn who_sleeps_is_woken() {
+        for rest in [
+            |bell: &Bell| bell.park(|| false),
+            |bell: &Bell| bell.doze(LONG),
+        ] {
+            let bell = Bell::default();
+            thread::scope(|scope| {
+                let sleeper = scope.spawn(|| rest(&bell));
+                while !bell.is_parked() {
+                    thread::yield_now();
+                }
+                bell.ring_if_parked();
+                sleeper.join().unwrap();
+            });
+        }
+    }
+
+    #[test]
+    fn nobody_sleeps_once_it_is_stopped_and_a_nap_leaves_the_ring_to_others() {
+        let bell = Bell::default();
+        bell.ring();
+        bell.nap(Duration::ZERO);
+        bell.stop();
+        assert!(bell.is_stopped());
+        bell.nap(Duration::MAX);
+        assert!(bell.is_rung());
+        bell.listen_for(Duration::MAX);
+        assert!(!bell.is_rung());
+        bell.doze(Duration::MAX);
+        bell.park(|| false);
+    }
+}

@@ -330,7 +330,9 @@ fn fault_12_a_missing_log_is_refused() {
     );
     original.put(&path("log-2.wal"), first);
     original.put(&path("log-1.wal"), second);
-    refused(&original, lazily());
+    let damage = damage_of(refused(&original, lazily()));
+    let (expected, found) = ("Log 1, as the name of the file says", "Log 2");
+    assert_eq!((&*damage.expected, &*damage.found), (expected, found));
 }
 
 #[test]
@@ -731,6 +733,7 @@ fn fault_27_a_clock_that_is_wrong_is_reported() {
     assert_eq!(open(5), (ClockCheck::Fine, at(5)));
     assert_eq!(open(-1), (ClockCheck::WentBack(hour), at(0)));
     let years = 87_600;
+    assert_eq!(open(-24), (ClockCheck::WentBack(24 * hour), at(0)));
     assert_eq!(
         open(-years),
         (ClockCheck::LogAhead(hour * years as u32), at(-years))
@@ -806,9 +809,17 @@ fn fault_28_another_codec_schema_or_format_is_refused() {
     assert_eq!(store.kept.migrated.lock().unwrap().len(), 10);
     assert_eq!(Some(&store.map()), history.at(10));
     drop(store);
-    let store = Store::open(&memory.storage(), schema).unwrap();
+    let store = Store::open(&memory.storage(), schema.clone()).unwrap();
     assert_eq!(Some(&store.map()), history.at(10));
     assert!(store.kept.migrated.lock().unwrap().is_empty());
+    assert!(store.report.migrated_from.is_empty());
+    let (several, _) = three_logs();
+    let migrating = Settings {
+        accepts_schema: Some(Arc::new(|_| true)),
+        ..schema
+    };
+    let store = Store::open(&several.storage(), migrating).unwrap();
+    assert_eq!(store.report.migrated_from, [0], "each is named once");
 }
 
 #[test]
@@ -1035,31 +1046,46 @@ fn nothing_is_acknowledged_in_a_log_that_is_not_listed() {
     drop(opens(&memory.copy(), &history, seq));
 }
 
-/// Nothing is proven under `Os`, but what whole frames follow on for long was on the disk.
+/// Nothing is proven, but what whole frames follow on for long was on the disk.
 #[test]
 fn damage_with_much_newer_frames_behind_it_is_rot() {
-    for (pause, is_rot) in [(1, false), (8, false), (13, true)] {
-        let time = MockClock::new();
-        let memory = Memory::new(1);
-        let settings = || Settings {
-            clock: time.clock(),
-            ..lazily()
-        };
-        let store = Store::open(&memory.storage(), settings()).unwrap();
-        // However long nothing is written, what comes then may be torn.
-        time.advance(Duration::from_secs(1_000));
-        for n in 0..6u8 {
-            let seq = store.put(&[n], &[n; 20]);
-            store.journal.wait(seq, None).unwrap();
-            time.advance(Duration::from_secs(if n == 0 { 1_000 } else { pause }));
-        }
-        let killed = memory.copy();
-        let frames = frames_of(&killed, Path::new(LOG_1));
-        edit(&killed, LOG_1, |bytes| bytes[frames[1].end - 1] ^= 1);
-        let opened = Store::open(&killed.copy().storage(), settings());
-        match opened {
-            Ok(store) => assert!(!is_rot && store.report.last_seq == 1),
-            Err(error) => assert!(is_rot && damage_of(error).next_seq == 2),
+    let (often, seldom) = (Duration::from_secs(1), Duration::from_secs(30));
+    for (sync, longest) in [
+        (SyncPolicy::Os, 45_000),
+        (SyncPolicy::Every(often), 45_000),
+        (SyncPolicy::Every(seldom), 60_000),
+    ] {
+        for (pause, is_rot) in [(1, false), (longest / 4, false), (longest / 4 + 1, true)] {
+            let time = MockClock::new();
+            let memory = Memory::new(1);
+            let settings = || Settings {
+                clock: time.clock(),
+                sync,
+                ..by_hand()
+            };
+            let store = Store::open(&memory.storage(), settings()).unwrap();
+            // However long nothing is written, what comes then may be torn.
+            time.advance(Duration::from_secs(1_000));
+            for n in 0..6u8 {
+                let seq = store.put(&[n], &[n; 20]);
+                store.journal.wait(seq, None).unwrap();
+                time.advance(Duration::from_millis(if n == 0 {
+                    1_000_000
+                } else {
+                    pause
+                }));
+            }
+            let killed = memory.copy();
+            let frames = frames_of(&killed, Path::new(LOG_1));
+            edit(&killed, LOG_1, |bytes| bytes[frames[1].end - 1] ^= 1);
+            match Store::open(&killed.storage(), settings()) {
+                Ok(store) => assert!(!is_rot && store.report.last_seq == 1),
+                Err(error) => {
+                    let damage = damage_of(error);
+                    assert!(is_rot && damage.next_seq == 2);
+                    assert!(damage.found.contains("whole frames of later"), "{damage}");
+                }
+            }
         }
     }
 }

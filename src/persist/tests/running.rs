@@ -1,9 +1,9 @@
 //! The journal while it runs: threads, waiting, bounds, backups, dumps.
 
-use super::memory::{How, Memory, Operation};
+use super::memory::{Fault, How, Memory, Operation};
 use super::model::{CODEC, History, Store, Write, append, by_hand, dir, effects};
 use super::record;
-use crate::persist::error::{CommitError, CompactError, WriteError};
+use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
 use crate::persist::frame::LARGEST;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
@@ -294,6 +294,8 @@ fn after_close_nothing_is_written_whoever_waits() {
             store.journal.poll_wait(seq, &mut context),
             Poll::Ready(Err(CommitError::Closed))
         ));
+        let copied = store.journal.backup(Path::new("/backup"));
+        assert!(matches!(copied, Err(CompactError::Closed)));
         assert_eq!(memory.image(), before, "the directory may be another's");
         assert_eq!(store.journal.durable_seq(), durable);
     }
@@ -364,6 +366,99 @@ fn a_backup_is_a_store_of_its_own() {
     drop(store);
     let store = Store::open_at(&home, &disk, by_hand()).unwrap();
     assert_eq!(Some(&store.map()), history.at(21));
+}
+
+/// Whatever fails, a backup that was made is whole when the power goes, and one that was not made is
+/// no store, or the same one.
+#[test]
+fn a_backup_is_whole_or_none_whatever_fails() {
+    let backup = Path::new("/backup");
+    let opens = |memory: &Memory, history: &History| {
+        let opened = Store::open_at(backup, &memory.copy().storage(), by_hand());
+        match opened {
+            Ok(store) if store.report.created => false,
+            Err(OpenError::NoManifest { .. }) => false,
+            Ok(store) => Some(&store.map()) == history.at(12) || panic!("{}", store.report),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    for log in [true, false] {
+        let mut copied = 0;
+        for at in 1.. {
+            let memory = Memory::new(at);
+            let settings = Settings {
+                sync: SyncPolicy::Os,
+                log,
+                ..by_hand()
+            };
+            let store = Store::open(&memory.storage(), settings).unwrap();
+            let mut history = History::new();
+            for n in 0..12u8 {
+                record(&store, &mut history, &[Write::Put(vec![n % 9], vec![n])]);
+                if n == 6 {
+                    store.journal.compact().unwrap();
+                }
+            }
+            memory.fail(Fault {
+                from: memory.operations() + at,
+                count: 1,
+                only: None,
+                how: How::Broken,
+            });
+            let before = memory.operations();
+            let made = store.journal.backup(backup);
+            let is_over = memory.operations() < before + at;
+            let crashed = memory.fork();
+            crashed.crash();
+            let is_there = opens(&crashed, &history);
+            match made {
+                Ok(report) => {
+                    memory.crash_dropping_all();
+                    assert!(is_there && opens(&memory, &history), "operation {at}");
+                    let mut files = memory.image();
+                    files.retain(|path, _| {
+                        path.parent() == Some(backup) && !path.ends_with("MANIFEST")
+                    });
+                    let bytes: usize = files.values().map(Vec::len).sum();
+                    assert_eq!((report.last_seq, report.bytes), (12, bytes as u64));
+                    // Of a log the backup has one of its own.
+                    let files = files.len() as u64 - u64::from(log);
+                    assert_eq!(report.linked + report.copied, files);
+                    copied += report.copied;
+                }
+                Err(error) => assert!(matches!(error, CompactError::Disk(_)), "{error}"),
+            }
+            if is_over {
+                assert!(at > 15, "{at} operations");
+                break;
+            }
+        }
+        // Where a link failed, and only there.
+        assert_eq!(copied, if log { 2 } else { 1 });
+    }
+}
+
+/// The log of a backup ends where the manifest says, so that one that is cut is told from one that
+/// ended there.
+#[test]
+fn a_backup_that_is_cut_is_damaged() {
+    let memory = Memory::new(1);
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    store.put(b"1", b"one");
+    store.put(b"2", b"two");
+    let compactions = store.journal.health().compactions;
+    store.journal.backup(Path::new("/backup")).unwrap();
+    assert_eq!(
+        store.journal.health().compactions,
+        compactions,
+        "there is no need"
+    );
+    let log = Path::new("/backup/log-1.wal");
+    let mut bytes = memory.bytes(log);
+    bytes.pop();
+    memory.put(log, bytes);
+    let opened = Store::open_at(Path::new("/backup"), &memory.storage(), by_hand()).map(drop);
+    assert!(matches!(opened, Err(OpenError::Damaged(_))), "{opened:?}");
 }
 
 #[test]
