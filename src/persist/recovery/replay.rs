@@ -12,7 +12,7 @@ use crate::engine::Tally;
 use crate::persist::contents::Contents;
 use crate::persist::effect::{Decoder, Effect, Undecodable};
 use crate::persist::error::{Damage, DiskError, OpenError};
-use crate::persist::frame::Frame;
+use crate::persist::frame::{Frame, Kind};
 use std::io;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -160,8 +160,13 @@ impl Job {
         size_of::<Self>() + 2 * self.frame.payload.len() + notes
     }
 
+    /// The number of an effect; in a snapshot, where there are none, its place in the frame.
     fn seq(&self, at: u32) -> u64 {
-        self.frame.header.first.saturating_add(u64::from(at))
+        let first = match self.frame.header.kind {
+            Kind::Snapshot => 0,
+            _ => self.frame.header.first,
+        };
+        first.saturating_add(u64::from(at))
     }
 
     fn undecodable(&self, at: u32, reason: String) -> OpenError {
@@ -356,7 +361,7 @@ impl Worker<'_> {
             offset: job.frame.offset,
             expected: format!("{} whole effects", job.frame.header.count),
             found: format!("something else about byte {at} of the payload"),
-            next_seq: job.frame.header.first,
+            next_seq: job.seq(0),
             durable_seq: job.frame.header.durable,
         }))
     }

@@ -330,6 +330,10 @@ fn read_only_changes_nothing_and_refuses_writes() {
     assert_eq!(memory.image(), before);
     let nothing = Memory::new(1);
     assert!(Store::open(&nothing.storage(), in_mode(RecoveryMode::ReadOnly)).is_err());
+    nothing.storage().create_dir(&dir()).unwrap();
+    let opened = Store::open(&nothing.storage(), in_mode(RecoveryMode::ReadOnly)).map(drop);
+    let manifest = dir().join("MANIFEST");
+    assert!(matches!(opened, Err(OpenError::Missing { file }) if file == manifest));
     assert!(nothing.paths().is_empty());
 }
 
@@ -655,6 +659,34 @@ fn a_salvage_without_a_manifest_believes_the_most_of_the_files() {
     }
 }
 
+/// By their numbers, and not by their names.
+#[test]
+fn a_salvage_without_a_manifest_reads_the_logs_in_their_order() {
+    let memory = Memory::new(1);
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    for n in 1..=11u8 {
+        store.put(b"key", &[n]);
+        store.journal.sync().unwrap();
+        if n < 11 {
+            memory.fail(Fault {
+                from: memory.operations() + 10,
+                count: 1,
+                only: None,
+                how: How::Broken,
+            });
+            assert!(store.journal.compact().is_err());
+        }
+    }
+    store.journal.close().unwrap();
+    memory.forget(&dir().join("MANIFEST"));
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(
+        (store.map()[&b"key"[..]][0], store.report.damages.len()),
+        (11, 1)
+    );
+    goes_on(store, &memory, 11);
+}
+
 #[test]
 fn a_salvage_of_a_snapshot_alone_gives_no_number_again() {
     let (memory, _) = small();
@@ -743,29 +775,37 @@ fn a_salvage_needs_no_manifest() {
 
 #[test]
 fn what_does_not_decode_is_named_and_can_be_salvaged() {
-    let (memory, _) = small();
-    let open = |settings| {
-        let kept = Arc::new(super::model::Kept::default());
-        *kept.undecodable.lock().unwrap() = Some(vec![4; 5]);
-        Store::open_with(&dir(), &memory.storage(), settings, kept)
-    };
-    match open(by_hand()).map(|_| ()) {
-        Err(OpenError::Undecodable { file, seq, .. }) => {
-            assert_eq!((file, seq), (dir().join("log-2.wal"), 5));
+    // Of a snapshot it is named by its place in the frame.
+    for (n, name, at) in [
+        (0, "snap-2.db", 0),
+        (1, "snap-2.db", 1),
+        (4, "log-2.wal", 5),
+        (5, "log-2.wal", 6),
+    ] {
+        let (memory, _) = small();
+        let open = |settings| {
+            let kept = Arc::new(super::model::Kept::default());
+            *kept.undecodable.lock().unwrap() = Some(vec![n; 5]);
+            Store::open_with(&dir(), &memory.storage(), settings, kept)
+        };
+        match open(by_hand()).map(drop) {
+            Err(OpenError::Undecodable { file, seq, .. }) => {
+                assert_eq!((file, seq), (dir().join(name), at));
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
+        let before = memory.image();
+        let store = open(in_mode(RecoveryMode::Salvage)).unwrap();
+        assert_eq!((store.report.undecodable, store.map().len()), (1, 5));
+        let copy = store.report.quarantine.clone().unwrap();
+        for (path, bytes) in before {
+            let name = path.file_name().unwrap();
+            assert_eq!(memory.bytes(&copy.join(name)), bytes, "{}", path.display());
+        }
+        drop(store);
+        let store = open(in_mode(RecoveryMode::Strict)).unwrap();
+        assert_eq!((store.map().len(), store.report.quarantine), (5, None));
     }
-    let before = memory.image();
-    let store = open(in_mode(RecoveryMode::Salvage)).unwrap();
-    assert_eq!((store.report.undecodable, store.map().len()), (1, 5));
-    let copy = store.report.quarantine.clone().unwrap();
-    for (path, bytes) in before {
-        let name = path.file_name().unwrap();
-        assert_eq!(memory.bytes(&copy.join(name)), bytes, "{}", path.display());
-    }
-    drop(store);
-    let store = open(in_mode(RecoveryMode::Strict)).unwrap();
-    assert_eq!((store.map().len(), store.report.quarantine), (5, None));
 }
 
 /// The process that wrote it was killed before it was on the disk.

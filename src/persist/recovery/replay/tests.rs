@@ -5,14 +5,12 @@ use crate::persist::header;
 use std::io::Write;
 use std::sync::Mutex;
 
-const SETS: usize = 64;
-
 /// What is applied, by the set.
 struct Seen(Vec<Mutex<Vec<u64>>>, AtomicU64);
 
 impl Seen {
-    fn new() -> Self {
-        let sets = (0..SETS).map(|_| Mutex::default()).collect();
+    fn new(sets: usize) -> Self {
+        let sets = (0..sets).map(|_| Mutex::default()).collect();
         Self(sets, AtomicU64::new(0))
     }
 }
@@ -30,7 +28,7 @@ impl Contents for Seen {
     }
 
     fn sets(&self) -> usize {
-        SETS
+        self.0.len()
     }
 
     fn hash_of(&self, key: &[u8]) -> usize {
@@ -39,8 +37,11 @@ impl Contents for Seen {
 
     fn apply(&self, seq: u64, effect: Effect<'_>, _: &mut Tally) -> Result<(), Undecodable> {
         let key = effect.key().unwrap();
-        assert!(key != PANICS, "this key does not decode");
-        self.0[self.hash_of(key) % SETS].lock().unwrap().push(seq);
+        assert!(!PANICS.contains(&key), "this key does not decode");
+        self.0[self.hash_of(key) % self.sets()]
+            .lock()
+            .unwrap()
+            .push(seq);
         Ok(())
     }
 
@@ -53,7 +54,8 @@ impl Contents for Seen {
     fn write_labels(&self, _: &mut Effects) {}
 }
 
-const PANICS: [u8; 4] = [9; 4];
+/// One that is applied first, and one that is not.
+const PANICS: [&[u8]; 2] = [&[0, 9, 9, 9], &[9; 4]];
 
 fn worker(contents: &Seen, is_salvage: bool) -> Worker<'_> {
     Worker {
@@ -99,7 +101,8 @@ fn job(first: u64, keys: impl Iterator<Item = [u8; 4]>, more: u32) -> Job {
 #[test]
 fn effects_of_a_set_come_in_their_order_whatever_the_number_of_threads() {
     for threads in [1, 2, 3, 8, 100] {
-        let seen = Seen::new();
+        // So many that several frames are sorted at once.
+        let seen = Seen::new(1024);
         let mut feed = Feed::new(worker(&seen, false), threads, u64::MAX);
         for frame in 0..30 {
             feed.give(job(frame * 5000, keys(5000), 0)).unwrap();
@@ -120,7 +123,7 @@ fn effects_of_a_set_come_in_their_order_whatever_the_number_of_threads() {
 #[test]
 fn a_frame_that_is_corrupt_counts_once_for_a_salvage_whatever_the_number_of_threads() {
     for threads in [1, 4] {
-        let seen = Seen::new();
+        let seen = Seen::new(64);
         let mut feed = Feed::new(worker(&seen, true), threads, u64::MAX);
         feed.give(job(0, keys(20_000), 1)).unwrap();
         feed.apply().unwrap();
@@ -130,11 +133,34 @@ fn a_frame_that_is_corrupt_counts_once_for_a_salvage_whatever_the_number_of_thre
 }
 
 #[test]
+fn a_frame_that_is_corrupt_is_refused_whatever_the_number_of_threads() {
+    for (threads, frame) in [1, 4]
+        .into_iter()
+        .flat_map(|threads| (0..4).map(move |at| (threads, at)))
+    {
+        let seen = Seen::new(1024);
+        let mut feed = Feed::new(worker(&seen, false), threads, u64::MAX);
+        let given = (0..4).try_for_each(|at| {
+            let first = 1 + at * 5000;
+            feed.give(job(first, keys(5000), u32::from(at == frame)))
+        });
+        let Err(OpenError::Damaged(damage)) = given.and_then(|()| feed.apply()) else {
+            panic!("{threads} threads, frame {frame}");
+        };
+        assert_eq!(damage.next_seq, 1 + frame * 5000);
+    }
+}
+
+#[test]
 fn what_panics_is_named() {
-    for threads in [1, 4] {
-        let seen = Seen::new();
+    for (threads, panics) in [1, 4]
+        .into_iter()
+        .flat_map(|threads| PANICS.map(|key| (threads, key)))
+    {
+        let seen = Seen::new(64);
         let mut feed = Feed::new(worker(&seen, true), threads, u64::MAX);
-        let keys = keys(15_000).chain([PANICS]).chain(keys(10));
+        let panics = panics.try_into().unwrap();
+        let keys = keys(15_000).chain([panics]).chain(keys(10));
         let result = feed.give(job(100, keys, 0)).and_then(|()| feed.apply());
         let Err(OpenError::Undecodable { seq, reason, .. }) = result else {
             panic!("{result:?}");
@@ -145,7 +171,7 @@ fn what_panics_is_named() {
 
 #[test]
 fn a_window_is_bounded_by_all_that_it_takes_up() {
-    let seen = Seen::new();
+    let seen = Seen::new(64);
     let mut feed = Feed::new(worker(&seen, false), 1, 20_000);
     for (number, effects) in [1; 100].into_iter().chain([50; 20]).enumerate() {
         feed.give(job(number as u64, keys(effects), 0)).unwrap();
@@ -158,7 +184,7 @@ fn a_window_is_bounded_by_all_that_it_takes_up() {
 #[test]
 fn room_is_made_for_nearly_all_of_a_large_window_and_for_no_more() {
     for (effects, least) in [(20_000, 0), (100_000, 90_000)] {
-        let seen = Seen::new();
+        let seen = Seen::new(64);
         let mut feed = Feed::new(worker(&seen, false), 2, u64::MAX);
         feed.give(job(0, keys(effects), 0)).unwrap();
         let expected = seen.1.load(Relaxed);
