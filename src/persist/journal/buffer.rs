@@ -260,3 +260,79 @@ impl Filling {
 fn add(counter: &AtomicU64, number: u64) {
     counter.fetch_add(number, std::sync::atomic::Ordering::Relaxed);
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::persist::effect::Effect;
+
+    /// A deletion of so many bytes.
+    fn deletion(bytes: usize) -> Effects {
+        let mut effects = Effects::new();
+        let lengths = if bytes < 130 { 2 } else { 3 };
+        effects.push(Effect::Delete {
+            key: &vec![0; bytes - lengths],
+        });
+        assert_eq!(effects.bytes().len(), bytes);
+        effects
+    }
+
+    const CAPACITY: usize = 160;
+
+    #[test]
+    fn room_is_counted_to_the_byte_until_what_was_taken_is_written() {
+        let buffer = Buffer::new(CAPACITY, 1, true);
+        assert!(buffer.has_room(usize::MAX), "nothing waits");
+        buffer.append(&Effects::new());
+        assert_eq!(
+            (buffer.used(), buffer.last(), buffer.is_empty()),
+            (0, 0, true)
+        );
+        let half = [12, 20, 2].map(|bytes| buffer.append(&deletion(bytes)).crossed_half);
+        assert_eq!(half, [false, true, false], "it is told once");
+        let used = HEADER + 34;
+        assert_eq!(
+            (buffer.used(), buffer.last(), buffer.is_empty()),
+            (used, 3, false)
+        );
+        let left = CAPACITY - used;
+        assert!(buffer.has_room(left) && !buffer.has_room(left + 1));
+        assert!(buffer.append_if_room(&deletion(left + 1)).is_none());
+        assert!(buffer.append_if_room(&deletion(left)).is_some());
+        assert!(buffer.append_if_room(&deletion(2)).is_none());
+        assert_eq!(
+            (buffer.used(), buffer.last(), buffer.dropped()),
+            (CAPACITY, 4, 2)
+        );
+
+        let taken = buffer.take(Batch::default());
+        assert_eq!((taken.first(), taken.last()), (1, 4));
+        assert!(buffer.is_empty() && !buffer.has_room(1));
+        buffer.append(&deletion(2));
+        buffer.done(taken.bytes().len());
+        assert_eq!((buffer.used(), buffer.is_empty()), (HEADER + 2, false));
+        assert_eq!(buffer.take(taken).first(), 5);
+        assert_eq!(buffer.restart(), 6);
+        buffer.append(&deletion(2));
+        assert_eq!(buffer.used(), HEADER + 2, "what was taken counts no more");
+    }
+
+    #[test]
+    fn far_beyond_the_capacity_only_numbers_are_given() {
+        let buffer = Buffer::new(CAPACITY, 1, true);
+        buffer.append(&deletion(CAPACITY * HOPELESS - HEADER));
+        buffer.append(&deletion(2));
+        let used = CAPACITY * HOPELESS + 2;
+        assert_eq!((buffer.used(), buffer.has_gap()), (used, false));
+        for last in 3..5 {
+            let appended = buffer.append(&deletion(2));
+            assert!(appended.crossed_half && appended.last == last);
+            assert_eq!((buffer.used(), buffer.unlogged()), (used, last - 2));
+        }
+        assert!(buffer.has_gap());
+        assert_eq!((buffer.restart(), buffer.has_gap()), (5, false));
+        let nothing = Buffer::new(CAPACITY, 1, false);
+        assert_eq!(nothing.append(&deletion(2)).last, 1);
+        assert_eq!((nothing.used(), nothing.is_empty()), (0, true));
+    }
+}

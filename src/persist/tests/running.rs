@@ -4,10 +4,11 @@ use super::memory::{Fault, How, Memory, Operation};
 use super::model::{CODEC, History, Store, Write, append, by_hand, dir, effects};
 use super::record;
 use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
-use crate::persist::frame::LARGEST;
+use crate::persist::frame::{HEADER, LARGEST, PAYLOAD};
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
 use crate::persist::storage::{Disk, Storage};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -222,6 +223,37 @@ fn frames_are_bounded_and_batches_stay_whole() {
     assert_eq!(sizes, [240, 240, 120, 600, 0, 0]);
     let store = Store::open(&memory.storage(), by_hand()).unwrap();
     assert_eq!(Some(&store.map()), history.at(history.last()));
+}
+
+/// Frames that are written in one go.
+#[test]
+fn what_waits_is_written_in_frames_that_follow_one_another() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        buffer: 4 << 20,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    let mut history = History::new();
+    // Eight of them are a frame to the byte, with what says how long a key and a value are.
+    let value = PAYLOAD / 8 - 6;
+    for n in 0..40u8 {
+        let value = vec![n; if n == 39 { value + 1 } else { value }];
+        record(&store, &mut history, &[Write::Put(vec![n % 7], value)]);
+    }
+    let before = memory.operations();
+    store.journal.sync().unwrap();
+    assert_eq!(memory.operations() - before, 2, "a write and a sync");
+    let killed = memory.copy();
+    let frames = super::frames_of(&killed, &dir().join("log-1.wal"));
+    let mut sizes = vec![HEADER + PAYLOAD; 4];
+    sizes.extend([HEADER + PAYLOAD - PAYLOAD / 8, HEADER + PAYLOAD / 8 + 1]);
+    assert!(frames.iter().map(Range::len).eq(sizes));
+    let store = Store::open(&killed.storage(), by_hand()).unwrap();
+    assert_eq!(
+        (Some(&store.map()), store.report.damages.len()),
+        (history.at(40), 0)
+    );
 }
 
 #[test]
@@ -473,9 +505,14 @@ fn dumps_alone_are_kept_without_a_log() {
     for n in 0..5u8 {
         record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
     }
-    assert_eq!(store.journal.durable_seq(), 0);
+    let health = store.journal.health();
+    assert_eq!(
+        (health.durable_seq, health.waiting_bytes, health.unlogged),
+        (0, 0, 0)
+    );
     let killed = Store::open(&memory.copy().storage(), settings()).unwrap();
-    assert!(killed.map().is_empty());
+    // Its files have an owner from the beginning.
+    assert!(killed.map().is_empty() && !killed.report.created && store.report.created);
     assert_eq!(store.journal.sync().unwrap(), 5);
     record(&store, &mut history, &[Write::Put(vec![9], vec![9])]);
     let backup = store.journal.backup(Path::new("/backup")).unwrap();
