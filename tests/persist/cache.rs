@@ -5,7 +5,10 @@ use haybox::persist::{
     ClockCheck, CommitError, CompactError, HealthState, OpenError, Persistence, SyncPolicy,
 };
 use haybox::{Cache, Freshness, InsertOptions, MockClock, Ttl};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -136,6 +139,57 @@ fn listeners_are_told_nothing_of_what_is_recovered() {
     assert!(log.lock().unwrap().is_empty());
     assert_eq!(cache.stats().inserts, 0);
     assert_eq!(cache.len(), 1);
+}
+
+/// One value, of which every copy is counted.
+#[derive(Clone)]
+struct Counted(Arc<()>);
+
+impl Serialize for Counted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Counted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <()>::deserialize(deserializer).map(|()| Self(Arc::default()))
+    }
+}
+
+/// As those of a cache in memory do.
+#[test]
+fn writers_wait_for_a_slow_listener_instead_of_piling_up_values() {
+    let dir = dir();
+    let (value, most) = (Counted(Arc::default()), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&most);
+    let listener = move |_: u32, value: Counted, _| {
+        seen.fetch_max(Arc::strong_count(&value.0), SeqCst);
+        thread::yield_now();
+    };
+    let cache = Cache::builder()
+        .max_entries(10)
+        .removal_listener(listener)
+        .open(dir.path())
+        .unwrap();
+    thread::scope(|scope| {
+        for first in 0..8 {
+            let (cache, value) = (&cache, &value);
+            scope.spawn(move || {
+                for key in 0..4_000 {
+                    cache.insert(first * 4_000 + key, value.clone());
+                }
+            });
+        }
+    });
+    // 16 queues with a backlog each, the bound, and a few on their way for each thread.
+    let most = most.load(SeqCst);
+    assert!(most < 16 * 1_024 + 10 + 100, "{most} values at once");
+    assert_eq!(Arc::strong_count(&value.0), 11);
+    drop(cache);
+    assert_eq!(Arc::strong_count(&value.0), 1);
+    let again: Cache<u32, Counted> = Cache::builder().open(dir.path()).unwrap();
+    assert_eq!(again.len(), 10);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use super::{VISIBILITY, done};
 use crate::common::{HOUR, PATIENCE, SECOND, killed, panic_of};
+use crate::loading::block_on;
 use haybox::MockClock;
-use haybox::persist::{OpenError, Persistence, SyncPolicy};
+use haybox::persist::{CommitError, OpenError, Persistence, SyncPolicy};
 use haybox::queue::{
     Delivery, Overflow, PopError, PushError, PushOptions, Pushed, Queue, QueueBuilder, Workers,
 };
@@ -212,6 +213,28 @@ fn a_push_that_fails_gives_up_no_other_message() {
     assert!(matches!(queue.push(2), Err(PushError::NotKept(2, _))));
     assert_eq!(queue.stats().discarded, 0);
     assert_eq!(done(queue.try_pop()), 1);
+}
+
+/// Who pushes waits until the message is kept, a task as well as a thread.
+#[cfg(unix)]
+#[test]
+fn a_push_whose_message_cannot_be_kept_says_that_it_is_not_known_to_be() {
+    let (base, time) = new();
+    let dir = base.path().join("queue");
+    let always = Persistence::new().sync(SyncPolicy::Always);
+    let queue = builder(&time).open_with(&dir, always).unwrap();
+    let push = |value| block_on(queue.push_async(value, PushOptions::new()));
+    let id = push(1).unwrap().id();
+    std::fs::remove_dir_all(&dir).unwrap();
+    let Err(PushError::Unsure(unsure, CommitError::DirectoryGone { .. })) = push(2) else {
+        panic!("the disk has not got it");
+    };
+    assert_eq!(unsure, id + 1);
+    assert_eq!(queue.len(), 2, "it is in the queue");
+    assert!(
+        matches!(queue.push(3), Err(PushError::NotKept(3, _))),
+        "now it is known"
+    );
 }
 
 #[test]
