@@ -277,6 +277,7 @@ impl Inner {
         contents: &dyn Contents,
         temporary: &Path,
     ) -> Result<(Snapshot, u64), CompactError> {
+        self.check_place()?;
         let mut sink = self.begin_snapshot(rotation, contents.len(), temporary)?;
         contents.write_labels(&mut sink.effects);
         let mut position = Some(0);
@@ -565,5 +566,74 @@ impl Sink {
         self.offset += bytes.len() as u64;
         self.index += 1;
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::persist::header::{CodecId, StoreId};
+
+    #[test]
+    fn what_fails_again_and_again_is_tried_ever_more_seldom() {
+        let backoff = |failures| {
+            let compacting = Compacting {
+                failures,
+                last: None,
+            };
+            compacting.backoff().as_secs()
+        };
+        assert_eq!([0, 1, 2, 3, 9].map(backoff), [0, 1, 2, 4, 256]);
+        assert_eq!([10, 33, u32::MAX].map(backoff), [300; 3]);
+    }
+
+    /// What is listed after each of several compactions: from the beginning, snapshots, logs.
+    fn listed(kept: usize, has_log: bool) -> Vec<(bool, Vec<u64>, Vec<u64>)> {
+        let mut manifest = Manifest::new(StoreId(1), CodecId(*b"test"), 0);
+        manifest.logs.push(1);
+        let generations = (2..6).map(|generation| {
+            let snapshot = Snapshot {
+                generation,
+                end: generation,
+                ..Snapshot::default()
+            };
+            manifest.take_over(snapshot, kept, has_log);
+            assert_eq!(manifest.durable, generation);
+            let snapshots = manifest.snapshots.iter().map(|at| at.generation);
+            (
+                manifest.from_start,
+                snapshots.collect(),
+                manifest.logs.clone(),
+            )
+        });
+        generations.collect()
+    }
+
+    #[test]
+    fn as_many_snapshots_are_kept_as_are_asked_for_with_the_logs_from_the_oldest_on() {
+        let is = |at: &[(bool, &[u64], &[u64])]| -> Vec<_> {
+            let all = at.iter();
+            all.map(|(start, snapshots, logs)| (*start, snapshots.to_vec(), logs.to_vec()))
+                .collect()
+        };
+        assert_eq!(
+            listed(1, true),
+            is(&[
+                (false, &[2], &[2]),
+                (false, &[3], &[3]),
+                (false, &[4], &[4]),
+                (false, &[5], &[5]),
+            ])
+        );
+        assert_eq!(
+            listed(3, true),
+            is(&[
+                (true, &[2], &[1, 2]),
+                (true, &[2, 3], &[1, 2, 3]),
+                (false, &[2, 3, 4], &[2, 3, 4]),
+                (false, &[3, 4, 5], &[3, 4, 5]),
+            ])
+        );
+        assert_eq!(listed(2, false)[3], (false, vec![4, 5], vec![]));
     }
 }

@@ -2,14 +2,15 @@
 //! recovery.
 
 use super::cases;
-use super::memory::{Fault, How, Memory, Operation, Unreadable};
+use super::memory::{Fault, How, Memory, Operation, Spoilt};
 use super::model::{History, Map, Store, Write, by_hand, dir};
 use super::{damage_of, frames_of, record};
 use crate::MockClock;
 use crate::persist::error::{OpenError, WriteError};
-use crate::persist::frame::HEADER;
+use crate::persist::frame::{HEADER, Kind, Stamp, framed};
 use crate::persist::header;
 use crate::persist::manifest::Manifest;
+use crate::persist::recovery::Bounds;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Point, RecoveryMode, Settings, SyncPolicy};
 use std::ops::Range;
@@ -198,16 +199,12 @@ fn survive(memory: &Memory, from: u64) -> bool {
     let durable = store.journal.durable_seq();
     let (crashed, is_late) = (memory.fork(), memory.operations() < from);
     crashed.crash_dropping_all();
-    let recovered = Store::open(&crashed.storage(), by_hand()).unwrap();
-    assert!(
-        recovered.report.last_seq >= durable,
-        "{} of {durable}",
-        recovered.report
-    );
-    assert_eq!(
-        Some(&recovered.map()),
-        history.at(recovered.report.last_seq)
-    );
+    for left in [crashed, memory.copy()] {
+        let recovered = Store::open(&left.storage(), by_hand()).unwrap();
+        let last = recovered.report.last_seq;
+        assert!(last >= durable, "{} of {durable}", recovered.report);
+        assert_eq!(Some(&recovered.map()), history.at(last));
+    }
     // As soon as the disk is well, everything is.
     memory.heal();
     assert_eq!(
@@ -328,6 +325,14 @@ fn read_only_changes_nothing_and_refuses_writes() {
     store.journal.close().unwrap();
     drop(store);
     assert_eq!(memory.image(), before);
+    // Of what was killed the manifest does not say how far it goes, nor does it learn so here.
+    let (killed, history) = of_two_unproven_logs();
+    let before = killed.image();
+    let store = Store::open(&killed.storage(), in_mode(RecoveryMode::ReadOnly)).unwrap();
+    assert_eq!(Some(&store.map()), history.at(6));
+    store.journal.close().unwrap();
+    drop(store);
+    assert_eq!(killed.image(), before);
     let nothing = Memory::new(1);
     assert!(Store::open(&nothing.storage(), in_mode(RecoveryMode::ReadOnly)).is_err());
     nothing.storage().create_dir(&dir()).unwrap();
@@ -401,6 +406,28 @@ fn of_two_logs() -> Memory {
         }
     }
     panic!("a snapshot can fail");
+}
+
+/// The last frame that was synced is told by the manifest that lists the next log.
+#[test]
+fn rot_in_a_log_is_told_by_the_manifest() {
+    let (memory, log) = (Memory::new(1), dir().join("log-1.wal"));
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    let seq = store.put(b"1", b"one");
+    store.journal.wait(seq, None).unwrap();
+    memory.fail(Fault {
+        from: memory.operations() + 10,
+        count: 1,
+        only: None,
+        how: How::Broken,
+    });
+    assert!(store.journal.compact().is_err());
+    let killed = memory.copy();
+    let mut bytes = killed.bytes(&log);
+    *bytes.last_mut().unwrap() ^= 1;
+    killed.put(&log, bytes);
+    let refused = Store::open(&killed.storage(), by_hand()).map(drop);
+    assert!(matches!(refused, Err(OpenError::Damaged(_))), "{refused:?}");
 }
 
 #[test]
@@ -572,10 +599,10 @@ fn a_salvage_that_finds_every_number_says_that_none_is_lost() {
 #[test]
 fn what_cannot_be_read_is_refused_as_such_and_passed_over_by_a_salvage() {
     let (original, history) = small();
-    for how in [Unreadable::Opens, Unreadable::Not] {
+    for how in [Spoilt::Read, Spoilt::Open] {
         for name in ["MANIFEST", "snap-2.db", "log-2.wal"] {
             let (memory, path) = (original.copy(), dir().join(name));
-            memory.hide(&path, how);
+            memory.spoil(&path, how);
             let before = memory.image();
             match Store::open(&memory.storage(), by_hand()).map(drop) {
                 Err(OpenError::Disk(error)) => assert!(error.to_string().contains(name), "{error}"),
@@ -589,6 +616,9 @@ fn what_cannot_be_read_is_refused_as_such_and_passed_over_by_a_salvage() {
                 matches!(refused, Err(OpenError::Disk(_))),
                 "it is kept first"
             );
+            let mut after = memory.image();
+            after.retain(|path, _| !path.starts_with(dir().join("quarantine")));
+            assert_eq!(after, before, "also as what was opened is dropped");
             memory.heal();
             let store = Store::open(&memory.storage(), salvage).unwrap();
             let all = history.at(6).unwrap();
@@ -600,13 +630,10 @@ fn what_cannot_be_read_is_refused_as_such_and_passed_over_by_a_salvage() {
             let mut expected = all.clone();
             expected.retain(|key, _| !lost(&key[0]));
             assert_eq!(store.map(), expected, "without {name}");
-            assert!(
-                store
-                    .report
-                    .damages
-                    .iter()
-                    .any(|damage| damage.file == path)
-            );
+            let damages = &store.report.damages;
+            assert_eq!(damages[0].file, path);
+            // Without the log all ends before what is proven.
+            assert_eq!(damages.len(), if name == "log-2.wal" { 2 } else { 1 });
             goes_on(store, &memory, 6);
         }
     }
@@ -618,7 +645,7 @@ fn files_that_cannot_be_opened_are_not_taken_for_none() {
     let (memory, _) = small();
     memory.forget(&dir().join("MANIFEST"));
     for name in ["snap-2.db", "log-2.wal"] {
-        memory.hide(&dir().join(name), Unreadable::Not);
+        memory.spoil(&dir().join(name), Spoilt::Open);
     }
     let before = memory.image();
     let error = Store::open(&memory.storage(), by_hand())
@@ -808,6 +835,145 @@ fn what_does_not_decode_is_named_and_can_be_salvaged() {
     }
 }
 
+/// Snapshots with more or less in them than they say, and frames that belong elsewhere: all of them
+/// whole, and none of them written by a crash.
+#[test]
+fn frames_that_are_whole_and_not_where_they_belong_are_refused() {
+    let (original, history) = small();
+    let (snapshot, log) = (dir().join("snap-2.db"), dir().join("log-2.wal"));
+    let frames = frames_of(&original, &snapshot);
+    // Begin, entries, end.
+    assert_eq!(frames.len(), 3);
+    let of = |path: &Path, kind, count, first, payload: &[u8]| {
+        let salt = original.bytes(path)[48..52].try_into().unwrap();
+        let stamp = Stamp {
+            kind,
+            count,
+            first,
+            durable: 0,
+            wall_ms: 0,
+        };
+        framed(payload, stamp, u32::from_le_bytes(salt))
+    };
+    let in_snapshot = |kind, first, payload: &[u8]| of(&snapshot, kind, 0, first, payload);
+    let fewer = Bounds {
+        base: 3,
+        end: 3,
+        entries: 2,
+    };
+    let last = frames[2].clone();
+    let cases = [
+        (
+            &snapshot,
+            last.clone(),
+            in_snapshot(Kind::End, 2, &fewer.encode()),
+            "another number",
+        ),
+        (&snapshot, last.end..last.end, vec![0], "another number"),
+        (
+            &snapshot,
+            last.clone(),
+            in_snapshot(Kind::Manifest, 2, &[]),
+            "another kind",
+        ),
+        (&snapshot, last.clone(), vec![], "the end of the file"),
+        (
+            &snapshot,
+            frames[1].clone(),
+            in_snapshot(Kind::Snapshot, 5, &[]),
+            "frame 5",
+        ),
+        (
+            &log,
+            64..64,
+            of(&log, Kind::Snapshot, 1, 4, &[0]),
+            "another kind",
+        ),
+        (
+            &log,
+            64..64,
+            of(&log, Kind::Mark, 1, 4, &[0]),
+            "another kind",
+        ),
+    ];
+    for (path, place, with, found) in cases {
+        let memory = original.copy();
+        let mut bytes = memory.bytes(path);
+        bytes.splice(place, with);
+        memory.put(path, bytes);
+        let damage = damage_of(
+            Store::open(&memory.storage(), by_hand())
+                .map(drop)
+                .unwrap_err(),
+        );
+        assert!(damage.found.contains(found), "{damage}");
+        open_damaged(&memory, &history);
+    }
+}
+
+/// In the log as it was, or in quarantine: what a torn tail holds may be wanted.
+#[test]
+fn what_is_cut_off_is_not_lost_whatever_fails() {
+    let (original, log) = (Memory::new(1), dir().join("log-1.wal"));
+    let store = Store::open(&original.storage(), by_hand()).unwrap();
+    store.put(b"key", b"value");
+    store.journal.close().unwrap();
+    let sound = original.bytes(&log);
+    let torn = [7; 100];
+    original.put(&log, [&sound[..], &torn].concat());
+    for at in 1.. {
+        let memory = original.copy();
+        memory.fail(Fault {
+            from: at,
+            count: 1,
+            only: None,
+            how: How::Broken,
+        });
+        let opened = Store::open(&memory.storage(), by_hand());
+        let is_over = memory.operations() < at;
+        memory.crash_dropping_all();
+        let is_as_it_was = memory.bytes(&log).ends_with(&torn);
+        let mut copies = memory.paths();
+        copies.retain(|path| path.starts_with(dir().join("quarantine")));
+        let is_kept = copies.iter().any(|copy| memory.bytes(copy) == torn);
+        assert!(is_as_it_was || is_kept, "operation {at}");
+        if let Ok(store) = opened {
+            assert!(is_kept && copies == [store.report.quarantine.unwrap()]);
+            assert_eq!(memory.bytes(&log), sound);
+        }
+        if is_over {
+            assert!(at > 5, "{at} operations");
+            break;
+        }
+    }
+}
+
+/// Until all of it is in new files the old ones are as they were.
+#[test]
+fn a_point_in_time_that_is_cut_short_has_left_out_nothing() {
+    let (original, history) = of_two_unproven_logs();
+    for (at, last) in (1..60).flat_map(|at| [(at, 1), (at, 4)]) {
+        let memory = original.copy();
+        memory.fail(Fault {
+            from: at,
+            count: u64::MAX,
+            only: None,
+            how: How::Broken,
+        });
+        let mode = RecoveryMode::PointInTime(Point::Seq(last));
+        let opened = Store::open(&memory.storage(), in_mode(mode)).map(drop);
+        let is_over = opened.is_ok() && memory.operations() < at;
+        memory.crash_dropping_all();
+        memory.heal();
+        let store = Store::open(&memory.storage(), by_hand()).unwrap();
+        let found = store.report.last_seq;
+        assert!(found == 6 || found == last, "operation {at}: {found}");
+        assert!(opened.is_err() || found == last);
+        assert_eq!(Some(&store.map()), history.at(found));
+        assert!(at < 59 || is_over);
+    }
+}
+
 /// The process that wrote it was killed before it was on the disk.
 #[test]
 fn what_does_not_decode_survives_a_power_cut_behind_the_salvage() {
@@ -819,16 +985,36 @@ fn what_does_not_decode_survives_a_power_cut_behind_the_salvage() {
     let store = Store::open(&memory.storage(), lazily).unwrap();
     let seq = store.put(b"key", &[4; 5]);
     store.journal.wait(seq, None).unwrap();
-    let killed = memory.fork();
-    let kept = Arc::new(super::model::Kept::default());
-    *kept.undecodable.lock().unwrap() = Some(vec![4; 5]);
-    let salvage = in_mode(RecoveryMode::Salvage);
-    let salvaged = Store::open_with(&dir(), &killed.storage(), salvage, kept).unwrap();
-    let copy = salvaged.report.quarantine.clone().unwrap();
-    killed.crash_dropping_all();
-    drop(salvaged);
-    let store = Store::open_at(&copy, &killed.storage(), by_hand()).unwrap();
-    assert_eq!(store.map().get(&b"key"[..]), Some(&vec![4; 5]));
+    for at in 1.. {
+        let killed = memory.fork();
+        killed.fail(Fault {
+            from: at,
+            count: 1,
+            only: None,
+            how: How::Broken,
+        });
+        let kept = Arc::new(super::model::Kept::default());
+        *kept.undecodable.lock().unwrap() = Some(vec![4; 5]);
+        let salvage = in_mode(RecoveryMode::Salvage);
+        let salvaged = Store::open_with(&dir(), &killed.storage(), salvage, kept);
+        let is_over = killed.operations() < at;
+        killed.crash_dropping_all();
+        killed.heal();
+        let Ok(salvaged) = salvaged else {
+            continue;
+        };
+        let copy = salvaged.report.quarantine.clone().unwrap();
+        drop(salvaged);
+        let store = Store::open_at(&copy, &killed.storage(), by_hand()).unwrap();
+        assert_eq!(
+            store.map().get(&b"key"[..]),
+            Some(&vec![4; 5]),
+            "operation {at}"
+        );
+        if is_over {
+            break;
+        }
+    }
 }
 
 /// Whatever fails on the way, what does not decode is in the directory or in its quarantine.

@@ -157,6 +157,27 @@ fn a_compaction_or_a_backup_under_way_finds_out() {
     }
 }
 
+/// Between any two steps that make something durable by its name.
+#[test]
+fn a_compaction_looks_again_before_each_of_its_steps() {
+    for at in 1..=4 {
+        let memory = Memory::new(1);
+        let store = Store::open(&memory.storage(), by_hand()).unwrap();
+        write(&store).unwrap();
+        store.journal.sync().unwrap();
+        let (disk, taken) = (memory.clone(), Arc::new(Mutex::new(None)));
+        let noted = Arc::clone(&taken);
+        memory.before(Operation::SyncDir, at, move || {
+            *noted.lock().unwrap() = Some(replace(&disk));
+        });
+        let compacted = store.journal.compact();
+        // The last is that of the manifest: then all is done but the clearing away.
+        assert_eq!(compacted.is_ok(), at == 4);
+        drop(store);
+        assert_eq!(Some(image(&memory)), *taken.lock().unwrap(), "step {at}");
+    }
+}
+
 /// A backup links by names, so between two of them they may become another's.
 #[test]
 fn a_backup_that_has_linked_files_of_another_is_none() {
@@ -168,7 +189,7 @@ fn a_backup_that_has_linked_files_of_another_is_none() {
         store.journal.compact().unwrap();
         store.journal.compact().unwrap();
         let disk = memory.clone();
-        memory.before(Operation::Link, move || drop(replace(&disk)));
+        memory.before(Operation::Link, 1, move || drop(replace(&disk)));
         let copied = store.journal.backup(Path::new("/backup"));
         assert!(matches!(copied, Err(CompactError::DirectoryGone { .. })));
         assert!(!memory.paths().contains(&PathBuf::from("/backup/MANIFEST")));

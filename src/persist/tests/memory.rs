@@ -28,10 +28,9 @@ struct Disk {
     operations: u64,
     faults: Vec<Fault>,
     random: fastrand::Rng,
-    /// Files of which nothing can be read, or which cannot even be opened.
-    unreadable: BTreeMap<usize, Unreadable>,
-    /// What happens before the next operation of a kind.
-    before: Option<(Operation, Box<dyn FnOnce() + Send>)>,
+    /// Files with which something never works.
+    spoilt: BTreeMap<usize, Spoilt>,
+    before: Vec<Before>,
     /// How many bytes fit.
     space: usize,
     /// It says that it has synced, and has not.
@@ -82,11 +81,20 @@ pub(super) enum How {
     Panic,
 }
 
-/// How far one comes with a file that cannot be read.
+/// What happens before an operation.
+struct Before {
+    operation: Operation,
+    /// How many operations of that kind come up to it.
+    left: usize,
+    then: Box<dyn FnOnce() + Send>,
+}
+
+/// What does not work with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unreadable {
-    Opens,
-    Not,
+pub(super) enum Spoilt {
+    Open,
+    Read,
+    Sync,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,8 +119,8 @@ impl Memory {
             taken: 0,
             operations: 0,
             faults: Vec::new(),
-            unreadable: BTreeMap::new(),
-            before: None,
+            spoilt: BTreeMap::new(),
+            before: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             space: usize::MAX,
             is_lying: false,
@@ -179,25 +187,39 @@ impl Memory {
         });
     }
 
-    /// Has a file not be read.
-    pub(super) fn hide(&self, path: &Path, how: Unreadable) {
+    /// Has something never work with a file.
+    pub(super) fn spoil(&self, path: &Path, how: Spoilt) {
         let mut disk = self.disk();
         let id = disk.names[path];
-        disk.unreadable.insert(id, how);
+        disk.spoilt.insert(id, how);
     }
 
-    /// Has something happen before the next operation of a kind.
-    pub(super) fn before(&self, operation: Operation, then: impl FnOnce() + Send + 'static) {
-        self.disk().before = Some((operation, Box::new(then)));
+    /// Has something happen before the n-th operation of a kind that concerns names, from now on.
+    pub(super) fn before(
+        &self,
+        operation: Operation,
+        nth: usize,
+        then: impl FnOnce() + Send + 'static,
+    ) {
+        let before = &mut self.disk().before;
+        before.push(Before {
+            operation,
+            left: nth,
+            then: Box::new(then),
+        });
     }
 
     fn come_to(&self, operation: Operation) {
         let mut disk = self.disk();
-        let then = disk.before.take_if(|(awaited, _)| *awaited == operation);
-        drop(disk);
-        if let Some((_, then)) = then {
-            then();
+        for before in &mut disk.before {
+            before.left -= usize::from(before.operation == operation);
         }
+        let now: Vec<_> = disk
+            .before
+            .extract_if(.., |before| before.left == 0)
+            .collect();
+        drop(disk);
+        now.into_iter().for_each(|before| (before.then)());
     }
 
     pub(super) fn fail(&self, fault: Fault) {
@@ -471,7 +493,7 @@ impl Storage for Memory {
     fn open(&self, path: &Path, _: Access) -> io::Result<Arc<dyn Blob>> {
         let disk = self.disk();
         let id = disk.id(path)?;
-        if disk.unreadable.get(&id) == Some(&Unreadable::Not) {
+        if disk.spoilt.get(&id) == Some(&Spoilt::Open) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         drop(disk);
@@ -592,7 +614,11 @@ impl Blob for Handle {
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.disk.disk();
-        if disk.unreadable.contains_key(&self.id) {
+        if disk
+            .spoilt
+            .get(&self.id)
+            .is_some_and(|how| *how != Spoilt::Sync)
+        {
             return Err(How::Broken.error());
         }
         let seen = &disk.files[self.id].seen;
@@ -617,6 +643,8 @@ impl Blob for Handle {
         let mut disk = self.disk.disk();
         let fault = disk.begin(Operation::Sync);
         let disk = &mut *disk;
+        let is_spoilt = disk.spoilt.get(&self.id) == Some(&Spoilt::Sync);
+        let fault = fault.or(is_spoilt.then_some(How::Broken));
         let file = &mut disk.files[self.id];
         if let Some(how) = fault {
             file.settle(&mut disk.random);

@@ -2,15 +2,16 @@
 //! the system shows it, so nothing of it is trusted, here or by who opens the directory next.
 
 use super::faults::{empty, lazily, opens, path};
-use super::memory::{Fault, How, Memory, Operation};
+use super::memory::{Fault, How, Memory, Operation, Spoilt};
 use super::model::{History, Store, Write, append, by_hand, dir};
 use super::record;
 use crate::persist::error::{CommitError, CompactError};
 use crate::persist::manifest::Manifest;
 use crate::persist::report::HealthState;
+use crate::persist::settings::{Settings, SyncPolicy};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[test]
 fn fault_19_after_a_failed_sync_nothing_is_trusted_but_new_files() {
@@ -229,6 +230,119 @@ fn a_sync_that_fails_during_a_compaction_is_not_trusted_again() {
         memory.crash_dropping_all();
         drop(opens(&memory, &history, 2));
     }
+}
+
+/// The snapshot is made, and what came behind it is no better than a sync that failed meanwhile.
+#[test]
+fn a_sync_that_fails_as_the_snapshot_is_named_is_made_up_for_by_the_next() {
+    let (memory, mut history, store) = empty(5, by_hand());
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    store.journal.wait(1, None).unwrap();
+    let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
+    let (disk, noted) = (memory.clone(), Arc::new(std::sync::Mutex::new(history)));
+    let history = Arc::clone(&noted);
+    // The first rename is that of the manifest that lists the new log.
+    memory.before(Operation::Rename, 2, move || {
+        let writes = [Write::Put(vec![2], vec![2; 50])];
+        let journal = journal.upgrade().unwrap();
+        let seq = append(&journal, &kept.upgrade().unwrap(), &writes);
+        noted.lock().unwrap().add(seq, &writes);
+        disk.fail_next(1, Some(Operation::Sync), How::Broken);
+        assert!(journal.wait(seq, None).is_err());
+    });
+    store.journal.compact().unwrap();
+    let history = history.lock().unwrap();
+    assert_eq!((store.journal.durable_seq(), history.last()), (1, 2));
+    assert_eq!(store.journal.health().state, HealthState::Troubled);
+    assert!(
+        store.journal.wait(2, None).is_err(),
+        "the next sync would succeed"
+    );
+    let killed = memory.fork();
+    assert!(Manifest::read(&killed, &dir()).unwrap().unwrap().distrusted);
+    does_not_overstate(&killed, &history, 1);
+    assert_eq!(store.journal.sync().unwrap(), 2);
+    assert_eq!(store.journal.health().state, HealthState::Well);
+    memory.crash_dropping_all();
+    drop(opens(&memory, &history, 2));
+}
+
+/// A process may end at any moment. Whether a sync has failed before a compaction, or while it makes
+/// its log, the manifest says so before the next file is made.
+#[test]
+fn word_of_a_failed_sync_is_there_before_the_next_file() {
+    // The first file is the manifest, or the log and then the manifest, twice.
+    for (is_meanwhile, file) in [(false, 2), (true, 4)] {
+        let (memory, mut history, store) = empty(5, by_hand());
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        memory.fail_next(1, Some(Operation::Sync), How::Broken);
+        if is_meanwhile {
+            let journal = Arc::downgrade(&store.journal);
+            memory.before(Operation::Create, 1, move || {
+                assert!(journal.upgrade().unwrap().wait(1, None).is_err());
+            });
+        } else {
+            assert!(store.journal.wait(1, None).is_err());
+        }
+        let (disk, seen) = (memory.clone(), Arc::new(std::sync::Mutex::new(None)));
+        let noted = Arc::clone(&seen);
+        memory.before(Operation::Create, file, move || {
+            let manifest = Manifest::read(&disk, &dir()).unwrap().unwrap();
+            *noted.lock().unwrap() = Some(manifest.distrusted);
+        });
+        store.journal.compact().unwrap();
+        assert_eq!(*seen.lock().unwrap(), Some(true), "{is_meanwhile}");
+        assert_eq!(store.journal.durable_seq(), 1);
+    }
+}
+
+/// A log whose syncs fail for ever is done with as soon as there is another.
+#[test]
+fn a_log_that_is_never_synced_is_made_up_for_by_new_files() {
+    for (is_rotated, sync) in [(false, SyncPolicy::Always), (true, SyncPolicy::Os)] {
+        let settings = Settings { sync, ..by_hand() };
+        let (memory, mut history, store) = empty(5, settings);
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        memory.spoil(&path("log-1.wal"), Spoilt::Sync);
+        if is_rotated {
+            // The log is written, and another follows on it; the snapshot is not begun.
+            store.journal.wait(1, None).unwrap();
+            memory.fail(Fault {
+                from: memory.operations() + 10,
+                count: 1,
+                only: None,
+                how: How::Broken,
+            });
+            assert!(store.journal.compact().is_err());
+        }
+        let error = store.journal.sync().unwrap_err().to_string();
+        assert!(error.contains("log-1.wal: input/output error"), "{error}");
+        record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
+        assert_eq!(store.journal.sync().unwrap(), 2);
+        let health = store.journal.health();
+        assert_eq!((health.state, health.sync_failures), (HealthState::Well, 1));
+        memory.crash_dropping_all();
+        drop(opens(&memory, &history, 2));
+    }
+}
+
+/// Whose threads are left to themselves.
+#[test]
+fn a_failed_sync_is_made_up_for_without_a_call() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        by_hand: false,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    memory.fail_next(1, Some(Operation::Sync), How::Broken);
+    let seq = store.put(b"key", b"value");
+    let patience = Instant::now() + Duration::from_secs(60);
+    while store.journal.wait(seq, Some(patience)).is_err() {
+        assert!(Instant::now() < patience, "{:?}", store.journal.health());
+    }
+    assert_eq!(store.journal.durable_seq(), seq);
+    assert_eq!(store.journal.health().sync_failures, 1);
 }
 
 /// Of a failed sync the manifest says so before anything else is tried that may fail.
