@@ -1,13 +1,17 @@
 //! The functions for tools, on real files.
 
+use super::memory::{Fault, How, Memory};
 use super::model::{CODEC, History, Map, Store, Write, by_hand};
 use super::record;
-use crate::persist::check::{self, FileKind};
+use crate::persist::check::{self, CheckError, FileKind};
 use crate::persist::effect::{Effect, Effects, WallLife};
-use crate::persist::error::OpenError;
+use crate::persist::error::{CompactError, OpenError};
+use crate::persist::report::Progress;
+use crate::persist::settings::Settings;
 use crate::persist::storage::{Disk, Storage};
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 fn disk() -> Arc<dyn Storage> {
@@ -117,10 +121,17 @@ fn a_damaged_store_is_described_and_saved() {
     assert_eq!(report.entries, map.len() as u64);
     let store = Store::open_at(&saved, &disk(), by_hand()).unwrap();
     assert_eq!(store.map(), map);
-    assert!(
-        check::salvage(&dir, &saved, |_| ()).is_err(),
-        "there are files"
-    );
+    drop(store);
+    for other in [&saved, &temporary.path().join("notes")] {
+        fs::create_dir_all(other).unwrap();
+        fs::write(other.join("notes.txt"), "of somebody").unwrap();
+        let before = files(other);
+        let refused = check::salvage(&dir, other, |_| ()).unwrap_err();
+        let is_meant = matches!(refused, CheckError::Write(CompactError::NotEmpty { .. }));
+        assert!(is_meant && files(other) == before, "{refused}");
+    }
+    let store = Store::open_at(&saved, &disk(), by_hand()).unwrap();
+    assert_eq!(store.map(), map);
     assert!(matches!(
         check::verify(&saved, |_| ()),
         Err(OpenError::Locked { .. })
@@ -232,6 +243,89 @@ fn a_store_that_nobody_has_open_is_compacted() {
     assert_eq!((report.entries, report.last_seq), (19, 21));
     let store = Store::open_at(temporary.path(), &disk(), by_hand()).unwrap();
     assert_eq!((store.map(), store.report.from_log), (map, 0));
+}
+
+/// A manifest that cannot be read, and files that a newer schema has not finished to migrate.
+#[test]
+fn what_the_store_itself_would_refuse_is_verified_and_saved() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (dir, saved) = (
+        temporary.path().join("store"),
+        temporary.path().join("saved"),
+    );
+    let map = store_in(&dir);
+    let told = Arc::new(AtomicU64::new(0));
+    let tell = || {
+        let told = Arc::clone(&told);
+        move |at: Progress| told.store(at.bytes, SeqCst)
+    };
+    let report = check::verify(&dir, tell()).unwrap();
+    assert_eq!(told.swap(0, SeqCst), report.bytes);
+    let manifest = dir.join("MANIFEST");
+    let sound = fs::read(&manifest).unwrap();
+    let mut bytes = sound.clone();
+    bytes[70] ^= 1;
+    fs::write(&manifest, bytes).unwrap();
+    fs::write(dir.join("snap-9.db.tmp"), "unfinished").unwrap();
+    let refused = check::verify(&dir, |_| ()).map(drop);
+    assert!(matches!(refused, Err(OpenError::Damaged(_))), "{refused:?}");
+    let saving = check::salvage(&dir, &saved, tell()).unwrap();
+    assert_eq!(told.swap(0, SeqCst), saving.recovery.bytes);
+    let store = Store::open_at(&saved, &disk(), by_hand()).unwrap();
+    assert_eq!(store.map(), map);
+    drop(store);
+    fs::remove_file(&manifest).unwrap();
+    let refused = check::compact(&dir, |_| ()).map(drop);
+    assert!(matches!(
+        refused,
+        Err(CheckError::Open(OpenError::NoManifest { .. }))
+    ));
+    fs::write(&manifest, sound).unwrap();
+
+    // Killed after the new log was listed, and before the snapshot was.
+    let of_schema = |schema| Settings {
+        schema,
+        accepts_schema: Some(Arc::new(|_| true)),
+        ..by_hand()
+    };
+    let memory = Memory::new(1);
+    let store = Store::open(&memory.storage(), of_schema(0)).unwrap();
+    store.put(b"key", b"value");
+    drop(store);
+    memory.fail(Fault {
+        from: memory.operations() + 11,
+        count: u64::MAX,
+        only: None,
+        how: How::Broken,
+    });
+    assert!(Store::open(&memory.storage(), of_schema(7)).is_err());
+    let half = temporary.path().join("half");
+    fs::create_dir(&half).unwrap();
+    for (path, bytes) in memory.image() {
+        fs::write(half.join(path.file_name().unwrap()), bytes).unwrap();
+    }
+    let seen = check::inspect(&half, |_| ()).unwrap();
+    let schemas: Vec<_> = seen.files.iter().filter_map(|file| file.schema).collect();
+    assert_eq!((seen.manifest.unwrap().schema, schemas), (7, vec![0, 7]));
+    let report = check::verify(&half, |_| ()).unwrap();
+    assert_eq!((report.last_seq, report.migrated_from), (1, vec![0]));
+    let refused = check::compact(&half, |_| ()).map(drop);
+    let is_meant = matches!(
+        refused,
+        Err(CheckError::Open(OpenError::OtherSchema { found: 0, .. }))
+    );
+    assert!(is_meant, "only the store itself knows how: {refused:?}");
+    let again = temporary.path().join("again");
+    assert_eq!(check::salvage(&half, &again, |_| ()).unwrap().entries, 1);
+    // What was saved is of the schema that the manifest had, and stays so.
+    check::compact(&again, tell()).unwrap();
+    assert!(told.load(SeqCst) > 0);
+    let plain = Settings {
+        schema: 7,
+        ..by_hand()
+    };
+    let store = Store::open_at(&again, &disk(), plain).unwrap();
+    assert_eq!(store.map()[&b"key"[..]], b"value");
 }
 
 #[test]

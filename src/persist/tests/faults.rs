@@ -239,14 +239,20 @@ fn fault_10_a_damaged_file_header_is_refused() {
             let memory = original.copy();
             let file = format!("/store/{name}");
             edit(&memory, &file, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
-            refused(&memory, lazily());
+            let damage = damage_of(refused(&memory, lazily()));
+            let expected = match bit {
+                ..64 => "the mark of a haybox file",
+                _ => "a whole file header",
+            };
+            assert_eq!((damage.expected, damage.offset), (expected.into(), 0));
         }
         for cut in 0..header::LENGTH {
             let memory = original.copy();
             edit(&memory, &format!("/store/{name}"), |bytes| {
                 bytes.truncate(cut)
             });
-            refused(&memory, lazily());
+            let damage = damage_of(refused(&memory, lazily()));
+            assert_eq!(damage.found, format!("{cut} bytes"));
         }
     }
 }
@@ -432,6 +438,8 @@ fn fault_17_a_full_disk_refuses_writes_and_heals() {
     let accepted = [Write::Put(vec![2], vec![2; 50])];
     record(&store, &mut history, &accepted);
     let error = store.journal.wait(2, None).unwrap_err();
+    assert!(error.to_string().contains("free some space"), "{error}");
+    let error = store.journal.sync().unwrap_err();
     assert!(error.to_string().contains("free some space"), "{error}");
     let refusal = store.write(&[Write::Put(vec![3], vec![3])]).unwrap_err();
     assert!(
@@ -682,6 +690,16 @@ fn fault_24_the_log_is_durable_before_the_snapshot_counts() {
             Err(error) => assert!(damage_of(error).next_seq <= 18),
         }
     }
+    // Were all but the snapshot lost, no number would be given again that it may have a part of.
+    let copy = memory.copy();
+    copy.forget(&log);
+    copy.forget(&path("MANIFEST"));
+    let salvage = Settings {
+        mode: RecoveryMode::Salvage,
+        ..lazily()
+    };
+    let store = Store::open(&copy.storage(), salvage).unwrap();
+    assert_eq!(store.put(b"new", b"value"), 19);
 }
 
 #[test]
@@ -704,40 +722,42 @@ fn fault_25_a_second_opening_finds_it_locked() {
 
 #[test]
 fn fault_27_a_clock_that_is_wrong_is_reported() {
-    let time = MockClock::new();
-    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    time.set_system_time(start);
-    let memory = Memory::new(1);
-    let settings = || Settings {
-        clock: time.clock(),
-        ..by_hand()
-    };
-    let store = Store::open(&memory.storage(), settings()).unwrap();
-    store.put(b"key", b"value");
-    store.journal.close().unwrap();
-    let open = |offset: i64| {
-        let hours = Duration::from_secs(3600 * offset.unsigned_abs());
-        time.set_system_time(if offset < 0 {
-            start - hours
-        } else {
-            start + hours
-        });
-        let copy = memory.copy();
-        let store = Store::open(&copy.storage(), settings()).unwrap();
-        let now = store.kept.now_ms.lock().unwrap().unwrap();
-        (store.report.clock, now)
-    };
-    let hour = Duration::from_secs(3600);
-    let at = |hours: i64| (1_700_000_000_000 + hours * 3_600_000) as u64;
-    assert_eq!(open(0), (ClockCheck::Fine, at(0)));
-    assert_eq!(open(5), (ClockCheck::Fine, at(5)));
-    assert_eq!(open(-1), (ClockCheck::WentBack(hour), at(0)));
-    let years = 87_600;
-    assert_eq!(open(-24), (ClockCheck::WentBack(24 * hour), at(0)));
-    assert_eq!(
-        open(-years),
-        (ClockCheck::LogAhead(hour * years as u32), at(-years))
-    );
+    // Times are in the log, and where there is none in the snapshot.
+    for log in [true, false] {
+        let time = MockClock::new();
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        time.set_system_time(start);
+        let memory = Memory::new(1);
+        let settings = || Settings {
+            clock: time.clock(),
+            log,
+            ..by_hand()
+        };
+        let store = Store::open(&memory.storage(), settings()).unwrap();
+        store.put(b"key", b"value");
+        store.journal.close().unwrap();
+        let open = |offset: i64| {
+            let hours = Duration::from_secs(3600 * offset.unsigned_abs());
+            time.set_system_time(if offset < 0 {
+                start - hours
+            } else {
+                start + hours
+            });
+            let copy = memory.copy();
+            let store = Store::open(&copy.storage(), settings()).unwrap();
+            let now = store.kept.now_ms.lock().unwrap().unwrap();
+            (store.report.clock, now)
+        };
+        let hour = Duration::from_secs(3600);
+        let at = |hours: i64| (1_700_000_000_000 + hours * 3_600_000) as u64;
+        assert_eq!(open(0), (ClockCheck::Fine, at(0)));
+        assert_eq!(open(5), (ClockCheck::Fine, at(5)));
+        assert_eq!(open(-1), (ClockCheck::WentBack(hour), at(0)));
+        assert_eq!(open(-24), (ClockCheck::WentBack(24 * hour), at(0)));
+        let years = 87_600;
+        let ahead = ClockCheck::LogAhead(hour * years as u32);
+        assert_eq!(open(-years), (ahead, at(-years)));
+    }
 }
 
 #[test]
@@ -1018,32 +1038,39 @@ fn a_log_does_not_follow_on_half_a_frame() {
 /// A log that the manifest does not list yet does not count, however much is in it.
 #[test]
 fn nothing_is_acknowledged_in_a_log_that_is_not_listed() {
-    let memory = Memory::new(1);
-    let mut history = History::new();
-    let settings = Settings {
-        sync: SyncPolicy::default(),
-        buffer: 1_000,
-        ..by_hand()
-    };
-    let store = Store::open(&memory.storage(), settings).unwrap();
-    record(&store, &mut history, &[Write::Put(vec![0], vec![0])]);
-    store.journal.sync().unwrap();
-    memory.limit_space(100);
-    for n in 0..100u8 {
-        let writes = [Write::Put(vec![n], vec![n; 500])];
-        history.add(append(&store.journal, &store.kept, &writes), &writes);
+    for sync in [SyncPolicy::default(), SyncPolicy::Always] {
+        let settings = Settings {
+            sync,
+            buffer: 1_000,
+            ..by_hand()
+        };
+        let (memory, mut history, store) = empty(1, settings);
+        record(&store, &mut history, &[Write::Put(vec![0], vec![0])]);
+        store.journal.sync().unwrap();
+        memory.limit_space(100);
+        for n in 0..100u8 {
+            let writes = [Write::Put(vec![n], vec![n; 500])];
+            history.add(append(&store.journal, &store.kept, &writes), &writes);
+        }
+        memory.heal();
+        store.journal.reserve(0).unwrap();
+        memory.fail_next(1, Some(Operation::Rename), How::Broken);
+        assert!(store.journal.compact().is_err());
+        // A store takes nothing more, and who waits is told.
+        let refused = store.journal.reserve(0);
+        assert!(matches!(refused, Err(WriteError::Disk(_))), "{refused:?}");
+        let waited = store.journal.wait(history.last(), None);
+        assert!(matches!(waited, Err(CommitError::Disk(_))), "{waited:?}");
+        let writes = [Write::Put(vec![1], vec![1])];
+        let seq = append(&store.journal, &store.kept, &writes);
+        history.add(seq, &writes);
+        assert!(store.journal.wait(seq, Some(Instant::now())).is_err());
+        drop(opens(&memory.copy(), &history, 1));
+        store.journal.sync().unwrap();
+        store.journal.reserve(0).unwrap();
+        store.journal.wait(seq, None).unwrap();
+        drop(opens(&memory.copy(), &history, seq));
     }
-    memory.heal();
-    memory.fail_next(1, Some(Operation::Rename), How::Broken);
-    assert!(store.journal.compact().is_err());
-    let writes = [Write::Put(vec![1], vec![1])];
-    let seq = append(&store.journal, &store.kept, &writes);
-    history.add(seq, &writes);
-    assert!(store.journal.wait(seq, Some(Instant::now())).is_err());
-    drop(opens(&memory.copy(), &history, 1));
-    store.journal.sync().unwrap();
-    store.journal.wait(seq, None).unwrap();
-    drop(opens(&memory.copy(), &history, seq));
 }
 
 /// Nothing is proven, but what whole frames follow on for long was on the disk.
