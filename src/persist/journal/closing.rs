@@ -49,3 +49,34 @@ impl Drop for Turn<'_> {
         self.0.done.notify_all();
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+    #[test]
+    fn one_closes_and_others_wait_unless_the_closer_waits_for_them() {
+        let (closing, is_closed) = (Closing::default(), AtomicBool::new(false));
+        let turn = closing.begin().expect("nobody closes");
+        assert!(
+            closing.begin().is_none(),
+            "the closer does not wait for itself"
+        );
+        std::thread::scope(|scope| {
+            let own = scope.spawn(|| {
+                closing.note_own(thread::current().id());
+                closing.begin().is_none()
+            });
+            assert!(own.join().unwrap(), "nor for those for which it waits");
+            let other = scope.spawn(|| {
+                assert!(closing.begin().is_none());
+                is_closed.load(SeqCst)
+            });
+            is_closed.store(true, SeqCst);
+            drop(turn);
+            assert!(other.join().unwrap());
+        });
+        assert!(closing.begin().is_none());
+    }
+}

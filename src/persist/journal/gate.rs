@@ -89,3 +89,58 @@ fn gravity(reason: &WriteError) -> u8 {
         _ => 0,
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::path::Path;
+
+    #[test]
+    fn it_is_shut_as_long_as_there_is_a_reason_and_says_the_gravest() {
+        let gate = Gate::default();
+        assert!(gate.check().is_ok() && gate.stopped().is_none());
+        let disk = |name| {
+            let error = io::Error::other("it fails");
+            Some(DiskError::new("write", Path::new(name), error))
+        };
+        let says = |what: &str| {
+            let reason = gate.check().unwrap_err().to_string();
+            assert!(reason.contains(what), "{reason}");
+            assert!(gate.stopped().is_none());
+        };
+        gate.log_limit_is(Some(77));
+        says("77");
+        gate.snapshot_is(disk("the snapshot"));
+        says("the snapshot");
+        gate.log_is(disk("the log"));
+        says("the log");
+        gate.log_limit_is(None);
+        gate.log_is(None);
+        says("the snapshot");
+        gate.snapshot_is(None);
+        assert!(gate.check().is_ok());
+
+        let panicked = |thread: &str| WriteError::Panicked {
+            thread: thread.into(),
+        };
+        let gone = || WriteError::DirectoryGone { dir: "dir".into() };
+        gate.end(WriteError::Closed);
+        says("after close");
+        gate.end(WriteError::ReadOnly);
+        says("after close");
+        gate.log_is(disk("the log"));
+        says("after close");
+        gate.end(gone());
+        assert!(matches!(
+            gate.stopped(),
+            Some(CommitError::DirectoryGone { .. })
+        ));
+        gate.end(panicked("first"));
+        gate.end(panicked("second"));
+        gate.end(gone());
+        gate.end(WriteError::Closed);
+        let stopped = gate.stopped();
+        assert!(matches!(stopped, Some(CommitError::Panicked { thread }) if thread == "first"));
+    }
+}

@@ -8,6 +8,7 @@ use super::{damage_of, frames_of, record};
 use crate::MockClock;
 use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
 use crate::persist::header::{self, CodecId};
+use crate::persist::manifest::Manifest;
 use crate::persist::report::{ClockCheck, HealthState};
 use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
 use crate::persist::storage::{Disk, Storage};
@@ -574,6 +575,105 @@ fn a_compaction_that_fails_is_trouble_while_it_is_needed_or_nothing_is_written()
     }
 }
 
+/// Whatever fails of a compaction or of closing, the caller is told.
+#[test]
+fn what_fails_of_a_compaction_or_of_closing_is_told() {
+    type Call = fn(&Store) -> bool;
+    let compact: Call = |store| store.journal.compact().is_ok();
+    let close: Call = |store| store.journal.close().is_ok();
+    for (call, log) in [
+        (compact, true),
+        (compact, false),
+        (close, true),
+        (close, false),
+    ] {
+        let mut told = Vec::new();
+        for at in 1.. {
+            let settings = Settings {
+                log,
+                // No file is removed, which may fail.
+                generations: 9,
+                ..lazily()
+            };
+            let (memory, mut history, store) = empty(1, settings);
+            for n in 0..3u8 {
+                record(&store, &mut history, &[Write::Put(vec![n], vec![n; 20])]);
+                if n == 1 {
+                    store.journal.compact().unwrap();
+                }
+            }
+            let before = memory.operations();
+            memory.fail(Fault {
+                from: before + at,
+                count: 1,
+                only: None,
+                how: How::Broken,
+            });
+            let is_ok = call(&store);
+            let is_over = memory.operations() < before + at;
+            memory.heal();
+            if is_ok {
+                let crashed = memory.fork();
+                crashed.crash_dropping_all();
+                drop(opens(&crashed, &history, 3));
+            }
+            drop(opens(&memory.copy(), &history, if log { 2 } else { 0 }));
+            if is_over {
+                assert!(is_ok && at > 8, "{at} operations");
+                break;
+            }
+            told.push(!is_ok);
+        }
+        assert!(told.iter().all(|told| *told), "log {log}: {told:?}");
+    }
+}
+
+/// The snapshot would have parts of what no log has.
+#[test]
+fn a_compaction_is_none_if_the_log_cannot_keep_up_with_it() {
+    let settings = Settings {
+        buffer: 1_000,
+        ..by_hand()
+    };
+    let (memory, mut history, store) = empty(1, settings);
+    record(&store, &mut history, &[Write::Put(vec![9], vec![9])]);
+    store.journal.sync().unwrap();
+    let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
+    let noted = Arc::new(std::sync::Mutex::new(history));
+    let history = Arc::clone(&noted);
+    *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
+        let journal = journal.upgrade().unwrap();
+        let progress = journal.health().compaction.unwrap();
+        assert!((0.0..=1.0).contains(&progress));
+        for n in (0..100u8).filter(|_| set == 1) {
+            let writes = [Write::Put(vec![n], vec![n; 500])];
+            let seq = append(&journal, &kept.upgrade().unwrap(), &writes);
+            noted.lock().unwrap().add(seq, &writes);
+        }
+    }));
+    let error = store.journal.compact().unwrap_err();
+    assert!(
+        error.to_string().contains("than the disk took meanwhile"),
+        "{error}"
+    );
+    *store.kept.meanwhile.lock().unwrap() = None;
+    assert_eq!(
+        (
+            store.journal.durable_seq(),
+            store.journal.health().compaction
+        ),
+        (1, None)
+    );
+    let history = history.lock().unwrap();
+    for left in [memory.copy(), memory.fork()] {
+        left.crash();
+        drop(opens(&left, &history, 1));
+    }
+    assert_eq!(store.journal.sync().unwrap(), history.last());
+    memory.crash_dropping_all();
+    drop(opens(&memory, &history, history.last()));
+}
+
 /// Stops the disk for good at an operation, and then the power.
 fn stopped_at(memory: &Memory, operation: u64) {
     memory.fail(Fault {
@@ -1039,14 +1139,17 @@ fn a_log_does_not_follow_on_half_a_frame() {
 #[test]
 fn nothing_is_acknowledged_in_a_log_that_is_not_listed() {
     for sync in [SyncPolicy::default(), SyncPolicy::Always] {
+        let time = MockClock::new();
         let settings = Settings {
+            clock: time.clock(),
             sync,
             buffer: 1_000,
+            generations: 5,
             ..by_hand()
         };
         let (memory, mut history, store) = empty(1, settings);
         record(&store, &mut history, &[Write::Put(vec![0], vec![0])]);
-        store.journal.sync().unwrap();
+        store.journal.compact().unwrap();
         memory.limit_space(100);
         for n in 0..100u8 {
             let writes = [Write::Put(vec![n], vec![n; 500])];
@@ -1061,15 +1164,38 @@ fn nothing_is_acknowledged_in_a_log_that_is_not_listed() {
         assert!(matches!(refused, Err(WriteError::Disk(_))), "{refused:?}");
         let waited = store.journal.wait(history.last(), None);
         assert!(matches!(waited, Err(CommitError::Disk(_))), "{waited:?}");
-        let writes = [Write::Put(vec![1], vec![1])];
-        let seq = append(&store.journal, &store.kept, &writes);
-        history.add(seq, &writes);
-        assert!(store.journal.wait(seq, Some(Instant::now())).is_err());
+        // Nor is it rot, however long it is written to.
+        for _ in 0..2 {
+            time.advance(Duration::from_secs(60));
+            let writes = [Write::Put(vec![1], vec![1])];
+            let seq = append(&store.journal, &store.kept, &writes);
+            history.add(seq, &writes);
+            assert!(store.journal.wait(seq, Some(Instant::now())).is_err());
+        }
+        let seq = history.last();
+        assert!(frames_of(&memory, &path("log-3.wal")).len() > 1);
         drop(opens(&memory.copy(), &history, 1));
-        store.journal.sync().unwrap();
+        // What is written to it behind the snapshot counts as soon as it is listed.
+        let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
+        let noted = Arc::new(std::sync::Mutex::new(history));
+        let history = Arc::clone(&noted);
+        memory.before(Operation::Rename, 1, move || {
+            let journal = journal.upgrade().unwrap();
+            let writes = [Write::Put(vec![2], vec![2])];
+            let seq = append(&journal, &kept.upgrade().unwrap(), &writes);
+            noted.lock().unwrap().add(seq, &writes);
+            assert!(journal.wait(seq, Some(Instant::now())).is_err());
+        });
+        store.journal.compact().unwrap();
         store.journal.reserve(0).unwrap();
-        store.journal.wait(seq, None).unwrap();
-        drop(opens(&memory.copy(), &history, seq));
+        let waited = store.journal.wait(seq + 1, Some(Instant::now()));
+        assert!(waited.is_ok(), "{waited:?}");
+        let history = history.lock().unwrap();
+        drop(opens(&memory.copy(), &history, seq + 1));
+        // The files of before do not lead up to it.
+        let manifest = Manifest::read(&memory, &dir()).unwrap().unwrap();
+        assert_eq!((manifest.snapshots.len(), manifest.logs.len()), (1, 1));
+        assert!(!manifest.from_start);
     }
 }
 

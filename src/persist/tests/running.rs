@@ -6,8 +6,9 @@ use super::record;
 use crate::persist::effect::{Effect, Effects};
 use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
 use crate::persist::frame::{HEADER, LARGEST, PAYLOAD};
+use crate::persist::header;
 use crate::persist::report::HealthState;
-use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
+use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
 use crate::persist::storage::{Disk, Storage};
 use std::ops::Range;
 use std::path::Path;
@@ -154,11 +155,14 @@ fn one_sync_serves_all_who_wait() {
     for n in 1..50u8 {
         record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
     }
+    let health = store.journal.health();
+    assert_eq!((health.written_seq, health.durable_seq), (1, 1));
     let before = memory.operations();
     for seq in (1..=50).rev() {
         store.journal.wait(seq, None).unwrap();
     }
     assert_eq!(memory.operations() - before, 2, "a write and a sync");
+    assert!(store.journal.health().last_sync.is_some());
 }
 
 #[test]
@@ -273,6 +277,10 @@ fn a_log_that_may_not_grow_refuses_writes_until_it_is_compacted() {
     let refused = store.journal.reserve(1);
     assert!(matches!(refused, Err(WriteError::LogFull { limit: 1_000 })));
     store.journal.compact().unwrap();
+    store.journal.reserve(1).unwrap();
+    assert_eq!(store.journal.health().log_bytes, header::LENGTH as u64);
+    store.put(b"key", &[1; 20]);
+    store.journal.sync().unwrap();
     store.journal.reserve(1).unwrap();
 }
 
@@ -550,7 +558,9 @@ fn dumps_alone_are_kept_without_a_log() {
     let killed = Store::open(&memory.copy().storage(), settings()).unwrap();
     // Its files have an owner from the beginning.
     assert!(killed.map().is_empty() && !killed.report.created && store.report.created);
+    assert_eq!(store.journal.health().last_sync, None);
     assert_eq!(store.journal.sync().unwrap(), 5);
+    assert!(store.journal.health().last_sync.is_some());
     record(&store, &mut history, &[Write::Put(vec![9], vec![9])]);
     let backup = store.journal.backup(Path::new("/backup")).unwrap();
     assert_eq!(backup.last_seq, 6);
@@ -575,6 +585,38 @@ fn dumps_alone_are_kept_without_a_log() {
     drop(store);
     let store = Store::open(&memory.storage(), settings()).unwrap();
     assert_eq!(store.report.last_seq, 8);
+}
+
+/// Of what a crash has left unfinished, and of no file of anybody else.
+#[test]
+fn opening_clears_away_what_is_not_listed() {
+    let memory = Memory::new(1);
+    drop(Store::open(&memory.storage(), by_hand()).unwrap());
+    let listed = memory.paths();
+    let ours = ["log-9.wal", "snap-9.db", "snap-10.db.tmp", "MANIFEST.tmp"];
+    let others = ["log-9.txt", "notes.tmp", "snap-09.db"];
+    for name in ours.iter().chain(&others) {
+        memory.put(&dir().join(name), vec![1; 100]);
+    }
+    let all = memory.paths();
+    let read_only = Settings {
+        mode: RecoveryMode::ReadOnly,
+        ..by_hand()
+    };
+    drop(Store::open(&memory.storage(), read_only).unwrap());
+    assert_eq!(memory.paths(), all);
+    drop(Store::open(&memory.storage(), by_hand()).unwrap());
+    let mut left = memory.paths();
+    left.retain(|path| !listed.contains(path));
+    assert_eq!(left, others.map(|name| dir().join(name)));
+    // Without a log nothing but the manifest is made, and that has to be.
+    let without = Settings {
+        log: false,
+        ..by_hand()
+    };
+    let nothing = Memory::new(1);
+    nothing.fail_next(1, Some(Operation::Rename), How::Broken);
+    assert!(Store::open(&nothing.storage(), without).is_err());
 }
 
 #[test]
