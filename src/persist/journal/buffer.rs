@@ -309,10 +309,11 @@ mod tests {
         assert_eq!((taken.first(), taken.last()), (1, 4));
         assert!(buffer.is_empty() && !buffer.has_room(1));
         buffer.append(&deletion(2));
+        assert_eq!(buffer.used(), CAPACITY + HEADER + 2);
         buffer.done(taken.bytes().len());
         assert_eq!((buffer.used(), buffer.is_empty()), (HEADER + 2, false));
         assert_eq!(buffer.take(taken).first(), 5);
-        assert_eq!(buffer.restart(), 6);
+        assert_eq!((buffer.restart(), buffer.used()), (6, 0));
         buffer.append(&deletion(2));
         assert_eq!(buffer.used(), HEADER + 2, "what was taken counts no more");
     }

@@ -149,3 +149,67 @@ impl Waiting {
         self.ended.as_ref().or(failure).cloned()
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_waits_is_woken_once_when_it_is_known_how_it_ends() {
+        let commits = Commits::new(0, 0, true);
+        let counts = [(); 3].map(|()| Arc::new(Count::default()));
+        let woken = || counts.each_ref().map(|count| count.0.load(SeqCst));
+        let poll =
+            |seq: usize| commits.poll(seq as u64, &Waker::from(Arc::clone(&counts[seq - 1])));
+        for seq in [1, 2, 3, 3] {
+            assert!(poll(seq).is_pending());
+        }
+        commits.wrote(3);
+        assert_eq!((woken(), commits.written()), ([0, 0, 0], 3));
+        commits.synced(1);
+        assert_eq!((woken(), commits.durable()), ([1, 0, 0], 1));
+        assert!(matches!(poll(1), Poll::Ready(Ok(()))));
+        commits.fail(2, CommitError::TimedOut);
+        assert_eq!(woken(), [1, 1, 0]);
+        assert!(matches!(poll(2), Poll::Ready(Err(CommitError::TimedOut))));
+        // It was tried again.
+        commits.synced(2);
+        assert!(matches!(poll(2), Poll::Ready(Ok(()))));
+        assert!(poll(3).is_pending());
+        commits.end(CommitError::Closed);
+        commits.end(CommitError::TimedOut);
+        assert_eq!(woken(), [1, 1, 1]);
+        assert!(matches!(poll(3), Poll::Ready(Err(CommitError::Closed))));
+        commits.synced(3);
+        assert!(matches!(poll(3), Poll::Ready(Ok(()))));
+    }
+
+    #[test]
+    fn what_is_held_is_woken_by_who_takes_it_and_nothing_is_held_afterwards() {
+        let commits = Commits::new(0, 0, false);
+        let count = Arc::new(Count::default());
+        for (seq, is_held) in [(1, true), (2, false)] {
+            let waker = Waker::from(Arc::clone(&count));
+            assert!(commits.poll(seq, &waker).is_pending());
+            if is_held {
+                commits.hold();
+            }
+            commits.wrote(seq);
+            assert_eq!(count.0.load(SeqCst), if is_held { 0 } else { 2 });
+            commits.take_held().into_iter().for_each(Waker::wake);
+            assert_eq!(count.0.load(SeqCst) as u64, seq);
+        }
+    }
+}

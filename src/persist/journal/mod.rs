@@ -250,6 +250,12 @@ impl Journal {
         self.inner.health()
     }
 
+    /// How long the compactor would sleep.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn time_to_compaction(&self) -> Option<Duration> {
+        self.inner.time_to_compaction()
+    }
+
     /// Writes a new snapshot, and removes what it makes superfluous. One at a time: a call during
     /// another waits for that and compacts again.
     ///

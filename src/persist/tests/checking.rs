@@ -5,7 +5,7 @@ use super::model::{CODEC, History, Map, Store, Write, by_hand};
 use super::record;
 use crate::persist::check::{self, CheckError, FileKind};
 use crate::persist::effect::{Effect, Effects, WallLife};
-use crate::persist::error::{CompactError, OpenError};
+use crate::persist::error::{CompactError, Damage, OpenError};
 use crate::persist::report::Progress;
 use crate::persist::settings::Settings;
 use crate::persist::storage::{Disk, Storage};
@@ -105,7 +105,11 @@ fn a_damaged_store_is_described_and_saved() {
     let seen = check::inspect(&dir, |_| ()).unwrap();
     assert!(!seen.is_whole());
     assert_eq!(seen.files[1].damages.len(), 1);
-    assert_eq!(seen.files[1].damages[0].offset, 64);
+    let damage = &seen.files[1].damages[0];
+    assert_eq!(
+        (damage.offset, damage.next_seq, damage.durable_seq),
+        (64, 0, 0)
+    );
     assert_eq!(
         (seen.files[1].puts, seen.files[1].seqs),
         (9, Some((12, 21)))
@@ -144,7 +148,11 @@ fn seen_in(dir: &Path) -> Vec<(String, bool, Vec<String>)> {
     let files = seen.files.into_iter().map(|file| {
         let name = file.path.file_name().unwrap().to_str().unwrap().to_owned();
         let damages = file.damages.iter();
-        let damages = damages.map(|at| format!("{}, not {}", at.found, at.expected));
+        let tell = |at: &Damage| {
+            let numbers = (at.next_seq, at.durable_seq);
+            format!("{}, not {} {numbers:?}", at.found, at.expected)
+        };
+        let damages = damages.map(tell);
         (name, file.is_listed, damages.collect())
     });
     files.collect()
@@ -185,24 +193,26 @@ fn every_place_of_damage_is_told_once() {
         let (_, _, damages) = seen.into_iter().find(|(at, ..)| at == name).unwrap();
         damages
     };
-    let rot = "another checksum, not a payload with the checksum in its header";
+    let rot = |numbers| {
+        format!("another checksum, not a payload with the checksum in its header {numbers:?}")
+    };
     let rotten = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
     // The second frame of the snapshot: the first says how many entries come.
     assert_eq!(
         edit("snap-2.db", &rotten(10_000)),
-        [rot, "number 2, not number 1"]
+        [rot((0, 0)), "number 2, not number 1 (0, 0)".into()]
     );
     let size = fs::metadata(dir.join("log-2.wal")).unwrap().len() as usize;
     // The last is a mark, of a header alone.
     let frame = (size - 64 - 48) / 4;
     assert_eq!(
         edit("log-2.wal", &rotten(64 + 2 * frame - 1)),
-        [rot, "number 13, not number 11"]
+        [rot((11, 8)), "number 13, not number 11 (11, 8)".into()]
     );
     let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1);
     assert_eq!(
         edit("snap-2.db", &cut)[1..],
-        ["the end of the file, not the end of a snapshot"]
+        ["the end of the file, not the end of a snapshot (0, 0)"]
     );
     assert_eq!(edit("log-2.wal", &cut).len(), 1);
 
@@ -216,7 +226,7 @@ fn every_place_of_damage_is_told_once() {
     let [named, foreign, missing] = [0, 1, 3].map(|at| std::mem::take(&mut seen[at].2).concat());
     assert_eq!(
         named,
-        "Snapshot 2, not Snapshot 1, as the name of the file says"
+        "Snapshot 2, not Snapshot 1, as the name of the file says (0, 0)"
     );
     assert!(
         foreign.contains("belongs to store") && foreign.contains("not a file of store"),

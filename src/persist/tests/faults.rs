@@ -7,6 +7,7 @@ use super::model::{CODEC, History, Kept, Map, Store, Write, append, by_hand, dir
 use super::{damage_of, frames_of, record};
 use crate::MockClock;
 use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
+use crate::persist::frame::PAYLOAD;
 use crate::persist::header::{self, CodecId};
 use crate::persist::manifest::Manifest;
 use crate::persist::report::{ClockCheck, HealthState};
@@ -597,7 +598,9 @@ fn what_fails_of_a_compaction_or_of_closing_is_told() {
             };
             let (memory, mut history, store) = empty(1, settings);
             for n in 0..3u8 {
-                record(&store, &mut history, &[Write::Put(vec![n], vec![n; 20])]);
+                // The first is more than a frame of a snapshot waits for.
+                let value = vec![n; if n == 0 { PAYLOAD } else { 20 }];
+                record(&store, &mut history, &[Write::Put(vec![n], value)]);
                 if n == 1 {
                     store.journal.compact().unwrap();
                 }

@@ -36,6 +36,25 @@ fn fault_19_after_a_failed_sync_nothing_is_trusted_but_new_files() {
     drop(opens(&memory, &history, 2));
 }
 
+/// Who calls for a sync is told why the new files cannot be made.
+#[test]
+fn fault_19_what_keeps_new_files_from_being_made_is_told() {
+    for how in [How::Full, How::Panic] {
+        let (memory, mut history, store) = empty(3, by_hand());
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        memory.fail_next(1, Some(Operation::Sync), How::Broken);
+        assert!(store.journal.wait(1, None).is_err());
+        memory.fail_next(1, Some(Operation::Create), how);
+        let error = store.journal.sync().unwrap_err();
+        let is_meant = match &error {
+            CommitError::Disk(error) => how == How::Full && error.is_full(),
+            CommitError::Panicked { .. } => how == How::Panic,
+            _ => false,
+        };
+        assert!(is_meant, "{error}");
+    }
+}
+
 #[test]
 fn fault_20_a_failed_sync_and_a_crash_do_not_overstate() {
     for seed in 0..200 {
