@@ -58,7 +58,8 @@ pub enum RecoveryMode {
     #[default]
     TolerateTornTail,
     /// Goes back to an earlier state; what came after it is moved to `quarantine/`. How far back
-    /// depends on how many generations are kept.
+    /// depends on how many generations are kept. Without a log it is that of the last snapshot before
+    /// the point.
     PointInTime(Point),
     /// Takes all that can be read, whatever is missing. If anything was left out, because it is
     /// damaged or does not decode, all of it is written anew, after the old files were moved to a

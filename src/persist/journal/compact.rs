@@ -505,10 +505,9 @@ impl Manifest {
     /// Lists a new snapshot, and no more of the old files than are to be kept.
     fn take_over(&mut self, snapshot: Snapshot, kept: usize, has_log: bool) {
         self.snapshots.push(snapshot);
-        self.distrusted = false;
         self.durable = snapshot.end;
-        // The beginning counts as a generation.
-        self.from_start &= self.snapshots.len() < kept;
+        // The beginning counts as a generation, where a log leads on from it.
+        self.from_start &= has_log && self.snapshots.len() < kept;
         let surplus = self.snapshots.len().saturating_sub(kept);
         self.snapshots.drain(..surplus);
         if !self.from_start {
@@ -634,6 +633,7 @@ mod tests {
                 (false, &[3, 4, 5], &[3, 4, 5]),
             ])
         );
+        assert_eq!(listed(3, false)[0], (false, vec![2], vec![]));
         assert_eq!(listed(2, false)[3], (false, vec![4, 5], vec![]));
     }
 }

@@ -227,6 +227,12 @@ impl Recovery<'_> {
         if state.last_seq >= state.durable {
             return Ok(());
         }
+        if ends.is_empty() && matches!(self.settings.mode, RecoveryMode::PointInTime(_)) {
+            // Without a log what is newer than the snapshot is in newer snapshots alone.
+            state.note_gap(state.durable.saturating_add(1));
+            state.replaces = true;
+            return Ok(());
+        }
         let (path, offset) = match ends.last() {
             Some(end) => (end.path.clone(), end.offset),
             None => (self.dir.join(manifest::NAME), 0),

@@ -286,6 +286,41 @@ fn a_point_in_time_is_gone_back_to() {
     }
 }
 
+/// Where there is no log the dumps that are kept are in reach.
+#[test]
+fn without_a_log_an_older_dump_is_gone_back_to() {
+    let settings = |mode| Settings {
+        log: false,
+        generations: 3,
+        ..in_mode(mode)
+    };
+    let memory = Memory::new(1);
+    let mut history = History::new();
+    let store = Store::open(&memory.storage(), settings(RecoveryMode::default())).unwrap();
+    for n in 1..=4u8 {
+        record(&store, &mut history, &[Write::Put(vec![n], vec![n])]);
+        if n % 2 == 0 {
+            store.journal.compact().unwrap();
+        }
+    }
+    store.journal.close().unwrap();
+    for (seq, expected) in [(2, 2), (3, 2), (4, 4), (9, 4)] {
+        let copy = memory.copy();
+        let mode = RecoveryMode::PointInTime(Point::Seq(seq));
+        let store = Store::open(&copy.storage(), settings(mode)).unwrap();
+        assert_eq!(Some(&store.map()), history.at(expected));
+        let left_out = (expected < 4).then_some((expected + 1, 4));
+        assert_eq!(store.report.dropped_seqs, left_out);
+        goes_on(store, &copy, expected);
+    }
+    for seq in [0, 1] {
+        let mode = RecoveryMode::PointInTime(Point::Seq(seq));
+        let refused = Store::open(&memory.storage(), settings(mode)).map(drop);
+        let is_meant = matches!(refused, Err(OpenError::OutOfReach { oldest_seq: 2, .. }));
+        assert!(is_meant, "{refused:?}");
+    }
+}
+
 #[test]
 fn without_a_snapshot_every_point_is_in_reach() {
     let memory = Memory::new(1);
@@ -489,7 +524,7 @@ fn of_two_unproven_logs() -> (Memory, History) {
 fn goes_on(store: Store, memory: &Memory, last: u64) {
     assert_eq!(store.report.last_seq, last);
     assert_eq!(store.put(b"another", b"future"), last + 1);
-    store.journal.wait(last + 1, None).unwrap();
+    store.journal.sync().unwrap();
     let (map, killed) = (store.map(), memory.copy());
     drop(store);
     for memory in [&killed, memory] {
