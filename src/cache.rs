@@ -391,7 +391,8 @@ where
     ///
     /// Both run under the lock of the entry's set, each at most once: nobody sees what `make` has
     /// made before `f` has changed it. If one of them panics as there is no value, nothing is
-    /// stored. As an insertion, this does not tell whether a new value fits.
+    /// stored. It is not told whether a new value fits: as with [`compute`](Self::compute), it is not
+    /// stored where no room can be made for it.
     ///
     /// ```
     /// let views = haybox::Cache::<String, u64>::new(100);

@@ -505,20 +505,34 @@ where
         let mut set = self.table.lock(&inside, hash);
         let way = self.find_live(&mut set, hash, key, &mut work)?;
         self.overtake(&mut set, hash, key, &mut work);
-        let mut value = self.recorder()?.copy(&set.entry(way).value);
+        let (result, holds) = self.change_copy(&mut set, way, hash, f, &mut work);
+        holds.then_some(result)
+    }
+
+    /// Changes a copy of a value, which takes its place if it can be recorded; whether it has.
+    fn change_copy<R>(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        hash: KeyHash,
+        f: impl FnOnce(&mut V) -> R,
+        work: &mut Work<'_, K, V>,
+    ) -> (R, bool) {
+        let recorder = self.recorder().expect("who copies a value records it");
+        let mut value = recorder.copy(&set.entry(way).value);
         let result = f(&mut value);
-        if !self.may_take_place(&mut set, way, &value, &mut work) {
+        if !self.may_take_place(set, way, &value, work) {
             work.outbox.discard_value(value);
-            return None;
+            return (result, false);
         }
         let old = mem::replace(&mut set.entry_mut(way).value, value);
         work.outbox.discard_value(old);
-        self.settle_update(&mut set, way, hash, &mut work);
-        Some(result)
+        self.settle_update(set, way, hash, work);
+        (result, true)
     }
 
-    /// As [`update`](Self::update), of a value that `make` has made where there is none. Of the two
-    /// closures each runs at most once, though others may store and remove the entry meanwhile.
+    /// As [`update`](Self::update), of a value that `make` has made where there is none.
+    #[track_caller]
     pub(crate) fn update_or_insert<Q, R>(
         &self,
         hash: KeyHash,
@@ -529,30 +543,31 @@ where
     where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
-        let (mut closures, mut result) = (Some((make, f)), None);
-        let mut comes_and_goes = true;
-        while mem::take(&mut comes_and_goes) {
-            self.update(hash, key, |value| {
-                result = closures.take().map(|(_, f)| f(value));
-            });
-            if result.is_some() {
-                break;
-            }
-            let _outcome = self.compute(hash, key, |live| {
-                comes_and_goes = live.is_some();
-                let Some((make, f)) = closures.take_if(|_| live.is_none()) else {
-                    return Op::Keep;
-                };
-                let mut value = make();
-                result = Some(f(&mut value));
-                Op::Put(value)
-            });
+        let mut work = self.work();
+        let is_admitted = self.admit(RECORD, &mut work);
+        let Some(inside) = is_admitted.then(reentrancy::enter).flatten() else {
+            // No lock can be taken, or nothing can be written down: it is stored nowhere.
+            return f(&mut make());
+        };
+        let mut set = self.table.lock(&inside, hash);
+        let epoch = self.register.latest();
+        let Some(way) = self.find_live(&mut set, hash, key, &mut work) else {
+            let mut value = make();
+            let result = f(&mut value);
+            let made = (value, Life::Default);
+            let refused = self.put_made(set, hash, key, made, (None, epoch), &mut work);
+            // The destructor of what does not fit may do what it likes.
+            drop(inside);
+            drop(refused);
+            return result;
+        };
+        self.overtake(&mut set, hash, key, &mut work);
+        if self.recorder().is_some() {
+            return self.change_copy(&mut set, way, hash, f, &mut work).0;
         }
-        result.unwrap_or_else(|| {
-            // No lock could be taken, or nothing can be written down: it is stored nowhere.
-            let (make, f) = closures.expect("a closure that has run has left its result");
-            f(&mut make())
-        })
+        let result = f(&mut set.entry_mut(way).value);
+        self.settle_update(&mut set, way, hash, &mut work);
+        result
     }
 
     /// Whether a value can be recorded and, where nothing may be lost, fits.
@@ -669,8 +684,24 @@ where
             (Op::PutWithTtl(value, ttl), _) => (value, Life::For(ttl)),
             (Op::PutKeepTtl(value), _) => (value, Life::Keep),
         };
+        self.put_made(set, hash, key, (value, life), (live, epoch), &mut work)
+    }
+
+    /// Stores what a closure has made under the lock of its set, from what was there at an epoch.
+    fn put_made<Q>(
+        &self,
+        mut set: Locked<'_, K, V>,
+        hash: KeyHash,
+        key: &Q,
+        (value, life): (V, Life),
+        (live, epoch): (Option<usize>, u64),
+        work: &mut Work<'_, K, V>,
+    ) -> Outcome<V>
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
         let key = key.to_owned();
-        if !self.encode(&key, &value, &mut work) {
+        if !self.encode(&key, &value, work) {
             work.outbox.discard_key(key);
             return Outcome::Refused(value);
         }
@@ -685,15 +716,8 @@ where
             weight,
         };
         let deadlines = self.deadlines(&set, &pending, live, life, &work.moment);
-        self.overtake(&mut set, hash, &pending.key, &mut work);
-        let stored = self.store(
-            &mut set,
-            pending,
-            live,
-            deadlines,
-            Patience::Some,
-            &mut work,
-        );
+        self.overtake(&mut set, hash, &pending.key, work);
+        let stored = self.store(&mut set, pending, live, deadlines, Patience::Some, work);
         drop(set);
         self.have_swept();
         match stored {

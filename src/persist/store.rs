@@ -203,6 +203,7 @@ where
     ///
     /// # Errors
     /// As for [`insert`](Self::insert). `make` and `f` may have run.
+    #[track_caller]
     pub fn update_or_insert_with<Q, R>(
         &self,
         key: &Q,

@@ -588,7 +588,18 @@ fn a_write_that_is_not_admitted_changes_nothing_in_a_store() {
     assert!(matches!(outcome, Some(Err(WriteError::Closed))));
     let (_, outcome) = outcome::of(|| cache.retain(|_, _| false));
     assert!(matches!(outcome, Some(Err(WriteError::Closed))));
-    assert_eq!(cache.get(&1), Some(1));
+    for key in [1, 2] {
+        log.asked.store(0, Relaxed);
+        let upsert = || cache.update_or_insert_with(&key, || 0, |value| *value += 5);
+        let (_, outcome) = outcome::of(upsert);
+        assert!(matches!(outcome, Some(Err(WriteError::Closed))));
+        assert_eq!(
+            log.asked.load(Relaxed),
+            1,
+            "what is refused is not tried again"
+        );
+    }
+    assert_eq!((cache.get(&1), cache.get(&2)), (Some(1), None));
     assert_eq!(log.batches().len(), 1);
 }
 
