@@ -74,7 +74,8 @@ where
     /// allocates nothing.
     ///
     /// # Panics
-    /// If `load` asks for a key that only it can provide, directly or through other loads.
+    /// If `load` asks for a key that only it can provide, directly or through other loads, or brings
+    /// [`Loaded::not_modified`], since it is shown no old values.
     ///
     /// ```
     /// let squares = haybox::Cache::new(100);
@@ -362,7 +363,8 @@ where
     /// their loader panics, is dropped or takes too long.
     ///
     /// # Panics
-    /// If `load` asks for a key that only it can provide, directly or through other loads.
+    /// If `load` asks for a key that only it can provide, directly or through other loads, or brings
+    /// [`Loaded::not_modified`], since it is shown no old values.
     ///
     /// ```
     /// let squares = haybox::Cache::new(100);

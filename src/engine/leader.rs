@@ -239,7 +239,7 @@ where
 {
     /// Ends the load with what the loader returned.
     pub(super) fn settle<F, Q, E>(
-        mut self,
+        self,
         key: &Q,
         result: Result<F::Brought, E>,
         old: Option<&V>,
@@ -251,7 +251,6 @@ where
         E: Send + Sync + 'static,
     {
         self.engine.count_load(self.started, result.is_ok());
-        self.stage = Stage::Settles;
         match result {
             Ok(brought) => {
                 let value = self.take_in(key, F::loaded(brought), old, terms);
@@ -276,6 +275,7 @@ where
     where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
+        self.stage = Stage::Settles;
         let is_old = matches!(loaded.what, What::NotModified);
         let value = value_of(loaded.what, old);
         let has_given = !loaded.labels.is_empty();
@@ -308,11 +308,12 @@ where
     }
 
     /// Lets everybody know of the loader's error.
-    pub(super) fn fail<Q, E>(self, key: &Q, error: &Arc<E>)
+    pub(super) fn fail<Q, E>(mut self, key: &Q, error: &Arc<E>)
     where
         Q: ToOwned<Owned = K> + ?Sized,
         E: Send + Sync + 'static,
     {
+        self.stage = Stage::Settles;
         match self.pause {
             Some(_) => self.fail_for_now(error),
             None => self.fail_for_good(key, error),

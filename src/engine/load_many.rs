@@ -25,6 +25,8 @@ struct Many<'e, 'k, K, V, Q: ?Sized> {
     keys: Vec<(KeyHash, &'k Q)>,
     found: Vec<Option<V>>,
     missing: Vec<Missing<'e, V>>,
+    /// The places of keys that come again, each with the place at which the key came first.
+    again: Vec<(usize, usize)>,
 }
 
 /// A key that no value was found for yet, or one that is due to be loaded anew.
@@ -43,14 +45,8 @@ where
 {
     node: Arc<Node>,
     leads: Vec<(Missing<'e, V>, OwnLeader<'e, K, V>)>,
-    alone: Vec<usize>,
+    alone: Vec<Missing<'e, V>>,
     waits: Vec<(Missing<'e, V>, Arc<Flight<V>>)>,
-}
-
-/// Why a round has brought nothing.
-enum Failure<E> {
-    Failed(E),
-    TimedOut,
 }
 
 impl<'e, K, V> Round<'e, K, V>
@@ -59,8 +55,8 @@ where
 {
     /// The places of the keys to load.
     fn places(&self) -> impl Iterator<Item = usize> {
-        let led = self.leads.iter().map(|(missing, _)| missing.at);
-        led.chain(self.alone.iter().copied())
+        let led = self.leads.iter().map(|(missing, _)| missing);
+        led.chain(&self.alone).map(|missing| missing.at)
     }
 
     fn loads(&self) -> bool {
@@ -102,12 +98,7 @@ where
                 let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
                 let started = self.load_clock();
                 let (result, _) = run(node, || load(missing).map(collect));
-                many.land(
-                    &mut round,
-                    started,
-                    result.map_err(Failure::Failed),
-                    &hash_of,
-                )?;
+                many.land(&mut round, started, result.map_err(failed), &hash_of)?;
             }
             for (mut missing, flight) in round.begin_waits(self.clock.now()) {
                 let (until, limit) = self.limit::<E>(&mut missing.call);
@@ -125,7 +116,7 @@ where
                 many.waited(missing, flight, landing, limit)?;
             }
         }
-        Ok(many.found)
+        Ok(many.end())
     }
 
     /// The same for a task.
@@ -152,8 +143,8 @@ where
                 let until = self.hard_end::<E>(self.freshness());
                 let (result, node) = run_async(node, load, &self.clock, until).await;
                 let result = match result {
-                    Some(result) => run(node, || result.map(collect)).0.map_err(Failure::Failed),
-                    None => Err(Failure::TimedOut),
+                    Some(result) => run(node, || result.map(collect)).0.map_err(failed),
+                    None => Err(LoadError::TimedOut),
                 };
                 many.land(&mut round, started, result, &hash_of)?;
             }
@@ -173,8 +164,41 @@ where
                 many.waited(missing, flight, landing, limit)?;
             }
         }
-        Ok(many.found)
+        Ok(many.end())
     }
+}
+
+/// The places at which keys come first, and those at which they come again with that of the first.
+fn told_apart<K, Q>(
+    mut places: Vec<usize>,
+    keys: &[(KeyHash, &Q)],
+) -> (Vec<usize>, Vec<(usize, usize)>)
+where
+    Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+{
+    let hash_of = |at: &usize| keys[*at].0.position();
+    let mut by_hash = places.clone();
+    by_hash.sort_by_key(hash_of);
+    let mut again = Vec::new();
+    let runs = by_hash.chunk_by(|a, b| hash_of(a) == hash_of(b));
+    for run in runs.filter(|run| run.len() > 1) {
+        let mut firsts = vec![run[0]];
+        for at in &run[1..] {
+            let key = keys[*at].1.to_owned();
+            let same = |first: &&usize| keys[**first].1.equivalent(&key);
+            match firsts.iter().find(same) {
+                Some(first) => again.push((*at, *first)),
+                None => firsts.push(*at),
+            }
+        }
+    }
+    again.sort_unstable();
+    places.retain(|at| again.binary_search_by_key(at, |(at, _)| *at).is_err());
+    (places, again)
+}
+
+fn failed<E>(error: E) -> LoadError<E> {
+    LoadError::Failed(Arc::new(error))
 }
 
 fn collect<K, V, T: Into<Loaded<V>>>(
@@ -196,23 +220,32 @@ where
             .map(|(hash, key)| engine.read_fresh(*hash, *key, engine.freshness()))
             .collect();
         let is_missing = |at: &usize| found[*at].is_none();
-        let node = Node::new(is_task);
         // While a closure of a cache unwinds no lock can be taken, and nothing is found or loaded.
         let missing = (0..found.len())
             .filter(is_missing)
-            .filter(|_| reentrancy::check())
-            .map(|at| Missing {
-                at,
-                call: Call::part_of(&node, engine.freshness()),
-                instead_of: None,
-            });
+            .filter(|_| reentrancy::check());
+        let (first, again) = told_apart(missing.collect(), &keys);
+        let node = Node::new(is_task);
+        let missing = first.into_iter().map(|at| Missing {
+            at,
+            call: Call::part_of(&node, engine.freshness()),
+            instead_of: None,
+        });
         Self {
+            missing: missing.collect(),
             engine,
             is_task,
             keys,
-            missing: missing.collect(),
             found,
+            again,
         }
+    }
+
+    fn end(mut self) -> Vec<Option<V>> {
+        for (at, first) in self.again {
+            self.found[at] = self.found[first].clone();
+        }
+        self.found
     }
 
     /// Finds out what is to be done for each of the missing keys.
@@ -231,7 +264,7 @@ where
             let (at, (hash, key)) = (missing.at, self.keys[missing.at]);
             if let Some(node) = &missing.instead_of {
                 round.node.goes_instead_of(node);
-                round.alone.push(at);
+                round.alone.push(missing);
                 continue;
             }
             match self.engine.take_role(hash, key, &mut missing.call) {
@@ -243,7 +276,7 @@ where
                 Role::Wait(flight) => round.waits.push((missing, flight)),
                 Role::Alone(node) => {
                     round.node.goes_instead_of(&node);
-                    round.alone.push(at);
+                    round.alone.push(missing);
                 }
                 Role::Known(known) => match missing.call.told::<Maybe, E>(known) {
                     Some(end) => self.found[at] = end?,
@@ -266,7 +299,7 @@ where
         &mut self,
         round: &mut Round<'e, K, V>,
         started: Deadline,
-        result: Result<Vec<(K, Loaded<V>)>, Failure<E>>,
+        result: Result<Vec<(K, Loaded<V>)>, LoadError<E>>,
         hash_of: &impl Fn(&K) -> KeyHash,
     ) -> Result<(), LoadError<E>>
     where
@@ -275,7 +308,7 @@ where
         self.engine.count_load(started, result.is_ok());
         let brought = match result {
             Ok(brought) => brought,
-            Err(failure) => return self.fail(round, failure),
+            Err(error) => return self.fail(round, error),
         };
         let mut brought = self.sort_in(round, brought, hash_of);
         for (Missing { at, .. }, leader) in round.leads.drain(..) {
@@ -293,15 +326,11 @@ where
     fn fail<E>(
         &mut self,
         round: &mut Round<'e, K, V>,
-        failure: Failure<E>,
+        error: LoadError<E>,
     ) -> Result<(), LoadError<E>>
     where
         E: Send + Sync + 'static,
     {
-        let error = match failure {
-            Failure::Failed(error) => LoadError::Failed(Arc::new(error)),
-            Failure::TimedOut => LoadError::TimedOut,
-        };
         let end = |(missing, leader): (Missing<'e, V>, OwnLeader<'e, K, V>)| {
             match &error {
                 LoadError::Failed(error) => leader.fail(self.keys[missing.at].1, error),
@@ -309,9 +338,10 @@ where
             }
             missing
         };
-        let ended: Vec<_> = round.leads.drain(..).map(end).collect();
+        let mut ended: Vec<_> = round.leads.drain(..).map(end).collect();
+        ended.append(&mut round.alone);
         let may_serve = |missing: &Missing<'_, V>| missing.call.fallback().is_some();
-        if !round.alone.is_empty() || !ended.iter().all(may_serve) {
+        if !ended.iter().all(may_serve) {
             return Err(error);
         }
         for Missing { at, call, .. } in &ended {

@@ -55,6 +55,21 @@ fn keys_that_come_twice_in_any_order_or_not_at_all() {
 }
 
 #[test]
+fn a_key_that_comes_twice_has_one_value_though_another_load_of_it_hangs() {
+    let (cache, time) = timed(|builder| builder.max_entries(10).negative_ttl(HOUR));
+    let mut hangs = pin!(cache.get_many_or_load(&[1], |_| pending::<[(u32, u32); 1]>()));
+    assert!(poll_once(hangs.as_mut()).is_pending());
+    let load = async |missing: Vec<u32>| doubled(&missing);
+    let mut twice = pin!(cache.get_many_or_load(&[1, 2, 1], load));
+    assert!(poll_once(twice.as_mut()).is_pending());
+    time.advance(30 * SECOND);
+    let found = vec![Some(2), Some(4), Some(2)];
+    assert_eq!(poll_once(twice), Poll::Ready(found.clone()));
+    assert_eq!(cache.get_many(&[1, 2, 1]), found);
+    assert_settled(&cache);
+}
+
+#[test]
 fn what_is_brought_may_have_tags_a_ttl_and_a_weight_of_its_own() {
     let (cache, _) = timed(|builder| {
         let builder = builder.max_weight(100).weigher(|_, _| 1);
@@ -370,6 +385,26 @@ fn what_is_stale_is_served_when_the_loader_of_several_keys_fails() {
         cache.try_get_many_or_insert_with(&[2], down).unwrap_err(),
         LoadError::Failed("down".into())
     );
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_panics_behind_a_loader_of_several_keys_does_so_once_in_each_pause() {
+    let freshness = Freshness::new().stale_if_error(HOUR).retry_after(SECOND);
+    let (cache, time) = timed(|builder| {
+        let builder = builder.max_entries(10).time_to_live(SECOND);
+        builder.freshness(freshness)
+    });
+    cache.get_many_or_insert_with(&[1, 2], |missing| doubled(&missing));
+    time.advance(2 * SECOND);
+    let unchanged = |missing: Vec<u32>| {
+        let unchanged = |key| (key, Loaded::<u32>::not_modified());
+        missing.into_iter().map(unchanged).collect::<Vec<_>>()
+    };
+    panic_of(|| cache.get_many_or_insert_with(&[1, 2], unchanged));
+    let none = |_| -> [(u32, u32); 0] { unreachable!("the source has a rest") };
+    let found = cache.get_many_or_insert_with(&[1, 2], none);
+    assert_eq!(found, [Some(2), Some(4)]);
     assert_settled(&cache);
 }
 
