@@ -193,12 +193,11 @@ impl<'f, V> Call<'f, V> {
         node
     }
 
-    /// Whether a load of its own that somebody else ran has panicked, and there is nothing to serve.
+    /// Whether a load of its own that somebody else ran has panicked.
     fn has_panicked(&self, flight: &Flight<V>, landing: Option<&Landing<V>>) -> bool {
         self.waits_for_own
             && matches!(landing, Some(Landing::Abandoned))
             && flight.node().has_panicked()
-            && self.fallback().is_none()
     }
 
     /// The old value, where it is better than nothing.
@@ -660,7 +659,8 @@ where
     /// What a wait came to for its caller; `None` when it has to take another role.
     ///
     /// # Panics
-    /// If its own loader, which somebody else ran, has: it is not run a second time.
+    /// If its own loader, which somebody else ran, has, and there is no old value to serve: it is not
+    /// run a second time.
     pub(super) fn after_wait<F, E>(
         &self,
         call: &mut Call<'_, V>,
@@ -675,8 +675,9 @@ where
         if landing.is_some() && !self.may_get(call, &flight) {
             return None;
         }
-        assert!(!call.has_panicked(&flight, landing.as_ref()), "{PANICKED}");
+        let has_panicked = call.has_panicked(&flight, landing.as_ref());
         let failed = match &landing {
+            _ if has_panicked => true,
             Some(landing) => {
                 matches!(
                     landing,
@@ -689,6 +690,7 @@ where
             self.count(Count::StaleServed);
             return call.take_old().map(|old| Ok(give::<F, V>(Some(old))));
         }
+        assert!(!has_panicked, "{PANICKED}");
         match (landing, limit) {
             (None, Limit::Hard) => Some(Err(LoadError::TimedOut)),
             (landing, _) => call.after::<F, E>(flight, landing),

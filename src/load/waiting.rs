@@ -80,19 +80,18 @@ impl Node {
 
     /// Begins the loader behind its caller; whether the caller has not called it off.
     pub(crate) fn begin_behind(&self) -> bool {
-        self.decide(BEGUN) == BEGUN
+        self.decide(BEGUN)
     }
 
-    /// Calls off what was to be run behind a caller and has been given up; whether it had not begun.
-    /// Of a load that its caller runs it says nothing.
-    pub(crate) fn call_off(&self) -> bool {
-        self.decide(CALLED_OFF) == CALLED_OFF
+    /// Calls off what was to be run behind a caller, if it has not begun, since it was given up.
+    pub(crate) fn call_off(&self) {
+        self.decide(CALLED_OFF);
     }
 
-    /// The first to decide does so for both.
-    fn decide(&self, wish: u8) -> u8 {
+    /// The first to decide does so for both; whether that is who asks.
+    fn decide(&self, wish: u8) -> bool {
         let decided = self.behind.compare_exchange(OFFERED, wish, SeqCst, SeqCst);
-        decided.map_or_else(|before| before, |_| wish)
+        decided.is_ok()
     }
 
     /// Notes that this load is made because its caller could not wait for another one.

@@ -810,6 +810,23 @@ fn a_loader_that_panics_in_a_spawned_task_is_run_once_by_each_caller() {
 }
 
 #[test]
+fn whose_loader_panics_in_a_spawned_task_is_given_what_is_stale() {
+    let freshness = Freshness::new().stale_if_error(HOUR).retry_after(SECOND);
+    let (cache, time, spawned) = spawning(freshness);
+    cache.insert(1, 100);
+    time.advance(SECOND * 10);
+    let numbers = cache.read_through_async(|_| async { Ok::<_, ()>(fails::<u32>()) });
+    let mut call = pin!(numbers.get(&1));
+    assert!(poll_once(call.as_mut()).is_pending());
+    let mut task = pin!(spawned.0.lock().unwrap().pop().unwrap());
+    assert_eq!(panic_of(|| poll_once(task.as_mut())), "no source");
+    time.advance(SECOND * 2);
+    assert_eq!(poll_once(call), Poll::Ready(Ok(Some(100))));
+    assert_eq!(spawned.len(), 0);
+    assert_settled(&cache);
+}
+
+#[test]
 fn what_a_loader_lets_live_longer_is_refreshed_later_than_the_cache_would() {
     let (cache, time, spawned) = spawning(Freshness::new());
     let numbers = cache.read_through_async(|_| async { Ok::<_, ()>(Loaded::new(7).ttl(HOUR)) });
