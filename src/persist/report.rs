@@ -205,8 +205,8 @@ pub struct Health {
     /// Whether all is well, in one word.
     pub state: HealthState,
     /// What the last failure said, while it lasts: the same for a cache and for a store. A failure is
-    /// over when what failed has succeeded; that of a compaction or dump that was asked for and is not
-    /// needed, of which nobody knows whether it would succeed now, when the log takes a write.
+    /// over when what failed has succeeded; that of a compaction that was asked for and is not needed,
+    /// of which nobody knows whether it would succeed now, when the log takes a write.
     pub trouble: Option<String>,
     /// The number of the last write in memory.
     pub last_seq: u64,

@@ -110,7 +110,7 @@ impl Inner {
                     said: error.to_string(),
                     is_passing: self.settings.log && !self.is_due(),
                 };
-                self.now.lock().trouble = Some(trouble);
+                self.now.lock().is_troubled(trouble);
                 self.generation_failed(error);
                 self.note_failed_sync();
             }
@@ -432,7 +432,7 @@ impl Inner {
 
     pub(super) fn is_log_large(&self) -> bool {
         let newest = self.catalog.lock().newest();
-        // Where nothing has come since, the next snapshot would be the same, and so would its log.
+        // Where nothing has come since, the next snapshot would be the same.
         if self.buffer.last() <= newest.map_or(0, |snapshot| snapshot.end) {
             return false;
         }

@@ -269,7 +269,7 @@ impl Journal {
         self.inner.guarded("compactor", || self.inner.compact())
     }
 
-    /// Whether the compactor would begin now.
+    /// Whether the compactor has something to do, now or later.
     #[cfg(all(test, not(shuttle)))]
     pub(crate) fn is_compaction_due(&self) -> bool {
         self.inner.time_to_compaction().is_some()
@@ -430,6 +430,13 @@ impl Inner {
 impl Now {
     fn said(&self) -> Option<String> {
         self.trouble.as_ref().map(|trouble| trouble.said.clone())
+    }
+
+    /// Something has failed. What passes with the next write hides nothing that lasts.
+    fn is_troubled(&mut self, trouble: Trouble) {
+        if !trouble.is_passing || self.trouble.as_ref().is_none_or(|now| now.is_passing) {
+            self.trouble = Some(trouble);
+        }
     }
 
     /// The disk has taken a write.

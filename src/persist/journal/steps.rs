@@ -140,7 +140,7 @@ impl Inner {
     fn sync_failed(&self, error: &CommitError) {
         self.counts.sync_failures.fetch_add(1, Relaxed);
         if let CommitError::Disk(error) = error {
-            self.now.lock().trouble = Some(Trouble {
+            self.now.lock().is_troubled(Trouble {
                 said: error.to_string(),
                 is_passing: false,
             });

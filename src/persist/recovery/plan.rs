@@ -64,7 +64,9 @@ impl Recovery<'_> {
             Point::Time(time) => snapshot.wall_ms <= wall_ms(time),
         };
         let found = manifest.snapshots.iter().rev().find(is_before).copied();
-        if found.is_some() || manifest.from_start {
+        // Before the oldest of several dumps there was nothing only if a log says so.
+        let has_all = manifest.snapshots.is_empty() || !manifest.logs.is_empty();
+        if found.is_some() || (manifest.from_start && has_all) {
             return Ok(found);
         }
         Err(OpenError::OutOfReach {
@@ -108,7 +110,7 @@ impl Recovery<'_> {
     fn plan_guess(&self, why: Damage) -> Result<Plan, OpenError> {
         let mut names = self.names()?;
         names.sort_by_key(|name| name.generation());
-        let headers = names.iter().filter_map(|name| self.header_of(*name));
+        let headers = names.iter().filter_map(|name| self.header_of(*name).ok());
         let headers: Vec<FileHeader> = headers.collect();
         let votes = |store: StoreId| headers.iter().filter(|other| other.store == store).count();
         let owner = headers.iter().max_by_key(|header| votes(header.store));
@@ -120,22 +122,14 @@ impl Recovery<'_> {
         let mut guess = vec![why];
         for name in names {
             match name {
-                Name::Snapshot(generation) if self.is_snapshot_of(owner.store, name) => {
-                    manifest.snapshots.push(Snapshot {
-                        generation,
-                        ..Snapshot::default()
-                    });
-                }
                 Name::Log(generation) => manifest.logs.push(generation),
-                _ => {
-                    let path = name.in_dir(self.dir);
-                    guess.push(Damage::at(
-                        &path,
-                        0,
-                        "a snapshot of this store",
-                        "another file",
-                    ));
-                }
+                _ => match self.why_no_snapshot_of(owner.store, name) {
+                    None => manifest.snapshots.push(Snapshot {
+                        generation: name.generation(),
+                        ..Snapshot::default()
+                    }),
+                    Some(why) => guess.push(why),
+                },
             }
             manifest.generation = manifest.generation.max(name.generation());
         }
@@ -151,18 +145,26 @@ impl Recovery<'_> {
         Ok(ours.filter(|name| *name != Name::Temporary).collect())
     }
 
-    fn is_snapshot_of(&self, store: StoreId, name: Name) -> bool {
+    /// Why a file is no snapshot of a store, if it is none.
+    fn why_no_snapshot_of(&self, store: StoreId, name: Name) -> Option<Damage> {
         let path = name.in_dir(self.dir);
-        self.header_of(name).is_some_and(|header| {
+        let header = self.header_of(name).and_then(|header| {
             let is_as_named = header.expect(header::Kind::Snapshot, name.generation(), &path);
-            header.store == store && is_as_named.is_ok()
-        })
+            is_as_named.map(|()| header.store)
+        });
+        let found = match header {
+            Ok(found) if found == store => return None,
+            Ok(found) => format!("one of store {found}"),
+            Err(OpenError::Damaged(damage)) => return Some(damage),
+            Err(error) => error.to_string(),
+        };
+        Some(Damage::at(&path, 0, "a snapshot of this store", found))
     }
 
-    fn header_of(&self, name: Name) -> Option<FileHeader> {
+    fn header_of(&self, name: Name) -> Result<FileHeader, OpenError> {
         let path = name.in_dir(self.dir);
-        let blob = self.storage.open(&path, Access::Read).ok()?;
-        FileHeader::read(&*blob, &path).ok()
+        let blob = self.storage.open(&path, Access::Read);
+        FileHeader::read(&*blob.map_err(DiskError::of("open", &path))?, &path)
     }
 
     fn length_of(&self, name: Name) -> io::Result<u64> {

@@ -6,7 +6,7 @@ use super::memory::{Fault, How, Memory, Operation, Spoilt};
 use super::model::{History, Map, Store, Write, by_hand, dir};
 use super::{damage_of, frames_of, record};
 use crate::MockClock;
-use crate::persist::error::{OpenError, WriteError};
+use crate::persist::error::{Damage, OpenError, WriteError};
 use crate::persist::frame::{HEADER, Kind, Stamp, framed};
 use crate::persist::header;
 use crate::persist::manifest::Manifest;
@@ -717,8 +717,25 @@ fn a_salvage_without_a_manifest_believes_the_most_of_the_files() {
             .map(|damage| &damage.file)
             .collect();
         assert_eq!(files.contains(&&path), !is_older_log, "{files:?}");
+        let says_whose = |damage: &Damage| damage.found.starts_with("one of store");
+        assert!(is_older_log || store.report.damages.iter().any(says_whose));
         goes_on(store, &memory, 6);
     }
+}
+
+#[test]
+fn a_salvage_without_a_manifest_says_what_is_wrong_with_a_snapshot() {
+    let (memory, _) = small();
+    memory.forget(&dir().join("MANIFEST"));
+    let path = dir().join("snap-2.db");
+    memory.spoil(&path, Spoilt::Open);
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    let mut damages = store.report.damages.iter();
+    let of_snapshot = damages.find(|damage| damage.file == path).unwrap();
+    assert!(
+        of_snapshot.found.starts_with("cannot open"),
+        "{of_snapshot}"
+    );
 }
 
 /// By their numbers, and not by their names.
