@@ -2,11 +2,12 @@
 
 use super::{Gate, assert_settled, block_on, poll_once};
 use crate::common::{HOUR, SECOND, panic_of, timed};
-use haybox::{Cache, Freshness, LoadError, Loaded, Ttl};
+use haybox::{Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, Ttl};
 use std::future::pending;
 use std::pin::pin;
 use std::task::Poll;
 use std::thread;
+use std::time::Duration;
 
 type Numbers = Cache<u32, u32>;
 
@@ -342,6 +343,13 @@ fn calls_for_the_same_keys_in_any_order_do_not_wait_for_each_other_for_ever() {
     assert_settled(&cache);
 }
 
+fn fresh(freshness: Freshness, ttl: Duration) -> (Numbers, MockClock) {
+    timed(|builder: CacheBuilder<u32, u32>| {
+        let builder = builder.max_entries(10).time_to_live(ttl);
+        builder.freshness(freshness)
+    })
+}
+
 /// Nothing but a failure, of the type of these tests.
 fn down(_: Vec<u32>) -> Result<Vec<(u32, u32)>, &'static str> {
     Err("down")
@@ -350,10 +358,7 @@ fn down(_: Vec<u32>) -> Result<Vec<(u32, u32)>, &'static str> {
 #[test]
 fn what_is_stale_is_served_when_the_loader_of_several_keys_fails() {
     let freshness = Freshness::new().stale_if_error(HOUR).retry_after(SECOND);
-    let (cache, time) = timed(|builder| {
-        let builder = builder.max_entries(10).time_to_live(SECOND);
-        builder.freshness(freshness)
-    });
+    let (cache, time) = fresh(freshness, SECOND);
     cache.get_many_or_insert_with(&[1, 2], |missing| doubled(&missing));
     time.advance(2 * SECOND);
     assert_eq!(cache.get(&1), None, "it is there for who loads only");
@@ -391,10 +396,7 @@ fn what_is_stale_is_served_when_the_loader_of_several_keys_fails() {
 #[test]
 fn what_panics_behind_a_loader_of_several_keys_does_so_once_in_each_pause() {
     let freshness = Freshness::new().stale_if_error(HOUR).retry_after(SECOND);
-    let (cache, time) = timed(|builder| {
-        let builder = builder.max_entries(10).time_to_live(SECOND);
-        builder.freshness(freshness)
-    });
+    let (cache, time) = fresh(freshness, SECOND);
     cache.get_many_or_insert_with(&[1, 2], |missing| doubled(&missing));
     time.advance(2 * SECOND);
     let unchanged = |missing: Vec<u32>| {
@@ -411,10 +413,7 @@ fn what_panics_behind_a_loader_of_several_keys_does_so_once_in_each_pause() {
 #[test]
 fn what_is_due_is_loaded_with_what_is_missing_and_others_go_on_with_it() {
     let freshness = Freshness::new().refresh_after(SECOND);
-    let (cache, time) = timed(|builder| {
-        let builder = builder.max_entries(10).time_to_live(10 * SECOND);
-        builder.freshness(freshness)
-    });
+    let (cache, time) = fresh(freshness, 10 * SECOND);
     cache.get_many_or_insert_with(&[1, 2], |missing| doubled(&missing));
     time.advance(2 * SECOND);
     cache.insert(3, 6);
@@ -447,10 +446,7 @@ fn what_is_due_is_loaded_with_what_is_missing_and_others_go_on_with_it() {
 #[test]
 fn a_load_of_several_keys_that_takes_too_long_has_failed() {
     let freshness = Freshness::new().stale_if_error(HOUR).hard_timeout(SECOND);
-    let (cache, time) = timed(|builder| {
-        let builder = builder.max_entries(10).time_to_live(SECOND);
-        builder.freshness(freshness)
-    });
+    let (cache, time) = fresh(freshness, SECOND);
     type Never = std::future::Pending<Result<[(u32, u32); 1], &'static str>>;
     let hangs = |_: Vec<u32>| -> Never { pending() };
     let ends = |keys: &[u32]| {
