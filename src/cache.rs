@@ -416,6 +416,7 @@ where
     #[doc(alias = "ZADD")]
     #[doc(alias = "upsert")]
     #[doc(alias = "entry")]
+    #[track_caller]
     pub fn update_or_insert_with<Q, R>(
         &self,
         key: &Q,

@@ -264,6 +264,11 @@ where
         }
     }
 
+    /// From now on a panic is one of what is done with what the loader returned.
+    pub(super) fn has_returned(&mut self) {
+        self.stage = Stage::Settles;
+    }
+
     /// Stores what was loaded, unless it was overtaken, and lets everybody know.
     pub(super) fn take_in<Q>(
         mut self,
@@ -275,7 +280,7 @@ where
     where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
-        self.stage = Stage::Settles;
+        self.has_returned();
         let is_old = matches!(loaded.what, What::NotModified);
         let value = value_of(loaded.what, old);
         let has_given = !loaded.labels.is_empty();
@@ -313,7 +318,7 @@ where
         Q: ToOwned<Owned = K> + ?Sized,
         E: Send + Sync + 'static,
     {
-        self.stage = Stage::Settles;
+        self.has_returned();
         match self.pause {
             Some(_) => self.fail_for_now(error),
             None => self.fail_for_good(key, error),

@@ -736,7 +736,8 @@ where
         let started = self.load_clock();
         let (result, _) = run(node, || load(None));
         self.count_load(started, result.is_ok());
-        given::<F, V, E>(result, None)
+        let end = given::<F, V, E>(result, None);
+        self.or_old::<F, E>(call, end.is_err(), end)
     }
 
     async fn load_alone_async<F, E, L>(
@@ -755,10 +756,11 @@ where
         let until = self.hard_end::<E>(call.terms);
         let (result, _) = run_async(node, || load(None), &self.clock, until).await;
         self.count_load(started, result.as_ref().is_some_and(Result::is_ok));
-        match result {
+        let end = match result {
             Some(result) => given::<F, V, E>(result, None),
             None => Err(LoadError::TimedOut),
-        }
+        };
+        self.or_old::<F, E>(call, end.is_err(), end)
     }
 }
 

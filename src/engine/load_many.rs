@@ -176,6 +176,9 @@ fn told_apart<K, Q>(
 where
     Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
 {
+    if places.len() < 2 {
+        return (places, Vec::new());
+    }
     let hash_of = |at: &usize| keys[*at].0.position();
     let mut by_hash = places.clone();
     by_hash.sort_by_key(hash_of);
@@ -310,6 +313,9 @@ where
             Ok(brought) => brought,
             Err(error) => return self.fail(round, error),
         };
+        for (_, leader) in &mut round.leads {
+            leader.has_returned();
+        }
         let mut brought = self.sort_in(round, brought, hash_of);
         for (Missing { at, .. }, leader) in round.leads.drain(..) {
             let loaded = brought.remove(&at).unwrap_or_else(Loaded::absent);

@@ -545,7 +545,12 @@ where
     {
         let mut work = self.work();
         let is_admitted = self.admit(RECORD, &mut work);
-        let Some(inside) = is_admitted.then(reentrancy::enter).flatten() else {
+        let inside = if is_admitted {
+            reentrancy::enter()
+        } else {
+            None
+        };
+        let Some(inside) = inside else {
             // No lock can be taken, or nothing can be written down: it is stored nowhere.
             return f(&mut make());
         };
@@ -555,10 +560,10 @@ where
             let mut value = make();
             let result = f(&mut value);
             let made = (value, Life::Default);
-            let refused = self.put_made(set, hash, key, made, (None, epoch), &mut work);
-            // The destructor of what does not fit may do what it likes.
-            drop(inside);
-            drop(refused);
+            let outcome = self.put_made(set, hash, key, made, (None, epoch), &mut work);
+            if let Outcome::Refused(value) = outcome {
+                work.outbox.discard_value(value);
+            }
             return result;
         };
         self.overtake(&mut set, hash, key, &mut work);

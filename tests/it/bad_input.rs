@@ -1088,6 +1088,7 @@ fn a_call_from_inside_a_closure_is_reported_at_the_callers_line() {
         at!(cache.ttl("key")),
         at!(cache.deadline("key")),
         at!(cache.remove("key")),
+        at!(cache.update_or_insert_with("key", || 0, |_| ())),
         at!(cache.remove_entry("key")),
         at!(cache.remove_if("key", |_| true)),
         at!(cache.compute("key", |_| Op::Remove)),

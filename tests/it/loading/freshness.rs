@@ -810,6 +810,23 @@ fn a_loader_that_panics_in_a_spawned_task_is_run_once_by_each_caller() {
 }
 
 #[test]
+fn who_loads_alone_and_fails_is_given_what_is_stale() {
+    let (cache, time, _) = with(Freshness::new().stale_if_error(HOUR));
+    cache.insert(1, 100);
+    time.advance(SECOND * 10);
+    let hangs = || pending::<Result<u32, &str>>();
+    let mut first = pin!(cache.try_get_or_load(&1, hangs));
+    let mut second = pin!(cache.try_get_or_load(&1, hangs));
+    let mut third = pin!(cache.try_get_or_load(&1, async || Err("down")));
+    assert!(poll_once(first.as_mut()).is_pending());
+    assert!(poll_once(second.as_mut()).is_pending());
+    assert!(poll_once(third.as_mut()).is_pending());
+    time.advance(SECOND * 30);
+    assert!(poll_once(second.as_mut()).is_pending(), "it leads now");
+    assert_eq!(poll_once(third), Poll::Ready(Ok(100)));
+}
+
+#[test]
 fn whose_loader_panics_in_a_spawned_task_is_given_what_is_stale() {
     let freshness = Freshness::new().stale_if_error(HOUR).retry_after(SECOND);
     let (cache, time, spawned) = spawning(freshness);

@@ -4,6 +4,7 @@ use super::{Gate, assert_settled, block_on, poll_once};
 use crate::common::{HOUR, SECOND, panic_of, timed};
 use haybox::{Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, Ttl};
 use std::future::pending;
+use std::hash::{Hash, Hasher};
 use std::pin::pin;
 use std::task::Poll;
 use std::thread;
@@ -408,6 +409,30 @@ fn what_panics_behind_a_loader_of_several_keys_does_so_once_in_each_pause() {
     let found = cache.get_many_or_insert_with(&[1, 2], none);
     assert_eq!(found, [Some(2), Some(4)]);
     assert_settled(&cache);
+}
+
+#[test]
+fn a_key_that_cannot_be_hashed_is_a_panic_behind_the_loader_that_brings_it() {
+    #[derive(Clone, PartialEq, Eq)]
+    struct Odd(u32);
+    impl Hash for Odd {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            assert!(self.0 != 13, "no hash");
+            self.0.hash(state);
+        }
+    }
+    let freshness = Freshness::new().stale_if_error(HOUR).retry_after(SECOND);
+    let (cache, time) = timed(|builder: CacheBuilder<Odd, u32>| {
+        let builder = builder.max_entries(10).time_to_live(SECOND);
+        builder.freshness(freshness)
+    });
+    cache.insert(Odd(1), 2);
+    time.advance(2 * SECOND);
+    let load = |_| [(Odd(13), 26)];
+    let said = panic_of(|| cache.get_many_or_insert_with(&[Odd(1)], load));
+    assert_eq!(said, "no hash");
+    let none = |_| -> [(Odd, u32); 0] { unreachable!("the source has a rest") };
+    assert_eq!(cache.get_many_or_insert_with(&[Odd(1)], none), [Some(2)]);
 }
 
 #[test]
