@@ -110,7 +110,7 @@ impl Inner {
                     said: error.to_string(),
                     is_passing: self.settings.log && !self.is_due(),
                 };
-                self.now.lock().is_troubled(trouble);
+                self.now.lock().note_trouble(trouble);
                 self.generation_failed(error);
                 self.note_failed_sync();
             }

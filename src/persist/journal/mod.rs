@@ -433,7 +433,7 @@ impl Now {
     }
 
     /// Something has failed. What passes with the next write hides nothing that lasts.
-    fn is_troubled(&mut self, trouble: Trouble) {
+    fn note_trouble(&mut self, trouble: Trouble) {
         if !trouble.is_passing || self.trouble.as_ref().is_none_or(|now| now.is_passing) {
             self.trouble = Some(trouble);
         }

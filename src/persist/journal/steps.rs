@@ -140,7 +140,7 @@ impl Inner {
     fn sync_failed(&self, error: &CommitError) {
         self.counts.sync_failures.fetch_add(1, Relaxed);
         if let CommitError::Disk(error) = error {
-            self.now.lock().is_troubled(Trouble {
+            self.now.lock().note_trouble(Trouble {
                 said: error.to_string(),
                 is_passing: false,
             });

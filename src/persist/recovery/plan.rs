@@ -64,9 +64,7 @@ impl Recovery<'_> {
             Point::Time(time) => snapshot.wall_ms <= wall_ms(time),
         };
         let found = manifest.snapshots.iter().rev().find(is_before).copied();
-        // Before the oldest of several dumps there was nothing only if a log says so.
-        let has_all = manifest.snapshots.is_empty() || !manifest.logs.is_empty();
-        if found.is_some() || (manifest.from_start && has_all) {
+        if found.is_some() || manifest.from_start {
             return Ok(found);
         }
         Err(OpenError::OutOfReach {
