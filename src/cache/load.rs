@@ -74,8 +74,7 @@ where
     /// allocates nothing.
     ///
     /// # Panics
-    /// If `load` asks for a key that only it can provide, directly or through other loads, or brings
-    /// [`Loaded::not_modified`], since it is shown no old values.
+    /// If `load` asks for a key that only it can provide, directly or through other loads.
     ///
     /// ```
     /// let squares = haybox::Cache::new(100);
@@ -418,7 +417,8 @@ where
     /// As [`get_many_or_insert_with`](Self::get_many_or_insert_with), for tasks.
     ///
     /// # Panics
-    /// If `load` asks for a key that only it can provide, directly or through other loads.
+    /// If `load` asks for a key that only it can provide, directly or through other loads, or brings
+    /// [`Loaded::not_modified`], since it is shown no old values.
     pub async fn get_many_or_load<'k, Q, I, T, F>(
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
