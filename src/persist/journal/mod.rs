@@ -269,12 +269,6 @@ impl Journal {
         self.inner.guarded("compactor", || self.inner.compact())
     }
 
-    /// Whether the compactor has something to do, now or later.
-    #[cfg(all(test, not(shuttle)))]
-    pub(crate) fn is_compaction_due(&self) -> bool {
-        self.inner.time_to_compaction().is_some()
-    }
-
     /// Makes a directory that holds the state of now and can be opened like any other.
     ///
     /// # Errors

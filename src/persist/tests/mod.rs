@@ -11,6 +11,7 @@ mod gone;
 mod memory;
 mod model;
 mod running;
+mod salvage;
 mod syncs;
 
 use self::memory::Memory;

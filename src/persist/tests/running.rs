@@ -166,17 +166,17 @@ fn a_log_in_which_nothing_is_new_is_not_compacted_however_small_the_threshold() 
         ..by_hand()
     };
     let store = Store::open(&memory.storage(), settings.clone()).unwrap();
-    assert!(!store.journal.is_compaction_due());
+    assert_eq!(store.journal.time_to_compaction(), None);
     for _ in 0..2 {
         store.put(b"key", b"value");
         store.journal.sync().unwrap();
-        assert!(store.journal.is_compaction_due());
+        assert!(store.journal.time_to_compaction().is_some());
         store.journal.compact().unwrap();
-        assert!(!store.journal.is_compaction_due());
+        assert_eq!(store.journal.time_to_compaction(), None);
     }
     store.journal.close().unwrap();
     let store = Store::open(&memory.storage(), settings).unwrap();
-    assert!(!store.journal.is_compaction_due());
+    assert_eq!(store.journal.time_to_compaction(), None);
 }
 
 struct Count(AtomicUsize);

@@ -1,0 +1,363 @@
+//! What a salvage finds, and what it says of the rest.
+
+use super::damage::{goes_on, in_mode, small};
+use super::frames_of;
+use super::memory::{Fault, How, Memory, Operation, Spoilt};
+use super::model::{Map, Store, by_hand, dir};
+use crate::persist::error::{Damage, OpenError};
+use crate::persist::header;
+use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[test]
+fn a_salvage_that_finds_every_number_says_that_none_is_lost() {
+    let (memory, history) = small();
+    let log = dir().join("log-2.wal");
+    let frames = frames_of(&memory, &log);
+    let mut bytes = memory.bytes(&log);
+    let at = frames[1].start;
+    bytes.splice(at..at, [7; 100]);
+    memory.put(&log, bytes);
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(Some(&store.map()), history.at(6));
+    let report = &store.report;
+    assert_eq!((report.dropped_bytes, report.dropped_seqs), (100, None));
+    assert_eq!(report.damages.len(), 1);
+}
+
+/// A bad sector, or a file that may not be opened, is no damage: it may be read another time.
+#[test]
+fn what_cannot_be_read_is_refused_as_such_and_passed_over_by_a_salvage() {
+    let (original, history) = small();
+    for how in [Spoilt::Read, Spoilt::Open] {
+        for name in ["MANIFEST", "snap-2.db", "log-2.wal"] {
+            let (memory, path) = (original.copy(), dir().join(name));
+            memory.spoil(&path, how);
+            let before = memory.image();
+            match Store::open(&memory.storage(), by_hand()).map(drop) {
+                Err(OpenError::Disk(error)) => assert!(error.to_string().contains(name), "{error}"),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(memory.image(), before);
+            let salvage = in_mode(RecoveryMode::Salvage);
+            memory.fail_next(u64::MAX, Some(Operation::Link), How::Broken);
+            let refused = Store::open(&memory.storage(), salvage.clone()).map(drop);
+            assert!(
+                matches!(refused, Err(OpenError::Disk(_))),
+                "it is kept first"
+            );
+            let mut after = memory.image();
+            after.retain(|path, _| !path.starts_with(dir().join("quarantine")));
+            assert_eq!(after, before, "also as what was opened is dropped");
+            memory.heal();
+            let store = Store::open(&memory.storage(), salvage).unwrap();
+            let all = history.at(6).unwrap();
+            let lost = |key: &u8| match name {
+                "snap-2.db" => *key < 3,
+                "log-2.wal" => *key >= 3,
+                _ => false,
+            };
+            let mut expected = all.clone();
+            expected.retain(|key, _| !lost(&key[0]));
+            assert_eq!(store.map(), expected, "without {name}");
+            let damages = &store.report.damages;
+            assert_eq!(damages[0].file, path);
+            // Without the log all ends before what is proven.
+            assert_eq!(damages.len(), if name == "log-2.wal" { 2 } else { 1 });
+            goes_on(store, &memory, 6);
+        }
+    }
+}
+
+/// Were it taken for a new store, its files would be removed.
+#[test]
+fn files_that_cannot_be_opened_are_not_taken_for_none() {
+    let (memory, _) = small();
+    memory.forget(&dir().join("MANIFEST"));
+    for name in ["snap-2.db", "log-2.wal"] {
+        memory.spoil(&dir().join(name), Spoilt::Open);
+    }
+    let before = memory.image();
+    let error = Store::open(&memory.storage(), by_hand())
+        .map(drop)
+        .unwrap_err();
+    assert!(matches!(error, OpenError::NoManifest { .. }), "{error}");
+    assert_eq!(memory.image(), before);
+}
+
+#[test]
+fn a_salvage_without_a_manifest_believes_the_most_of_the_files() {
+    let (other, _) = small();
+    let snapshot = other.bytes(&dir().join("snap-2.db"));
+    for name in ["snap-9.db", "log-9.wal", "snap-1.db", "log-1.wal"] {
+        let (memory, history) = small();
+        memory.forget(&dir().join("MANIFEST"));
+        let path = dir().join(name);
+        // As it is named, but of another store.
+        let mut bytes = snapshot.clone();
+        bytes[10] = if name.starts_with("log") { 2 } else { 3 };
+        bytes[32..40].copy_from_slice(
+            &u64::from(name.as_bytes()[name.find('-').unwrap() + 1] - b'0').to_le_bytes(),
+        );
+        let checksum = crc32c::crc32c(&bytes[..60]).to_le_bytes();
+        bytes[60..64].copy_from_slice(&checksum);
+        memory.put(&path, bytes);
+        let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+        assert_eq!(Some(&store.map()), history.at(6), "beside {name}");
+        let is_older_log = name == "log-1.wal";
+        let files: Vec<_> = store
+            .report
+            .damages
+            .iter()
+            .map(|damage| &damage.file)
+            .collect();
+        assert_eq!(files.contains(&&path), !is_older_log, "{files:?}");
+        let says_whose = |damage: &Damage| damage.found.starts_with("one of store");
+        assert!(is_older_log || store.report.damages.iter().any(says_whose));
+        goes_on(store, &memory, 6);
+    }
+}
+
+#[test]
+fn a_salvage_without_a_manifest_says_what_is_wrong_with_a_snapshot() {
+    let (memory, _) = small();
+    memory.forget(&dir().join("MANIFEST"));
+    let path = dir().join("snap-2.db");
+    memory.spoil(&path, Spoilt::Open);
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    let mut damages = store.report.damages.iter();
+    let of_snapshot = damages.find(|damage| damage.file == path).unwrap();
+    assert!(
+        of_snapshot.found.starts_with("cannot open"),
+        "{of_snapshot}"
+    );
+}
+
+/// By their numbers, and not by their names.
+#[test]
+fn a_salvage_without_a_manifest_reads_the_logs_in_their_order() {
+    let memory = Memory::new(1);
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    for n in 1..=11u8 {
+        store.put(b"key", &[n]);
+        store.journal.sync().unwrap();
+        if n < 11 {
+            memory.fail(Fault {
+                from: memory.operations() + 10,
+                count: 1,
+                only: None,
+                how: How::Broken,
+            });
+            assert!(store.journal.compact().is_err());
+        }
+    }
+    store.journal.close().unwrap();
+    memory.forget(&dir().join("MANIFEST"));
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(
+        (store.map()[&b"key"[..]][0], store.report.damages.len()),
+        (11, 1)
+    );
+    goes_on(store, &memory, 11);
+}
+
+#[test]
+fn a_salvage_of_a_snapshot_alone_gives_no_number_again() {
+    let (memory, _) = small();
+    memory.forget(&dir().join("MANIFEST"));
+    memory.forget(&dir().join("log-2.wal"));
+    let snapshot = dir().join("snap-2.db");
+    let mut bytes = memory.bytes(&snapshot);
+    for frame in &frames_of(&memory, &snapshot)[..2] {
+        bytes[frame.end - 1] ^= 1;
+    }
+    memory.put(&snapshot, bytes);
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(store.map(), Map::new());
+    goes_on(store, &memory, 3);
+}
+
+#[test]
+fn a_salvage_takes_all_that_is_whole() {
+    let (original, history) = small();
+    let log = dir().join("log-2.wal");
+    let frames = frames_of(&original, &log);
+    for (at, frame) in frames.iter().enumerate().take(3) {
+        let memory = original.copy();
+        let mut bytes = memory.bytes(&log);
+        bytes[frame.start + 50] ^= 1;
+        memory.put(&log, bytes);
+        assert!(Store::open(&memory.storage(), by_hand()).is_err());
+        let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+        let mut expected: Map = history.at(6).unwrap().clone();
+        expected.remove(&vec![at as u8 + 3]);
+        assert_eq!(store.map(), expected);
+        let lost = at as u64 + 4;
+        assert_eq!(store.report.dropped_seqs, Some((lost, lost)));
+        assert_eq!(store.report.dropped_bytes, frame.len() as u64);
+        drop(store);
+        let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Strict)).unwrap();
+        assert_eq!(store.map(), expected);
+    }
+}
+
+#[test]
+fn a_salvage_gives_no_number_again_that_was_proven() {
+    let (memory, history) = small();
+    let log = dir().join("log-2.wal");
+    let first = frames_of(&memory, &log)[0].clone();
+    memory.put(&log, memory.bytes(&log)[..first.end].to_vec());
+    let refused = Store::open(&memory.storage(), by_hand()).map(drop);
+    assert!(matches!(refused, Err(OpenError::Damaged(_))));
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(Some(&store.map()), history.at(4));
+    assert_eq!(store.report.dropped_seqs, Some((5, 6)));
+    assert_eq!(store.put(b"new", b"value"), 7);
+    store.journal.close().unwrap();
+    let map = store.map();
+    drop(store);
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Strict)).unwrap();
+    assert_eq!(store.map(), map);
+}
+
+#[test]
+fn a_salvage_needs_no_manifest_that_is_whole() {
+    let (memory, history) = small();
+    let manifest = dir().join("MANIFEST");
+    let mut bytes = memory.bytes(&manifest);
+    bytes[header::LENGTH] ^= 1;
+    memory.put(&manifest, bytes);
+    assert!(Store::open(&memory.storage(), by_hand()).is_err());
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(Some(&store.map()), history.at(6));
+}
+
+#[test]
+fn a_salvage_needs_no_manifest() {
+    let (memory, history) = small();
+    memory.forget(&dir().join("MANIFEST"));
+    let error = Store::open(&memory.storage(), by_hand())
+        .map(|_| ())
+        .unwrap_err();
+    assert!(matches!(error, OpenError::NoManifest { .. }), "{error}");
+    let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(Some(&store.map()), history.at(6));
+    drop(store);
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    assert_eq!(Some(&store.map()), history.at(6));
+}
+
+#[test]
+fn what_does_not_decode_is_named_and_can_be_salvaged() {
+    // Of a snapshot it is named by its place in the frame.
+    for (n, name, at) in [
+        (0, "snap-2.db", 0),
+        (1, "snap-2.db", 1),
+        (4, "log-2.wal", 5),
+        (5, "log-2.wal", 6),
+    ] {
+        let (memory, _) = small();
+        let open = |settings| {
+            let kept = Arc::new(super::model::Kept::default());
+            *kept.undecodable.lock().unwrap() = Some(vec![n; 5]);
+            Store::open_with(&dir(), &memory.storage(), settings, kept)
+        };
+        match open(by_hand()).map(drop) {
+            Err(OpenError::Undecodable { file, seq, .. }) => {
+                assert_eq!((file, seq), (dir().join(name), at));
+            }
+            other => panic!("{other:?}"),
+        }
+        let before = memory.image();
+        let store = open(in_mode(RecoveryMode::Salvage)).unwrap();
+        assert_eq!((store.report.undecodable, store.map().len()), (1, 5));
+        let copy = store.report.quarantine.clone().unwrap();
+        for (path, bytes) in before {
+            let name = path.file_name().unwrap();
+            assert_eq!(memory.bytes(&copy.join(name)), bytes, "{}", path.display());
+        }
+        drop(store);
+        let store = open(in_mode(RecoveryMode::Strict)).unwrap();
+        assert_eq!((store.map().len(), store.report.quarantine), (5, None));
+    }
+}
+
+/// The process that wrote it was killed before it was on the disk.
+#[test]
+fn what_does_not_decode_survives_a_power_cut_behind_the_salvage() {
+    let memory = Memory::new(1);
+    let lazily = Settings {
+        sync: SyncPolicy::Os,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), lazily).unwrap();
+    let seq = store.put(b"key", &[4; 5]);
+    store.journal.wait(seq, None).unwrap();
+    for at in 1.. {
+        let killed = memory.fork();
+        killed.fail(Fault {
+            from: at,
+            count: 1,
+            only: None,
+            how: How::Broken,
+        });
+        let kept = Arc::new(super::model::Kept::default());
+        *kept.undecodable.lock().unwrap() = Some(vec![4; 5]);
+        let salvage = in_mode(RecoveryMode::Salvage);
+        let salvaged = Store::open_with(&dir(), &killed.storage(), salvage, kept);
+        let is_over = killed.operations() < at;
+        killed.crash_dropping_all();
+        killed.heal();
+        let Ok(salvaged) = salvaged else {
+            continue;
+        };
+        let copy = salvaged.report.quarantine.clone().unwrap();
+        drop(salvaged);
+        let store = Store::open_at(&copy, &killed.storage(), by_hand()).unwrap();
+        assert_eq!(
+            store.map().get(&b"key"[..]),
+            Some(&vec![4; 5]),
+            "operation {at}"
+        );
+        if is_over {
+            break;
+        }
+    }
+}
+
+/// Whatever fails on the way, what does not decode is in the directory or in its quarantine.
+#[test]
+fn a_salvage_that_is_cut_short_has_lost_nothing_that_does_not_decode() {
+    let (original, history) = small();
+    let rot = vec![4; 5];
+    for at in 1.. {
+        let memory = original.copy();
+        memory.fail(Fault {
+            from: at,
+            count: u64::MAX,
+            only: None,
+            how: How::Broken,
+        });
+        let kept = Arc::new(super::model::Kept::default());
+        *kept.undecodable.lock().unwrap() = Some(rot.clone());
+        let salvage = in_mode(RecoveryMode::Salvage);
+        let opened = Store::open_with(&dir(), &memory.storage(), salvage, kept).map(drop);
+        memory.crash_dropping_all();
+        memory.heal();
+        let is_over = opened.is_ok() && memory.operations() < at;
+        let mut dirs: Vec<_> = memory.paths();
+        dirs.retain(|path| path.file_name().is_some_and(|name| name == "MANIFEST"));
+        let holds_all = |manifest: &PathBuf| {
+            let dir = manifest.parent().unwrap();
+            let copy = memory.copy();
+            let opened = Store::open_at(dir, &copy.storage(), by_hand());
+            opened.is_ok_and(|store| Some(&store.map()) == history.at(6))
+        };
+        assert!(dirs.iter().any(holds_all), "{at}: {dirs:?}");
+        if is_over {
+            assert!(at > 15, "{at} operations");
+            break;
+        }
+    }
+}
