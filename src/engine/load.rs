@@ -318,10 +318,9 @@ where
                     Lead::Load(leader) => {
                         let old = call.old_value().cloned();
                         let (result, _) = run(Arc::clone(leader.node()), || load(old));
-                        let failed = result.is_err();
                         let end =
                             leader.settle::<F, Q, E>(key, result, call.old_value(), call.terms);
-                        return self.or_old::<F, E>(&call, failed, end);
+                        return self.or_old::<F, E>(&call, end);
                     }
                 },
                 Role::Alone(node) => return self.load_alone::<F, E>(&call, &node, load),
@@ -377,12 +376,11 @@ where
                         let node = Arc::clone(leader.node());
                         let Some(result) = run_async(node, load, &self.clock, until).await.0 else {
                             leader.time_out();
-                            return self.or_old::<F, E>(&call, true, Err(LoadError::TimedOut));
+                            return self.or_old::<F, E>(&call, Err(LoadError::TimedOut));
                         };
-                        let failed = result.is_err();
                         let end =
                             leader.settle::<F, Q, E>(key, result, call.old_value(), call.terms);
-                        return self.or_old::<F, E>(&call, failed, end);
+                        return self.or_old::<F, E>(&call, end);
                     }
                 },
                 Role::Alone(node) => {
@@ -691,9 +689,19 @@ where
             return call.take_old().map(|old| Ok(give::<F, V>(Some(old))));
         }
         assert!(!has_panicked, "{PANICKED}");
-        match (landing, limit) {
-            (None, Limit::Hard) => Some(Err(LoadError::TimedOut)),
-            (landing, _) => call.after::<F, E>(flight, landing),
+        match landing {
+            Some(Landing::Loaded(value)) => F::give(Some(V::clone(&value))).map(Ok),
+            Some(Landing::Known(known)) => call.told::<F, E>(known),
+            // Who has no error to get cannot be told, and loads for itself.
+            Some(Landing::TimedOut) if never_fails::<E>() => None,
+            Some(Landing::TimedOut) => Some(Err(LoadError::TimedOut)),
+            Some(Landing::Abandoned) => None,
+            None if matches!(limit, Limit::Hard) => Some(Err(LoadError::TimedOut)),
+            None => {
+                flight.node().call_off();
+                call.given_up = Some(flight);
+                None
+            }
         }
     }
 
@@ -701,16 +709,15 @@ where
     fn or_old<F, E>(
         &self,
         call: &Call<'_, V>,
-        failed: bool,
         end: Result<F::Given, LoadError<E>>,
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
     {
-        match failed.then(|| self.old_of(call)).flatten() {
+        end.or_else(|error| match self.old_of(call) {
             Some(old) => Ok(give::<F, V>(Some(old))),
-            None => end,
-        }
+            None => Err(error),
+        })
     }
 
     /// The old value that a call is given whose load has failed, if there is one.
@@ -736,8 +743,7 @@ where
         let started = self.load_clock();
         let (result, _) = run(node, || load(None));
         self.count_load(started, result.is_ok());
-        let end = given::<F, V, E>(result, None);
-        self.or_old::<F, E>(call, end.is_err(), end)
+        self.or_old::<F, E>(call, given::<F, V, E>(result, None))
     }
 
     async fn load_alone_async<F, E, L>(
@@ -760,7 +766,7 @@ where
             Some(result) => given::<F, V, E>(result, None),
             None => Err(LoadError::TimedOut),
         };
-        self.or_old::<F, E>(call, end.is_err(), end)
+        self.or_old::<F, E>(call, end)
     }
 }
 
@@ -855,31 +861,6 @@ impl<V: Clone> Call<'_, V> {
         };
         self.ignores_known = told.is_none();
         told
-    }
-
-    /// What a wait came to for its caller; `None` when it has to take another role.
-    fn after<F, E>(
-        &mut self,
-        flight: Arc<Flight<V>>,
-        landing: Option<Landing<V>>,
-    ) -> Option<Result<F::Given, LoadError<E>>>
-    where
-        F: Form<V>,
-        E: Send + Sync + 'static,
-    {
-        match landing {
-            Some(Landing::Loaded(value)) => F::give(Some(V::clone(&value))).map(Ok),
-            Some(Landing::Known(known)) => self.told::<F, E>(known),
-            // Who has no error to get cannot be told, and loads for itself.
-            Some(Landing::TimedOut) if never_fails::<E>() => None,
-            Some(Landing::TimedOut) => Some(Err(LoadError::TimedOut)),
-            Some(Landing::Abandoned) => None,
-            None => {
-                flight.node().call_off();
-                self.given_up = Some(flight);
-                None
-            }
-        }
     }
 }
 
