@@ -10,7 +10,7 @@ use crate::event::RemovalCause;
 use crate::hash::KeyHash;
 use crate::reentrancy;
 use crate::table::{Ends, Locked, Segment};
-use crate::time::{Deadline, NEVER, Sweep, Swept, register};
+use crate::time::{Deadline, Moment, NEVER, Sweep, Swept, register};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
@@ -192,28 +192,11 @@ impl<K, V> Engine<K, V> {
         if !self.is_there(&set, way, set.entry(way)) {
             return false;
         }
-        let hard = set.hard_deadline(way);
-        let wanted = match life {
-            Life::For(ttl) => policy::in_time(&work.moment, ttl),
-            Life::Until(time) => policy::until(&work.moment, time),
-            Life::Default | Life::Forever | Life::Keep => NEVER,
-        };
-        if !allows(condition, hard, wanted) {
+        let wanted = deadline_of(life, &work.moment);
+        if !allows(condition, set.hard_deadline(way), wanted) {
             return false;
         }
-        // Idle time goes on from the last access: a change of the TTL is none.
-        let deadlines = match set.ends(way) {
-            None => Deadlines {
-                effective: wanted,
-                ends: None,
-                age: None,
-            },
-            Some(ends) => Ends {
-                hard: wanted,
-                ..ends
-            }
-            .into(),
-        };
+        let deadlines = moved(&set, way, wanted);
         // What is loaded now would set the deadline anew.
         work.outbox.discard_load(set.overtake(hash, key));
         self.set_deadlines(&mut set, way, deadlines);
@@ -248,6 +231,28 @@ impl<K, V> Engine<K, V> {
         if !self.is_swept.load(Relaxed) && self.table.earliest() != NEVER {
             self.start_sweeping();
         }
+    }
+}
+
+/// The deadline that is given by hand.
+pub(super) fn deadline_of(life: Life, moment: &Moment<'_>) -> Deadline {
+    match life {
+        Life::For(ttl) => policy::in_time(moment, ttl),
+        Life::Until(time) => policy::until(moment, time),
+        Life::Default | Life::Forever | Life::Keep => NEVER,
+    }
+}
+
+/// The deadlines of an entry whose life is to end at `hard`. Idle time goes on from the last
+/// access: a change of the TTL is none.
+pub(super) fn moved<K, V>(set: &Locked<'_, K, V>, way: usize, hard: Deadline) -> Deadlines {
+    match set.ends(way) {
+        None => Deadlines {
+            effective: hard,
+            ends: None,
+            age: None,
+        },
+        Some(ends) => Ends { hard, ..ends }.into(),
     }
 }
 

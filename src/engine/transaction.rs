@@ -2,11 +2,12 @@
 
 use super::Engine;
 use super::budget::{Budget, Room};
+use super::expire::{deadline_of, moved};
 use super::policy::{Deadlines, PASSED};
 use super::record::{self, Encoded, Meta, RECORD};
 use super::room::{Held, Work};
 use super::write::{Patience, Pending, Stored};
-use crate::entry::{Life, OnFull, Refused};
+use crate::entry::{Life, OnFull, Refused, Ttl};
 use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
@@ -14,6 +15,7 @@ use crate::labels::{Given, Labels};
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::Locked;
+use crate::time::{Deadline, Moment, left};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
@@ -47,6 +49,8 @@ pub struct Transaction<'t, K, V> {
 enum Staged<V> {
     Untouched,
     Put(V, Life, u64),
+    /// The value stays, and lives for so long.
+    Kept(Life),
     Removed,
 }
 
@@ -55,7 +59,21 @@ impl<V> Staged<V> {
     fn cost(&self, budget: &Budget) -> Option<Room> {
         match self {
             Self::Put(_, _, weight) => Some(budget.cost(*weight)),
-            Self::Untouched | Self::Removed => None,
+            Self::Untouched | Self::Kept(_) | Self::Removed => None,
+        }
+    }
+
+    /// Whether what was stored under the key before the transaction stays.
+    fn keeps_stored(&self) -> bool {
+        matches!(self, Self::Untouched | Self::Kept(_))
+    }
+
+    /// The life that the key has been given so far.
+    fn life(&self) -> Life {
+        match self {
+            Self::Untouched => Life::Keep,
+            Self::Put(_, life, _) | Self::Kept(life) => *life,
+            Self::Removed => Life::Default,
         }
     }
 }
@@ -120,8 +138,108 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         match &self.staged[index] {
             Staged::Put(value, ..) => Some(value),
             Staged::Removed => None,
-            Staged::Untouched => self.stored(index),
+            Staged::Untouched | Staged::Kept(_) => self.stored(index),
         }
+    }
+
+    /// How long the value of a key will live if nobody accesses it, with what this transaction has
+    /// done to it; `None` if there is none.
+    ///
+    /// A TTL that is random or that an [`Expiry`](crate::Expiry) decides on is drawn again when the
+    /// transaction commits.
+    ///
+    /// ```
+    /// use haybox::{Cache, Ttl};
+    /// use std::time::Duration;
+    ///
+    /// // Redis's RENAME, which takes the TTL along.
+    /// let carts = Cache::new(100);
+    /// carts.insert_with_ttl("guest 7", vec!["milk"], Duration::from_secs(600));
+    /// let renamed = carts.transaction(&["guest 7", "ada"], |tx| {
+    ///     let Some(cart) = tx.get("guest 7").cloned() else { return Err("no cart") };
+    ///     let ttl = tx.ttl("guest 7");
+    ///     tx.remove("guest 7");
+    ///     tx.insert("ada", cart).map_err(|_| "no room")?;
+    ///     match ttl {
+    ///         Some(Ttl::Left(left)) => Ok(tx.expire("ada", left)),
+    ///         _ => Ok(tx.persist("ada")),
+    ///     }
+    /// });
+    /// assert_eq!(renamed, Ok(true));
+    /// assert!(matches!(carts.ttl("ada"), Some(Ttl::Left(left)) if left <= Duration::from_secs(600)));
+    /// assert_eq!(carts.ttl("guest 7"), None);
+    /// ```
+    ///
+    /// # Panics
+    /// If the key is none of the transaction's.
+    #[track_caller]
+    pub fn ttl<Q>(&self, key: &Q) -> Option<Ttl>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let index = self.index_of(key);
+        let value = self.value(index)?;
+        let deadline = self.deadline(index, value, &self.engine.clock.moment());
+        let left = left(deadline, self.engine.clock.now());
+        Some(left.map_or(Ttl::Never, Ttl::Left))
+    }
+
+    fn deadline(&self, index: usize, value: &V, moment: &Moment<'_>) -> Deadline {
+        let stored = self.place(index).filter(|_| self.stored(index).is_some());
+        match (&self.staged[index], stored) {
+            (Staged::Put(_, life, _), stored) => {
+                let replaced = stored.map(|(set, way)| set.hard_deadline(way));
+                let entry = (&self.keys[index], value);
+                let policy = &self.engine.policy;
+                policy.on_write(moment, entry, *life, replaced).effective
+            }
+            (Staged::Kept(life), Some((set, way))) => {
+                moved(set, way, deadline_of(*life, moment)).effective
+            }
+            (_, Some((set, way))) => set.entry(way).deadline(),
+            (_, None) => PASSED,
+        }
+    }
+
+    /// Sets the TTL of a value; whether there was one.
+    ///
+    /// # Panics
+    /// If the key is none of the transaction's.
+    #[track_caller]
+    pub fn expire<Q>(&mut self, key: &Q, ttl: Duration) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.keep(key, Life::For(ttl))
+    }
+
+    /// Takes the TTL off a value; whether there was one, be it with a TTL or without. An idle time
+    /// still holds.
+    ///
+    /// # Panics
+    /// If the key is none of the transaction's.
+    #[track_caller]
+    pub fn persist<Q>(&mut self, key: &Q) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.keep(key, Life::Forever)
+    }
+
+    #[track_caller]
+    fn keep<Q>(&mut self, key: &Q, given: Life) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let index = self.index_of(key);
+        if self.value(index).is_none() {
+            return false;
+        }
+        match &mut self.staged[index] {
+            Staged::Put(_, life, _) => *life = given,
+            other => *other = Staged::Kept(given),
+        }
+        true
     }
 
     /// Stores a value under one of the keys, with the TTL that an insertion would give it.
@@ -155,7 +273,8 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         self.put(key, value, Life::For(ttl))
     }
 
-    /// As [`insert`](Self::insert), leaving the deadline as it is.
+    /// As [`insert`](Self::insert), leaving the deadline as it is, or as this transaction has set
+    /// it.
     ///
     /// # Errors
     /// As for `insert`.
@@ -195,6 +314,10 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         let weight = self.engine.policy.weigh(&self.keys[index], &value);
         let labels = self.labels(index);
         let weight = weight.saturating_add(self.engine.weight_of_labels(&labels));
+        let life = match life {
+            Life::Keep => self.staged[index].life(),
+            life => life,
+        };
         let balance = self.balance_with(index, Some(weight));
         if !self.fits(balance) {
             self.engine.count(Count::Refusals);
@@ -218,10 +341,8 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         let mut balance = self.balance;
         balance.needs.take_off(self.staged[index].cost(budget));
         balance.needs.add(weight.map(|weight| budget.cost(weight)));
-        if matches!(self.staged[index], Staged::Untouched) {
-            let stored = self
-                .way(index)
-                .map(|(set, way)| self.locks[set].weight(way));
+        if self.staged[index].keeps_stored() {
+            let stored = self.place(index).map(|(set, way)| set.weight(way));
             balance.has.add(stored.map(|weight| budget.cost(weight)));
         }
         balance
@@ -259,8 +380,8 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     }
 
     fn stored(&self, index: usize) -> Option<&V> {
-        let (set, way) = self.way(index)?;
-        let entry = self.locks[set].entry(way);
+        let (set, way) = self.place(index)?;
+        let entry = set.entry(way);
         self.engine
             .is_live(entry.deadline())
             .then_some(&entry.value)
@@ -268,15 +389,16 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
 
     /// The labels that an entry stored under a key will have.
     fn labels(&self, index: usize) -> Labels {
-        match self.way(index).filter(|_| self.stored(index).is_some()) {
-            Some((set, way)) => self.locks[set].labels(way).clone(),
+        match self.place(index).filter(|_| self.stored(index).is_some()) {
+            Some((set, way)) => set.labels(way).clone(),
             None => self.engine.with_group(&self.keys[index], Labels::NONE),
         }
     }
 
-    fn way(&self, index: usize) -> Option<(usize, usize)> {
-        let set = *self.sets.get(index)?;
-        let way = self.locks[set].find(self.hashes[index], &self.keys[index])?;
+    /// Where a key is stored, expired or not.
+    fn place(&self, index: usize) -> Option<(&Locked<'_, K, V>, usize)> {
+        let set = &self.locks[*self.sets.get(index)?];
+        let way = set.find(self.hashes[index], &self.keys[index])?;
         Some((set, way))
     }
 }
@@ -439,7 +561,24 @@ where
                 Staged::Removed => {
                     let live = self.find_unexpired(locked, hash, &key, work);
                     self.overtake(locked, hash, &key, work);
-                    changes.extend(live.map(|way| Change::Remove { set, way }));
+                    let removed = RemovalCause::Explicit;
+                    changes.extend(live.map(|way| Change::Remove(set, way, removed)));
+                    work.outbox.discard_key(key);
+                    continue;
+                }
+                Staged::Kept(life) => {
+                    let live = self.find_unexpired(locked, hash, &key, work);
+                    self.overtake(locked, hash, &key, work);
+                    let kept = live.map(|way| {
+                        let hard = deadline_of(life, &work.moment);
+                        match moved(locked, way, hard) {
+                            Deadlines { effective, .. } if work.moment.has_passed(effective) => {
+                                Change::Remove(set, way, RemovalCause::Expired)
+                            }
+                            deadlines => Change::Keep(set, way, deadlines),
+                        }
+                    });
+                    changes.extend(kept);
                     work.outbox.discard_key(key);
                     continue;
                 }
@@ -513,22 +652,23 @@ where
         locks: &mut [Locked<'_, K, V>],
         work: &mut Work<'_, K, V>,
     ) {
-        // Removals first, for the room they leave. None of the entries concerned may be evicted
-        // for another before all is done.
-        let (removals, stores): (Vec<_>, Vec<_>) = changes
+        // Removals first, for the room they leave, and what only gets other deadlines, while it is
+        // there. None of the entries that are stored may be evicted for another before all is done.
+        let (stores, others): (Vec<_>, Vec<_>) = changes
             .into_iter()
-            .partition(|change| matches!(change, Change::Remove { .. }));
+            .partition(|change| matches!(change, Change::Store { .. }));
         let mut pinned: Vec<_> = stores.iter().filter_map(Change::place).collect();
         for (set, way) in &pinned {
             locks[*set].entry_mut(*way).pin();
         }
-        for change in removals.into_iter().chain(stores) {
+        for change in others.into_iter().chain(stores) {
             match change {
-                Change::Remove { set, way } if work.is_recorded() => {
-                    self.let_out(&mut locks[set], way, RemovalCause::Explicit, work)
+                Change::Remove(set, way, cause) if work.is_recorded() => {
+                    self.let_out(&mut locks[set], way, cause, work)
                 }
-                Change::Remove { set, way } => {
-                    self.take_out(&mut locks[set], way, RemovalCause::Explicit, work)
+                Change::Remove(set, way, cause) => self.take_out(&mut locks[set], way, cause, work),
+                Change::Keep(set, way, deadlines) => {
+                    self.set_deadlines(&mut locks[set], way, deadlines)
                 }
                 Change::Store {
                     set,
@@ -562,10 +702,10 @@ where
 
 /// One change of a transaction, ready to be made.
 enum Change<K, V> {
-    Remove {
-        set: usize,
-        way: usize,
-    },
+    /// The entry in this way of one of the sets, and why it goes.
+    Remove(usize, usize, RemovalCause),
+    /// The entry stays, with other deadlines.
+    Keep(usize, usize, Deadlines),
     Store {
         set: usize,
         live: Option<usize>,
@@ -583,7 +723,10 @@ impl<K, V> Change<K, V> {
         encoded: Option<&'a Encoded>,
     ) -> record::Change<'a, K> {
         match (self, encoded) {
-            (Self::Remove { set, way }, _) => record::Change::Delete(&locks[*set].entry(*way).key),
+            (Self::Remove(set, way, _), _) => record::Change::Delete(&locks[*set].entry(*way).key),
+            (Self::Keep(set, way, deadlines), _) => {
+                record::Change::Deadline(&locks[*set].entry(*way).key, deadlines.life())
+            }
             (Self::Store { pending, .. }, None) => record::Change::Delete(&pending.key),
             (
                 Self::Store {
@@ -620,10 +763,10 @@ impl<K, V> Change<K, V> {
         }
     }
 
-    /// The entry that is there already.
+    /// The entry that is there already, of what is stored.
     fn place(&self) -> Option<(usize, usize)> {
         match self {
-            Self::Remove { .. } => None,
+            Self::Remove(..) | Self::Keep(..) => None,
             Self::Store { set, live, .. } => live.map(|way| (*set, way)),
         }
     }
@@ -664,9 +807,10 @@ fn settle<K, V>(
 
 #[cfg(test)]
 mod tests {
-    use crate::{Cache, Refused};
+    use crate::{Cache, MockClock, Refused, Transaction, Ttl};
     use std::hash::{Hash, Hasher};
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::time::Duration;
 
     const MANY: u64 = 5_000;
 
@@ -745,6 +889,46 @@ mod tests {
             assert_eq!((cache.get(&3), cache.get(&0)), (Some(7), None));
             cache.validate();
         }
+    }
+
+    /// A value that is inserted with `insert_keep_ttl` keeps what the transaction sees.
+    #[test]
+    fn a_ttl_that_is_kept_is_the_one_that_was_set_last() {
+        let time = MockClock::new();
+        let [default, own, other] = [100, 60, 30].map(Duration::from_secs);
+        let builder = Cache::builder().max_entries(10).time_to_live(default);
+        let cache = builder.clock(time.clock()).build().unwrap();
+        type Step = fn(&mut Transaction<'_, u64, u64>, Duration) -> bool;
+        let steps: [(Step, Duration); 4] = [
+            (|tx, _| tx.get(&1).is_some(), own),
+            (|tx, other| tx.expire(&1, other), other),
+            (|tx, other| tx.insert_with_ttl(&1, 2, other).is_ok(), other),
+            (|tx, _| tx.remove(&1), default),
+        ];
+        for (step, expected) in steps {
+            cache.insert_with_ttl(1, 1, own);
+            let seen = cache.transaction(&[1], |tx| {
+                assert!(step(tx, other));
+                tx.insert_keep_ttl(&1, 3).map(|()| tx.ttl(&1))
+            });
+            assert_eq!(seen, Ok(Some(Ttl::Left(expected))));
+            assert_eq!(cache.ttl(&1), Some(Ttl::Left(expected)));
+        }
+    }
+
+    #[test]
+    fn what_is_only_given_another_ttl_takes_up_no_room_anew() {
+        let weigher = |_: &u64, value: &u64| *value;
+        let builder = Cache::builder().max_weight(100).weigher(weigher);
+        let cache = builder.on_full(crate::OnFull::Reject).build().unwrap();
+        cache.insert(1, 90);
+        let done = cache.transaction(&[1], |tx| {
+            assert!(tx.expire(&1, Duration::from_secs(60)));
+            // In the place of the 90 that are there.
+            tx.insert(&1, 100)
+        });
+        assert_eq!((done, cache.weight()), (Ok(()), 100));
+        cache.validate();
     }
 
     #[test]

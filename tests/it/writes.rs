@@ -170,6 +170,22 @@ fn rows() -> Vec<Row> {
                 let _: Result<bool, ()> = c.cache.transaction(&[1], |tx| Ok(tx.remove(&1)));
             },
         ),
+        concerns("transaction expire", (Given, false), &[], |c| {
+            let _: Result<bool, ()> = c.cache.transaction(&[1], |tx| Ok(tx.expire(&1, c.ttl)));
+        }),
+        concerns("transaction persist", (Never, false), &[], |c| {
+            let _: Result<bool, ()> = c.cache.transaction(&[1], |tx| Ok(tx.persist(&1)));
+        }),
+        concerns(
+            "transaction expire at once",
+            (Gone, false),
+            &[Removed(Expired)],
+            |c| {
+                let at_once = Duration::ZERO;
+                let _: Result<bool, ()> =
+                    c.cache.transaction(&[1], |tx| Ok(tx.expire(&1, at_once)));
+            },
+        ),
         concerns("transaction that fails", (Stays, false), &[], |c| {
             let _: Result<(), ()> = c
                 .cache
@@ -375,8 +391,9 @@ fn the_events_of_each_call() {
 #[test]
 fn a_change_of_the_ttl_is_no_access_where_the_ttl_was_the_sooner_end() {
     let (cache, time) = timed(|builder| builder.max_entries(10).time_to_idle(SECOND * 10));
-    let changes: [fn(&Cache<u32, u32>) -> bool; 3] = [
+    let changes: [fn(&Cache<u32, u32>) -> bool; 4] = [
         |cache| cache.expire(&1, HOUR),
+        |cache| cache.transaction(&[1], |tx| Ok::<_, ()>(tx.expire(&1, HOUR))) == Ok(true),
         |cache| cache.persist(&1),
         |cache| cache.expire_with(&1, HOUR, ExpireIf::Later),
     ];
@@ -395,7 +412,12 @@ fn a_change_of_the_ttl_is_no_access_where_the_ttl_was_the_sooner_end() {
 #[test]
 fn a_load_in_flight_is_overtaken_by_each_call_that_stores_or_removes() {
     let overtakes = |row: &Row| row.new_ttl != Life::Gone || row.ttl == Life::Gone;
-    let not = ["get_or_insert_with", "expire at once", "expire_at the past"];
+    let not = [
+        "get_or_insert_with",
+        "expire at once",
+        "expire_at the past",
+        "transaction expire at once",
+    ];
     for row in rows()
         .iter()
         .filter(|row| overtakes(row) && !not.contains(&row.name))

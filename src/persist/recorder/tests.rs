@@ -366,13 +366,21 @@ impl World {
         let keys = [self.key(), self.key(), self.key()];
         let values = [self.value(), self.value(), self.value()];
         let span = self.span();
-        let (kinds, fails) = (self.random.u8(..), self.random.u8(0..6) == 0);
+        let (kinds, fails) = (self.random.u32(..), self.random.u8(0..6) == 0);
         let _ = self.cache.transaction(&keys, |tx| {
             for (at, (key, value)) in keys.iter().zip(values).enumerate() {
-                let put = match (kinds >> (2 * at)) % 4 {
+                let put = match (kinds >> (3 * at)) % 6 {
                     0 => tx.insert(key, value),
                     1 => tx.insert_with_ttl(key, value, span),
                     2 => tx.insert_keep_ttl(key, value),
+                    3 => {
+                        tx.expire(key, span);
+                        Ok(())
+                    }
+                    4 => {
+                        tx.persist(key);
+                        Ok(())
+                    }
                     _ => {
                         tx.remove(key);
                         Ok(())

@@ -127,6 +127,14 @@ pub(super) enum Change {
     Remove,
 }
 
+/// What a transaction does to one of its keys.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    Change(Change),
+    Expire(Duration),
+    Persist,
+}
+
 /// Tags, one for each bit.
 pub(super) type Tags = u8;
 
@@ -164,7 +172,7 @@ pub(super) enum Op {
     GetMany(Vec<u16>),
     Load(u16, Weight),
     TryLoad(u16, Option<Weight>),
-    Transaction(Vec<(u16, Change)>, bool),
+    Transaction(Vec<(u16, Step)>, bool),
     Advance(Duration),
     SetWall(u64),
     Sweep,
@@ -272,7 +280,12 @@ fn key() -> impl Strategy<Value = u16> {
 
 fn writes() -> impl Strategy<Value = Op> {
     let only = prop_oneof![Just(Only::Always), Just(Only::Absent), Just(Only::Present)];
-    let part = (key(), changes());
+    let step = prop_oneof![
+        6 => changes().prop_map(Step::Change),
+        2 => durations().prop_map(Step::Expire),
+        1 => Just(Step::Persist),
+    ];
+    let part = (key(), step);
     prop_oneof![
         6 => (key(), weights()).prop_map(|(key, weight)| Op::Insert(key, weight)),
         4 => (key(), weights(), durations()).prop_map(|(key, weight, ttl)| Op::InsertWithTtl(key, weight, ttl)),

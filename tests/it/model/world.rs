@@ -1,6 +1,6 @@
 //! A cache beside the map that says what must be in it.
 
-use super::op::{Change, Life, Only, Op, Setup, TAGS, Tags};
+use super::op::{Change, Life, Only, Op, Setup, Step, TAGS, Tags};
 use crate::common::{HOUR, Removals, Seeded, drain, logged};
 use haybox::{
     Cache, Clock, ExpireIf, Insert, InsertOptions, LoadError, MockClock, OnFull, Outcome, Refused,
@@ -42,6 +42,18 @@ struct Known {
     tags: Tags,
     /// Whether one of its tags, or its group, was invalidated.
     fallen: bool,
+}
+
+/// What a transaction has made of a key so far: the hard end of its life is with it.
+#[derive(Clone, Debug)]
+enum Staged {
+    Gone,
+    Put(Value, u64),
+    Kept(u64),
+}
+
+fn ttl_of(left: Option<Duration>) -> Ttl {
+    left.map_or(Ttl::Never, Ttl::Left)
 }
 
 impl Known {
@@ -295,6 +307,10 @@ impl World {
         } else {
             (wall + distance, self.in_time(distance))
         }
+    }
+
+    fn left(&self, deadline: u64) -> Option<Duration> {
+        (deadline != NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(self.now)))
     }
 
     fn idle_from_now(&self) -> u64 {
@@ -662,9 +678,9 @@ impl World {
         }
     }
 
-    fn transaction(&mut self, parts: &[(u16, Change)], commit: bool) {
+    fn transaction(&mut self, parts: &[(u16, Step)], commit: bool) {
         let keys: Vec<u16> = parts.iter().map(|(key, _)| self.key(*key)).collect();
-        let mut staged: BTreeMap<u16, Option<(Value, u64)>> = BTreeMap::new();
+        let mut staged: BTreeMap<u16, Staged> = BTreeMap::new();
         let before: BTreeMap<u16, Option<Known>> = keys
             .iter()
             .map(|key| (*key, self.live(*key).cloned()))
@@ -672,34 +688,59 @@ impl World {
         let planned: Vec<_> = parts
             .iter()
             .zip(&keys)
-            .map(|((_, change), key)| (*key, *change, self.planned(*change, before[key].as_ref())))
+            .map(|((_, step), key)| (*key, *step, self.values_of(*step)))
             .collect();
         let mut refusals = 0;
-        let done: Result<(), ()> = self.cache.transaction(&keys, |tx| {
-            for (key, change, (_, value, hard)) in planned {
-                let present = match staged.get(&key) {
-                    Some(change) => change.as_ref().map(|(value, _)| value),
-                    None => before[&key].as_ref().map(|known| &known.value),
-                };
+        let cache = self.cache.clone();
+        let done: Result<(), ()> = cache.transaction(&keys, |tx| {
+            for (key, step, value) in planned {
+                let now = self.seen(before[&key].as_ref(), staged.get(&key));
+                let present = now.as_ref().map(|(value, ..)| value);
                 assert_eq!(
                     tx.get(&key),
                     present,
                     "{key}: a transaction sees its own changes"
                 );
-                let Some(value) = value else {
-                    if let Change::Remove = change {
-                        assert_eq!(tx.remove(&key), present.is_some());
-                        staged.insert(key, None);
+                let end = now.as_ref().map(|(_, hard, idle)| (*hard).min(*idle));
+                let ttl = end.map(|end| ttl_of(self.left(end)));
+                assert_eq!(tx.ttl(&key), ttl, "{key}: its TTLs, too");
+                let (change, value) = match (step, value) {
+                    (Step::Expire(_) | Step::Persist, _) => {
+                        let (changed, hard) = match step {
+                            Step::Expire(ttl) => (tx.expire(&key, ttl), self.in_time(ttl)),
+                            _ => (tx.persist(&key), NEVER),
+                        };
+                        assert_eq!(changed, present.is_some(), "{key}");
+                        if changed {
+                            let put = match staged.remove(&key) {
+                                Some(Staged::Put(value, _)) => Staged::Put(value, hard),
+                                _ => Staged::Kept(hard),
+                            };
+                            staged.insert(key, put);
+                        }
+                        continue;
                     }
-                    continue;
+                    (Step::Change(Change::Remove), _) => {
+                        assert_eq!(tx.remove(&key), present.is_some());
+                        staged.insert(key, Staged::Gone);
+                        continue;
+                    }
+                    (Step::Change(_), None) => continue,
+                    (Step::Change(change), Some(value)) => (change, value),
                 };
-                let put = match change {
-                    Change::PutWithTtl(_, ttl) => tx.insert_with_ttl(&key, value.clone(), ttl),
-                    Change::PutKeepTtl(_) => tx.insert_keep_ttl(&key, value.clone()),
-                    _ => tx.insert(&key, value.clone()),
+                let (put, hard) = match change {
+                    Change::PutWithTtl(_, ttl) => (
+                        tx.insert_with_ttl(&key, value.clone(), ttl),
+                        self.in_time(ttl),
+                    ),
+                    Change::PutKeepTtl(_) => (
+                        tx.insert_keep_ttl(&key, value.clone()),
+                        now.map_or(self.default_deadline(), |(_, hard, _)| hard),
+                    ),
+                    _ => (tx.insert(&key, value.clone()), self.default_deadline()),
                 };
                 match put {
-                    Ok(()) => drop(staged.insert(key, Some((value, hard)))),
+                    Ok(()) => drop(staged.insert(key, Staged::Put(value, hard))),
                     Err(Refused(back)) => {
                         assert_eq!(back, value);
                         refusals += 1;
@@ -717,22 +758,50 @@ impl World {
         }
     }
 
+    /// The value that a step stores.
+    fn values_of(&mut self, step: Step) -> Option<Value> {
+        match step {
+            Step::Change(
+                Change::Put(weight) | Change::PutWithTtl(weight, _) | Change::PutKeepTtl(weight),
+            ) => Some(self.value(weight)),
+            _ => None,
+        }
+    }
+
+    /// What a transaction sees of a key: its value, and the ends of its life.
+    fn seen(&self, before: Option<&Known>, staged: Option<&Staged>) -> Option<(Value, u64, u64)> {
+        match staged {
+            None => before.map(|known| (known.value.clone(), known.hard, known.idle)),
+            Some(Staged::Gone) => None,
+            Some(Staged::Put(value, hard)) => Some((value.clone(), *hard, self.idle_from_now())),
+            Some(Staged::Kept(hard)) => {
+                before.map(|known| (known.value.clone(), *hard, known.idle))
+            }
+        }
+    }
+
     /// Applies a transaction. What found no room left as if evicted at once.
-    fn committed(
-        &mut self,
-        staged: BTreeMap<u16, Option<(Value, u64)>>,
-        before: &BTreeMap<u16, Option<Known>>,
-    ) {
+    fn committed(&mut self, staged: BTreeMap<u16, Staged>, before: &BTreeMap<u16, Option<Known>>) {
         let may_lack_room = self.may_lack_room(&staged, before);
         let told = self.log.lock().unwrap().clone();
         let mut expected = Vec::new();
-        let mut stored = Vec::new();
+        let (mut stored, mut kept) = (Vec::new(), Vec::new());
         for (key, change) in &staged {
             let old = before[key].as_ref().map(|known| &known.value);
             match (change, old) {
-                (None, None) => {}
-                (None, Some(old)) => expected.push((*key, old, RemovalCause::Explicit)),
-                (Some((value, hard)), old) => {
+                (Staged::Gone | Staged::Kept(_), None) => {}
+                (Staged::Gone, Some(old)) => expected.push((*key, old, RemovalCause::Explicit)),
+                (Staged::Kept(hard), Some(old)) => {
+                    let known = before[key].clone().map(|known| Known {
+                        hard: *hard,
+                        ..known
+                    });
+                    match known.filter(|known| known.is_live(self.now)) {
+                        Some(known) => kept.push((*key, known)),
+                        None => expected.push((*key, old, RemovalCause::Expired)),
+                    }
+                }
+                (Staged::Put(value, hard), old) => {
                     let idle = self.idle_from_now();
                     let gone = (*hard).min(idle) <= self.now;
                     let replaced = old.map(|old| (*key, old, RemovalCause::Replaced));
@@ -771,6 +840,8 @@ impl World {
                 self.known.remove(key);
             }
         }
+        // Before the others are stored, which may push it out.
+        self.known.extend(kept);
         let evicts = match self.setup.on_full {
             OnFull::Evict if !stored.is_empty() || may_lack_room => Evicts::Anybody,
             _ => Evicts::Nobody,
@@ -786,12 +857,13 @@ impl World {
     /// Whether the values of a transaction, with those they replace, may not fit all at once.
     fn may_lack_room(
         &self,
-        staged: &BTreeMap<u16, Option<(Value, u64)>>,
+        staged: &BTreeMap<u16, Staged>,
         before: &BTreeMap<u16, Option<Known>>,
     ) -> bool {
-        let puts = staged
-            .iter()
-            .filter_map(|(key, change)| Some((key, &change.as_ref()?.0)));
+        let puts = staged.iter().filter_map(|(key, change)| match change {
+            Staged::Put(value, _) => Some((key, value)),
+            Staged::Gone | Staged::Kept(_) => None,
+        });
         let weight = puts
             .clone()
             .map(|(key, value)| {
@@ -1026,14 +1098,8 @@ impl World {
             "{key}"
         );
         assert_eq!(self.cache.contains_key(&key), live.is_some(), "{key}");
-        let left =
-            live.map(|known| (known.deadline() != NEVER).then(|| known.deadline() - self.now));
-        let left = left.map(|left| left.map(Duration::from_nanos));
-        assert_eq!(
-            self.cache.ttl(&key),
-            left.map(|left| left.map_or(Ttl::Never, Ttl::Left)),
-            "{key}: {live:?}"
-        );
+        let left = live.map(|known| self.left(known.deadline()));
+        assert_eq!(self.cache.ttl(&key), left.map(ttl_of), "{key}: {live:?}");
         let wall = self.clock.system_time();
         assert_eq!(
             self.cache.deadline(&key),
