@@ -5,6 +5,7 @@
 //! loading, transactions.
 
 mod budget;
+mod commit;
 mod expire;
 mod invalidate;
 mod leader;

@@ -1,17 +1,15 @@
-//! Several keys changed as one.
+//! Several keys changed as one: what a transaction sees and stages. `commit.rs` makes it so.
 
 use super::Engine;
 use super::budget::{Budget, Room};
 use super::expire::{deadline_of, moved};
-use super::policy::{Deadlines, PASSED};
-use super::record::{self, Encoded, Meta, RECORD};
+use super::policy::PASSED;
+use super::record::RECORD;
 use super::room::{Held, Work};
-use super::write::{Patience, Pending, Stored};
 use crate::entry::{Life, OnFull, Refused, Ttl};
 use crate::equivalent::Equivalent;
-use crate::event::RemovalCause;
 use crate::hash::KeyHash;
-use crate::labels::{Given, Labels};
+use crate::labels::Labels;
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::Locked;
@@ -46,7 +44,7 @@ pub struct Transaction<'t, K, V> {
 }
 
 /// What a transaction has done to a key so far.
-enum Staged<V> {
+pub(super) enum Staged<V> {
     Untouched,
     Put(V, Life, u64),
     /// The value stays, and lives for so long.
@@ -478,12 +476,7 @@ where
         self.clear_expired_in(&mut locks, &mut work);
         let staged = hashes.iter().copied().zip(sets).zip(staged);
         self.prepare(owned, staged, epoch, &mut locks, &mut changes, &mut work);
-        if !is_admitted || !self.record_ahead(&changes, &locks, &mut work) {
-            // Why is known to the recorder, whose face asks it.
-            discard(changes, &mut work);
-            return Ok(result);
-        }
-        self.apply(changes, &mut locks, &mut work);
+        self.commit(is_admitted, &mut changes, &mut locks, &mut work);
         drop(locks);
         self.have_swept();
         Ok(result)
@@ -541,267 +534,6 @@ where
             overwritten: &mut overwritten,
             reaches: &mut |need| held.reaches(need),
         })
-    }
-
-    /// Everything of the commit that may run code of the user's, so may panic: no value is changed
-    /// yet, though loads of the keys are overtaken.
-    fn prepare(
-        &self,
-        keys: Vec<K>,
-        staged: impl Iterator<Item = ((KeyHash, usize), Staged<V>)>,
-        epoch: u64,
-        locks: &mut [Locked<'_, K, V>],
-        changes: &mut Vec<Change<K, V>>,
-        work: &mut Work<'_, K, V>,
-    ) {
-        for (key, ((hash, set), staged)) in keys.into_iter().zip(staged) {
-            let locked = &mut locks[set];
-            let (value, life, weight) = match staged {
-                Staged::Untouched => continue,
-                Staged::Removed => {
-                    let live = self.find_unexpired(locked, hash, &key, work);
-                    self.overtake(locked, hash, &key, work);
-                    let removed = RemovalCause::Explicit;
-                    changes.extend(live.map(|way| Change::Remove(set, way, removed)));
-                    work.outbox.discard_key(key);
-                    continue;
-                }
-                Staged::Kept(life) => {
-                    let live = self.find_unexpired(locked, hash, &key, work);
-                    self.overtake(locked, hash, &key, work);
-                    let kept = live.map(|way| {
-                        let hard = deadline_of(life, &work.moment);
-                        match moved(locked, way, hard) {
-                            Deadlines { effective, .. } if work.moment.has_passed(effective) => {
-                                Change::Remove(set, way, RemovalCause::Expired)
-                            }
-                            deadlines => Change::Keep(set, way, deadlines),
-                        }
-                    });
-                    changes.extend(kept);
-                    work.outbox.discard_key(key);
-                    continue;
-                }
-                Staged::Put(value, life, weight) => (value, life, weight),
-            };
-            let live = self.find_unexpired(locked, hash, &key, work);
-            let given = Given::new(self.labels_kept(locked, live, &key), epoch);
-            let pending = Pending {
-                hash,
-                key,
-                value,
-                weight,
-            };
-            let deadlines = self.deadlines(locked, &pending, live, life, &work.moment);
-            self.overtake(locked, hash, &pending.key, work);
-            changes.push(Change::Store {
-                set,
-                live,
-                pending,
-                given,
-                deadlines,
-            });
-        }
-    }
-
-    /// Records all changes as one, before any of them is applied; whether they may be.
-    fn record_ahead(
-        &self,
-        changes: &[Change<K, V>],
-        locks: &[Locked<'_, K, V>],
-        work: &mut Work<'_, K, V>,
-    ) -> bool {
-        if work.recording.is_none() || changes.is_empty() {
-            return true;
-        }
-        let mut encoded = Vec::with_capacity(changes.len());
-        for change in changes {
-            if let Change::Store { pending, .. } = change
-                && !self.encode(&pending.key, &pending.value, work)
-            {
-                return false;
-            }
-            encoded.push(
-                work.recording
-                    .as_mut()
-                    .and_then(|recording| recording.entry.take()),
-            );
-        }
-        if let Some(recording) = &mut work.recording
-            && !recording.check(&mut encoded)
-        {
-            return false;
-        }
-        let records: Vec<_> = changes
-            .iter()
-            .zip(&encoded)
-            .map(|(change, encoded)| change.record(locks, encoded.as_ref()))
-            .collect();
-        if let Some(recording) = &mut work.recording {
-            recording.note(&records);
-            recording.is_ahead = true;
-        }
-        true
-    }
-
-    /// Applies all changes. What finds no room even now leaves as if evicted at once: a cache may
-    /// evict at any time, but it never keeps the value that was to be overwritten.
-    fn apply(
-        &self,
-        changes: Vec<Change<K, V>>,
-        locks: &mut [Locked<'_, K, V>],
-        work: &mut Work<'_, K, V>,
-    ) {
-        // Removals first, for the room they leave, and what only gets other deadlines, while it is
-        // there. None of the entries that are stored may be evicted for another before all is done.
-        let (stores, others): (Vec<_>, Vec<_>) = changes
-            .into_iter()
-            .partition(|change| matches!(change, Change::Store { .. }));
-        let mut pinned: Vec<_> = stores.iter().filter_map(Change::place).collect();
-        for (set, way) in &pinned {
-            locks[*set].entry_mut(*way).pin();
-        }
-        for change in others.into_iter().chain(stores) {
-            match change {
-                Change::Remove(set, way, cause) if work.is_recorded() => {
-                    self.let_out(&mut locks[set], way, cause, work)
-                }
-                Change::Remove(set, way, cause) => self.take_out(&mut locks[set], way, cause, work),
-                Change::Keep(set, way, deadlines) => {
-                    self.set_deadlines(&mut locks[set], way, deadlines)
-                }
-                Change::Store {
-                    set,
-                    live,
-                    pending,
-                    given,
-                    deadlines,
-                } => {
-                    work.given = given;
-                    if deadlines.effective != PASSED {
-                        let need = self.need(&locks[set], pending.weight, live);
-                        self.make_room_among(locks, set, need, work);
-                    }
-                    let locked = &mut locks[set];
-                    let stored = self.store(locked, pending, live, deadlines, Patience::Some, work);
-                    let placed = settle(stored, live, work);
-                    if let Some(entry) = placed.and_then(|way| locked.get_mut(way)) {
-                        entry.pin();
-                        pinned.extend(placed.map(|way| (set, way)));
-                    }
-                }
-            }
-        }
-        for (set, way) in pinned {
-            if let Some(entry) = locks[set].get_mut(way) {
-                entry.unpin();
-            }
-        }
-    }
-}
-
-/// One change of a transaction, ready to be made.
-enum Change<K, V> {
-    /// The entry in this way of one of the sets, and why it goes.
-    Remove(usize, usize, RemovalCause),
-    /// The entry stays, with other deadlines.
-    Keep(usize, usize, Deadlines),
-    Store {
-        set: usize,
-        live: Option<usize>,
-        pending: Pending<K, V>,
-        given: Option<Box<Given>>,
-        deadlines: Deadlines,
-    },
-}
-
-impl<K, V> Change<K, V> {
-    /// The change as it is recorded.
-    fn record<'a>(
-        &'a self,
-        locks: &'a [Locked<'_, K, V>],
-        encoded: Option<&'a Encoded>,
-    ) -> record::Change<'a, K> {
-        match (self, encoded) {
-            (Self::Remove(set, way, _), _) => record::Change::Delete(&locks[*set].entry(*way).key),
-            (Self::Keep(set, way, deadlines), _) => {
-                record::Change::Deadline(&locks[*set].entry(*way).key, deadlines.life())
-            }
-            (Self::Store { pending, .. }, None) => record::Change::Delete(&pending.key),
-            (
-                Self::Store {
-                    pending, deadlines, ..
-                },
-                Some(_),
-            ) if deadlines.effective == PASSED => record::Change::Delete(&pending.key),
-            (
-                Self::Store {
-                    set,
-                    live,
-                    pending,
-                    given,
-                    deadlines,
-                },
-                Some(encoded),
-            ) => {
-                let (labels, epoch) = match given {
-                    Some(given) => (&given.labels, given.epoch),
-                    None => (&Labels::NONE, 0),
-                };
-                let heat = live.map_or(0, |way| locks[*set].entry(way).heat());
-                let weight = pending.weight;
-                let life = deadlines.life();
-                let meta = Meta {
-                    life,
-                    weight,
-                    labels,
-                    epoch,
-                    heat,
-                };
-                record::Change::Put(encoded, meta)
-            }
-        }
-    }
-
-    /// The entry that is there already, of what is stored.
-    fn place(&self) -> Option<(usize, usize)> {
-        match self {
-            Self::Remove(..) | Self::Keep(..) => None,
-            Self::Store { set, live, .. } => live.map(|way| (*set, way)),
-        }
-    }
-}
-
-/// Puts aside what is not applied after all.
-#[cold]
-fn discard<K, V>(changes: Vec<Change<K, V>>, work: &mut Work<'_, K, V>) {
-    for change in changes {
-        if let Change::Store { pending, .. } = change {
-            work.outbox.discard(pending.key, pending.value);
-        }
-    }
-}
-
-/// Puts aside what a store left over; the way that holds the new value, if any does.
-fn settle<K, V>(
-    stored: Stored<K, V>,
-    live: Option<usize>,
-    work: &mut Work<'_, K, V>,
-) -> Option<usize> {
-    match stored {
-        Stored::Inserted(way) => way,
-        Stored::Replaced(old) => {
-            work.outbox.discard_value(old);
-            live
-        }
-        Stored::Kept(value) | Stored::Refused(value) => {
-            work.outbox.discard_value(value);
-            None
-        }
-        Stored::Again(pending, _) => {
-            work.outbox.discard(pending.key, pending.value);
-            None
-        }
     }
 }
 
