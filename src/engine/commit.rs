@@ -109,6 +109,7 @@ where
     ) {
         for (key, ((hash, set), staged)) in keys.into_iter().zip(staged) {
             if matches!(staged, Staged::Untouched) {
+                work.outbox.discard_key(key);
                 continue;
             }
             let locked = &mut locks[set];

@@ -4,6 +4,7 @@ use crate::common::{HOUR, timed};
 use haybox::{
     Cache, CacheBuilder, Expiry, InsertOptions, Loaded, MockClock, OnFull, Op, Outcome, Refused,
 };
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock};
@@ -101,6 +102,42 @@ fn a_transaction_drops_what_it_overwrites_after_its_locks() {
     });
     assert_eq!(done, Ok(()));
     assert_eq!(calls.load(SeqCst), 2);
+}
+
+#[test]
+fn a_transaction_drops_its_keys_after_its_locks() {
+    /// Calls a cache when it ends.
+    #[derive(Clone)]
+    struct Key(u32, Cache<u32, u32>);
+    impl Drop for Key {
+        fn drop(&mut self) {
+            assert_eq!(self.1.get(&9), Some(9));
+        }
+    }
+    impl PartialEq for Key {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+    impl Eq for Key {}
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+    let other = Cache::new(10);
+    other.insert(9, 9);
+    let keys = [0, 1, 2, 3].map(|number| Key(number, other.clone()));
+    let cache = Cache::new(10);
+    cache.insert(keys[2].clone(), 2);
+    cache.insert(keys[3].clone(), 3);
+    // One that is only named, one that is stored, one that goes and one that gets a TTL.
+    let done = cache.transaction(&keys, |tx| {
+        tx.insert(&keys[1], 1)?;
+        assert!(tx.remove(&keys[2]) && tx.expire(&keys[3], Duration::from_secs(60)));
+        Ok::<_, Refused<i32>>(())
+    });
+    assert_eq!((done, cache.len()), (Ok(()), 2));
 }
 
 #[test]
