@@ -218,8 +218,13 @@ impl<K, V> Engine<K, V> {
     /// The number of entries. While others write, those on their way in are counted, too.
     pub(crate) fn len(&self) -> u64 {
         let (verdicts, entries) = (self.remembered().entries, &self.budget.entries);
-        // A bound that is just being lowered counts already.
-        entries.used().saturating_sub(verdicts).min(entries.max())
+        let counted = entries.used().saturating_sub(verdicts);
+        match self.is_strict() {
+            // A store keeps what it held under a wider bound.
+            true => counted,
+            // A bound that is just being lowered counts already.
+            false => counted.min(entries.max()),
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {

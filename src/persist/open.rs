@@ -35,6 +35,9 @@ where
     /// made at the end, too, where there are less than 16 MiB. Freshness
     /// ([`freshness`](Self::freshness)) takes what comes back as due to be loaded anew.
     ///
+    /// What is beyond the bounds is evicted at once, and gone from the directory, too. So a store is
+    /// opened by [`open_store`](Self::open_store), which keeps all of it.
+    ///
     /// Dropping the last handle writes what is not written yet. **A `static` is never dropped**: a
     /// program that keeps its cache in one calls [`Journal::close`] before it ends, or it loses the
     /// last writes, normally those of the last 5 ms and at most the
@@ -126,7 +129,8 @@ where
     /// the directory holds. The directory is made if it is not there.
     ///
     /// A store evicts nothing: where there is a bound, a value that does not fit is an error, and
-    /// [`on_full`](Self::on_full) has no say.
+    /// [`on_full`](Self::on_full) has no say. What the directory holds stays, also where the bound
+    /// is less than that: then a value under a new key does not fit before enough is removed.
     ///
     /// # Errors
     /// As for [`open`](Self::open).

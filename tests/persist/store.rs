@@ -202,6 +202,27 @@ fn a_store_evicts_nothing_and_keeps_what_does_not_fit_out() {
 }
 
 #[test]
+fn a_store_with_more_than_its_bound_says_how_many_there_are() {
+    let dir = dir();
+    let open = |bound| {
+        Cache::<u32, u32>::builder()
+            .max_entries(bound)
+            .open_store(dir.path())
+            .unwrap()
+    };
+    let entries = (0..10).map(|key| (key, key));
+    open(10).insert_many(entries).unwrap().wait().unwrap();
+    let store = open(3);
+    assert_eq!((store.len(), store.iter().count()), (10, 10));
+    assert_eq!(store.stats().entries, 10);
+    assert!(matches!(store.insert(10, 10), Err(WriteError::NoRoom)));
+    store.insert(9, 90).unwrap().wait().unwrap();
+    store.retain(|key, _| *key < 2).unwrap().wait().unwrap();
+    store.insert(10, 10).unwrap().wait().unwrap();
+    assert_eq!(store.len(), 3);
+}
+
+#[test]
 fn after_close_writes_fail_and_reads_go_on() {
     let dir = dir();
     let store = store(&dir);
