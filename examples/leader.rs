@@ -127,7 +127,7 @@ fn main() -> Result<()> {
     let ledger = Ledger::open(&path)?;
     let locks = Locks::<String>::builder(LEASE)
         .first_token(ledger.newest() + 1)
-        .build::<String>()?;
+        .build()?;
     println!(
         "{THREADS} threads, a lease of {LEASE:?}, the file {}",
         path.display()

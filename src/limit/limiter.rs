@@ -11,6 +11,7 @@ use crate::keyed::{Keyed, Reading, State};
 use crate::time::Clock;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
 use std::time::Duration;
 
 /// Counts by key and says whether a call is within its [`Quota`].
@@ -83,12 +84,13 @@ where
     }
 
     /// A builder with every option at its default.
-    pub fn builder(quota: Quota) -> LimiterBuilder {
+    pub fn builder(quota: Quota) -> LimiterBuilder<K> {
         LimiterBuilder {
             quota,
             clock: Clock::real(),
             sweep_interval: Duration::from_secs(1),
             hasher: DefaultHashBuilder::default(),
+            keys: PhantomData,
         }
     }
 }
@@ -265,19 +267,29 @@ where
 ///
 /// let time = MockClock::new();
 /// let limiter: Limiter<u64> =
-///     Limiter::<u64>::builder(Quota::per_second(10)).clock(time.clock()).build()?;
+///     Limiter::builder(Quota::per_second(10)).clock(time.clock()).build()?;
 /// # Ok::<(), haybox::BuildError>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct LimiterBuilder<S = DefaultHashBuilder> {
+pub struct LimiterBuilder<K, S = DefaultHashBuilder> {
     quota: Quota,
     clock: Clock,
     sweep_interval: Duration,
     hasher: S,
+    keys: PhantomData<fn(K)>,
 }
 
-impl<S> LimiterBuilder<S> {
+impl<K, S> fmt::Debug for LimiterBuilder<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimiterBuilder")
+            .field("quota", &self.quota)
+            .field("clock", &self.clock)
+            .field("sweep_interval", &self.sweep_interval)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, S> LimiterBuilder<K, S> {
     /// What the limiter reads the time from. Default: [`Clock::real`].
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
@@ -292,12 +304,13 @@ impl<S> LimiterBuilder<S> {
     }
 
     /// The hasher of the keys. Default: [`DefaultHashBuilder`], seeded for each limiter.
-    pub fn hasher<H>(self, hasher: H) -> LimiterBuilder<H> {
+    pub fn hasher<H>(self, hasher: H) -> LimiterBuilder<K, H> {
         LimiterBuilder {
             quota: self.quota,
             clock: self.clock,
             sweep_interval: self.sweep_interval,
             hasher,
+            keys: PhantomData,
         }
     }
 
@@ -307,7 +320,7 @@ impl<S> LimiterBuilder<S> {
     /// [`BuildError`] names the first setting that is impossible: a limit, period, burst or sweep
     /// interval of zero, a burst for a sliding window, more than one token for each nanosecond, or
     /// more time than the clock holds (292 years).
-    pub fn build<K>(self) -> Result<Limiter<K, S>, BuildError>
+    pub fn build(self) -> Result<Limiter<K, S>, BuildError>
     where
         K: Hash + Eq + Send + Sync + 'static,
         S: BuildHasher + Clone,
@@ -323,7 +336,7 @@ impl<S> LimiterBuilder<S> {
         })
     }
 
-    fn cells<K, V>(&self) -> Result<Keyed<K, V, S>, BuildError>
+    fn cells<V>(&self) -> Result<Keyed<K, V, S>, BuildError>
     where
         K: Send + Sync + 'static,
         V: State,

@@ -14,6 +14,7 @@ use crate::time::{Clock, Deadline, NEVER, after};
 use crate::unrun::refuse_future;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +110,7 @@ where
     }
 
     /// A builder with every option at its default.
-    pub fn builder(lease_time: Duration) -> LocksBuilder {
+    pub fn builder(lease_time: Duration) -> LocksBuilder<K> {
         LocksBuilder {
             lease_time,
             permits: 1,
@@ -117,6 +118,7 @@ where
             first_token: 1,
             clock: Clock::real(),
             hasher: DefaultHashBuilder::default(),
+            keys: PhantomData,
         }
     }
 }
@@ -420,18 +422,30 @@ where
 /// | [`first_token`](Self::first_token) | 1 |
 /// | [`clock`](Self::clock) | the system's |
 /// | [`hasher`](Self::hasher) | `ahash`, seeded for each |
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct LocksBuilder<S = DefaultHashBuilder> {
+pub struct LocksBuilder<K, S = DefaultHashBuilder> {
     lease_time: Duration,
     permits: u32,
     watchdog: Option<Duration>,
     first_token: u64,
     clock: Clock,
     hasher: S,
+    keys: PhantomData<fn(K)>,
 }
 
-impl<S> LocksBuilder<S> {
+impl<K, S> fmt::Debug for LocksBuilder<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocksBuilder")
+            .field("lease_time", &self.lease_time)
+            .field("permits", &self.permits)
+            .field("watchdog", &self.watchdog)
+            .field("first_token", &self.first_token)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, S> LocksBuilder<K, S> {
     /// How many permits each key has. Default: 1, a lock. At least 1.
     pub fn permits(self, permits: u32) -> Self {
         Self { permits, ..self }
@@ -486,7 +500,7 @@ impl<S> LocksBuilder<S> {
     }
 
     /// The hasher of the keys. Default: [`DefaultHashBuilder`], seeded for each.
-    pub fn hasher<H>(self, hasher: H) -> LocksBuilder<H> {
+    pub fn hasher<H>(self, hasher: H) -> LocksBuilder<K, H> {
         LocksBuilder {
             lease_time: self.lease_time,
             permits: self.permits,
@@ -494,6 +508,7 @@ impl<S> LocksBuilder<S> {
             first_token: self.first_token,
             clock: self.clock,
             hasher,
+            keys: PhantomData,
         }
     }
 
@@ -503,7 +518,7 @@ impl<S> LocksBuilder<S> {
     /// [`BuildError`] names the first setting that is impossible: a lease time of zero, or of less
     /// than 1 ms with a watchdog; no permits; a watchdog that ends before a lease would; a first
     /// token that leaves none to come.
-    pub fn build<K>(self) -> Result<Locks<K, S>, BuildError>
+    pub fn build(self) -> Result<Locks<K, S>, BuildError>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
         S: BuildHasher + Clone + Send + Sync + 'static,

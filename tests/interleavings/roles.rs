@@ -9,7 +9,7 @@ type FixedLocks = Locks<u32, Fixed>;
 
 const KEY: u32 = 1;
 
-fn locks(time: &MockClock, set: impl FnOnce(LocksBuilder) -> LocksBuilder) -> FixedLocks {
+fn locks(time: &MockClock, set: impl FnOnce(LocksBuilder<u32>) -> LocksBuilder<u32>) -> FixedLocks {
     let builder = set(Locks::<u32>::builder(seconds(2))).clock(time.clock());
     let built = builder.hasher(Fixed::default()).build();
     built.expect("the settings are possible")

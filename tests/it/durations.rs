@@ -218,7 +218,7 @@ fn locks_are_waited_for_and_held_for_no_time_or_for_ever() {
         "lease_time",
     );
     says(
-        Locks::<u32>::builder(SECOND).watchdog(NONE).build::<u32>(),
+        Locks::<u32>::builder(SECOND).watchdog(NONE).build(),
         "watchdog",
     );
     for clock in [Clock::real(), MockClock::new().clock()] {
@@ -260,9 +260,7 @@ fn limits_are_waited_for_no_time_or_for_ever() {
     );
     let quota = Quota::per_second(1);
     says(
-        Limiter::<u32>::builder(quota)
-            .sweep_interval(NONE)
-            .build::<u32>(),
+        Limiter::<u32>::builder(quota).sweep_interval(NONE).build(),
         "sweep_interval",
     );
     let time = MockClock::new();

@@ -251,7 +251,7 @@ fn sizes_that_are_u64() {
             "first_token",
             ["", "", "first_token: must be at most half"],
             |n| {
-                let locks: Locks<u32> = Locks::<u32>::builder(SECOND).first_token(n).build()?;
+                let locks: Locks<u32> = Locks::builder(SECOND).first_token(n).build()?;
                 assert_eq!(locks.try_acquire(&1)?.token(), n);
                 Ok(())
             },
@@ -264,13 +264,13 @@ fn sizes_that_are_u64() {
 fn sizes_that_are_u32() {
     let cases = [
         case("permits", ["permits: must be at least 1", "", ""], |n| {
-            let locks: Locks<u32> = Locks::<u32>::builder(SECOND).permits(n).build()?;
+            let locks: Locks<u32> = Locks::builder(SECOND).permits(n).build()?;
             let _lease = locks.try_acquire(&1)?;
             assert_eq!(locks.available(&1), n - 1);
             Ok(())
         }),
         case("taking", ["taking: ", "", "taking: "], |n| {
-            let locks: Locks<u32> = Locks::<u32>::builder(SECOND).permits(10).build()?;
+            let locks: Locks<u32> = Locks::builder(SECOND).permits(10).build()?;
             let _lease = locks.taking(n)?.try_acquire(&1)?;
             Ok(())
         }),

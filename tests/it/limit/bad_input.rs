@@ -27,14 +27,9 @@ fn an_impossible_quota_is_an_error_that_names_the_setting() {
         assert_eq!(error.setting(), setting, "{quota:?}: {error}");
     }
     let builder = || Limiter::<u32>::builder(Quota::per_second(1));
-    let error = builder().sweep_interval(Duration::ZERO).build::<u32>();
+    let error = builder().sweep_interval(Duration::ZERO).build();
     assert_eq!(error.unwrap_err().setting(), "sweep_interval");
-    assert!(
-        builder()
-            .sweep_interval(Duration::MAX)
-            .build::<u32>()
-            .is_ok()
-    );
+    assert!(builder().sweep_interval(Duration::MAX).build().is_ok());
 }
 
 #[test]
@@ -42,7 +37,7 @@ fn a_setting_at_its_bound_is_possible() {
     let longest = Duration::from_nanos(u64::MAX / 2);
     for quota in [Quota::new(1, longest), Quota::sliding_window(1, longest)] {
         let builder = Limiter::<u32>::builder(quota).sweep_interval(longest);
-        assert!(builder.build::<u32>().is_ok());
+        assert!(builder.build().is_ok());
     }
     let error = Limiter::<u32>::new(Quota::new(1, longest).burst(2)).unwrap_err();
     assert_eq!(error.setting(), "burst", "the clock would not hold it");

@@ -16,7 +16,7 @@ use std::time::Duration;
 const LEASE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_nanos(1);
 
-fn on_mock(set: impl FnOnce(LocksBuilder) -> LocksBuilder) -> (Locks<u32>, MockClock) {
+fn on_mock(set: impl FnOnce(LocksBuilder<u32>) -> LocksBuilder<u32>) -> (Locks<u32>, MockClock) {
     let time = MockClock::new();
     let builder = Locks::<u32>::builder(LEASE).clock(time.clock());
     (set(builder).build().unwrap(), time)
