@@ -37,6 +37,7 @@ mod sync;
 mod table;
 mod time;
 mod unrun;
+mod unwind;
 mod wait;
 
 pub use builder::{BuildError, CacheBuilder};

@@ -32,5 +32,6 @@ mod session;
 mod sizes;
 mod tags;
 mod time;
+mod unwinding;
 mod upserts;
 mod writes;

@@ -41,6 +41,7 @@ use crate::sync::{AtomicU64, Condvar, Mutex, thread, wait_until};
 use crate::time::{Clock, NEVER, after};
 use crate::wait;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -55,6 +56,10 @@ pub(crate) struct Journal {
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     closing: Closing,
 }
+
+// A panic of a thread that writes is told of by `health`, and no write counts as safe after it.
+impl UnwindSafe for Journal {}
+impl RefUnwindSafe for Journal {}
 
 /// A day, for who waits for ever.
 const LONG: Duration = Duration::from_secs(86_400);

@@ -1,0 +1,48 @@
+//! What a panic may pass through: handles can be used in `catch_unwind` and after it.
+//!
+//! The standard library takes what has locks inside for what a panic may leave half changed. Here
+//! nothing of the crate's own is: code of the user's runs outside the locks, or in steps that leave
+//! all whole wherever it panics. A value that a closure was changing stays as the closure left it,
+//! as that of a `Mutex` does. Nothing is asked of keys and values, as there.
+
+use crate::counter::Counters;
+use crate::limit::Limiter;
+use crate::lock::{Lease, Locks};
+use crate::presence::Presence;
+use crate::pubsub::{Bus, Subscription, Topic};
+use crate::queue::{Delivery, Queue, Workers};
+use crate::{Cache, Clock, Events, MockClock, ReadThrough, ReadThroughAsync};
+use std::hash::{BuildHasher, Hash};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+macro_rules! pass_through_panics {
+    ($([$($generics:tt)*] $handle:ty,)*) => {$(
+        impl<$($generics)*> UnwindSafe for $handle {}
+        impl<$($generics)*> RefUnwindSafe for $handle {}
+    )*};
+}
+
+pass_through_panics! {
+    [K, V, S] Cache<K, V, S>,
+    [K, V, E, S] ReadThrough<K, V, E, S>,
+    [K, V, E, S] ReadThroughAsync<K, V, E, S>,
+    [K] Events<K>,
+    [K, S] Limiter<K, S>,
+    [K: Hash + Eq, S: BuildHasher] Locks<K, S>,
+    [K] Lease<K>,
+    [R, M] Presence<R, M>,
+    [] Bus,
+    [T] Topic<T>,
+    [M] Subscription<M>,
+    [T] Queue<T>,
+    [T] Delivery<T>,
+    [T: Send + Sync + 'static] Workers<T>,
+    [K] Counters<K>,
+    [] Clock,
+    [] MockClock,
+}
+
+#[cfg(feature = "session")]
+pass_through_panics! {
+    [] crate::session::Sessions,
+}
