@@ -794,7 +794,9 @@ impl<K, V, S> Cache<K, V, S> {
     ///
     /// Such a child must not use a cache that another thread of its parent was using at the moment
     /// of the fork: a lock that was held then stays locked in the child. A cache that it makes is
-    /// its own.
+    /// its own, but has no threads behind it where the parent had started them: nothing is loaded
+    /// behind the callers of a [`ReadThrough`](crate::ReadThrough), which counts as
+    /// [refused](Stats::refused_refreshes), and time-outs wake threads, but no tasks.
     #[doc(alias = "run_pending_tasks")]
     pub fn sweep(&self) -> usize {
         self.engine.sweep_all()

@@ -24,16 +24,39 @@ mod threads {
     /// Loads that may wait for one of them.
     const BACKLOG: usize = 256;
 
-    static LOADS: LazyLock<Sender<Behind>> = LazyLock::new(|| {
-        let (sender, loads) = bounded(BACKLOG);
-        for number in 0..THREADS {
-            let loads = Receiver::clone(&loads);
-            let thread = thread::Builder::new().name(format!("haybox-loader-{number}"));
-            // Where no thread can be started, the queue is soon full, or closed, and refuses.
-            let _ = thread.spawn(move || work(&loads));
+    static POOL: LazyLock<Pool> = LazyLock::new(Pool::start);
+
+    struct Pool {
+        /// Whose threads they are.
+        process: u32,
+        loads: Sender<Behind>,
+    }
+
+    impl Pool {
+        fn start() -> Self {
+            let (sender, loads) = bounded(BACKLOG);
+            for number in 0..THREADS {
+                let loads = Receiver::clone(&loads);
+                let thread = thread::Builder::new().name(format!("haybox-loader-{number}"));
+                // Where no thread can be started, the queue is soon full, or closed, and refuses.
+                let _ = thread.spawn(move || work(&loads));
+            }
+            Self {
+                process: this_process(),
+                loads: sender,
+            }
         }
-        sender
-    });
+
+        fn offer(&self, load: Behind) -> Result<(), Behind> {
+            // A fork copies the queue and none of the threads. What a child put into it would be
+            // under way for ever, and whoever needs it wait for the `lock_timeout`.
+            if self.process != this_process() {
+                return Err(load);
+            }
+            let offered = self.loads.try_send(load);
+            offered.map_err(|refused| refused.into_inner())
+        }
+    }
 
     fn work(loads: &Receiver<Behind>) {
         for load in loads {
@@ -42,9 +65,35 @@ mod threads {
         }
     }
 
-    /// Has a thread of the pool run a load; gives it back when there are too many.
+    /// Elsewhere nothing forks, and some targets have no number to give.
+    fn this_process() -> u32 {
+        if cfg!(unix) { std::process::id() } else { 0 }
+    }
+
+    /// Has a thread of the pool run a load; gives it back when there are too many, or no thread is
+    /// left to run it.
     pub(crate) fn offer(load: Behind) -> Result<(), Behind> {
-        LOADS.try_send(load).map_err(|refused| refused.into_inner())
+        POOL.offer(load)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_pool_whose_threads_are_those_of_the_parent_refuses() {
+            let (done, results) = bounded(1);
+            let load = || -> Behind {
+                let done = done.clone();
+                Box::new(move || done.send(()).unwrap())
+            };
+            let mut pool = Pool::start();
+            assert!(pool.offer(load()).is_ok());
+            assert_eq!(results.recv(), Ok(()));
+            // As a child has it after a fork.
+            pool.process = pool.process.wrapping_add(1);
+            assert!(pool.offer(load()).is_err());
+        }
     }
 }
 
