@@ -213,6 +213,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// takes 14 kB, at 100,000 230 kB, and one without a bound 3 kB. So bound thousands of small
     /// caches tightly, or keep all tenants in one with [`group_by`](Self::group_by).
     #[doc(alias = "max_capacity")]
+    #[doc(alias = "maximumSize")]
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = Some(max_entries);
         self
@@ -225,6 +226,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// [`max_memory`](Self::max_memory) as well the units are bytes, and tags are part of the
     /// weight.
     #[doc(alias = "max_capacity")]
+    #[doc(alias = "maximumWeight")]
     pub fn max_weight(mut self, max_weight: u64) -> Self {
         self.max_weight = Some(max_weight);
         self
@@ -378,6 +380,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// nothing); from 1 s on it is reckoned in ticks of the kernel and may come one tick (1 to 10
     /// ms) early. It never comes late. What would end more than 142 years after the clock started,
     /// which is most often with the machine, never ends.
+    #[doc(alias = "expireAfterWrite")]
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
         self.policy.time_to_live = Some(ttl);
         self
@@ -388,6 +391,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// More than zero. Costs 16 bytes per entry, and each read a store. As for
     /// [`time_to_live`](Self::time_to_live), the end may come one tick early, on a microsecond.
+    #[doc(alias = "expireAfterAccess")]
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
         self.policy.time_to_idle = Some(idle);
         self
@@ -408,6 +412,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Where there is a [`time_to_live`](Self::time_to_live) too, the sooner end counts. A TTL
     /// given with a write goes before both.
     #[doc(alias = "expire_after")]
+    #[doc(alias = "expireAfter")]
     pub fn expiry(mut self, expiry: impl Expiry<K, V> + 'static) -> Self {
         self.policy.expiry = Some(Box::new(expiry));
         self
@@ -508,12 +513,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// Whether calls are counted for [`Cache::stats`]. Default: yes, which costs about a
     /// nanosecond a call. Sizes are known in any case.
+    #[doc(alias = "recordStats")]
     pub fn stats(mut self, counted: bool) -> Self {
         self.stats = counted;
         self
     }
 
     /// What the cache reads the time from. Default: [`Clock::real`].
+    #[doc(alias = "ticker")]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -535,6 +542,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// listener is lost and counted likewise. A value changed in place by `update`
     /// has not left. Nothing is told when the last handle of the cache is dropped.
     #[doc(alias = "eviction_listener")]
+    #[doc(alias = "removalListener")]
     pub fn removal_listener(
         mut self,
         listener: impl Fn(K, V, RemovalCause) + Send + Sync + 'static,

@@ -224,6 +224,7 @@ where
     /// assert_eq!(stock.get("oats"), Some(12));
     /// assert_eq!(stock.get("rye"), None);
     /// ```
+    #[doc(alias = "getIfPresent")]
     #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
@@ -312,6 +313,7 @@ where
     /// assert_eq!(stock.insert("oats", 12), None);
     /// assert_eq!(stock.insert("oats", 11), Some(12));
     /// ```
+    #[doc(alias = "put")]
     #[doc(alias = "GETSET")]
     #[doc(alias = "SET")]
     #[inline]
@@ -414,6 +416,7 @@ where
     #[doc(alias = "LPUSH")]
     #[doc(alias = "SADD")]
     #[doc(alias = "ZADD")]
+    #[doc(alias = "merge")]
     #[doc(alias = "upsert")]
     #[doc(alias = "entry")]
     #[track_caller]
@@ -449,6 +452,7 @@ where
     /// assert_eq!(vote("hay"), Outcome::Replaced(1));
     /// assert_eq!(votes.get("hay"), Some(2));
     /// ```
+    #[doc(alias = "computeIfPresent")]
     #[doc(alias = "and_compute_with")]
     #[doc(alias = "and_upsert_with")]
     #[track_caller]
@@ -797,6 +801,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// its own, but has no threads behind it where the parent had started them: nothing is loaded
     /// behind the callers of a [`ReadThrough`](crate::ReadThrough), which counts as
     /// [refused](Stats::refused_refreshes), and time-outs wake threads, but no tasks.
+    #[doc(alias = "cleanUp")]
     #[doc(alias = "run_pending_tasks")]
     pub fn sweep(&self) -> usize {
         self.engine.sweep_all()
@@ -881,6 +886,7 @@ impl<K, V, S> Cache<K, V, S> {
 
     /// Removes every entry, set by set: entries that other threads insert meanwhile may or may not
     /// survive.
+    #[doc(alias = "invalidateAll")]
     #[doc(alias = "FLUSHDB")]
     #[doc(alias = "invalidate_all")]
     #[track_caller]

@@ -13,6 +13,9 @@ where
     /// The values of several keys, in their order. Each key is looked up by itself: this saves
     /// typing, and reads no common moment; for that there is [`transaction`](Self::transaction).
     ///
+    /// The keys come as references: `["hay", "straw"]` or `names.iter().map(String::as_str)` for
+    /// keys that are `String`s, `&ids` for a `Vec` of the keys themselves.
+    ///
     /// ```
     /// let cache = haybox::Cache::new(100);
     /// cache.insert_many([("hay", 1), ("straw", 2)]);

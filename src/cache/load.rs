@@ -82,6 +82,8 @@ where
     /// assert_eq!(squares.get_or_insert_with(&7, || unreachable!("it is there")), 49);
     /// ```
     #[doc(alias = "get_with")]
+    #[doc(alias = "computeIfAbsent")]
+    #[doc(alias = "memoize")]
     pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> V
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -371,6 +373,7 @@ where
     /// let load = |missing: Vec<u32>| missing.into_iter().map(|n| (n, n * n));
     /// assert_eq!(squares.get_many_or_insert_with([&1, &2, &3], load), [Some(1), Some(4), Some(9)]);
     /// ```
+    #[doc(alias = "getAll")]
     #[track_caller]
     pub fn get_many_or_insert_with<'k, Q, I, T>(
         &self,

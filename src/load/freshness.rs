@@ -119,6 +119,7 @@ impl Freshness {
     /// Only a call begins the load: what nobody asks for is not loaded. While it is under way all
     /// callers get the old value, and the new one has a new TTL. If it fails, the old value stays,
     /// and [`retry_after`](Self::retry_after) says when the next one may begin.
+    #[doc(alias = "refreshAfterWrite")]
     pub fn refresh_after(mut self, age: Duration) -> Self {
         self.refresh = Refresh::After(age);
         self
@@ -166,7 +167,8 @@ impl Freshness {
     ///
     /// A value that was removed, invalidated or evicted is not kept, nor is one whose key an
     /// `update` or `compute` was tried on after its TTL. Until it is gone it takes up its room and
-    /// counts in `len`, also where a full cache rejects new entries.
+    /// counts in `len`, also where a full cache rejects new entries; one that evicts treats it as
+    /// what lives, by how it was asked for.
     pub fn stale_if_error(mut self, longest: Duration) -> Self {
         self.stale_if_error = Some(longest);
         self

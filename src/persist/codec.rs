@@ -62,8 +62,8 @@ impl Error for CodecError {
 ///
 /// A struct may gain fields that are `#[serde(default)]`, may lose fields, and may have its fields
 /// in another order, all with no change of the schema version; values that describe themselves,
-/// such as `serde_json::Value`, come back as they were. Of an `Option` of an `Option`, `Some(None)`
-/// comes back as `None`.
+/// such as `serde_json::Value`, come back as they were. Of an `Option` of an `Option` or of `()`,
+/// `Some` of nothing comes back as `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessagePack;
 
@@ -122,8 +122,8 @@ impl Codec for Postcard {
 /// JSON: files that other programs and people can read, three to five times as large.
 ///
 /// Keys and values may be anything that JSON can say: numbers that are not finite, and maps whose
-/// keys are not text, are none of it. Of an `Option` of an `Option`, `Some(None)` comes back as
-/// `None`.
+/// keys are not text, are none of it. Of an `Option` of an `Option` or of `()`, `Some` of
+/// nothing comes back as `None`.
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json;

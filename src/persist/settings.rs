@@ -68,7 +68,9 @@ pub enum RecoveryMode {
     /// where the old files are. Nothing in `quarantine/` is ever removed, so it is a mode for once
     /// rather than for every start.
     Salvage,
-    /// Changes nothing in the directory. Writes fail. Beside others that only read.
+    /// Changes nothing in the directory. Writes fail. Beside others that only read, and not while
+    /// the directory is open to be written to, nor can that be done before all of them have let go.
+    /// Who looks on while another process writes is given a [backup](super::Journal::backup) by it.
     ReadOnly,
 }
 

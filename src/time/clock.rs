@@ -195,6 +195,10 @@ impl Moment<'_> {
 /// thread, before it returns: a cache on a mock clock behaves as if its keeper were infinitely
 /// fast, and never has a thread of its own.
 ///
+/// What a [`ReadThrough`](crate::ReadThrough) loads behind its callers is loaded by threads of the
+/// process, whatever the clock. A test waits for it by [`Cache::events`](crate::Cache::events),
+/// whose `recv` returns when the new value is there.
+///
 /// ```
 /// use haybox::{Cache, MockClock};
 /// use std::time::Duration;
