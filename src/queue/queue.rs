@@ -153,7 +153,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
         pushed.unwrap_or(Err(Refusal::Full))
     }
 
-    /// As [`push_with`](Self::push_with), without blocking the thread where that would wait
+    /// As [`push`](Self::push), without blocking the thread where that would wait
     /// ([`Overflow::Block`]). The time counts from the first poll. Dropping the future before it is
     /// ready drops the message; where the queue is [kept](crate::queue#surviving-a-restart) the
     /// message may be in the queue by then, its record on the way to the disk, and stays there.
@@ -161,10 +161,10 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// ```
     /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
     /// # executor.block_on(async {
-    /// use haybox::queue::{PushOptions, Queue};
+    /// use haybox::queue::Queue;
     ///
     /// let queue = Queue::new(100)?;
-    /// queue.push_async("letter", PushOptions::new()).await?;
+    /// queue.push_async("letter").await?;
     /// assert_eq!(*queue.pop_async().await?, "letter");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
@@ -173,6 +173,19 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// # Errors
     /// As `push`.
     pub fn push_async(
+        &self,
+        value: T,
+    ) -> impl Future<Output = Result<u64, PushError<T>>> + Send + use<T> {
+        let pushing = self.push_with_async(value, PushOptions::new());
+        async { pushing.await.map(Pushed::id) }
+    }
+
+    /// As [`push_with`](Self::push_with), without blocking the thread: see
+    /// [`push_async`](Self::push_async).
+    ///
+    /// # Errors
+    /// As `push`.
+    pub fn push_with_async(
         &self,
         value: T,
         options: PushOptions,

@@ -41,7 +41,7 @@ fn push(queue: &Queue<u32>, value: u32) {
     let delay = seconds(u64::from(choice(2)));
     let pushed = match choice(2) {
         0 => queue.push_with(value, PushOptions::new().delay(delay)),
-        _ => block_on(queue.push_async(value, PushOptions::new().delay(delay))),
+        _ => block_on(queue.push_with_async(value, PushOptions::new().delay(delay))),
     };
     assert!(pushed.is_ok(), "there is room, sooner or later");
 }
@@ -139,10 +139,10 @@ fn a_full_queue_lets_everybody_in_without_the_help_of_time() {
                 threads.spawn(move || {
                     for _ in 0..2 {
                         if choice(4) == 0 {
-                            let pushing = pin!(small.push_async(7, PushOptions::new()));
+                            let pushing = pin!(small.push_async(7));
                             ignore(pushing.poll(&mut Context::from_waker(Waker::noop())));
                         }
-                        assert!(block_on(small.push_async(value, PushOptions::new())).is_ok());
+                        assert!(block_on(small.push_async(value)).is_ok());
                     }
                 });
             }
@@ -181,7 +181,7 @@ fn nobody_waits_for_a_queue_that_is_closed() {
         scope(|threads| {
             threads.spawn(move || assert!(block_on(future).is_err()));
             threads.spawn(move || {
-                let pushing = pusher.push_async(2, PushOptions::new());
+                let pushing = pusher.push_async(2);
                 drop(pusher);
                 assert!(block_on(pushing).is_err_and(|error| !error.is_full()));
             });

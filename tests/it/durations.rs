@@ -337,7 +337,7 @@ fn a_push_waits_for_ever_for_room() {
             queue.pop_timeout(NEVER).unwrap().ack().unwrap();
             assert!(waits.join().unwrap().is_ok());
         });
-        let mut waits = pin!(queue.push_async(3, PushOptions::new()));
+        let mut waits = pin!(queue.push_async(3));
         assert!(poll_once(waits.as_mut()).is_pending());
     }
 }

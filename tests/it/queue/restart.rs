@@ -223,8 +223,8 @@ fn a_push_whose_message_cannot_be_kept_says_that_it_is_not_known_to_be() {
     let dir = base.path().join("queue");
     let always = Persistence::new().sync(SyncPolicy::Always);
     let queue = builder(&time).open_with(&dir, always).unwrap();
-    let push = |value| block_on(queue.push_async(value, PushOptions::new()));
-    let id = push(1).unwrap().id();
+    let push = |value| block_on(queue.push_async(value));
+    let id = push(1).unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
     let Err(PushError::Unsure(unsure, CommitError::DirectoryGone { .. })) = push(2) else {
         panic!("the disk has not got it");

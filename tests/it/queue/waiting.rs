@@ -134,7 +134,7 @@ fn time_outs_end_on_the_clock_of_the_queue() {
 fn pushes_wait_for_room_in_their_order_and_for_their_time() {
     let (queue, time) = on_mock(1, |builder| builder.overflow(Overflow::Block(SECOND)));
     queue.push(1).unwrap();
-    let push = |value| Box::pin(queue.push_async(value, PushOptions::new()));
+    let push = |value| Box::pin(queue.push_async(value));
     let (first, second) = (Wakes::new(), Wakes::new());
     let (mut one, mut two) = (push(2), push(3));
     assert!(poll(one.as_mut(), &first.1).is_pending());
@@ -167,7 +167,7 @@ fn room_that_comes_by_time_wakes_a_push() {
     queue.push(1).unwrap();
     let _leaked = queue.try_pop().unwrap().into_receipt();
     let (wakes, waker) = Wakes::new();
-    let mut pushing = Box::pin(queue.push_async(2, PushOptions::new()));
+    let mut pushing = Box::pin(queue.push_async(2));
     assert!(poll(pushing.as_mut(), &waker).is_pending());
     time.advance(VISIBILITY);
     assert_eq!(wakes.count(), 1, "the first is a dead letter now");
