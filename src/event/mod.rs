@@ -60,6 +60,9 @@ pub struct Event<K> {
 /// The events of one key come in the order in which they happened. A reader that is too slow does
 /// not hold up the cache: when the subscription is full, *new* events are dropped and
 /// [`lost`](Self::lost) counts them. Dropping the subscription ends it.
+///
+/// It is for threads, which it blocks while they wait. Tasks take
+/// [`Cache::publish_events`](crate::Cache::publish_events), whose subscriptions have a `recv_async`.
 pub struct Events<K> {
     receiver: Receiver<Event<K>>,
     shared: Arc<Shared>,
