@@ -128,6 +128,31 @@ impl<T> Delivery<T> {
         self.end(Failure::Retry, Some(error.to_string()))
     }
 
+    /// Nothing was done: the message is as it was before it was handed out. It keeps its place in
+    /// the line, waits for no backoff, and this attempt does not count. For a worker that is told to
+    /// stop before it has begun, or that cannot do anything with a message on its own.
+    ///
+    /// Whoever pops next gets it again, so pop no more, or wait for something else to happen first.
+    ///
+    /// ```
+    /// use haybox::queue::Queue;
+    ///
+    /// let players = Queue::new(100)?;
+    /// players.push("ada")?;
+    /// let lonely = players.pop()?;
+    /// assert!(players.try_pop().is_err(), "nobody to play with");
+    /// lonely.release()?;
+    /// assert_eq!(players.pop()?.attempt(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] if its time had passed.
+    pub fn release(mut self) -> Result<(), ReceiptError> {
+        self.is_settled = true;
+        release(&self.queue, self.flight, self.id)
+    }
+
     /// The message is not to be tried again, whatever attempts it has left: it becomes a dead
     /// letter. For what cannot succeed, such as a message that does not parse.
     ///
@@ -204,6 +229,11 @@ impl<T> Drop for Delivery<T> {
             let _ = end(&self.queue, self.flight, self.id, Failure::Retry, None);
         }
     }
+}
+
+pub(super) fn release<T>(queue: &Shared<T>, flight: u64, id: u64) -> Result<(), ReceiptError> {
+    let was_held = queue.change(|state, now, _| state.release(flight, now));
+    was_held.then_some(()).ok_or(stale(id))
 }
 
 pub(super) fn end<T>(

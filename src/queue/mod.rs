@@ -31,7 +31,8 @@
 //! | [`ack`](Delivery::ack) | it is done, and leaves the queue |
 //! | [`nack`](Delivery::nack), [`fail`](Delivery::fail), the delivery is dropped (also by a panic) | it is tried again, after the queue's [backoff](QueueBuilder::backoff) |
 //! | its [visibility time-out](QueueBuilder::visibility_timeout) passes | it is tried again at once |
-//! | any of these, after the [last attempt](QueueBuilder::max_attempts) | it is a [dead letter](Queue::dead_letters): it stays until it is requeued or purged |
+//! | [`release`](Delivery::release) | it is as it was before, and the attempt does not count |
+//! | any of these but `ack` and `release`, after the [last attempt](QueueBuilder::max_attempts) | it is a [dead letter](Queue::dead_letters): it stays until it is requeued or purged |
 //! | [`bury`](Delivery::bury) | it is a dead letter at once |
 //!
 //! # What it promises, and what not

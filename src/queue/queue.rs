@@ -396,6 +396,15 @@ impl<T: Send + Sync + 'static> Queue<T> {
         self.end(receipt, Failure::Retry, Some(error.to_string()))
     }
 
+    /// As [`Delivery::release`].
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn release(&self, receipt: Receipt) -> Result<(), ReceiptError> {
+        self.check(receipt)?;
+        delivery::release(&self.shared, receipt.number, receipt.id)
+    }
+
     /// As [`Delivery::bury`].
     ///
     /// # Errors

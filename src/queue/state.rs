@@ -336,6 +336,18 @@ impl<T> State<T> {
         true
     }
 
+    /// Ends a delivery as if there had been none; whether it still counted. What is written of the
+    /// message says nothing of the attempt yet.
+    pub(super) fn release(&mut self, flight: u64, now: u64) -> bool {
+        let Some(mut entry) = self.flights.end(flight) else {
+            return false;
+        };
+        self.counts.released += 1;
+        entry.attempts = entry.attempts.saturating_sub(1);
+        self.enter(entry, now);
+        true
+    }
+
     /// Has a delivery last until a point in time; never makes it shorter unless it is told so.
     pub(super) fn extend(&mut self, flight: u64, until: Deadline, may_shorten: bool) -> bool {
         self.flights.extend(flight, until, may_shorten)

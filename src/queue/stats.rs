@@ -32,8 +32,10 @@ pub struct QueueStats {
     pub delivered: u64,
     /// Deliveries that were acknowledged.
     pub acked: u64,
-    /// Deliveries that were given back, dropped, failed or buried.
+    /// Deliveries that were given back by `nack`, dropped, failed or buried.
     pub failed: u64,
+    /// Deliveries that were released, so that they do not count as attempts.
+    pub released: u64,
     /// Deliveries whose time passed.
     pub expired: u64,
     /// Messages that became dead letters.

@@ -111,6 +111,38 @@ fn a_poison_message_becomes_a_dead_letter_and_holds_nobody_up() {
 }
 
 #[test]
+fn a_message_that_is_released_is_as_it_was_before() {
+    let (queue, time) = on_mock(10, |builder| {
+        builder.max_attempts(2).backoff(SECOND, SECOND)
+    });
+    queue.push(1).unwrap();
+    queue.push(2).unwrap();
+    queue.try_pop().unwrap().fail("wrong").unwrap();
+    time.advance(SECOND);
+    done(queue.try_pop());
+    for _ in 0..5 {
+        let last = queue.try_pop().unwrap();
+        assert_eq!((*last, last.attempt()), (1, 2));
+        last.release().unwrap();
+    }
+    let receipt = queue.try_pop().unwrap().into_receipt();
+    queue.release(receipt).unwrap();
+    assert!(matches!(
+        queue.release(receipt),
+        Err(ReceiptError::Stale { .. })
+    ));
+    let stats = queue.stats();
+    assert_eq!((stats.ready, stats.failed, stats.released), (1, 1, 6));
+    queue.try_pop().unwrap().nack().unwrap();
+    assert_eq!(
+        queue.dead_letters()[0].error(),
+        None,
+        "the last word was another's"
+    );
+    assert_eq!(queue.dead_letters()[0].attempts(), 2);
+}
+
+#[test]
 fn dead_letters_are_bounded_and_can_be_sent_again_or_dropped() {
     let (queue, _time) = on_mock(2, |builder| builder.dead_letters(3));
     for value in 0..5 {

@@ -34,6 +34,7 @@ enum Op {
     Nack(usize),
     NackAfter(usize, u64),
     Fail(usize),
+    Release(usize),
     Bury(usize),
     Drop(usize),
     /// Goes on with the receipt: acknowledges it, or lets its time pass.
@@ -63,6 +64,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => which().prop_map(Op::Nack),
         1 => (which(), time()).prop_map(|(which, delay)| Op::NackAfter(which, delay)),
         2 => which().prop_map(Op::Fail),
+        1 => which().prop_map(Op::Release),
         1 => which().prop_map(Op::Bury),
         1 => which().prop_map(Op::Drop),
         2 => (which(), any::<bool>()).prop_map(|(which, acks)| Op::ByReceipt(which, acks)),
@@ -375,6 +377,7 @@ impl World {
         | Op::Nack(which)
         | Op::NackAfter(which, _)
         | Op::Fail(which)
+        | Op::Release(which)
         | Op::Bury(which)
         | Op::Drop(which)
         | Op::ByReceipt(which, _)
@@ -403,6 +406,13 @@ impl World {
             Op::Fail(_) => {
                 let failed = delivery.fail("wrong");
                 assert_eq!(failed.is_ok(), self.fail(id, number, None, Some("wrong")));
+            }
+            Op::Release(_) => {
+                let is_held = self.land(id, number);
+                assert_eq!(delivery.release().is_ok(), is_held);
+                if is_held {
+                    self.messages.get_mut(&id).unwrap().attempts -= 1;
+                }
             }
             Op::Bury(_) => {
                 let is_held = self.land(id, number);
@@ -545,7 +555,8 @@ impl World {
         assert!(self.queue.is_empty());
         self.queue.purge_all();
         assert_eq!((stats.keys, self.time.timers()), (0, 0));
-        assert_eq!(stats.delivered, stats.acked + stats.failed + stats.expired);
+        let ended = stats.acked + stats.failed + stats.released + stats.expired;
+        assert_eq!(stats.delivered, ended);
     }
 }
 

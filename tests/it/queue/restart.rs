@@ -38,6 +38,9 @@ fn what_is_not_done_is_there_after_a_restart() {
     assert_eq!(done(queue.try_pop()), 1);
     let in_flight = queue.try_pop().unwrap();
     queue.try_pop().unwrap().fail("wrong").unwrap();
+    let [of_3, of_4] = [(); 2].map(|()| queue.try_pop().unwrap());
+    of_3.release().unwrap();
+    of_4.release().unwrap();
     queue.push_with(6, PushOptions::new().priority(1)).unwrap();
     drop(queue);
     in_flight.into_receipt();
@@ -47,7 +50,7 @@ fn what_is_not_done_is_there_after_a_restart() {
         let look = |delivery: &haybox::queue::Delivery<u32>| (**delivery, delivery.attempt());
         deliveries.iter().map(look).collect::<Vec<_>>()
     };
-    // The attempt that was under way does not count, the one that failed does.
+    // Attempts that were under way or released do not count, the one that failed does.
     assert_eq!(attempts(&queue), [(6, 1), (2, 1), (3, 2), (4, 1), (5, 1)]);
 }
 
