@@ -654,7 +654,6 @@ impl<K, V, S> Cache<K, V, S> {
         &self.engine
     }
 
-    #[cfg(feature = "persist")]
     pub(crate) fn shared_engine(&self) -> Arc<Engine<K, V>> {
         Arc::clone(&self.engine)
     }

@@ -412,7 +412,9 @@ where
     {
         let keys = self.hashed(keys);
         let number = keys.len();
-        let loaded = self.engine.load_many(keys, |key| self.hash(key), load);
+        let call = Call::new(false, self.engine.freshness());
+        let nobody = |_: &[&Q], leaders| Offered::NoTaker(leaders);
+        let loaded = self.engine.load_many(call, keys, load, nobody);
         self.grow_for(number);
         loaded
     }
@@ -486,20 +488,24 @@ where
     {
         let keys = self.hashed(keys);
         let number = keys.len();
-        let hash_of = |key: &K| self.hash(key);
-        let loaded = self.engine.load_many_async(keys, hash_of, load).await;
+        let call = Call::new(true, self.engine.freshness());
+        let nobody = |_: &[&Q], leaders| Offered::NoTaker(leaders);
+        let loaded = self.engine.load_many_async(call, keys, load, nobody).await;
         self.grow_for(number);
         loaded
     }
 
-    fn hashed<'k, Q>(&self, keys: impl IntoIterator<Item = &'k Q>) -> Vec<(KeyHash, &'k Q)>
+    pub(crate) fn hashed<'k, Q>(
+        &self,
+        keys: impl IntoIterator<Item = &'k Q>,
+    ) -> Vec<(KeyHash, &'k Q)>
     where
         Q: Hash + ?Sized + 'k,
     {
         keys.into_iter().map(|key| (self.hash(key), key)).collect()
     }
 
-    fn grow_for(&self, entries: usize) {
+    pub(crate) fn grow_for(&self, entries: usize) {
         (0..entries).for_each(|_| self.grow());
     }
 }

@@ -1,14 +1,14 @@
 //! Ending a load, however it ends.
 
 use super::Engine;
-use super::load::{give, run_async};
+use super::load::give;
 use crate::entry::{Insert, InsertOptions, Life};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels, NOW};
 use crate::load::{
-    Age, Fill, Flight, Form, Freshness, Full, Known, Landing, LoadError, Loaded, Node, UnderWay,
-    What, value_of,
+    Age, Fill, Flight, Form, Freshness, Known, Landing, LoadError, Loaded, Node, UnderWay, What,
+    value_of,
 };
 use crate::reentrancy;
 use crate::stats::Count;
@@ -94,8 +94,9 @@ where
         self.flight.node()
     }
 
-    pub(crate) fn engine(&self) -> &Engine<K, V> {
-        &self.engine
+    /// When the load began, by the clock that loads are timed by.
+    pub(super) fn started(&self) -> Deadline {
+        self.started
     }
 
     /// Ends a load that was not begun after all.
@@ -140,57 +141,8 @@ where
     K: Eq,
 {
     /// Makes it independent of the call, so that another thread or task can go on with it.
-    pub(crate) fn detach(self) -> Result<SharedLeader<K, V>, Self> {
-        match self.engine.me.upgrade() {
-            Some(engine) => Ok(self.by(engine)),
-            None => Err(self),
-        }
-    }
-}
-
-impl<K, V> SharedLeader<K, V>
-where
-    K: Hash + Eq,
-    V: Clone,
-{
-    /// Ends the load, of which nobody waits for the answer.
-    pub(crate) fn settle_behind<E>(
-        self,
-        key: &K,
-        result: Result<Loaded<V>, E>,
-        old: Option<V>,
-        terms: Option<&Freshness>,
-    ) where
-        K: Clone,
-        E: Send + Sync + 'static,
-    {
-        drop(self.settle::<Full, K, E>(key, result, old.as_ref(), terms));
-    }
-
-    /// Runs a loader and ends its load, in a task of its own.
-    pub(crate) async fn run_behind<E, L>(
-        self,
-        key: &K,
-        load: impl FnOnce() -> L,
-        old: Option<V>,
-        terms: Option<&Freshness>,
-    ) where
-        K: Clone,
-        E: Send + Sync + 'static,
-        L: Future<Output = Result<Loaded<V>, E>>,
-    {
-        if !self.engine.has_handles() {
-            return;
-        }
-        if !self.node().begin_behind() {
-            return self.give_up();
-        }
-        let (node, engine) = (Arc::clone(self.node()), Arc::clone(&self.engine));
-        let until = engine.hard_end::<E>(terms);
-        match run_async(node, load, &engine.clock, until).await.0 {
-            Some(result) => self.settle_behind(key, result, old, terms),
-            None => self.time_out(),
-        }
+    pub(super) fn detach(self, engine: Arc<Engine<K, V>>) -> SharedLeader<K, V> {
+        self.by(engine)
     }
 }
 
@@ -199,8 +151,12 @@ where
     K: Eq,
 {
     /// Takes it back from who would not go on with it.
-    pub(crate) fn attach(self, engine: &Engine<K, V>) -> OwnLeader<'_, K, V> {
+    pub(super) fn attach(self, engine: &Engine<K, V>) -> OwnLeader<'_, K, V> {
         self.by(engine)
+    }
+
+    pub(super) fn shared_engine(&self) -> &Arc<Engine<K, V>> {
+        &self.engine
     }
 }
 
@@ -265,7 +221,7 @@ where
     }
 
     /// From now on a panic is one of what is done with what the loader returned.
-    pub(super) fn has_returned(&mut self) {
+    fn has_returned(&mut self) {
         self.stage = Stage::Settles;
     }
 
@@ -313,7 +269,7 @@ where
     }
 
     /// Lets everybody know of the loader's error.
-    pub(super) fn fail<Q, E>(mut self, key: &Q, error: &Arc<E>)
+    fn fail<Q, E>(mut self, key: &Q, error: &Arc<E>)
     where
         Q: ToOwned<Owned = K> + ?Sized,
         E: Send + Sync + 'static,
@@ -322,6 +278,18 @@ where
         match self.pause {
             Some(_) => self.fail_for_now(error),
             None => self.fail_for_good(key, error),
+        }
+    }
+
+    /// Ends one of several loads that have all ended with an error.
+    pub(super) fn fail_as<Q, E>(self, key: &Q, error: &LoadError<E>)
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+        E: Send + Sync + 'static,
+    {
+        match error {
+            LoadError::Failed(error) => self.fail(key, error),
+            LoadError::TimedOut | LoadError::Reentrant => self.time_out_uncounted(),
         }
     }
 
@@ -352,7 +320,7 @@ where
     }
 
     /// The same of a load that is counted with others.
-    pub(super) fn time_out_uncounted(mut self) {
+    fn time_out_uncounted(mut self) {
         let _ended = self.engine.abandon(self.hash, &self.flight, self.pause);
         self.land(|| Landing::TimedOut, Labels::NONE);
     }

@@ -49,9 +49,11 @@ pub(crate) struct Call<'f, V> {
     /// How fresh the value has to be, where that is asked.
     pub(super) terms: Option<&'f Freshness>,
     /// A value that is there is loaded all the same.
-    insists: bool,
+    pub(super) insists: bool,
     /// Its load goes on when the caller has gone away.
     is_left_behind: bool,
+    /// Somebody else was asked to run its load. That is done once.
+    was_offered: bool,
     /// It waits for a load of its own, which somebody else runs.
     waits_for_own: bool,
     /// When the caller began to load or to wait, once it has.
@@ -67,6 +69,7 @@ pub(crate) struct Call<'f, V> {
 }
 
 /// How a call's own load is known to others.
+#[derive(Clone)]
 enum AsWhat {
     Thread,
     Task,
@@ -83,7 +86,7 @@ pub(super) struct Old<V> {
     pub(super) may_serve: bool,
 }
 
-/// What an offer to run a load elsewhere came to.
+/// What an offer to run a load elsewhere, or several, came to.
 pub(crate) enum Offered<L> {
     Taken,
     /// There are too many.
@@ -123,11 +126,13 @@ impl<'f, V> Call<'f, V> {
         }
     }
 
-    /// A call that loads together with others.
-    pub(super) fn part_of(node: &Arc<Node>, terms: Option<&'f Freshness>) -> Self {
+    /// Another call on the same terms.
+    pub(super) fn alike(&self) -> Self {
         Self {
-            terms,
-            ..Self::of(AsWhat::PartOf(Arc::clone(node)))
+            terms: self.terms,
+            insists: self.insists,
+            is_left_behind: self.is_left_behind,
+            ..Self::of(self.as_what.clone())
         }
     }
 
@@ -137,6 +142,7 @@ impl<'f, V> Call<'f, V> {
             terms: None,
             insists: false,
             is_left_behind: false,
+            was_offered: false,
             waits_for_own: false,
             began: None,
             given_up: None,
@@ -163,7 +169,7 @@ impl<'f, V> Call<'f, V> {
         }
     }
 
-    /// The next round of a call that loads together with others.
+    /// A call, or the next round of it, that loads together with others.
     pub(super) fn join(&mut self, node: &Arc<Node>) {
         self.as_what = AsWhat::PartOf(Arc::clone(node));
     }
@@ -173,7 +179,7 @@ impl<'f, V> Call<'f, V> {
         *self.began.get_or_insert(now)
     }
 
-    fn node(&self) -> Arc<Node> {
+    pub(super) fn node(&self) -> Arc<Node> {
         match &self.as_what {
             AsWhat::Thread => Node::new(false),
             AsWhat::Task => Node::new(true),
@@ -225,6 +231,34 @@ impl<'f, V> Call<'f, V> {
 
     fn take_old(&mut self) -> Option<V> {
         self.old.take().map(|old| old.value)
+    }
+
+    /// Whether it need not wait for its load, since it has a live value to go on with.
+    pub(super) fn is_served(&self) -> bool {
+        self.fallback().is_some_and(|old| old.is_live)
+    }
+
+    /// Whether somebody else is to run its load: it has something to go on with, or might go away.
+    /// Who has no patience left to wait for that loads by itself.
+    pub(super) fn may_leave(&self) -> bool {
+        let has_value = self.is_served() || self.soft_limit().is_some();
+        let is_left_behind = self.is_left_behind && self.given_up.is_none();
+        !self.was_offered && (has_value || is_left_behind)
+    }
+
+    /// Notes that somebody is asked to run its load.
+    pub(super) fn note_offer(&mut self) {
+        self.was_offered = true;
+    }
+
+    /// Leaves its load to somebody else, and says what it goes on with. It waits where that is
+    /// nothing.
+    pub(super) fn leave(&mut self) -> Option<V> {
+        if self.is_served() {
+            return self.take_old();
+        }
+        self.waits_for_own = true;
+        None
     }
 }
 
@@ -294,7 +328,7 @@ where
         mut call: Call<'_, V>,
         (hash, key): (KeyHash, &Q),
         load: impl FnOnce(Option<V>) -> Result<F::Brought, E>,
-        behind: impl FnOnce(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
+        behind: impl Fn(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
@@ -304,7 +338,6 @@ where
         if !reentrancy::check() {
             return given::<F, V, E>(load(None), None);
         }
-        let mut behind = Some(behind);
         loop {
             let flight = match self.take_role(hash, key, &mut call) {
                 Role::Hit(value) => return Ok(give::<F, V>(Some(value))),
@@ -312,7 +345,7 @@ where
                     Some(end) => return end,
                     None => continue,
                 },
-                Role::Lead(leader) => match self.offer(&mut call, leader, &mut behind) {
+                Role::Lead(leader) => match self.offer(&mut call, leader, &behind) {
                     Lead::Serve(value) => return Ok(give::<F, V>(Some(value))),
                     Lead::Wait(flight) => flight,
                     Lead::Load(leader) => {
@@ -347,7 +380,7 @@ where
         mut call: Call<'_, V>,
         (hash, key): (KeyHash, &Q),
         load: impl FnOnce(Option<V>) -> L,
-        behind: impl FnOnce(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
+        behind: impl Fn(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
@@ -358,7 +391,6 @@ where
         if !reentrancy::check() {
             return given::<F, V, E>(load(None).await, None);
         }
-        let mut behind = Some(behind);
         loop {
             let flight = match self.take_role(hash, key, &mut call) {
                 Role::Hit(value) => return Ok(give::<F, V>(Some(value))),
@@ -366,7 +398,7 @@ where
                     Some(end) => return end,
                     None => continue,
                 },
-                Role::Lead(leader) => match self.offer(&mut call, leader, &mut behind) {
+                Role::Lead(leader) => match self.offer(&mut call, leader, &behind) {
                     Lead::Serve(value) => return Ok(give::<F, V>(Some(value))),
                     Lead::Wait(flight) => flight,
                     Lead::Load(leader) => {
@@ -564,53 +596,41 @@ where
         }
     }
 
-    /// Offers a load to who would run it behind the caller: where the caller has something to go on
-    /// with, or might go away. Who has no patience left to wait for it loads by itself.
+    /// Offers a load to who would run it behind the caller, where the caller can leave it.
     fn offer<'e>(
         &'e self,
         call: &mut Call<'_, V>,
         leader: OwnLeader<'e, K, V>,
-        behind: &mut Option<
-            impl FnOnce(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
-        >,
+        behind: &impl Fn(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
     ) -> Lead<'e, K, V> {
-        let is_live = self.count_refresh(call);
-        let is_served = is_live && call.fallback().is_some();
-        let may_leave = is_served || call.soft_limit().is_some();
-        let is_left_behind = call.is_left_behind && call.given_up.is_none();
-        let Some(behind) = behind.take().filter(|_| may_leave || is_left_behind) else {
+        self.count_refresh(call);
+        if !call.may_leave() {
             return Lead::Load(leader);
-        };
-        let flight = Arc::clone(&leader.flight);
-        let refused = match behind(leader, call.old_value().cloned()) {
-            Offered::Taken if !is_served => {
-                call.waits_for_own = true;
-                return Lead::Wait(flight);
-            }
-            Offered::Taken => None,
-            Offered::NoTaker(leader) => return Lead::Load(leader),
-            Offered::Refused(leader) => Some(leader),
-        };
-        if let Some(leader) = refused {
-            self.count(Count::RefusedRefreshes);
-            if !is_served {
-                return Lead::Load(leader);
-            }
-            leader.give_up();
         }
-        match call.take_old() {
-            Some(value) => Lead::Serve(value),
+        call.note_offer();
+        let flight = Arc::clone(&leader.flight);
+        match behind(leader, call.old_value().cloned()) {
+            Offered::Taken => {}
+            Offered::NoTaker(leader) => return Lead::Load(leader),
+            Offered::Refused(leader) => {
+                self.count(Count::RefusedRefreshes);
+                if !call.is_served() {
+                    return Lead::Load(leader);
+                }
+                leader.give_up();
+            }
+        }
+        match call.leave() {
+            Some(old) => Lead::Serve(old),
             None => Lead::Wait(flight),
         }
     }
 
-    /// Counts a load that begins as a refresh, if there is a live value; whether there is.
-    pub(super) fn count_refresh(&self, call: &Call<'_, V>) -> bool {
-        let is_live = call.old.as_ref().is_some_and(|old| old.is_live);
-        if is_live {
+    /// Counts a load that begins as a refresh, if there is a live value.
+    pub(super) fn count_refresh(&self, call: &Call<'_, V>) {
+        if call.old.as_ref().is_some_and(|old| old.is_live) {
             self.count(Count::Refreshes);
         }
-        is_live
     }
 
     pub(super) fn count_wait(&self, call: &Call<'_, V>) {

@@ -4,16 +4,22 @@
 //! its loader, and only then waits for the others: so two calls that want the same keys never wait
 //! for each other. What is left after that, because the leader of another load died or took too
 //! long, is for the next round.
+//!
+//! The loads of a round are one thing to whoever runs the loader, so they go behind the caller
+//! together or not at all. Where it has to stay for one of them, it is no slower for the others,
+//! and one question costs the source less than two.
 
 use super::Engine;
 use super::leader::OwnLeader;
-use super::load::{Call, Limit, Role, run, run_async};
+use super::load::{Call, Limit, Offered, Role, run, run_async};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::load::{Flight, Landing, LoadError, Loaded, MayWait, Maybe, Node, Waiting, value_of};
+use crate::load::{
+    Flight, Landing, LoadError, Loaded, MayWait, Maybe, Node, Waiting, in_order, value_of,
+};
 use crate::reentrancy;
+use crate::stats::Count;
 use crate::time::Deadline;
-use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
@@ -21,7 +27,8 @@ use std::sync::Arc;
 /// A call for several keys, from its misses to its end.
 struct Many<'e, 'k, K, V, Q: ?Sized> {
     engine: &'e Engine<K, V>,
-    is_task: bool,
+    /// What the call for each of the keys is like.
+    call: Call<'e, V>,
     keys: Vec<(KeyHash, &'k Q)>,
     found: Vec<Option<V>>,
     missing: Vec<Missing<'e, V>>,
@@ -38,29 +45,29 @@ struct Missing<'e, V> {
     instead_of: Option<Arc<Node>>,
 }
 
+/// What a round is to load, with who leads the load where it is not for this call only.
+type Loads<'e, K, V> = Vec<(Missing<'e, V>, Option<OwnLeader<'e, K, V>>)>;
+
 /// What is to be done for the keys that are missing.
 struct Round<'e, K, V>
 where
     K: Eq,
 {
     node: Arc<Node>,
-    leads: Vec<(Missing<'e, V>, OwnLeader<'e, K, V>)>,
-    alone: Vec<Missing<'e, V>>,
+    loads: Loads<'e, K, V>,
     waits: Vec<(Missing<'e, V>, Arc<Flight<V>>)>,
 }
 
 impl<'e, K, V> Round<'e, K, V>
 where
     K: Eq,
+    V: Clone,
 {
-    /// The places of the keys to load.
-    fn places(&self) -> impl Iterator<Item = usize> {
-        let led = self.leads.iter().map(|(missing, _)| missing);
-        led.chain(&self.alone).map(|missing| missing.at)
-    }
-
-    fn loads(&self) -> bool {
-        !self.leads.is_empty() || !self.alone.is_empty()
+    /// Whether somebody else may run the loader.
+    fn may_leave(&self) -> bool {
+        let mut loads = self.loads.iter();
+        !self.loads.is_empty()
+            && loads.all(|(missing, leader)| leader.is_some() && missing.call.may_leave())
     }
 
     /// The waits of the round, which go on together though the call does one after the other.
@@ -78,12 +85,14 @@ where
     V: Clone,
 {
     /// The values of `keys`, those that are missing by `load`, which is given the keys that nobody
-    /// else is loading. `hash_of` hashes the keys that it returns.
-    pub(crate) fn load_many<Q, E, I, T>(
-        &self,
-        keys: Vec<(KeyHash, &Q)>,
-        hash_of: impl Fn(&K) -> KeyHash,
+    /// else is loading. `call` says what that for each of them is like. `behind` is offered to run
+    /// the loads of some keys where the caller need not wait for any of them.
+    pub(crate) fn load_many<'e, 'k, Q, E, I, T>(
+        &'e self,
+        call: Call<'e, V>,
+        keys: Vec<(KeyHash, &'k Q)>,
         mut load: impl FnMut(Vec<K>) -> Result<I, E>,
+        behind: impl Fn(&[&'k Q], Vec<OwnLeader<'e, K, V>>) -> Offered<Vec<OwnLeader<'e, K, V>>>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -91,14 +100,20 @@ where
         I: IntoIterator<Item = (K, T)>,
         T: Into<Loaded<V>>,
     {
-        let mut many = Many::begin(self, false, keys);
+        let mut many = Many::begin(self, call, keys);
         while !many.missing.is_empty() {
             let mut round = many.assign()?;
-            if round.loads() {
+            many.offer(&mut round, &behind);
+            if !round.loads.is_empty() {
                 let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
                 let started = self.load_clock();
-                let (result, _) = run(node, || load(missing).map(collect));
-                many.land(&mut round, started, result.map_err(failed), &hash_of)?;
+                let load = || load(missing).map(|brought| in_order(many.asked(&round), brought));
+                let (result, _) = run(node, load);
+                many.land(
+                    mem::take(&mut round.loads),
+                    started,
+                    result.map_err(LoadError::failed),
+                )?;
             }
             for (mut missing, flight) in round.begin_waits(self.clock.now()) {
                 let (until, limit) = self.limit::<E>(&mut missing.call);
@@ -120,11 +135,12 @@ where
     }
 
     /// The same for a task.
-    pub(crate) async fn load_many_async<Q, E, I, T, L>(
-        &self,
-        keys: Vec<(KeyHash, &Q)>,
-        hash_of: impl Fn(&K) -> KeyHash,
+    pub(crate) async fn load_many_async<'e, 'k, Q, E, I, T, L>(
+        &'e self,
+        call: Call<'e, V>,
+        keys: Vec<(KeyHash, &'k Q)>,
         mut load: impl FnMut(Vec<K>) -> L,
+        behind: impl Fn(&[&'k Q], Vec<OwnLeader<'e, K, V>>) -> Offered<Vec<OwnLeader<'e, K, V>>>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -133,20 +149,24 @@ where
         T: Into<Loaded<V>>,
         L: Future<Output = Result<I, E>>,
     {
-        let mut many = Many::begin(self, true, keys);
+        let mut many = Many::begin(self, call, keys);
         while !many.missing.is_empty() {
             let mut round = many.assign()?;
-            if round.loads() {
+            many.offer(&mut round, &behind);
+            if !round.loads.is_empty() {
                 let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
                 let started = self.load_clock();
                 let load = || load(missing);
-                let until = self.hard_end::<E>(self.freshness());
+                let until = self.hard_end::<E>(many.call.terms);
                 let (result, node) = run_async(node, load, &self.clock, until).await;
+                let in_order = |brought| in_order(many.asked(&round), brought);
                 let result = match result {
-                    Some(result) => run(node, || result.map(collect)).0.map_err(failed),
+                    Some(result) => run(node, || result.map(in_order))
+                        .0
+                        .map_err(LoadError::failed),
                     None => Err(LoadError::TimedOut),
                 };
-                many.land(&mut round, started, result, &hash_of)?;
+                many.land(mem::take(&mut round.loads), started, result)?;
             }
             for (mut missing, flight) in round.begin_waits(self.clock.now()) {
                 let (until, limit) = self.limit::<E>(&mut missing.call);
@@ -200,27 +220,19 @@ where
     (places, again)
 }
 
-fn failed<E>(error: E) -> LoadError<E> {
-    LoadError::Failed(Arc::new(error))
-}
-
-fn collect<K, V, T: Into<Loaded<V>>>(
-    brought: impl IntoIterator<Item = (K, T)>,
-) -> Vec<(K, Loaded<V>)> {
-    let brought = brought.into_iter();
-    brought.map(|(key, loaded)| (key, loaded.into())).collect()
-}
-
 impl<'e, 'k, K, V, Q> Many<'e, 'k, K, V, Q>
 where
     K: Hash + Eq,
     V: Clone,
     Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
 {
-    fn begin(engine: &'e Engine<K, V>, is_task: bool, keys: Vec<(KeyHash, &'k Q)>) -> Self {
+    fn begin(engine: &'e Engine<K, V>, call: Call<'e, V>, keys: Vec<(KeyHash, &'k Q)>) -> Self {
         let found: Vec<_> = keys
             .iter()
-            .map(|(hash, key)| engine.read_fresh(*hash, *key, engine.freshness()))
+            .map(|(hash, key)| match call.insists {
+                true => None,
+                false => engine.read_fresh(*hash, *key, call.terms),
+            })
             .collect();
         let is_missing = |at: &usize| found[*at].is_none();
         // While a closure of a cache unwinds no lock can be taken, and nothing is found or loaded.
@@ -228,16 +240,15 @@ where
             .filter(is_missing)
             .filter(|_| reentrancy::check());
         let (first, again) = told_apart(missing.collect(), &keys);
-        let node = Node::new(is_task);
         let missing = first.into_iter().map(|at| Missing {
             at,
-            call: Call::part_of(&node, engine.freshness()),
+            call: call.alike(),
             instead_of: None,
         });
         Self {
             missing: missing.collect(),
             engine,
-            is_task,
+            call,
             keys,
             found,
             again,
@@ -257,9 +268,8 @@ where
         E: Send + Sync + 'static,
     {
         let mut round = Round {
-            node: Node::new(self.is_task),
-            leads: Vec::new(),
-            alone: Vec::new(),
+            node: self.call.node(),
+            loads: Vec::new(),
             waits: Vec::new(),
         };
         for mut missing in mem::take(&mut self.missing) {
@@ -267,19 +277,19 @@ where
             let (at, (hash, key)) = (missing.at, self.keys[missing.at]);
             if let Some(node) = &missing.instead_of {
                 round.node.goes_instead_of(node);
-                round.alone.push(missing);
+                round.loads.push((missing, None));
                 continue;
             }
             match self.engine.take_role(hash, key, &mut missing.call) {
                 Role::Hit(value) => self.found[at] = Some(value),
                 Role::Lead(leader) => {
                     self.engine.count_refresh(&missing.call);
-                    round.leads.push((missing, leader));
+                    round.loads.push((missing, Some(leader)));
                 }
                 Role::Wait(flight) => round.waits.push((missing, flight)),
                 Role::Alone(node) => {
                     round.node.goes_instead_of(&node);
-                    round.alone.push(missing);
+                    round.loads.push((missing, None));
                 }
                 Role::Known(known) => match missing.call.told::<Maybe, E>(known) {
                     Some(end) => self.found[at] = end?,
@@ -290,20 +300,74 @@ where
         Ok(round)
     }
 
-    fn to_load(&self, round: &Round<'_, K, V>) -> Vec<K> {
-        round
-            .places()
-            .map(|at| self.keys[at].1.to_owned())
-            .collect()
-    }
-
-    /// Ends the loads of a round with what the loader returned.
-    fn land<E>(
+    /// Offers the loads of a round to who would run them behind the caller, where the caller can
+    /// leave them all.
+    fn offer(
         &mut self,
         round: &mut Round<'e, K, V>,
+        behind: &impl Fn(&[&'k Q], Vec<OwnLeader<'e, K, V>>) -> Offered<Vec<OwnLeader<'e, K, V>>>,
+    ) {
+        if !round.may_leave() {
+            return;
+        }
+        let keys: Vec<&'k Q> = self.asked(round).collect();
+        let (mut left, leaders): (Vec<_>, Vec<_>) = round.loads.drain(..).unzip();
+        let leaders: Vec<_> = leaders.into_iter().flatten().collect();
+        let flights: Vec<_> = leaders
+            .iter()
+            .map(|leader| Arc::clone(&leader.flight))
+            .collect();
+        for missing in &mut left {
+            missing.call.note_offer();
+        }
+        let back = match behind(&keys, leaders) {
+            Offered::Taken => None,
+            Offered::NoTaker(leaders) => Some(leaders),
+            Offered::Refused(leaders) => {
+                left.iter()
+                    .for_each(|_| self.engine.count(Count::RefusedRefreshes));
+                if left.iter().all(|missing| missing.call.is_served()) {
+                    leaders.into_iter().for_each(OwnLeader::give_up);
+                    None
+                } else {
+                    Some(leaders)
+                }
+            }
+        };
+        if let Some(leaders) = back {
+            round.loads = left
+                .into_iter()
+                .zip(leaders.into_iter().map(Some))
+                .collect();
+            return;
+        }
+        // Its own come first, so that it is told soon of what fails there.
+        let others = mem::take(&mut round.waits);
+        for (mut missing, flight) in left.into_iter().zip(flights) {
+            match missing.call.leave() {
+                Some(old) => self.found[missing.at] = Some(old),
+                None => round.waits.push((missing, flight)),
+            }
+        }
+        round.waits.extend(others);
+    }
+
+    /// The keys that a round is to load.
+    fn asked(&self, round: &Round<'_, K, V>) -> impl Iterator<Item = &'k Q> {
+        let loads = round.loads.iter();
+        loads.map(|(missing, _)| self.keys[missing.at].1)
+    }
+
+    fn to_load(&self, round: &Round<'_, K, V>) -> Vec<K> {
+        self.asked(round).map(Q::to_owned).collect()
+    }
+
+    /// Ends loads with what the loader returned for them, in their order.
+    fn land<E>(
+        &mut self,
+        loads: Loads<'e, K, V>,
         started: Deadline,
-        result: Result<Vec<(K, Loaded<V>)>, LoadError<E>>,
-        hash_of: &impl Fn(&K) -> KeyHash,
+        result: Result<Vec<Loaded<V>>, LoadError<E>>,
     ) -> Result<(), LoadError<E>>
     where
         E: Send + Sync + 'static,
@@ -311,41 +375,31 @@ where
         self.engine.count_load(started, result.is_ok());
         let brought = match result {
             Ok(brought) => brought,
-            Err(error) => return self.fail(round, error),
+            Err(error) => return self.fail(loads, error),
         };
-        for (_, leader) in &mut round.leads {
-            leader.has_returned();
-        }
-        let mut brought = self.sort_in(round, brought, hash_of);
-        for (Missing { at, .. }, leader) in round.leads.drain(..) {
-            let loaded = brought.remove(&at).unwrap_or_else(Loaded::absent);
-            self.found[at] = leader.take_in(self.keys[at].1, loaded, None, None);
-        }
-        for (at, loaded) in brought {
-            self.found[at] = value_of(loaded.what, None);
+        for ((Missing { at, .. }, leader), loaded) in loads.into_iter().zip(brought) {
+            let key = self.keys[at].1;
+            self.found[at] = match leader {
+                Some(leader) => leader.take_in(key, loaded, None, self.call.terms),
+                None => value_of(loaded.what, None),
+            };
         }
         Ok(())
     }
 
-    /// Ends the loads of a round that has brought nothing. It is no error where there is an old value
-    /// for each of the keys.
-    fn fail<E>(
-        &mut self,
-        round: &mut Round<'e, K, V>,
-        error: LoadError<E>,
-    ) -> Result<(), LoadError<E>>
+    /// Ends loads that have brought nothing. It is no error where there is an old value for each of
+    /// the keys.
+    fn fail<E>(&mut self, loads: Loads<'e, K, V>, error: LoadError<E>) -> Result<(), LoadError<E>>
     where
         E: Send + Sync + 'static,
     {
-        let end = |(missing, leader): (Missing<'e, V>, OwnLeader<'e, K, V>)| {
-            match &error {
-                LoadError::Failed(error) => leader.fail(self.keys[missing.at].1, error),
-                _ => leader.time_out_uncounted(),
+        let end = |(missing, leader): (Missing<'e, V>, Option<OwnLeader<'e, K, V>>)| {
+            if let Some(leader) = leader {
+                leader.fail_as(self.keys[missing.at].1, &error);
             }
             missing
         };
-        let mut ended: Vec<_> = round.leads.drain(..).map(end).collect();
-        ended.append(&mut round.alone);
+        let ended: Vec<_> = loads.into_iter().map(end).collect();
         let may_serve = |missing: &Missing<'_, V>| missing.call.fallback().is_some();
         if !ended.iter().all(may_serve) {
             return Err(error);
@@ -354,32 +408,6 @@ where
             self.found[*at] = self.engine.old_of(call);
         }
         Ok(())
-    }
-
-    /// What the loader brought, by where it was asked for. What was not asked for is nothing that a
-    /// write could have overtaken, so it is not stored.
-    fn sort_in(
-        &self,
-        round: &Round<'_, K, V>,
-        brought: Vec<(K, Loaded<V>)>,
-        hash_of: &impl Fn(&K) -> KeyHash,
-    ) -> BTreeMap<usize, Loaded<V>> {
-        let mut places: Vec<usize> = round.places().collect();
-        places.sort_unstable_by_key(|at| self.keys[*at].0.position());
-        let mut sorted = BTreeMap::new();
-        for (key, loaded) in brought {
-            let position = hash_of(&key).position();
-            let position_of = |at: &usize| self.keys[*at].0.position();
-            let first = places.partition_point(|at| position_of(at) < position);
-            let at = places[first..]
-                .iter()
-                .take_while(|at| position_of(at) == position)
-                .find(|at| self.keys[**at].1.equivalent(&key));
-            if let Some(at) = at {
-                sorted.insert(*at, loaded);
-            }
-        }
-        sorted
     }
 
     fn goes_alone(&mut self, mut missing: Missing<'e, V>, flight: &Flight<V>) {

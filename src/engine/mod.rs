@@ -4,6 +4,7 @@
 //! here. One file for each kind of operation: reading, writing, making room, expiring, walking,
 //! loading, transactions.
 
+mod behind;
 mod budget;
 mod commit;
 mod expire;
@@ -24,6 +25,7 @@ mod verdicts;
 mod walk;
 mod write;
 
+pub(crate) use behind::{Behind, Left};
 pub(crate) use budget::Budget;
 pub(crate) use expire::start_sweeping;
 pub(crate) use invalidate::BYTES_PER_LABEL;

@@ -1,6 +1,7 @@
 //! What a loader may answer besides a value.
 
 use crate::labels::{self, Labels};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -160,4 +161,23 @@ impl<V> From<Option<V>> for Loaded<V> {
     fn from(found: Option<V>) -> Self {
         found.map_or_else(Self::absent, Self::new)
     }
+}
+
+/// What a loader of several keys has brought for each of those it was asked for, in their order.
+/// What it was not asked for is nothing that a write could have overtaken, so it is dropped.
+pub(crate) fn in_order<'k, K, V, Q, T>(
+    keys: impl IntoIterator<Item = &'k Q>,
+    brought: impl IntoIterator<Item = (K, T)>,
+) -> Vec<Loaded<V>>
+where
+    K: Hash + Eq,
+    Q: ToOwned<Owned = K> + ?Sized + 'k,
+    T: Into<Loaded<V>>,
+{
+    let mut brought: HashMap<K, T> = brought.into_iter().collect();
+    let of_key = |key: &Q| brought.remove(&key.to_owned());
+    let found = keys.into_iter().map(of_key);
+    found
+        .map(|loaded| loaded.map_or_else(Loaded::absent, T::into))
+        .collect()
 }

@@ -10,11 +10,12 @@ mod verdict;
 mod waiting;
 
 pub(crate) use flight::{Crew, Fill, Flight, Landing, Loads, UnderWay};
-pub(crate) use form::{Form, Full, Maybe, Value, value_of};
+pub(crate) use form::{Form, Maybe, Value, value_of};
 pub(crate) use freshness::Age;
 pub use freshness::Freshness;
 pub use loaded::Loaded;
-pub(crate) use loaded::What;
+pub(crate) use loaded::{What, in_order};
+pub(crate) use pool::offer as offer_to_pool;
 pub use read_through::{ReadThrough, ReadThroughAsync};
 pub(crate) use verdict::{Known, Verdict};
 pub(crate) use waiting::{MayWait, Node, Running, Waiting, this_thread};
@@ -93,6 +94,12 @@ pub enum LoadError<E> {
     Reentrant,
     /// The load took longer than the [`hard_timeout`](Freshness::hard_timeout).
     TimedOut,
+}
+
+impl<E> LoadError<E> {
+    pub(crate) fn failed(error: E) -> Self {
+        Self::Failed(Arc::new(error))
+    }
 }
 
 impl<E> Clone for LoadError<E> {

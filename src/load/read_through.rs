@@ -1,15 +1,12 @@
 //! A loader bound to a cache, so that who reads has one value to hold and cannot forget either.
 
 use super::form::Full;
-use super::pool;
-use super::waiting::Running;
 use super::{Freshness, LoadError, Loaded};
 use crate::builder::BuildError;
 use crate::cache::Cache;
-use crate::engine::{Call, Offered, OwnLeader, Start};
+use crate::engine::{Behind, Call, Left, Offered, OwnLeader, Start};
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
-use crate::sync::Mutex;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::pin::Pin;
@@ -335,38 +332,18 @@ where
     where
         Q: ToOwned<Owned = K> + ?Sized,
     {
-        let leader = match leader.detach() {
-            Ok(leader) => leader,
-            Err(leader) => return Offered::NoTaker(leader),
+        let engine = self.cache.shared_engine();
+        let loader = Arc::clone(&self.loader);
+        let load = move |loads: &[Left<K, V>]| {
+            let Left { key, old, .. } = &loads[0];
+            loader(key, old.as_ref()).map(|loaded| vec![loaded])
         };
-        let (key, loader) = (key.to_owned(), Arc::clone(&self.loader));
-        let terms = self.terms().cloned();
-        let leader = Arc::new(Mutex::new(Some(leader)));
-        let of_thread = Arc::clone(&leader);
-        let load = move || {
-            let taken = of_thread.lock().take();
-            let Some(leader) = taken.filter(|leader| leader.engine().has_handles()) else {
-                return;
-            };
-            if !leader.node().begin_behind() {
-                return leader.give_up();
-            }
-            let running = Running::enter(Arc::clone(leader.node()));
-            let result = loader(&key, old.as_ref());
-            drop(running.end());
-            leader.settle_behind(&key, result, old, terms.as_ref());
-        };
-        match pool::offer(Box::new(load)) {
+        let behind = Behind::new(&engine, [(key.to_owned(), leader, old)], self.terms());
+        match behind.give_to_pool(load) {
             Ok(()) => Offered::Taken,
-            Err(refused) => {
-                // With a key and a value of the user's, whose destructors may panic: before the
-                // leader is returned, which would leak then.
-                drop(refused);
-                let taken = leader.lock().take();
-                match taken {
-                    Some(leader) => Offered::Refused(leader.attach(self.cache.engine())),
-                    None => Offered::Taken,
-                }
+            Err(behind) => {
+                let leader = behind.attach(self.cache.engine()).pop();
+                Offered::Refused(leader.expect("one was offered"))
             }
         }
     }
@@ -470,20 +447,14 @@ where
     where
         Q: ToOwned<Owned = K> + ?Sized,
     {
-        let Some(spawn) = self.cache.engine().spawner() else {
+        let Some(spawner) = self.cache.engine().spawner() else {
             return Offered::NoTaker(leader);
         };
-        let leader = match leader.detach() {
-            Ok(leader) => leader,
-            Err(leader) => return Offered::NoTaker(leader),
-        };
-        let (key, owned) = (key.to_owned(), key.to_owned());
-        let terms = self.terms().cloned();
-        let (loader, shown) = (Arc::clone(&self.loader), old.clone());
-        spawn(Box::pin(async move {
-            let load = move || loader(owned, shown);
-            leader.run_behind(&key, load, old, terms.as_ref()).await;
-        }));
+        let engine = self.cache.shared_engine();
+        let (owned, loader, shown) = (key.to_owned(), Arc::clone(&self.loader), old.clone());
+        let load = move || async move { loader(owned, shown).await.map(|loaded| vec![loaded]) };
+        let behind = Behind::new(&engine, [(key.to_owned(), leader, old)], self.terms());
+        behind.spawn(spawner, load);
         Offered::Taken
     }
 }

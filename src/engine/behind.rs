@@ -1,0 +1,177 @@
+//! Going on with loads when the call that has begun them has returned: on a thread of the pool, or
+//! in a task of their own.
+
+use super::Engine;
+use super::leader::{OwnLeader, SharedLeader};
+use super::load::{run, run_async};
+use crate::load::{Freshness, LoadError, Loaded, Node, Spawner, offer_to_pool};
+use crate::sync::Mutex;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// Loads that end with one call of a loader, which somebody else than their caller makes. At least
+/// one; all have the same node.
+///
+/// Dropping it gives them up, so that who waits for one of them takes another look.
+pub(crate) struct Behind<K, V>
+where
+    K: Eq,
+{
+    loads: Vec<Left<K, V>>,
+    terms: Option<Freshness>,
+}
+
+/// A load that its caller has left to others.
+pub(crate) struct Left<K, V>
+where
+    K: Eq,
+{
+    leader: SharedLeader<K, V>,
+    pub(crate) key: K,
+    /// What the loader is shown.
+    pub(crate) old: Option<V>,
+}
+
+impl<K, V> Behind<K, V>
+where
+    K: Eq,
+{
+    pub(crate) fn new<'e>(
+        engine: &Arc<Engine<K, V>>,
+        loads: impl IntoIterator<Item = (K, OwnLeader<'e, K, V>, Option<V>)>,
+        terms: Option<&Freshness>,
+    ) -> Self
+    where
+        K: 'e,
+        V: 'e,
+    {
+        let left = |(key, leader, old): (K, OwnLeader<'e, K, V>, Option<V>)| Left {
+            leader: leader.detach(Arc::clone(engine)),
+            key,
+            old,
+        };
+        Self {
+            loads: loads.into_iter().map(left).collect(),
+            terms: terms.cloned(),
+        }
+    }
+
+    /// Takes the loads back from who would not go on with them.
+    pub(crate) fn attach(self, engine: &Engine<K, V>) -> Vec<OwnLeader<'_, K, V>> {
+        let attach = |Left { leader, key, old }: Left<K, V>| {
+            // Of the user's, whose destructors may panic: before the leader is returned, which
+            // would leak then.
+            drop((key, old));
+            leader.attach(engine)
+        };
+        self.loads.into_iter().map(attach).collect()
+    }
+
+    fn engine(&self) -> &Arc<Engine<K, V>> {
+        self.loads[0].leader.shared_engine()
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        self.loads[0].leader.node()
+    }
+
+    /// Begins the loads, if their cache is still there and nobody has called them off.
+    fn begin(self) -> Option<Self> {
+        if !self.engine().has_handles() {
+            return None;
+        }
+        if self.node().begin_behind() {
+            return Some(self);
+        }
+        self.loads
+            .into_iter()
+            .for_each(|load| load.leader.give_up());
+        None
+    }
+}
+
+impl<K, V> Behind<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Has a thread of the pool run `load`, which brings something for each of the loads, in their
+    /// order; gives them back when the pool has too many.
+    pub(crate) fn give_to_pool<E>(
+        self,
+        load: impl FnOnce(&[Left<K, V>]) -> Result<Vec<Loaded<V>>, E> + Send + 'static,
+    ) -> Result<(), Self>
+    where
+        E: Send + Sync + 'static,
+    {
+        let behind = Arc::new(Mutex::new(Some(self)));
+        let of_thread = Arc::clone(&behind);
+        let run = move || {
+            let taken = of_thread.lock().take();
+            if let Some(behind) = taken {
+                behind.run(load);
+            }
+        };
+        if offer_to_pool(Box::new(run)).is_ok() {
+            return Ok(());
+        }
+        let taken = behind.lock().take();
+        taken.map_or(Ok(()), Err)
+    }
+
+    /// Has a task run a loader that is polled.
+    pub(crate) fn spawn<E, L>(self, spawner: &Spawner, load: impl FnOnce() -> L + Send + 'static)
+    where
+        E: Send + Sync + 'static,
+        L: Future<Output = Result<Vec<Loaded<V>>, E>> + Send + 'static,
+    {
+        spawner(Box::pin(self.run_async(load)));
+    }
+
+    fn run<E>(self, load: impl FnOnce(&[Left<K, V>]) -> Result<Vec<Loaded<V>>, E>)
+    where
+        E: Send + Sync + 'static,
+    {
+        let Some(behind) = self.begin() else { return };
+        let node = Arc::clone(behind.node());
+        let (result, _) = run(node, || load(&behind.loads));
+        behind.settle(result.map_err(LoadError::failed));
+    }
+
+    async fn run_async<E, L>(self, load: impl FnOnce() -> L)
+    where
+        E: Send + Sync + 'static,
+        L: Future<Output = Result<Vec<Loaded<V>>, E>>,
+    {
+        let Some(behind) = self.begin() else { return };
+        let (node, engine) = (Arc::clone(behind.node()), Arc::clone(behind.engine()));
+        let until = engine.hard_end::<E>(behind.terms.as_ref());
+        let result = match run_async(node, load, &engine.clock, until).await.0 {
+            Some(result) => result.map_err(LoadError::failed),
+            None => Err(LoadError::TimedOut),
+        };
+        behind.settle(result);
+    }
+
+    /// Ends the loads with what the loader returned.
+    fn settle<E>(self, result: Result<Vec<Loaded<V>>, LoadError<E>>)
+    where
+        E: Send + Sync + 'static,
+    {
+        let started = self.loads[0].leader.started();
+        self.engine().count_load(started, result.is_ok());
+        let terms = self.terms.as_ref();
+        match result {
+            Ok(brought) => {
+                for (Left { leader, key, old }, loaded) in self.loads.into_iter().zip(brought) {
+                    drop(leader.take_in(&key, loaded, old.as_ref(), terms));
+                }
+            }
+            Err(error) => {
+                for Left { leader, key, .. } in self.loads {
+                    leader.fail_as(&key, &error);
+                }
+            }
+        }
+    }
+}
