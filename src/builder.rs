@@ -471,17 +471,18 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// It concerns all calls that load. Those that are given their loader with the call run it
     /// inside the call: the caller that notices that a value is due loads it, and the others get
-    /// the old one meanwhile. A [`ReadThrough`](crate::ReadThrough) owns its loader, so it loads
-    /// behind its callers.
+    /// the old one meanwhile. A [`ReadThrough`](crate::ReadThrough) owns its loader, as does a
+    /// [`ReadThroughMany`](crate::ReadThroughMany), so they load behind their callers.
     pub fn freshness(mut self, freshness: Freshness) -> Self {
         self.policy.freshness = Some(freshness);
         self
     }
 
-    /// What runs the loads of a [`ReadThroughAsync`](crate::ReadThroughAsync), so that they need no
-    /// caller: a function that spawns a future. With it a value is loaded anew behind those who get
-    /// the old one, and a load that has begun runs to its end and is stored though its callers have
-    /// gone away: a client that hangs up, a time-out around the call, a `select!`.
+    /// What runs the loads of a [`ReadThroughAsync`](crate::ReadThroughAsync) and of a
+    /// [`ReadThroughManyAsync`](crate::ReadThroughManyAsync), so that they need no caller: a
+    /// function that spawns a future. With it a value is loaded anew behind those who get the old
+    /// one, and a load that has begun runs to its end and is stored though its callers have gone
+    /// away: a client that hangs up, a time-out around the call, a `select!`.
     ///
     /// Default: none; the caller that notices that a value is missing or due then loads it, within
     /// its own task, and if its future is dropped another caller begins anew. A query that takes

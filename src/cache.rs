@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 /// | --- | --- |
 /// | reading | [`get`](Self::get), [`read`](Self::read), [`peek`](Self::peek), [`contains_key`](Self::contains_key), [`get_many`](Self::get_many) |
 /// | writing | [`insert`](Self::insert), [`insert_with_ttl`](Self::insert_with_ttl), [`insert_with`](Self::insert_with), [`update`](Self::update), [`update_or_insert_with`](Self::update_or_insert_with), [`compute`](Self::compute), [`transaction`](Self::transaction) |
-/// | loading what is missing | [`get_or_insert_with`](Self::get_or_insert_with), [`get_or_load`](Self::get_or_load), [`read_through`](Self::read_through), [`read_through_async`](Self::read_through_async) |
+/// | loading what is missing | [`get_or_insert_with`](Self::get_or_insert_with), [`get_or_load`](Self::get_or_load), [`read_through`](Self::read_through), [`read_through_async`](Self::read_through_async), [`read_through_many`](Self::read_through_many), [`read_through_many_async`](Self::read_through_many_async) |
 /// | removing | [`remove`](Self::remove), [`remove_if`](Self::remove_if), [`retain`](Self::retain), [`clear`](Self::clear) |
 /// | what changes elsewhere | [`invalidate`](Self::invalidate), [`invalidate_around`](Self::invalidate_around), [`fence`](Self::fence), [`invalidate_tag`](Self::invalidate_tag), [`invalidate_group`](Self::invalidate_group), [`invalidate_prefix`](Self::invalidate_prefix) |
 /// | time to live | [`ttl`](Self::ttl), [`expire`](Self::expire), [`expire_at`](Self::expire_at), [`persist`](Self::persist), [`touch`](Self::touch) |

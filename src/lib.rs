@@ -49,7 +49,10 @@ pub use entry::{
 pub use equivalent::Equivalent;
 pub use event::{Event, EventKind, Events, NoEvent, RemovalCause};
 pub use hash::{DefaultHashBuilder, DefaultHasher};
-pub use load::{BoxedLoad, Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync};
+pub use load::{
+    BoxedLoad, Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync, ReadThroughMany,
+    ReadThroughManyAsync,
+};
 #[cfg(feature = "persist")]
 pub use persist::Store;
 pub use stats::Stats;

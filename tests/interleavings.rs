@@ -1825,6 +1825,80 @@ fn a_load_that_its_caller_has_given_up_is_not_begun_any_more() {
     });
 }
 
+/// Callers of lists that have keys in common wait, hang up or insist, and tasks load behind them,
+/// or are dropped, while what they load is committed over and comes to be due.
+#[test]
+fn nobody_gets_a_list_with_what_was_committed_over() {
+    check("lists that tasks load", || {
+        let (time, tasks) = (MockClock::new(), Arc::new(Mutex::new(Vec::new())));
+        let running = Arc::clone(&tasks);
+        let builder = numbers().clock(time.clock());
+        let builder = builder.spawner(move |load| match choice(4) {
+            0 => drop(load),
+            _ => {
+                let task = shuttle::thread::spawn(|| block_on(load));
+                known(&running).push(task);
+            }
+        });
+        let freshness = Freshness::new().refresh_after(seconds(1));
+        let cache = built(builder.freshness(freshness));
+        let version = Arc::new(AtomicU32::new(0));
+        let query = |version: &AtomicU32, keys: Vec<u32>| {
+            let now = version.load(SeqCst);
+            yield_now();
+            Ok::<_, ()>(keys.into_iter().map(move |key| (key, now)))
+        };
+        let (for_threads, for_tasks) = (Arc::clone(&version), Arc::clone(&version));
+        let threads_read = cache.read_through_many(move |keys| query(&for_threads, keys));
+        let tasks_read = cache.read_through_many_async(move |keys| {
+            let version = Arc::clone(&for_tasks);
+            async move {
+                let rows = query(&version, keys);
+                a_turn().await;
+                rows
+            }
+        });
+        let committed = AtomicU32::new(0);
+        let ask = |keys: &[u32]| {
+            let oldest = committed.load(SeqCst);
+            let found = match choice(5) {
+                0 => {
+                    let mut call = pin!(tasks_read.get_many(keys));
+                    let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    let Poll::Ready(found) = polled else { return };
+                    found
+                }
+                1 => threads_read.get_many(keys),
+                2 => block_on(tasks_read.refresh_many(keys)),
+                _ => block_on(tasks_read.get_many(keys)),
+            };
+            for found in found.expect("no query fails") {
+                assert!(found >= Some(oldest), "{found:?} is older than {oldest}");
+            }
+        };
+        scope(|threads| {
+            for keys in [[1, 2], [2, 3]] {
+                let ask = &ask;
+                threads.spawn(move || (0..2).for_each(|_| ask(&keys)));
+            }
+            threads.spawn(|| {
+                let now = version.fetch_add(1, SeqCst) + 1;
+                (1..4).for_each(|key| cache.invalidate(&key));
+                committed.store(now, SeqCst);
+                ask(&[3, 1]);
+            });
+            threads.spawn(|| time.advance(seconds(1)));
+        });
+        ask(&[1, 2, 3]);
+        for task in mem::take(&mut *known(&tasks)) {
+            assert!(task.join().is_ok());
+        }
+        assert_eq!(cache.loads_under_way(), 0);
+        assert!(cache.iter().all(|(_, found)| found == 1));
+        cache.validate();
+    });
+}
+
 // ---- tags ----
 
 /// Values of before an invalidation are below this.

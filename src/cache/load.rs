@@ -18,6 +18,8 @@ use std::hash::{BuildHasher, Hash};
 /// | may fail or find none | [`try_get_or_find_with`](Self::try_get_or_find_with) | [`try_get_or_find`](Self::try_get_or_find) |
 /// | brings several values | [`get_many_or_insert_with`](Self::get_many_or_insert_with) | [`get_many_or_load`](Self::get_many_or_load) |
 /// | … and may fail | [`try_get_many_or_insert_with`](Self::try_get_many_or_insert_with) | [`try_get_many_or_load`](Self::try_get_many_or_load) |
+/// | is bound to the cache | [`read_through`](Self::read_through) | [`read_through_async`](Self::read_through_async) |
+/// | … and brings several values | [`read_through_many`](Self::read_through_many) | [`read_through_many_async`](Self::read_through_many_async) |
 ///
 /// The left column stops its thread while somebody loads; tasks call the right one. Keys come by
 /// reference, as what their `to_owned` makes a key of: a `&str` where the key is a `String`. Where
@@ -55,7 +57,8 @@ use std::hash::{BuildHasher, Hash};
 /// is due loads it, and if it cannot be loaded a stale one is served. So do the calls for several
 /// keys, with one call of the loader for all that are missing or due: where it fails, and there is an
 /// old value to serve for each key that it was given, these are the answer, and otherwise its error
-/// is. For loads behind callers there is [`read_through`](Self::read_through).
+/// is. For loads behind callers there are [`read_through`](Self::read_through) and
+/// [`read_through_many`](Self::read_through_many), whose loader outlives each call.
 ///
 /// A hit allocates nothing and takes one lock.
 impl<K, V, S> Cache<K, V, S>
@@ -361,7 +364,8 @@ where
     ///
     /// `load` brings pairs of a key and a value, or a [`Loaded`], which can say more of it: a TTL,
     /// tags, a weight. It is called once more for keys that this call had to leave to others, if
-    /// their loader panics, is dropped or takes too long.
+    /// their loader panics, is dropped or takes too long. Where all calls have the same loader, bind
+    /// it: [`read_through_many`](Self::read_through_many).
     ///
     /// # Panics
     /// If `load` asks for a key that only it can provide, directly or through other loads, or brings
@@ -419,7 +423,10 @@ where
         loaded
     }
 
-    /// As [`get_many_or_insert_with`](Self::get_many_or_insert_with), for tasks.
+    /// As [`get_many_or_insert_with`](Self::get_many_or_insert_with), for tasks. When the future that
+    /// this returns is dropped, its loads end with it, also where the cache has a
+    /// [`spawner`](crate::CacheBuilder::spawner): that can only run loaders that are bound, by
+    /// [`read_through_many_async`](Self::read_through_many_async).
     ///
     /// # Panics
     /// If `load` asks for a key that only it can provide, directly or through other loads, or brings

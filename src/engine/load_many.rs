@@ -321,29 +321,32 @@ where
             missing.call.note_offer();
         }
         let back = match behind(&keys, leaders) {
-            Offered::Taken => None,
-            Offered::NoTaker(leaders) => Some(leaders),
+            Offered::Taken => return self.leave(round, left.into_iter().zip(flights)),
+            Offered::NoTaker(leaders) => leaders,
             Offered::Refused(leaders) => {
-                left.iter()
-                    .for_each(|_| self.engine.count(Count::RefusedRefreshes));
+                for _ in &leaders {
+                    self.engine.count(Count::RefusedRefreshes);
+                }
                 if left.iter().all(|missing| missing.call.is_served()) {
                     leaders.into_iter().for_each(OwnLeader::give_up);
-                    None
-                } else {
-                    Some(leaders)
+                    return self.leave(round, left.into_iter().zip(flights));
                 }
+                leaders
             }
         };
-        if let Some(leaders) = back {
-            round.loads = left
-                .into_iter()
-                .zip(leaders.into_iter().map(Some))
-                .collect();
-            return;
-        }
-        // Its own come first, so that it is told soon of what fails there.
+        let leaders = back.into_iter().map(Some);
+        round.loads = left.into_iter().zip(leaders).collect();
+    }
+
+    /// Goes on with what there is for keys whose loads were left to somebody else, or waits for
+    /// them: before it waits for others, so that it is soon told of what fails there.
+    fn leave(
+        &mut self,
+        round: &mut Round<'e, K, V>,
+        left: impl Iterator<Item = (Missing<'e, V>, Arc<Flight<V>>)>,
+    ) {
         let others = mem::take(&mut round.waits);
-        for (mut missing, flight) in left.into_iter().zip(flights) {
+        for (mut missing, flight) in left {
             match missing.call.leave() {
                 Some(old) => self.found[missing.at] = Some(old),
                 None => round.waits.push((missing, flight)),

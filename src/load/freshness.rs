@@ -12,6 +12,11 @@ use std::time::Duration;
 /// calls by [`ReadThrough::with_freshness`](crate::ReadThrough::with_freshness). Without any of it
 /// a value is served until its TTL is over, and then never.
 ///
+/// What is said here of a value and its load holds for each value that a call for several keys asks
+/// for. Those that such a call is to load come with one call of the loader, which runs behind it
+/// where the call can leave each of them:
+/// [`ReadThroughMany::get_many`](crate::ReadThroughMany::get_many).
+///
 /// An entry then has two ends: that of its TTL, and a later one, when it is gone. Between them only
 /// calls that load know of it. `get`, `contains_key`, iteration and all others do not see it.
 ///
@@ -201,7 +206,8 @@ impl Freshness {
     ///
     /// The caller that begins the load can leave it only where something else goes on with it: the
     /// pool of threads or the [`spawner`](crate::CacheBuilder::spawner) that a
-    /// [`ReadThrough`](crate::ReadThrough) uses. Those who only wait for it always can.
+    /// [`ReadThrough`](crate::ReadThrough) or a [`ReadThroughMany`](crate::ReadThroughMany) uses.
+    /// Those who only wait for it always can.
     pub fn soft_timeout(mut self, timeout: Duration) -> Self {
         self.soft_timeout = Some(timeout);
         self

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
-/// What a loader of a [`ReadThrough`](crate::ReadThrough) brings: a value, possibly with a TTL, a
-/// weight and tags of its own; that there is none; or that the old one still holds.
+/// What a loader of a [`ReadThrough`](crate::ReadThrough) brings, or for each of its keys one of a
+/// [`ReadThroughMany`](crate::ReadThroughMany): a value, possibly with a TTL, a weight and tags of
+/// its own; that there is none; or that the old one still holds.
 ///
 /// A loader that always brings a value may return it as it is, and one that may find none an
 /// `Option`: both convert.

@@ -6,6 +6,7 @@ mod freshness;
 mod loaded;
 mod pool;
 mod read_through;
+mod read_through_many;
 mod verdict;
 mod waiting;
 
@@ -17,6 +18,7 @@ pub use loaded::Loaded;
 pub(crate) use loaded::{What, in_order};
 pub(crate) use pool::offer as offer_to_pool;
 pub use read_through::{ReadThrough, ReadThroughAsync};
+pub use read_through_many::{ReadThroughMany, ReadThroughManyAsync};
 pub(crate) use verdict::{Known, Verdict};
 pub(crate) use waiting::{MayWait, Node, Running, Waiting, this_thread};
 

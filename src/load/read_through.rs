@@ -189,10 +189,7 @@ macro_rules! handles {
 
         impl<K, V, E, S> fmt::Debug for $name<K, V, E, S> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name))
-                    .field("cache", &self.cache)
-                    .field("freshness", &self.freshness)
-                    .finish_non_exhaustive()
+                self.debug_as(stringify!($name), f)
             }
         }
 
@@ -201,6 +198,13 @@ macro_rules! handles {
             #[must_use]
             pub fn cache(&self) -> &Cache<K, V, S> {
                 &self.cache
+            }
+
+            pub(super) fn debug_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(name)
+                    .field("cache", &self.cache)
+                    .field("freshness", &self.freshness)
+                    .finish_non_exhaustive()
             }
         }
 
@@ -251,7 +255,7 @@ macro_rules! handles {
                 self.cache.invalidate(key);
             }
 
-            fn terms(&self) -> Option<&Freshness> {
+            pub(super) fn terms(&self) -> Option<&Freshness> {
                 self.freshness
                     .as_deref()
                     .or_else(|| self.cache.engine().freshness())

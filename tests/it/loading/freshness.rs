@@ -1,10 +1,12 @@
 //! Values that are refreshed before their time is over, and served after it.
 
-use super::{Gate, Wakes, assert_settled, block_on, poll, poll_once, pool, until_waiting};
+use super::{
+    Gate, Numbers, Wakes, assert_settled, block_on, poll, poll_once, pool, spawning, until_settled,
+    until_waiting,
+};
 use crate::common::{HOUR, SECOND, panic_of, timed};
 use haybox::{
-    BoxedLoad, Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, ReadThrough,
-    ReadThroughAsync,
+    Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, ReadThrough, ReadThroughAsync,
 };
 use std::future::pending;
 use std::panic::resume_unwind;
@@ -36,8 +38,6 @@ impl Source {
     }
 }
 
-type Numbers = Cache<u32, u32>;
-
 /// Entries live for ten seconds.
 fn with(freshness: Freshness) -> (Numbers, MockClock, Arc<Source>) {
     let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
@@ -52,12 +52,6 @@ fn with(freshness: Freshness) -> (Numbers, MockClock, Arc<Source>) {
 fn read_through(cache: &Numbers, source: &Arc<Source>) -> ReadThrough<u32, u32, &'static str> {
     let source = Arc::clone(source);
     cache.read_through(move |_| source.ask())
-}
-
-fn until_settled(cache: &Numbers) {
-    while cache.loads_under_way() > 0 {
-        thread::yield_now();
-    }
 }
 
 // ---- refreshing ----
@@ -553,45 +547,6 @@ fn a_weigher_that_panics_for_a_loaded_value_puts_the_next_load_off() {
 }
 
 // ---- time-outs ----
-
-/// Tasks that are spawned, for a test to run.
-#[derive(Clone, Default)]
-struct Spawned(Arc<Mutex<Vec<BoxedLoad>>>);
-
-impl Spawned {
-    fn run(&self) {
-        for mut task in self.0.lock().unwrap().drain(..) {
-            assert!(poll_once(task.as_mut()).is_ready());
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.0.lock().unwrap().len()
-    }
-
-    /// What a call gets whose load, if it begins one, is run now.
-    fn answer<T>(&self, call: impl Future<Output = T>) -> T {
-        let mut call = pin!(call);
-        if let Poll::Ready(answer) = poll_once(call.as_mut()) {
-            return answer;
-        }
-        self.run();
-        block_on(call)
-    }
-}
-
-fn spawning(freshness: Freshness) -> (Numbers, MockClock, Spawned) {
-    let spawned = Spawned::default();
-    let tasks = Spawned::clone(&spawned);
-    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
-        builder
-            .max_entries(100)
-            .time_to_live(SECOND * 10)
-            .freshness(freshness)
-            .spawner(move |load| tasks.0.lock().unwrap().push(load))
-    });
-    (cache, time, spawned)
-}
 
 /// Loads that end when the gate is opened, each with the number of its call.
 fn gated(cache: &Numbers, gate: &Gate) -> ReadThroughAsync<u32, u32, &'static str> {

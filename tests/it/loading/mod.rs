@@ -8,12 +8,13 @@ mod many_callers;
 mod many_keys;
 mod panics;
 mod read_through;
+mod read_through_many;
 mod tags;
 mod tasks;
 mod weighed_absences;
 
-use crate::common::PATIENCE;
-use haybox::Cache;
+use crate::common::{PATIENCE, SECOND, timed};
+use haybox::{BoxedLoad, Cache, CacheBuilder, Freshness, MockClock};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -130,6 +131,55 @@ impl Gate {
             Poll::Pending
         })
         .await;
+    }
+}
+
+type Numbers = Cache<u32, u32>;
+
+/// Tasks that are spawned, for a test to run.
+#[derive(Clone, Default)]
+struct Spawned(Arc<Mutex<Vec<BoxedLoad>>>);
+
+impl Spawned {
+    fn run(&self) {
+        for mut task in self.0.lock().unwrap().drain(..) {
+            assert!(poll_once(task.as_mut()).is_ready());
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// What a call gets whose load, if it begins one, is run now.
+    fn answer<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        if let Poll::Ready(answer) = poll_once(call.as_mut()) {
+            return answer;
+        }
+        self.run();
+        block_on(call)
+    }
+}
+
+/// Entries live for ten seconds, and loads are spawned.
+fn spawning(freshness: Freshness) -> (Numbers, MockClock, Spawned) {
+    let spawned = Spawned::default();
+    let tasks = Spawned::clone(&spawned);
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder
+            .max_entries(100)
+            .time_to_live(SECOND * 10)
+            .freshness(freshness)
+            .spawner(move |load| tasks.0.lock().unwrap().push(load))
+    });
+    (cache, time, spawned)
+}
+
+/// Waits until no load is under way.
+fn until_settled(cache: &Numbers) {
+    while cache.loads_under_way() > 0 {
+        thread::yield_now();
     }
 }
 
