@@ -2042,7 +2042,8 @@ fn nobody_gets_what_was_loaded_before_its_tag_was_invalidated() {
         let builder = builder.spawner(move |load| {
             // One that is dropped is led by others.
             if choice(4) > 0 {
-                known(&tasks).push(shuttle::thread::spawn(|| block_on(load)));
+                let task = shuttle::thread::spawn(|| block_on(load));
+                known(&tasks).push(task);
             }
         });
         let cache = built(builder.freshness(freshness));
