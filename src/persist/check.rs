@@ -25,6 +25,8 @@
 mod inspect;
 mod raw;
 
+#[cfg(all(test, not(shuttle)))]
+pub(super) use inspect::inspect_on;
 pub use inspect::{FileKind, FileReport, Inspection, ManifestReport, inspect};
 
 use self::raw::Raw;
@@ -64,7 +66,8 @@ pub fn verify(
 /// Saves all that can be read to a new store in another directory, and changes nothing in the first.
 /// Takes about twice the memory of the keys and values.
 ///
-/// What was lost, and where, is in the report. Where parts of the log are missing the result may be
+/// A part of a file that cannot be read, as of a disk with a bad sector, is read around, in blocks of
+/// 4 KiB. What was lost, and where, is in the report. Where parts of the log are missing the result may be
 /// a mixture of states: an entry that was removed may be back.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use crate::builder::BuildError;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub enum OpenError {
     },
     /// The file system failed.
     Disk(DiskError),
+    /// A part of a file cannot be read, as of a disk with a bad sector. Another time it may be.
+    Unreadable(Unreadable),
     /// A file that the manifest lists is not there.
     Missing {
         /// The file.
@@ -137,6 +140,11 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             Self::Disk(error) => error.fmt(f),
+            Self::Unreadable(part) => write!(
+                f,
+                "{part}: nothing was changed; if trying again does not help, restore a backup, or \
+                 open with RecoveryMode::Salvage for everything else"
+            ),
             Self::Missing { file } => write!(
                 f,
                 "{} is missing, and the manifest lists it: bring it back, restore a backup, or \
@@ -229,6 +237,7 @@ impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Disk(error) => error.source(),
+            Self::Unreadable(part) => part.error.source(),
             _ => None,
         }
     }
@@ -243,6 +252,38 @@ impl From<BuildError> for OpenError {
 impl From<DiskError> for OpenError {
     fn from(error: DiskError) -> Self {
         Self::Disk(error)
+    }
+}
+
+impl From<Unreadable> for OpenError {
+    fn from(part: Unreadable) -> Self {
+        Self::Unreadable(part)
+    }
+}
+
+/// A part of a file that cannot be read.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Unreadable {
+    /// The file.
+    pub file: PathBuf,
+    /// Which of its bytes: in blocks of 4 KiB, counted from the beginning of the file. Where that
+    /// ended the reading, the first of them.
+    pub bytes: Range<u64>,
+    /// What the system said.
+    pub error: Arc<io::Error>,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "bytes {} to {} of {} cannot be read: {}",
+            self.bytes.start,
+            self.bytes.end.saturating_sub(1),
+            self.file.display(),
+            self.error
+        )
     }
 }
 
@@ -635,6 +676,14 @@ mod tests {
         vec![
             ("DiskError", Box::new(disk())),
             ("OpenError", Box::new(OpenError::Disk(disk()))),
+            (
+                "OpenError",
+                Box::new(OpenError::Unreadable(Unreadable {
+                    file: "hay".into(),
+                    bytes: 0..1,
+                    error: disk().error,
+                })),
+            ),
             ("WriteError", Box::new(write())),
             ("CommitError", Box::new(commit())),
             ("CompactError", Box::new(compact())),

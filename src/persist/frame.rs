@@ -4,8 +4,9 @@
 //! read, and after damage the headers that follow still say how far the log was proven on disk.
 
 use super::header;
-use super::storage::{Blob, read_full};
+use super::storage::Blob;
 use super::varint::{HIGHEST, take_array, take_u32, take_u64};
+use super::window::{Gap, Window};
 use std::io;
 use std::sync::Arc;
 
@@ -165,7 +166,7 @@ impl Frame {
 /// Why there is no frame where one was expected.
 #[derive(Debug)]
 pub(crate) enum Unread {
-    Disk(io::Error),
+    Disk(Gap),
     Broken { expected: String, found: String },
 }
 
@@ -178,38 +179,37 @@ impl Unread {
     }
 }
 
-impl From<io::Error> for Unread {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(error)
+impl From<Gap> for Unread {
+    fn from(gap: Gap) -> Self {
+        Self::Disk(gap)
     }
 }
 
 /// Reads the frames of a file one after the other.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
-    blob: Arc<dyn Blob>,
+    window: Window,
     salt: u32,
-    length: u64,
     /// Where the next frame begins.
     offset: u64,
-    window: Vec<u8>,
-    window_start: u64,
 }
-
-/// How much is read in one go.
-const WINDOW: u64 = 1 << 20;
 
 impl FrameReader {
     /// Begins behind the header of the file.
     pub(crate) fn new(blob: Arc<dyn Blob>, salt: u32) -> io::Result<Self> {
         Ok(Self {
-            length: blob.length()?,
-            blob,
+            window: Window::new(blob)?,
             salt,
             offset: header::LENGTH as u64,
-            window: Vec::new(),
-            window_start: 0,
         })
+    }
+
+    /// As [`new`](Self::new). A frame of which something cannot be read is broken, and no reason to
+    /// read no further.
+    pub(crate) fn around_gaps(blob: Arc<dyn Blob>, salt: u32) -> io::Result<Self> {
+        let mut reader = Self::new(blob, salt)?;
+        reader.window.read_around();
+        Ok(reader)
     }
 
     pub(crate) fn offset(&self) -> u64 {
@@ -217,7 +217,12 @@ impl FrameReader {
     }
 
     pub(crate) fn length(&self) -> u64 {
-        self.length
+        self.window.length()
+    }
+
+    /// What could not be read so far, in the order of the file.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = Gap> {
+        self.window.gaps()
     }
 
     pub(crate) fn go_to(&mut self, offset: u64) {
@@ -227,7 +232,7 @@ impl FrameReader {
     /// The next frame, `None` at the end of the file. After a broken one the reader stays where
     /// that begins.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, Unread> {
-        if self.offset >= self.length {
+        if self.offset >= self.length() {
             return Ok(None);
         }
         let header = self.header_at(self.offset)?;
@@ -237,14 +242,14 @@ impl FrameReader {
     }
 
     /// The next whole frame behind the offset, however much is skipped.
-    pub(crate) fn next_whole(&mut self) -> io::Result<Option<Frame>> {
+    pub(crate) fn next_whole(&mut self) -> Result<Option<Frame>, Gap> {
         while let Some((offset, header)) = self.next_header()? {
             match self.frame_at(offset, header) {
                 Ok(frame) => {
                     self.offset = frame.end();
                     return Ok(Some(frame));
                 }
-                Err(Unread::Disk(error)) => return Err(error),
+                Err(Unread::Disk(gap)) => return Err(gap),
                 Err(Unread::Broken { .. }) => {}
             }
         }
@@ -252,13 +257,12 @@ impl FrameReader {
     }
 
     /// The next whole header of a frame from behind the first byte at the offset on, byte by byte.
-    pub(crate) fn next_header(&mut self) -> io::Result<Option<(u64, FrameHeader)>> {
+    pub(crate) fn next_header(&mut self) -> Result<Option<(u64, FrameHeader)>, Gap> {
         let magic = MAGIC.to_le_bytes();
-        while self.offset < self.length {
+        while self.offset < self.length() {
             self.offset += 1;
-            let (offset, salt) = (self.offset, self.salt);
-            let length = self.left_of_window(offset).unwrap_or(WINDOW);
-            let bytes = self.bytes(offset, length)?;
+            let (offset, salt, length) = (self.offset, self.salt, self.length());
+            let bytes = self.window.bytes_from(offset, HEADER as u64)?;
             let (scanned, header) = (bytes.len() as u64, HEADER as u64);
             let found = bytes
                 .windows(HEADER)
@@ -270,32 +274,24 @@ impl FrameReader {
                     return Ok(header.ok().map(|header| (self.offset, header)));
                 }
                 // The last bytes may be the first of a header.
-                None if scanned >= header && offset + scanned < self.length => {
+                None if scanned >= header && offset + scanned < length => {
                     self.offset = offset + scanned - header;
                 }
-                None => self.offset = self.length,
+                None => self.offset = length,
             }
         }
         Ok(None)
     }
 
-    /// How much of what was read is still to be looked at from here on, if that may be a header.
-    fn left_of_window(&self, offset: u64) -> Option<u64> {
-        let end = self.window_start + self.window.len() as u64;
-        let left = end.checked_sub(offset)?;
-        (offset >= self.window_start && left >= HEADER as u64).then_some(left)
-    }
-
     fn header_at(&mut self, offset: u64) -> Result<FrameHeader, Unread> {
-        let salt = self.salt;
-        let bytes = self.bytes(offset, HEADER as u64)?;
-        FrameHeader::decode(bytes, salt)
-            .map_err(|found| Unread::broken("the header of a frame", found))
+        let (salt, expected) = (self.salt, "the header of a frame");
+        let bytes = self.bytes(offset, HEADER as u64, expected)?;
+        FrameHeader::decode(bytes, salt).map_err(|found| Unread::broken(expected, found))
     }
 
     fn frame_at(&mut self, offset: u64, header: FrameHeader) -> Result<Frame, Unread> {
         let start = offset + HEADER as u64;
-        let left = self.length.saturating_sub(start);
+        let left = self.length().saturating_sub(start);
         if u64::from(header.length) > left {
             let expected = format!("{} bytes of payload", header.length);
             return Err(Unread::broken(
@@ -304,7 +300,7 @@ impl FrameReader {
             ));
         }
         let salt = self.salt;
-        let payload = self.bytes(start, u64::from(header.length))?;
+        let payload = self.bytes(start, u64::from(header.length), "the payload")?;
         if payload.len() as u64 != u64::from(header.length) {
             return Err(Unread::broken("the payload", "the end of the file"));
         }
@@ -321,28 +317,11 @@ impl FrameReader {
         })
     }
 
-    /// The bytes at a place, fewer at the end of the file. What is allocated is bounded by the
-    /// length of the file.
-    fn bytes(&mut self, offset: u64, length: u64) -> io::Result<&[u8]> {
-        let length = length.min(self.length.saturating_sub(offset));
-        let end = self.window_start + self.window.len() as u64;
-        if offset < self.window_start || offset + length > end {
-            self.fill(
-                offset,
-                length.max(WINDOW.min(self.length - offset.min(self.length))),
-            )?;
+    fn bytes(&mut self, offset: u64, length: u64, what: &str) -> Result<&[u8], Unread> {
+        self.window.bytes(offset, length)?;
+        if self.window.has_gap_in(offset..offset + length) {
+            return Err(Unread::broken(what, "bytes that cannot be read"));
         }
-        let start = (offset - self.window_start) as usize;
-        let end = (start + length as usize).min(self.window.len());
-        Ok(&self.window[start.min(end)..end])
-    }
-
-    fn fill(&mut self, offset: u64, length: u64) -> io::Result<()> {
-        let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        self.window_start = offset;
-        self.window.resize(length, 0);
-        let read = read_full(&*self.blob, &mut self.window, offset)?;
-        self.window.truncate(read);
-        Ok(())
+        Ok(self.window.bytes(offset, length)?)
     }
 }

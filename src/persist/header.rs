@@ -1,10 +1,11 @@
 //! The first 64 bytes of every file: whose it is, and who can read it.
 
-use super::error::{DiskError, OpenError};
+use super::error::{OpenError, Unreadable};
 use super::storage::{Blob, read_full};
 use super::varint::{take_array, take_u32, take_u64};
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How long a file header is.
 pub(crate) const LENGTH: usize = 64;
@@ -98,7 +99,11 @@ impl FileHeader {
     /// Reads the header of a file and checks all of it that needs no other file.
     pub(crate) fn read(blob: &dyn Blob, path: &Path) -> Result<Self, OpenError> {
         let mut bytes = [0; LENGTH];
-        let read = read_full(blob, &mut bytes, 0).map_err(DiskError::of("read", path))?;
+        let read = read_full(blob, &mut bytes, 0).map_err(|error| Unreadable {
+            file: path.to_owned(),
+            bytes: 0..LENGTH as u64,
+            error: Arc::new(error),
+        })?;
         if read < LENGTH {
             let found = format!("{read} bytes");
             return Err(OpenError::header(path, "a file header of 64 bytes", found));

@@ -145,7 +145,7 @@ impl Manifest {
         let frame = match reader.next() {
             Ok(Some(frame)) if frame.header.kind == frame::Kind::Manifest => frame,
             Ok(_) => return Err(damaged(&path, "a list of files", "none")),
-            Err(Unread::Disk(error)) => return Err(DiskError::new("read", &path, error).into()),
+            Err(Unread::Disk(gap)) => return Err(gap.of(&path).into()),
             Err(Unread::Broken { expected, found }) => {
                 return Err(damaged(&path, expected, found));
             }

@@ -19,8 +19,8 @@
 //! call returns. Whatever happens, what is recovered is the state after some first part of the
 //! writes, in their order, and never a mixture; a transaction is there as a whole or not at all.
 //! Damage below what is proven to have been on the disk is refused, with the file, the place and
-//! what can be done, and nothing is touched; what a crash cuts short at the end of the log is put
-//! aside and reported.
+//! what can be done, and nothing is touched; so is a file that cannot be read in part. What a crash
+//! cuts short at the end of the log is put aside and reported.
 //!
 //! What a log cannot give back: an entry that was loaded counts as due for a refresh, an idle time
 //! may come out longer by an eighth of it at each start without a read in between, a deadline that
@@ -96,6 +96,7 @@ mod storage;
 mod store;
 mod varint;
 mod wall;
+mod window;
 
 #[cfg(all(test, shuttle))]
 #[path = "tests/interleavings.rs"]
@@ -109,7 +110,7 @@ pub use codec::Json;
 pub use codec::Postcard;
 pub use codec::{Codec, CodecError, MessagePack};
 pub use commit::{Commit, CommitFuture};
-pub use error::{CommitError, CompactError, Damage, DiskError, OpenError, WriteError};
+pub use error::{CommitError, CompactError, Damage, DiskError, OpenError, Unreadable, WriteError};
 pub use handle::Journal;
 pub use header::{CodecId, StoreId};
 pub use migrate::{Migrated, Old};

@@ -1,6 +1,6 @@
 //! What recovery, compaction, backups and the running journal tell.
 
-use super::error::Damage;
+use super::error::{Damage, Unreadable};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -29,6 +29,8 @@ pub struct RecoveryReport {
     pub durable_seq: u64,
     /// Where the log ended in the middle of a write, or, after a salvage, all that is damaged.
     pub damages: Vec<Damage>,
+    /// What a salvage has read around, since it cannot be read; `damages` says what was lost by it.
+    pub unreadable: Vec<Unreadable>,
     /// Bytes that were left out, because of damage or for a point in time.
     pub dropped_bytes: u64,
     /// The first and the last number that were seen in what was left out, where they can be read.
@@ -69,6 +71,9 @@ impl fmt::Display for RecoveryReport {
         )?;
         for damage in &self.damages {
             write!(f, "; {damage}")?;
+        }
+        for part in &self.unreadable {
+            write!(f, "; {part}")?;
         }
         if self.dropped_bytes > 0 {
             write!(f, "; {} bytes left out", self.dropped_bytes)?;

@@ -67,6 +67,12 @@ pub enum RecoveryMode {
     /// every mode. What comes of it may be a mixture of states: the report says what was lost, and
     /// where the old files are. Nothing in `quarantine/` is ever removed, so it is a mode for once
     /// rather than for every start.
+    ///
+    /// A part of a file that cannot be read, as of a disk with a bad sector, is read around, in blocks
+    /// of 4 KiB: it costs the frames that it is a part of, and the whole file where it is in the first
+    /// 64 bytes. In every other mode it is [`OpenError::Unreadable`](super::OpenError). The files are
+    /// kept by second names; on a file system that has none, where they have to be copied, one that
+    /// cannot be read is refused: there `haybox-check --salvage` saves the rest to another directory.
     Salvage,
     /// Changes nothing in the directory. Writes fail. Beside others that only read, and not while
     /// the directory is open to be written to, nor can that be done before all of them have let go.

@@ -14,7 +14,8 @@ Usage: haybox-check [OPTIONS] DIR
                                    changes nothing
   haybox-check DIR --verify        only whether DIR can be opened; changes nothing
   haybox-check DIR --salvage TO    saves all that can be read to a new store in TO, which is
-                                   empty or not there; changes nothing in DIR
+                                   empty or not there, around damage and bad sectors; changes
+                                   nothing in DIR
   haybox-check DIR --compact       writes a new snapshot and removes the files that it makes
                                    superfluous; what a crash cut short goes to DIR/quarantine
 
@@ -32,7 +33,7 @@ Exit status:
   1  the disk failed, or the result could not be written
   2  the command line makes no sense
   3  sound but for its end, which a crash cut short: opening it, or --compact, sets that aside
-  4  damaged: opening it is refused; or, of --salvage, something was lost
+  4  damaged, or on a bad sector: opening it is refused; or, of --salvage, something was lost
   5  written by a newer version of haybox
   6  open in another process
   7  there is no store

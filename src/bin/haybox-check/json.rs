@@ -4,7 +4,7 @@ use super::arguments::Command;
 use super::outcome::{Done, Outcome};
 use super::text;
 use haybox::persist::check::{FileKind, FileReport, ManifestReport};
-use haybox::persist::{CompactReport, Damage, RecoveryReport};
+use haybox::persist::{CompactReport, Damage, RecoveryReport, Unreadable};
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
@@ -75,6 +75,7 @@ fn file(file: &FileReport) -> Value {
         "last_time": file.times.map(|times| time(times.1)),
         "durable_seq": file.durable_seq,
         "damages": damages(&file.damages),
+        "unreadable": unreadable(&file.unreadable),
     })
 }
 
@@ -87,6 +88,7 @@ fn recovery(report: &RecoveryReport) -> Value {
         "last_seq": report.last_seq,
         "durable_seq": report.durable_seq,
         "damages": damages(&report.damages),
+        "unreadable": unreadable(&report.unreadable),
         "dropped_bytes": report.dropped_bytes,
         "dropped_first_seq": report.dropped_seqs.map(|seqs| seqs.0),
         "dropped_last_seq": report.dropped_seqs.map(|seqs| seqs.1),
@@ -119,6 +121,18 @@ fn damage(damage: &Damage) -> Value {
         "next_seq": damage.next_seq,
         "durable_seq": damage.durable_seq,
     })
+}
+
+fn unreadable(parts: &[Unreadable]) -> Value {
+    let parts = parts.iter().map(|part| {
+        json!({
+            "file": part.file.display().to_string(),
+            "offset": part.bytes.start,
+            "bytes": part.bytes.end - part.bytes.start,
+            "error": part.error.to_string(),
+        })
+    });
+    parts.collect()
 }
 
 fn time(time: SystemTime) -> String {

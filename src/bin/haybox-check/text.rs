@@ -146,6 +146,9 @@ fn describe_file(file: &FileReport, text: &mut String) {
     for damage in &file.damages {
         let _ = writeln!(text, "  {}", place(damage));
     }
+    for part in &file.unreadable {
+        let _ = writeln!(text, "  {part}");
+    }
 }
 
 fn place(damage: &Damage) -> String {
@@ -182,6 +185,9 @@ fn verdict(report: &RecoveryReport, text: &mut String) {
 fn losses(report: &RecoveryReport, text: &mut String) {
     for damage in &report.damages {
         let _ = writeln!(text, "  {damage}");
+    }
+    for part in &report.unreadable {
+        let _ = writeln!(text, "  {part}");
     }
     if let Some((first, last)) = report.dropped_seqs {
         let _ = writeln!(text, "  numbers {first} to {last} are left out");

@@ -2,7 +2,7 @@
 
 use super::hold;
 use crate::persist::effect::{Decoder, Effect};
-use crate::persist::error::{Damage, DiskError, OpenError};
+use crate::persist::error::{Damage, DiskError, OpenError, Unreadable};
 use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
 use crate::persist::header::{self, CodecId, FileHeader, StoreId};
 use crate::persist::manifest::{Manifest, Name};
@@ -105,6 +105,9 @@ pub struct FileReport {
     /// The places that are not as they were written: the torn tail, gaps, what is rotten. Empty if
     /// the file is whole.
     pub damages: Vec<Damage>,
+    /// What cannot be read. The frames behind it are counted all the same; `damages` says which are
+    /// not.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// Looks at every file in a directory, whether the store can be opened or not, and changes nothing.
@@ -115,8 +118,16 @@ pub struct FileReport {
 /// The directory cannot be read, or is open elsewhere. What is wrong with a file is in the report.
 pub fn inspect(dir: &Path, on_progress: impl Fn(Progress)) -> Result<Inspection, OpenError> {
     let _lock = hold(dir, Hold::Shared)?;
-    let names = Disk.list(dir).map_err(DiskError::of("list", dir))?;
-    let (manifest, manifest_error) = match Manifest::read(&Disk, dir) {
+    inspect_on(&Disk, dir, on_progress)
+}
+
+pub(in crate::persist) fn inspect_on(
+    storage: &dyn Storage,
+    dir: &Path,
+    on_progress: impl Fn(Progress),
+) -> Result<Inspection, OpenError> {
+    let names = storage.list(dir).map_err(DiskError::of("list", dir))?;
+    let (manifest, manifest_error) = match Manifest::read(storage, dir) {
         Ok(Some(manifest)) => (Some(manifest), None),
         Ok(None) => {
             let dir = dir.to_owned();
@@ -132,14 +143,17 @@ pub fn inspect(dir: &Path, on_progress: impl Fn(Progress)) -> Result<Inspection,
     parsed.sort_by_key(|name| (name.generation(), matches!(name, Name::Log(_))));
     let mut progress = Progress {
         bytes: 0,
-        total: parsed.iter().map(|name| length_of(&name.in_dir(dir))).sum(),
+        total: parsed
+            .iter()
+            .map(|name| length_of(storage, &name.in_dir(dir)))
+            .sum(),
     };
     let mut files = Vec::new();
     for name in parsed {
-        let mut report = FileReport::new(name, dir);
+        let mut report = FileReport::new(storage, name, dir);
         report.is_listed = listed.contains(&name.to_string());
         let store = manifest.as_ref().map(|manifest| manifest.store);
-        report.read(store, &on_progress, &mut progress);
+        report.read(storage, store, &on_progress, &mut progress);
         files.push(report);
     }
     Ok(Inspection {
@@ -149,8 +163,9 @@ pub fn inspect(dir: &Path, on_progress: impl Fn(Progress)) -> Result<Inspection,
     })
 }
 
-fn length_of(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |data| data.len())
+fn length_of(storage: &dyn Storage, path: &Path) -> u64 {
+    let blob = storage.open(path, Access::Read);
+    blob.and_then(|blob| blob.length()).unwrap_or(0)
 }
 
 impl From<&Manifest> for ManifestReport {
@@ -170,10 +185,10 @@ impl From<&Manifest> for ManifestReport {
 }
 
 impl FileReport {
-    fn new(name: Name, dir: &Path) -> Self {
+    fn new(storage: &dyn Storage, name: Name, dir: &Path) -> Self {
         let path = name.in_dir(dir);
         Self {
-            bytes: length_of(&path),
+            bytes: length_of(storage, &path),
             path,
             kind: match name {
                 Name::Log(_) => FileKind::Log,
@@ -193,31 +208,41 @@ impl FileReport {
             times: None,
             durable_seq: 0,
             damages: Vec::new(),
+            unreadable: Vec::new(),
         }
     }
 
     fn read(
         &mut self,
+        storage: &dyn Storage,
         store: Option<StoreId>,
         on_progress: &impl Fn(Progress),
         progress: &mut Progress,
     ) {
         let begun = progress.bytes;
-        match self.open(store) {
+        match self.open(storage, store) {
             Ok(mut reader) => self.read_frames(&mut reader, |at| {
                 progress.bytes = begun + at;
                 on_progress(*progress);
             }),
             Err(OpenError::Damaged(damage)) => self.damages.push(damage),
+            Err(OpenError::Unreadable(part)) => {
+                self.damaged(0, "a file of this store", part.error.to_string());
+                self.unreadable.push(part);
+            }
             Err(error) => self.damaged(0, "a file of this store", error.to_string()),
         }
         progress.bytes = begun + self.bytes;
         on_progress(*progress);
     }
 
-    fn open(&mut self, store: Option<StoreId>) -> Result<FrameReader, OpenError> {
+    fn open(
+        &mut self,
+        storage: &dyn Storage,
+        store: Option<StoreId>,
+    ) -> Result<FrameReader, OpenError> {
         let path = self.path.clone();
-        let blob = Disk.open(&path, Access::Read);
+        let blob = storage.open(&path, Access::Read);
         let blob = blob.map_err(DiskError::of("open", &path))?;
         let header = FileHeader::read(&*blob, &path)?;
         let kind = match self.kind {
@@ -238,7 +263,7 @@ impl FileReport {
             };
             self.damaged(0, format!("a file of store {expected}"), error.to_string());
         }
-        let reader = FrameReader::new(blob, header.salt);
+        let reader = FrameReader::around_gaps(blob, header.salt);
         Ok(reader.map_err(DiskError::of("read", &path))?)
     }
 
@@ -253,8 +278,8 @@ impl FileReport {
             let frame = match reader.next() {
                 Ok(Some(frame)) => Some(frame),
                 Ok(None) => break,
-                Err(Unread::Disk(error)) => {
-                    return self.damaged(place, "bytes", error.to_string());
+                Err(Unread::Disk(gap)) => {
+                    return self.damaged(place, "bytes", gap.error.to_string());
                 }
                 Err(Unread::Broken { expected, found }) => {
                     self.damaged(place, expected, found);
@@ -273,6 +298,8 @@ impl FileReport {
             });
             on_progress(reader.offset());
         }
+        let gaps = reader.gaps().map(|gap| gap.of(&self.path));
+        self.unreadable.extend(gaps);
         if self.kind == FileKind::Snapshot && !is_ended {
             self.damaged(
                 reader.length(),

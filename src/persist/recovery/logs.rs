@@ -1,14 +1,14 @@
 //! Replaying the logs, and telling a torn tail from rot.
 
 use super::replay::{Feed, Job};
-use super::{LogEnd, Opened, Recovery, State, unreadable};
+use super::{LogEnd, Opened, Recovery, State};
 use crate::persist::effect::Decoder;
 use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, FrameHeader, FrameReader, Kind, Unread};
 use crate::persist::header;
 use crate::persist::manifest::{self, Name};
 use crate::persist::settings::{Point, RecoveryMode, SyncPolicy, wall_ms};
-use std::io;
+use crate::persist::window::Gap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,11 +55,12 @@ impl Recovery<'_> {
         for (at, file) in opened.iter().enumerate() {
             let later = &opened[at + 1..];
             state.note_schema(file.header.schema, self.settings.schema);
-            let mut reader = reader_of(file)?;
+            let mut reader = self.reader_of(file)?;
             let reached = self.read_log(file, &mut reader, feed, state, later)?;
+            state.note_gaps(&file.path, &reader);
             ends.push(LogEnd::new(file, &reader));
             if let Reached::Cut = reached {
-                drop_rest(later, &mut ends, state)?;
+                self.drop_rest(later, &mut ends, state)?;
                 return Ok(ends);
             }
         }
@@ -81,7 +82,7 @@ impl Recovery<'_> {
             let frame = match checked(reader.next(), state.next_seq()) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(Reached::End),
-                Err(Unread::Disk(error)) => return Err(unreadable(&path, error)),
+                Err(Unread::Disk(gap)) => return Err(gap.of(&path).into()),
                 Err(Unread::Broken { expected, found }) => {
                     let damage = state.damage(&path, place, expected, found);
                     reader.go_to(place);
@@ -97,7 +98,7 @@ impl Recovery<'_> {
             };
             if self.take(&path, file, frame, feed, state)? {
                 reader.go_to(place);
-                state.leave_out(&path, reader, later)?;
+                self.leave_out(&path, reader, later, state)?;
                 return Ok(Reached::Cut);
             }
             self.report_progress(state);
@@ -155,7 +156,7 @@ impl Recovery<'_> {
         state: &mut State,
     ) -> Result<(), OpenError> {
         let place = reader.offset();
-        state.leave_out(&damage.file, reader, later)?;
+        self.leave_out(&damage.file, reader, later, state)?;
         reader.go_to(place);
         let mut damage = Damage {
             durable_seq: state.durable,
@@ -201,9 +202,7 @@ impl Recovery<'_> {
         // A frame that is whole and not the next: nothing to skip before it.
         let mut found = match reader.next() {
             Ok(frame) => frame,
-            Err(_) => reader
-                .next_whole()
-                .map_err(|error| unreadable(&file, error))?,
+            Err(_) => reader.next_whole().map_err(|gap| gap.of(&file))?,
         };
         while let Some(frame) = &found {
             if is_of_log(&frame.header) && frame.header.last() > state.last_seq {
@@ -213,9 +212,7 @@ impl Recovery<'_> {
             }
             found = match reader.next() {
                 Ok(frame) => frame,
-                Err(_) => reader
-                    .next_whole()
-                    .map_err(|error| unreadable(&file, error))?,
+                Err(_) => reader.next_whole().map_err(|gap| gap.of(&file))?,
             };
         }
         state.report.dropped_bytes += reader.length() - start;
@@ -248,6 +245,37 @@ impl Recovery<'_> {
         state.replaces = true;
         Ok(())
     }
+
+    /// Notes what is left out from here on, and what its headers prove.
+    fn leave_out(
+        &self,
+        path: &Path,
+        reader: &mut FrameReader,
+        later: &[Opened],
+        state: &mut State,
+    ) -> Result<(), OpenError> {
+        state.scan(reader).map_err(|gap| gap.of(path))?;
+        for file in later {
+            let scanned = state.scan(&mut self.reader_of(file)?);
+            scanned.map_err(|gap| gap.of(&file.path))?;
+        }
+        Ok(())
+    }
+
+    /// The logs behind the one that is cut are empty from now on.
+    fn drop_rest(
+        &self,
+        later: &[Opened],
+        ends: &mut Vec<LogEnd>,
+        state: &mut State,
+    ) -> Result<(), OpenError> {
+        let is_point = state.report.damages.is_empty();
+        state.replaces |= is_point;
+        for file in later {
+            ends.push(LogEnd::new(file, &self.reader_of(file)?));
+        }
+        Ok(())
+    }
 }
 
 impl State {
@@ -262,22 +290,7 @@ impl State {
         }
     }
 
-    /// Notes what is left out from here on, and what its headers prove.
-    fn leave_out(
-        &mut self,
-        path: &Path,
-        reader: &mut FrameReader,
-        later: &[Opened],
-    ) -> Result<(), OpenError> {
-        self.scan(reader).map_err(|error| unreadable(path, error))?;
-        for file in later {
-            let scanned = self.scan(&mut reader_of(file)?);
-            scanned.map_err(|error| unreadable(&file.path, error))?;
-        }
-        Ok(())
-    }
-
-    fn scan(&mut self, reader: &mut FrameReader) -> io::Result<()> {
+    fn scan(&mut self, reader: &mut FrameReader) -> Result<(), Gap> {
         self.report.dropped_bytes += reader.length() - reader.offset().min(reader.length());
         reader.go_to(reader.offset() - 1);
         while let Some((_, header)) = reader.next_header()? {
@@ -305,16 +318,6 @@ impl State {
             self.report.dropped_seqs = Some((first, next - 1));
         }
     }
-}
-
-/// The logs behind the one that is cut are empty from now on.
-fn drop_rest(later: &[Opened], ends: &mut Vec<LogEnd>, state: &mut State) -> Result<(), OpenError> {
-    let is_point = state.report.damages.is_empty();
-    state.replaces |= is_point;
-    for file in later {
-        ends.push(LogEnd::new(file, &reader_of(file)?));
-    }
-    Ok(())
 }
 
 /// The frame, if it is the one whose turn it is.
@@ -354,11 +357,6 @@ fn whole_batches(frame: &Frame, seq: u64) -> u32 {
         }
     }
     whole
-}
-
-fn reader_of(file: &Opened) -> Result<FrameReader, OpenError> {
-    FrameReader::new(Arc::clone(&file.blob), file.header.salt)
-        .map_err(|error| unreadable(&file.path, error))
 }
 
 impl LogEnd {

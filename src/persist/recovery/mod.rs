@@ -20,6 +20,7 @@ pub(crate) use tail::LogEnd;
 
 use super::contents::Contents;
 use super::error::{Damage, DiskError, OpenError};
+use super::frame::FrameReader;
 use super::header::FileHeader;
 use super::manifest::{Manifest, Name};
 use super::report::{ClockCheck, Progress, RecoveryReport};
@@ -79,6 +80,7 @@ impl Recovery<'_> {
         state.total = plan.bytes;
         state.replaces = !plan.guess.is_empty();
         state.report.damages.extend(plan.guess);
+        state.report.unreadable.extend(plan.unreadable);
         if let Some(snapshot) = plan.snapshot {
             let begun = Instant::now();
             self.load_snapshot(snapshot, &mut state)?;
@@ -176,11 +178,26 @@ impl Recovery<'_> {
                 whole(&file, format!("one of store {found}"), state)
             }
             OpenError::Disk(error) => whole(&name.in_dir(self.dir), error.to_string(), state),
+            OpenError::Unreadable(part) => {
+                let damage = whole(&part.file, part.error.to_string(), state);
+                state.report.unreadable.push(part);
+                damage
+            }
             error => return Err(error),
         };
         state.report.damages.push(damage);
         state.replaces = true;
         Ok(None)
+    }
+
+    /// Reads the frames of a file; a salvage reads around what cannot be read.
+    fn reader_of(&self, file: &Opened) -> Result<FrameReader, OpenError> {
+        let (blob, salt) = (Arc::clone(&file.blob), file.header.salt);
+        let reader = match self.is_salvage() {
+            true => FrameReader::around_gaps(blob, salt),
+            false => FrameReader::new(blob, salt),
+        };
+        Ok(reader.map_err(DiskError::of("read", &file.path))?)
     }
 
     fn report_progress(&self, state: &State) {
@@ -249,6 +266,12 @@ impl State {
         }
     }
 
+    /// Notes what a salvage has read around.
+    fn note_gaps(&mut self, path: &Path, reader: &FrameReader) {
+        let gaps = reader.gaps().map(|gap| gap.of(path));
+        self.report.unreadable.extend(gaps);
+    }
+
     /// Notes what a salvage leaves out because it does not decode: the files hold more than the state,
     /// and the types that they were written with may be found again.
     fn note_undecodable(&mut self, effects: u64) {
@@ -279,8 +302,4 @@ fn whole(file: &Path, found: String, state: &State) -> Damage {
         next_seq: state.next_seq(),
         durable_seq: state.durable,
     }
-}
-
-fn unreadable(path: &Path, error: std::io::Error) -> OpenError {
-    DiskError::new("read", path, error).into()
 }

@@ -1,7 +1,7 @@
 //! Which files to read: what the manifest lists, or what a salvage finds.
 
 use super::Recovery;
-use crate::persist::error::{Damage, DiskError, OpenError};
+use crate::persist::error::{Damage, DiskError, OpenError, Unreadable};
 use crate::persist::header::{self, FileHeader, StoreId};
 use crate::persist::manifest::{self, Manifest, Name, Snapshot};
 use crate::persist::settings::{Point, RecoveryMode, wall_ms};
@@ -13,6 +13,8 @@ pub(super) struct Plan {
     pub(super) created: bool,
     /// Why there was no manifest to go by, and which snapshots are none of this store.
     pub(super) guess: Vec<Damage>,
+    /// What of these files cannot be read.
+    pub(super) unreadable: Vec<Unreadable>,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) logs: Vec<u64>,
     /// How much there is to read.
@@ -27,6 +29,11 @@ impl Recovery<'_> {
             Err(OpenError::Damaged(damage)) if self.is_salvage() => self.plan_guess(damage),
             Err(OpenError::Disk(error)) if self.is_salvage() => {
                 self.plan_guess(self.no_manifest(error.to_string()))
+            }
+            Err(OpenError::Unreadable(part)) if self.is_salvage() => {
+                let mut plan = self.plan_guess(self.no_manifest(part.error.to_string()))?;
+                plan.unreadable.insert(0, part);
+                Ok(plan)
             }
             Err(error) => Err(error),
         }
@@ -49,6 +56,7 @@ impl Recovery<'_> {
             manifest,
             created: false,
             guess: Vec::new(),
+            unreadable: Vec::new(),
             snapshot,
             logs,
         })
@@ -97,6 +105,7 @@ impl Recovery<'_> {
             manifest: Manifest::new(StoreId::random(), settings.codec, settings.schema),
             created: true,
             guess: Vec::new(),
+            unreadable: Vec::new(),
             snapshot: None,
             logs: Vec::new(),
             bytes: 0,
@@ -117,22 +126,26 @@ impl Recovery<'_> {
             return Err(OpenError::NoManifest { dir });
         };
         let mut manifest = Manifest::new(owner.store, owner.codec, self.settings.schema);
-        let mut guess = vec![why];
+        let (mut guess, mut unreadable) = (vec![why], Vec::new());
         for name in names {
             match name {
                 Name::Log(generation) => manifest.logs.push(generation),
-                _ => match self.why_no_snapshot_of(owner.store, name) {
-                    None => manifest.snapshots.push(Snapshot {
+                _ => match self.check_snapshot_of(owner.store, name) {
+                    Ok(()) => manifest.snapshots.push(Snapshot {
                         generation: name.generation(),
                         ..Snapshot::default()
                     }),
-                    Some(why) => guess.push(why),
+                    Err(error) => guess.push(self.no_snapshot(name, error, &mut unreadable)),
                 },
             }
             manifest.generation = manifest.generation.max(name.generation());
         }
         let plan = self.plan_listed(manifest)?;
-        Ok(Plan { guess, ..plan })
+        Ok(Plan {
+            guess,
+            unreadable,
+            ..plan
+        })
     }
 
     /// The snapshots and logs that are there, whether listed or not.
@@ -143,20 +156,39 @@ impl Recovery<'_> {
         Ok(ours.filter(|name| *name != Name::Temporary).collect())
     }
 
-    /// Why a file is no snapshot of a store, if it is none.
-    fn why_no_snapshot_of(&self, store: StoreId, name: Name) -> Option<Damage> {
+    fn check_snapshot_of(&self, store: StoreId, name: Name) -> Result<(), OpenError> {
         let path = name.in_dir(self.dir);
-        let header = self.header_of(name).and_then(|header| {
-            let is_as_named = header.expect(header::Kind::Snapshot, name.generation(), &path);
-            is_as_named.map(|()| header.store)
-        });
-        let found = match header {
-            Ok(found) if found == store => return None,
-            Ok(found) => format!("one of store {found}"),
-            Err(OpenError::Damaged(damage)) => return Some(damage),
-            Err(error) => error.to_string(),
+        let header = self.header_of(name)?;
+        header.expect(header::Kind::Snapshot, name.generation(), &path)?;
+        match header.store == store {
+            true => Ok(()),
+            false => Err(OpenError::OtherStore {
+                file: path,
+                expected: store,
+                found: header.store,
+            }),
+        }
+    }
+
+    /// Why a file is not taken for a snapshot.
+    fn no_snapshot(
+        &self,
+        name: Name,
+        error: OpenError,
+        unreadable: &mut Vec<Unreadable>,
+    ) -> Damage {
+        let found = match error {
+            OpenError::Damaged(damage) => return damage,
+            OpenError::OtherStore { found, .. } => format!("one of store {found}"),
+            OpenError::Unreadable(part) => {
+                let said = part.error.to_string();
+                unreadable.push(part);
+                said
+            }
+            error => error.to_string(),
         };
-        Some(Damage::at(&path, 0, "a snapshot of this store", found))
+        let path = name.in_dir(self.dir);
+        Damage::at(&path, 0, "a snapshot of this store", found)
     }
 
     fn header_of(&self, name: Name) -> Result<FileHeader, OpenError> {

@@ -1,7 +1,7 @@
 //! Reading a snapshot: all of it, or it is refused.
 
 use super::replay::{Feed, Job};
-use super::{Opened, Recovery, State, unreadable};
+use super::{Opened, Recovery, State};
 use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
 use crate::persist::manifest::{Name, Snapshot};
@@ -51,22 +51,23 @@ impl Recovery<'_> {
             return Ok(());
         };
         state.note_schema(opened.header.schema, self.settings.schema);
+        let mut reader = self.reader_of(&opened)?;
         let total = state.total;
-        let read = |feed: &mut Feed<'_>| self.read_snapshot(&opened, feed, state);
+        let read = |feed: &mut Feed<'_>| self.read_snapshot(&opened, &mut reader, feed, state);
         let ((), undecodable) = self.replay(total, read)?;
         state.note_undecodable(undecodable);
+        state.note_gaps(&opened.path, &reader);
         Ok(())
     }
 
     fn read_snapshot(
         &self,
         opened: &Opened,
+        reader: &mut FrameReader,
         feed: &mut Feed<'_>,
         state: &mut State,
     ) -> Result<(), OpenError> {
         let path: Arc<Path> = opened.path.clone().into();
-        let reader = FrameReader::new(Arc::clone(&opened.blob), opened.header.salt);
-        let mut reader = reader.map_err(|error| unreadable(&path, error))?;
         let mut next = 0;
         loop {
             let place = reader.offset();
@@ -76,10 +77,7 @@ impl Recovery<'_> {
                     let damage = damage(&path, place, unread)?;
                     self.note_or_refuse(damage, state)?;
                     // A frame out of its turn has been read already, and is looked for no more.
-                    match reader
-                        .next_whole()
-                        .map_err(|error| unreadable(&path, error))?
-                    {
+                    match reader.next_whole().map_err(|gap| gap.of(&path))? {
                         Some(frame) => frame,
                         None => return Ok(()),
                     }
@@ -90,9 +88,9 @@ impl Recovery<'_> {
             state.report.frames += 1;
             state.report.bytes += frame.end() - frame.offset;
             match frame.header.kind {
-                Kind::End => return self.finish_snapshot(&frame, &reader, &path, state),
+                Kind::End => return self.finish_snapshot(&frame, reader, &path, state),
                 Kind::Snapshot if frame.header.count == 0 => {
-                    self.begin_snapshot(&frame, &reader, state);
+                    self.begin_snapshot(&frame, reader, state);
                 }
                 _ => {
                     state.report.from_snapshot += u64::from(frame.header.count);
@@ -168,7 +166,7 @@ fn checked(read: Result<Option<Frame>, Unread>, next: u64) -> Result<Frame, Unre
 
 fn damage(path: &Path, offset: u64, unread: Unread) -> Result<Damage, OpenError> {
     match unread {
-        Unread::Disk(error) => Err(unreadable(path, error)),
+        Unread::Disk(gap) => Err(gap.of(path).into()),
         Unread::Broken { expected, found } => Ok(Damage::at(path, offset, expected, found)),
     }
 }

@@ -8,6 +8,7 @@ use crate::persist::header::{self, CodecId, FileHeader, Kind, StoreId};
 use crate::persist::manifest::{self, Manifest, Name, Snapshot};
 use crate::persist::storage::{Blob, Storage, write_all};
 use crate::persist::varint::{HIGHEST, put_number};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -82,6 +83,98 @@ fn a_header_is_found_wherever_it_lies_among_what_is_read_in_one_go() {
         assert_eq!((found.first, found.durable), (5, 4));
         assert_eq!(reader.next().unwrap().unwrap().offset, offset);
         assert!(reader.next_header().unwrap().is_none());
+    }
+}
+
+/// A file of frames of 1,000 bytes with those parts that cannot be read, and where the frames begin.
+fn with_gaps(parts: &[Range<u64>]) -> (Arc<dyn Blob>, Vec<u64>) {
+    let memory = Memory::new(1);
+    let mut bytes = vec![0; header::LENGTH];
+    let frames = (0..3_000).map(|first| {
+        let at = bytes.len() as u64;
+        bytes.extend_from_slice(&framed(&[7; 1_000 - HEADER], stamp(first, 0), SALT));
+        at
+    });
+    let frames = frames.collect();
+    let blob = file(&*memory.storage(), "log", &bytes);
+    for part in parts {
+        memory.spoil_part(Path::new("log"), part.clone());
+    }
+    (blob, frames)
+}
+
+#[test]
+fn what_cannot_be_read_is_read_around_in_blocks_wherever_it_lies() {
+    let (block, window) = (4096, 1 << 20);
+    let first_window = header::LENGTH as u64 + window;
+    type Parts<'a> = &'a [(u64, u64)];
+    let pairs: [(Parts<'_>, Parts<'_>); 6] = [
+        (&[(5 * block, 6 * block)], &[(5 * block, 6 * block)]),
+        // No less than a block is given up, ...
+        (&[(5 * block + 7, 5 * block + 8)], &[(5 * block, 6 * block)]),
+        // ... and what touches is one part.
+        (
+            &[(9 * block - 1, 9 * block + 1)],
+            &[(8 * block, 10 * block)],
+        ),
+        // Across the end of what is read in one go.
+        (
+            &[(window - block, window + 2 * block)],
+            &[(window - block, window + 2 * block)],
+        ),
+        (
+            &[(first_window - 1, first_window + 1)],
+            &[(window, window + block)],
+        ),
+        (
+            &[(20 * block, 21 * block), (30 * block, 32 * block)],
+            &[(20 * block, 21 * block), (30 * block, 32 * block)],
+        ),
+    ];
+    for (bad, expected) in pairs {
+        let ranges = |pairs: Parts<'_>| -> Vec<Range<u64>> {
+            pairs.iter().map(|(start, end)| *start..*end).collect()
+        };
+        let (bad, gaps) = (ranges(bad), ranges(expected));
+        let (blob, frames) = with_gaps(&bad);
+        let mut reader = FrameReader::around_gaps(Arc::clone(&blob), SALT).unwrap();
+        let mut whole = Vec::new();
+        loop {
+            match reader.next() {
+                Ok(Some(frame)) => whole.push(frame.offset),
+                Ok(None) => break,
+                Err(Unread::Broken { found, .. }) => {
+                    assert_eq!(found, "bytes that cannot be read");
+                    let behind = reader.next_whole().unwrap();
+                    whole.extend(behind.map(|frame| frame.offset));
+                }
+                Err(Unread::Disk(gap)) => panic!("{gap:?}"),
+            }
+        }
+        let is_whole = |at: &u64| {
+            gaps.iter()
+                .all(|gap| at + 1_000 <= gap.start || gap.end <= *at)
+        };
+        let expected: Vec<u64> = frames.into_iter().filter(is_whole).collect();
+        assert_eq!(whole, expected, "{bad:?}");
+        let noted: Vec<_> = reader.gaps().map(|gap| gap.bytes).collect();
+        assert_eq!(noted, gaps);
+        let mut reader = FrameReader::new(blob, SALT).unwrap();
+        reader.go_to(expected.last().unwrap() + 1_000);
+        assert!(matches!(reader.next(), Ok(None)));
+        reader.go_to(header::LENGTH as u64);
+        let refused = std::iter::from_fn(|| reader.next().transpose()).find_map(Result::err);
+        match refused {
+            Some(Unread::Disk(gap)) => {
+                let first = gaps[0].start;
+                let end = gap.bytes.end;
+                assert!(
+                    gap.bytes.contains(&first) && end <= first + block,
+                    "{gap:?}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
 

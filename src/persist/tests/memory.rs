@@ -9,6 +9,7 @@ use crate::persist::storage::{Access, Blob, Held, Hold, Lock, Storage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -30,6 +31,8 @@ struct Disk {
     random: fastrand::Rng,
     /// Files with which something never works.
     spoilt: BTreeMap<usize, Spoilt>,
+    /// Parts of files that cannot be read: bad sectors.
+    bad: Vec<(usize, Range<u64>)>,
     before: Vec<Before>,
     /// How many bytes fit.
     space: usize,
@@ -120,6 +123,7 @@ impl Memory {
             operations: 0,
             faults: Vec::new(),
             spoilt: BTreeMap::new(),
+            bad: Vec::new(),
             before: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             space: usize::MAX,
@@ -192,6 +196,13 @@ impl Memory {
         let mut disk = self.disk();
         let id = disk.names[path];
         disk.spoilt.insert(id, how);
+    }
+
+    /// Has a part of a file never be read: what is before it is, as far as a read goes.
+    pub(super) fn spoil_part(&self, path: &Path, part: Range<u64>) {
+        let mut disk = self.disk();
+        let id = disk.names[path];
+        disk.bad.push((id, part));
     }
 
     /// Has something happen before the n-th operation of a kind that concerns names, from now on.
@@ -621,9 +632,16 @@ impl Blob for Handle {
         {
             return Err(How::Broken.error());
         }
+        let of_file = disk.bad.iter().filter(|(id, _)| *id == self.id);
+        let behind = of_file.filter(|(_, part)| part.end > offset);
+        let next = behind.map(|(_, part)| part.start).min();
+        if next.is_some_and(|start| start <= offset) {
+            return Err(How::Broken.error());
+        }
         let seen = &disk.files[self.id].seen;
         let rest = seen.get(offset as usize..).unwrap_or(&[]);
-        let length = rest.len().min(bytes.len());
+        let most = next.map_or(usize::MAX, |start| (start - offset) as usize);
+        let length = rest.len().min(bytes.len()).min(most);
         bytes[..length].copy_from_slice(&rest[..length]);
         Ok(length)
     }

@@ -4,9 +4,14 @@ use super::damage::{goes_on, in_mode, small};
 use super::frames_of;
 use super::memory::{Fault, How, Memory, Operation, Spoilt};
 use super::model::{Map, Store, by_hand, dir};
+use crate::persist::check;
+use crate::persist::effect::Decoder;
 use crate::persist::error::{Damage, OpenError};
+use crate::persist::frame::HEADER;
 use crate::persist::header;
+use crate::persist::manifest::Manifest;
 use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,7 +31,7 @@ fn a_salvage_that_finds_every_number_says_that_none_is_lost() {
     assert_eq!(report.damages.len(), 1);
 }
 
-/// A bad sector, or a file that may not be opened, is no damage: it may be read another time.
+/// A disk that fails, or a file that may not be opened, is no damage: it may be read another time.
 #[test]
 fn what_cannot_be_read_is_refused_as_such_and_passed_over_by_a_salvage() {
     let (original, history) = small();
@@ -36,7 +41,10 @@ fn what_cannot_be_read_is_refused_as_such_and_passed_over_by_a_salvage() {
             memory.spoil(&path, how);
             let before = memory.image();
             match Store::open(&memory.storage(), by_hand()).map(drop) {
-                Err(OpenError::Disk(error)) => assert!(error.to_string().contains(name), "{error}"),
+                Err(OpenError::Disk(error)) if how == Spoilt::Open => assert_eq!(error.path, path),
+                Err(OpenError::Unreadable(part)) => {
+                    assert_eq!((part.file, part.bytes), (path.clone(), 0..64));
+                }
                 other => panic!("{other:?}"),
             }
             assert_eq!(memory.image(), before);
@@ -63,10 +71,137 @@ fn what_cannot_be_read_is_refused_as_such_and_passed_over_by_a_salvage() {
             assert_eq!(store.map(), expected, "without {name}");
             let damages = &store.report.damages;
             assert_eq!(damages[0].file, path);
+            let header = (path.clone(), 0..64);
+            let of_open_files = &[header][..usize::from(how == Spoilt::Read)];
+            assert_eq!(unreadable(&store), of_open_files);
             // Without the log all ends before what is proven.
             assert_eq!(damages.len(), if name == "log-2.wal" { 2 } else { 1 });
             goes_on(store, &memory, 6);
         }
+    }
+}
+
+/// What a salvage has read around.
+fn unreadable(store: &Store) -> Vec<(PathBuf, Range<u64>)> {
+    let parts = store.report.unreadable.iter();
+    parts
+        .map(|part| (part.file.clone(), part.bytes.clone()))
+        .collect()
+}
+
+/// A store with a snapshot and a log of many frames, over many sectors.
+fn large() -> (Memory, Map) {
+    let memory = Memory::new(1);
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    for n in 0..60u8 {
+        store.put(&[n], &[n; 20_000][..if n < 30 { 20_000 } else { 1_000 }]);
+        store.journal.sync().unwrap();
+        if n == 29 {
+            store.journal.compact().unwrap();
+        }
+    }
+    store.journal.close().unwrap();
+    let map = store.map();
+    (memory, map)
+}
+
+/// The keys that a frame puts.
+fn keys_in(bytes: &[u8], frame: &Range<usize>) -> Vec<Vec<u8>> {
+    let payload = &bytes[frame.start + HEADER..frame.end];
+    let puts = Decoder::new(payload).flatten();
+    puts.filter_map(|effect| effect.key().map(<[u8]>::to_vec))
+        .collect()
+}
+
+const SECTOR: u64 = 4096;
+
+#[test]
+fn a_bad_sector_is_refused_by_its_place_and_costs_a_salvage_what_lies_in_it() {
+    let (original, all) = large();
+    for name in ["snap-2.db", "log-2.wal"] {
+        let path = dir().join(name);
+        let (bytes, frames) = (original.bytes(&path), frames_of(&original, &path));
+        let length = bytes.len() as u64;
+        assert!(frames.len() > 3 && length > 7 * SECTOR, "{frames:?}");
+        let last = (length - 1) / SECTOR;
+        for sector in (1..last).step_by(if name == "snap-2.db" { 9 } else { 1 }) {
+            let bad = sector * SECTOR..(sector + 1) * SECTOR;
+            let memory = original.copy();
+            memory.spoil_part(&path, bad.clone());
+            let before = memory.image();
+            match Store::open(&memory.storage(), by_hand()).map(drop) {
+                Err(error @ OpenError::Unreadable(_)) => {
+                    let place = format!("bytes {} to {} of", bad.start, bad.end - 1);
+                    for says in [&*place, name, "input/output error", "RecoveryMode::Salvage"] {
+                        assert!(error.to_string().contains(says), "{error}");
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(memory.image(), before);
+            let is_lost = |frame: &&Range<usize>| {
+                frame.start < bad.end as usize && frame.end > bad.start as usize
+            };
+            let lost = frames.iter().filter(is_lost);
+            let lost: Vec<_> = lost.flat_map(|frame| keys_in(&bytes, frame)).collect();
+            let mut expected = all.clone();
+            expected.retain(|key, _| !lost.contains(key));
+            assert!(!expected.is_empty());
+            let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+            assert!(store.map() == expected, "{name}, sector {sector}");
+            assert_eq!(unreadable(&store), [(path.clone(), bad)]);
+            assert!(
+                store
+                    .report
+                    .damages
+                    .iter()
+                    .any(|damage| damage.file == path)
+            );
+            goes_on(store, &memory, 60);
+        }
+    }
+}
+
+#[test]
+fn who_looks_into_a_file_with_a_bad_sector_sees_what_lies_behind_it() {
+    let (memory, _) = large();
+    let whole = check::inspect_on(&memory, &dir(), |_| ()).unwrap();
+    let (snapshot, log) = (dir().join("snap-2.db"), dir().join("log-2.wal"));
+    memory.spoil_part(&snapshot, 0..1);
+    memory.spoil_part(&log, 2 * SECTOR..3 * SECTOR);
+    let seen = check::inspect_on(&memory, &dir(), |_| ()).unwrap();
+    let files = || whole.files.iter().zip(&seen.files);
+    let bytes: Vec<_> = files().map(|(_, file)| &file.unreadable[0].bytes).collect();
+    assert_eq!(bytes, [&(0..64), &(2 * SECTOR..3 * SECTOR)]);
+    assert!(files().all(|(whole, file)| whole.bytes == file.bytes && !file.damages.is_empty()));
+    let frames: Vec<_> = files()
+        .map(|(whole, file)| whole.frames - file.frames)
+        .collect();
+    assert_eq!(frames[0], whole.files[0].frames);
+    assert!((4..6).contains(&frames[1]), "{frames:?}");
+    assert_eq!(seen.files[1].seqs, whole.files[1].seqs);
+    assert!(!seen.is_whole());
+}
+
+/// What it says about how far the log was proven on disk is not known.
+#[test]
+fn a_bad_sector_behind_a_torn_tail_is_refused() {
+    let (memory, _) = large();
+    let path = dir().join("log-2.wal");
+    let frames = frames_of(&memory, &path);
+    let mut bytes = memory.bytes(&path);
+    bytes[frames[2].start + 50] ^= 1;
+    memory.put(&path, bytes);
+    memory.spoil_part(&path, 4 * SECTOR..5 * SECTOR);
+    let mut manifest = Manifest::read(&*memory.storage(), &dir()).unwrap().unwrap();
+    manifest.durable = 30;
+    manifest.publish(&*memory.storage(), &dir()).unwrap();
+    for mode in [RecoveryMode::TolerateTornTail, RecoveryMode::ReadOnly] {
+        let refused = Store::open(&memory.storage(), in_mode(mode)).map(drop);
+        assert!(
+            matches!(refused, Err(OpenError::Unreadable(_))),
+            "{refused:?}"
+        );
     }
 }
 
