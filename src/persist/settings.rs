@@ -68,6 +68,12 @@ pub enum RecoveryMode {
     /// where the old files are. Nothing in `quarantine/` is ever removed, so it is a mode for once
     /// rather than for every start.
     ///
+    /// Where the newest snapshot is damaged or gone it goes back to an older one, and on by its logs: to
+    /// one that is kept ([`generations`](super::Persistence::generations)), or that a crash has left
+    /// behind a compaction. If those logs can be read up to the damaged snapshot nothing is lost. If
+    /// not, what is left of that one counts besides, the newest state of each key wins, and what was
+    /// deleted in the part that is missing may be back. The newest snapshot is read twice then.
+    ///
     /// A part of a file that cannot be read, as of a disk with a bad sector, is read around, in blocks
     /// of 4 KiB: it costs the frames that it is a part of, and the whole file where it is in the first
     /// 64 bytes. In every other mode it is [`OpenError::Unreadable`](super::OpenError). The files are

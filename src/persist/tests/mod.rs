@@ -6,6 +6,7 @@ mod checking;
 mod crashes;
 mod damage;
 mod faults;
+mod generations;
 mod golden;
 mod gone;
 mod memory;
