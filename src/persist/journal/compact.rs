@@ -18,7 +18,7 @@ use super::{Compacting, Inner, Trouble};
 use crate::persist::contents::Contents;
 use crate::persist::effect::Effects;
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
-use crate::persist::frame::{self, PAYLOAD, Stamp};
+use crate::persist::frame::{self, HEADER, Stamp};
 use crate::persist::header::{self, Kind};
 use crate::persist::manifest::{Manifest, Name, Snapshot};
 use crate::persist::recovery::Bounds;
@@ -28,6 +28,7 @@ use crate::reentrancy;
 use crate::sync::MutexGuard;
 use crate::time::wake_all;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -284,9 +285,9 @@ impl Inner {
         while let Some(at) = position {
             self.now.lock().compaction = Some(at);
             position = contents.write_set(at, &mut sink.effects);
-            sink.flush(PAYLOAD)?;
+            sink.frame_if_enough()?;
         }
-        sink.flush(1)?;
+        sink.frame()?;
         let end = if self.settings.log {
             self.buffer.last()
         } else {
@@ -298,6 +299,7 @@ impl Inner {
             entries: sink.entries,
         };
         sink.put(frame::Kind::End, 0, &bounds.encode())?;
+        sink.write()?;
         if self.settings.log {
             self.make_durable(end, rotation)?;
         }
@@ -315,7 +317,7 @@ impl Inner {
             base: rotation.base,
             end,
             wall_ms: self.settings.wall_ms(),
-            bytes: sink.offset,
+            bytes: sink.written,
         };
         Ok((snapshot, sink.entries))
     }
@@ -340,10 +342,11 @@ impl Inner {
             path: path.to_owned(),
             salt: header.salt,
             wall_ms: self.settings.wall_ms(),
-            offset: header::LENGTH as u64,
+            written: header::LENGTH as u64,
             index: 0,
             entries: 0,
             effects: Effects::new(),
+            frames: Vec::new(),
         };
         let bounds = Bounds {
             base: rotation.base,
@@ -528,22 +531,51 @@ struct Sink {
     path: PathBuf,
     salt: u32,
     wall_ms: u64,
-    offset: u64,
+    /// How much of the file is written.
+    written: u64,
     /// The number of the next frame.
     index: u64,
     entries: u64,
     effects: Effects,
+    /// Frames that are to be written.
+    frames: Vec<u8>,
 }
 
+/// Damage costs a salvage a whole frame. So they are small, and in a small snapshot smaller, down to
+/// where their headers would be much beside them.
+const FRAME: RangeInclusive<usize> = 1 << 10..=16 << 10;
+
+/// What is written of the snapshot, for each byte of a frame.
+const SHARE: u64 = 16;
+
+/// How much is written in one go.
+const WRITE: usize = 256 << 10;
+
 impl Sink {
-    /// Writes the effects, if they are so many bytes.
-    fn flush(&mut self, bytes: usize) -> Result<(), DiskError> {
-        if self.effects.bytes().len() < bytes {
+    /// Makes frames of the effects, if they are enough for one.
+    fn frame_if_enough(&mut self) -> Result<(), DiskError> {
+        let length = self.effects.bytes().len();
+        if length < *FRAME.start() || length < self.enough() {
             return Ok(());
         }
+        self.frame()
+    }
+
+    /// How many bytes are enough for a frame. It has less than twice as many, but for an entry that
+    /// has more.
+    fn enough(&self) -> usize {
+        let share = (self.written + self.frames.len() as u64) / SHARE;
+        usize::try_from(share).map_or(*FRAME.end(), |share| {
+            share.clamp(*FRAME.start(), *FRAME.end())
+        })
+    }
+
+    fn frame(&mut self) -> Result<(), DiskError> {
         let effects = std::mem::take(&mut self.effects);
-        // One frame, unless a set of huge values is more than the length of one can say.
-        for (count, payload) in effects.parts(frame::LARGEST) {
+        // A set of large values is more than one.
+        let (length, enough) = (effects.bytes().len(), self.enough());
+        let limit = if length < 2 * enough { length } else { enough };
+        for (count, payload) in effects.parts(limit) {
             self.entries += u64::from(count);
             self.put(frame::Kind::Snapshot, count, payload)?;
         }
@@ -560,10 +592,22 @@ impl Sink {
             durable: 0,
             wall_ms: self.wall_ms,
         };
-        let bytes = frame::framed(payload, stamp, self.salt);
-        write_all(&*self.blob, &bytes, self.offset).map_err(DiskError::of("write", &self.path))?;
-        self.offset += bytes.len() as u64;
+        let start = self.frames.len();
+        self.frames.resize(start + HEADER, 0);
+        self.frames.extend_from_slice(payload);
+        frame::seal(&mut self.frames[start..], stamp, self.salt);
         self.index += 1;
+        if self.frames.len() >= WRITE {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), DiskError> {
+        write_all(&*self.blob, &self.frames, self.written)
+            .map_err(DiskError::of("write", &self.path))?;
+        self.written += self.frames.len() as u64;
+        self.frames.clear();
         Ok(())
     }
 }

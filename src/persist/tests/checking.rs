@@ -180,7 +180,7 @@ fn every_place_of_damage_is_told_once() {
     store.journal.close().unwrap();
     let sound = check::inspect(&dir, |_| ()).unwrap();
     let (snapshot, log) = (&sound.files[0], &sound.files[1]);
-    assert_eq!((snapshot.frames, log.deadlines, log.labels), (6, 4, 4));
+    assert_eq!((snapshot.frames, log.deadlines, log.labels), (10, 4, 4));
 
     let edit = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
         let path = dir.join(name);

@@ -162,6 +162,56 @@ fn a_bad_sector_is_refused_by_its_place_and_costs_a_salvage_what_lies_in_it() {
     }
 }
 
+/// However large a set is: there are four here.
+#[test]
+fn damage_costs_a_snapshot_a_frame_of_less_than_32_kib_or_one_entry() {
+    const MOST: usize = 32 << 10;
+    for (entries, length) in [
+        (200u32, 10),
+        (1_000, 40),
+        (400, 900),
+        (12, 20_000),
+        (4, 100_000),
+    ] {
+        let memory = Memory::new(1);
+        let store = Store::open(&memory.storage(), by_hand()).unwrap();
+        for n in 0..entries {
+            store.put(&n.to_be_bytes(), &vec![n as u8; length]);
+        }
+        store.journal.sync().unwrap();
+        let before = memory.operations();
+        let written = store.journal.compact().unwrap().bytes as usize;
+        let operations = (memory.operations() - before) as usize;
+        assert!(
+            operations < 24 + written / (256 << 10),
+            "{operations} for {written} bytes"
+        );
+        store.journal.close().unwrap();
+        let path = dir().join("snap-2.db");
+        let (sound, all) = (memory.bytes(&path), store.map());
+        let frames = frames_of(&memory, &path);
+        let mut found = 0;
+        let most = (sound.len() / 8).clamp(2 << 10, MOST);
+        for frame in &frames {
+            let keys = keys_in(&sound, frame);
+            found += keys.len();
+            assert!(keys.len() <= 1 || frame.len() < HEADER + most, "{frame:?}");
+        }
+        assert_eq!(found, all.len());
+        // None so small that their headers count.
+        assert!(frames.len() < 80 + sound.len() / (8 << 10), "{frames:?}");
+        let middle = &frames[frames.len() / 2];
+        let lost = keys_in(&sound, middle);
+        let mut bytes = sound;
+        bytes[middle.end - 1] ^= 1;
+        memory.put(&path, bytes);
+        let store = Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).unwrap();
+        let mut expected = all;
+        expected.retain(|key, _| !lost.contains(key));
+        assert!(store.map() == expected && !lost.is_empty());
+    }
+}
+
 #[test]
 fn who_looks_into_a_file_with_a_bad_sector_sees_what_lies_behind_it() {
     let (memory, _) = large();
