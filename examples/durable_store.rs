@@ -168,13 +168,12 @@ fn print_report(report: &RecoveryReport) {
         "  writes      up to number {}, proven on the disk up to {}",
         report.last_seq, report.durable_seq
     );
-    match &report.quarantine {
-        Some(quarantine) => println!(
-            "  cut short   {} bytes that nobody was told of, copied to {}",
-            report.dropped_bytes,
-            quarantine.display()
+    match &report.quarantine[..] {
+        [] => println!("  cut short   nothing"),
+        copies => println!(
+            "  cut short   {} bytes that nobody was told of, copied to {copies:?}",
+            report.dropped_bytes
         ),
-        None => println!("  cut short   nothing"),
     }
     println!("  clock       {}", report.clock);
 }

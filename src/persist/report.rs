@@ -41,8 +41,11 @@ pub struct RecoveryReport {
     pub dropped_seqs: Option<(u64, u64)>,
     /// Entries that a salvage left out because they do not decode.
     pub undecodable: u64,
-    /// Where a copy of what was left out is.
-    pub quarantine: Option<PathBuf>,
+    /// What was put aside, in `quarantine/`. Of a torn tail one file for each log that was cut, with what
+    /// lay behind the cut; of a salvage, and of a return to a point in time, one directory with all files
+    /// as they were, which is opened like any other. Empty if nothing was, and where nothing may be
+    /// changed.
+    pub quarantine: Vec<PathBuf>,
     /// What the clock looked like.
     pub clock: ClockCheck,
     /// The `schema_version`s, other than the one asked for, that files were read with.
@@ -91,7 +94,7 @@ impl fmt::Display for RecoveryReport {
         if self.undecodable > 0 {
             write!(f, "; {} entries do not decode", self.undecodable)?;
         }
-        if let Some(quarantine) = &self.quarantine {
+        for quarantine in &self.quarantine {
             write!(f, "; a copy is in {}", quarantine.display())?;
         }
         match self.clock {

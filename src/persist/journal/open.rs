@@ -234,7 +234,7 @@ impl Inner {
         self.storage
             .sync_dir(&to)
             .map_err(DiskError::of("sync", &to))?;
-        report.quarantine = Some(to);
+        report.quarantine.push(to);
         Ok(())
     }
 

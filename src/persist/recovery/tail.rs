@@ -91,7 +91,7 @@ impl Recovery<'_> {
         self.storage
             .sync_dir(&dir)
             .map_err(DiskError::of("sync", &dir))?;
-        state.report.quarantine = Some(path);
+        state.report.quarantine.push(path);
         Ok(())
     }
 }
