@@ -279,6 +279,7 @@ impl<C: Codec> Persistence<C> {
     pub(super) fn settle(&self, is_store: bool, clock: Clock) -> (Settings, Option<Duration>) {
         let mut settings = self.settings.clone();
         settings.clock = clock;
+        settings.refuses = is_store;
         settings.when_full = match (self.when_full, is_store) {
             (Some(when_full), _) => when_full,
             (None, true) => WhenFull::default(),

@@ -113,6 +113,9 @@ pub(crate) struct Settings {
     pub(crate) accepts_schema: Option<AcceptsSchema>,
     pub(crate) sync: SyncPolicy,
     pub(crate) when_full: WhenFull,
+    /// A write that cannot be kept is refused, as by a store: so it is worth the while to try soon
+    /// whether it can. A cache goes on in memory.
+    pub(crate) refuses: bool,
     /// How many bytes may wait to be written.
     pub(crate) buffer: usize,
     pub(crate) mode: RecoveryMode,
@@ -147,6 +150,7 @@ impl Settings {
             accepts_schema: None,
             sync: SyncPolicy::default(),
             when_full: WhenFull::default(),
+            refuses: true,
             buffer: 256 << 10,
             mode: RecoveryMode::default(),
             log: true,

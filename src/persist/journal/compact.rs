@@ -14,7 +14,8 @@
 //! not follow on the old one.
 
 use super::log::LogFile;
-use super::{Compacting, Inner, Trouble};
+use super::retry::Attempts;
+use super::{Inner, Trouble};
 use crate::persist::contents::Contents;
 use crate::persist::effect::Effects;
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
@@ -34,9 +35,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How long a compaction that failed is not tried again, at first and at last.
-const BACKOFF: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(300);
-
 /// The new log, and where it begins.
 pub(super) struct Rotation {
     pub(super) generation: u64,
@@ -51,7 +49,7 @@ pub(super) struct Rotation {
 /// The only compaction or backup. What it wakes is woken when it is over: that may call for it.
 pub(super) struct Alone<'a> {
     inner: &'a Inner,
-    compacting: Option<MutexGuard<'a, Compacting>>,
+    compacting: Option<MutexGuard<'a, Attempts>>,
 }
 
 impl Drop for Alone<'_> {
@@ -95,9 +93,12 @@ impl Inner {
             let ended = self.ended();
             ended.map_or(CompactError::Closed, sync_error)
         })?;
+        let start = Instant::now();
+        self.demand.begin();
         let made = self.attempt("compactor", || self.make_generation(&*contents));
         self.now.lock().compaction = None;
-        alone.ended(made.is_ok());
+        alone.ended(made.is_ok(), start.elapsed());
+        self.demand.ended(made.is_ok());
         match &made {
             Ok(_) => {
                 self.counts.compactions.fetch_add(1, Relaxed);
@@ -455,11 +456,12 @@ impl Inner {
     /// How long the compactor has to wait, `None` until it is rung for.
     pub(super) fn time_to_compaction(&self) -> Option<Duration> {
         let compacting = self.compacting.lock();
-        let since = compacting.last.map_or(Duration::MAX, |last| last.elapsed());
-        let backoff = compacting.backoff().saturating_sub(since);
+        let since = compacting.since_last();
+        let pause = compacting.pause(self.demand.is_wanted());
+        let pause = pause.saturating_sub(since);
         drop(compacting);
         if self.is_due() {
-            return Some(backoff);
+            return Some(pause);
         }
         if self.settings.log {
             return None;
@@ -471,18 +473,16 @@ impl Inner {
         Some(if is_idle {
             left.max(every)
         } else {
-            left.max(backoff)
+            left.max(pause)
         })
     }
 }
 
 impl Alone<'_> {
-    fn ended(&mut self, well: bool) {
-        let Some(compacting) = &mut self.compacting else {
-            return;
-        };
-        compacting.last = Some(Instant::now());
-        compacting.failures = if well { 0 } else { compacting.failures + 1 };
+    fn ended(&mut self, well: bool, took: Duration) {
+        if let Some(attempts) = &mut self.compacting {
+            attempts.ended(well, took);
+        }
     }
 }
 
@@ -492,15 +492,6 @@ pub(super) fn sync_error(error: CommitError) -> CompactError {
         CommitError::Panicked { thread } => CompactError::Panicked { thread },
         CommitError::DirectoryGone { dir } => CompactError::DirectoryGone { dir },
         _ => CompactError::Closed,
-    }
-}
-
-impl Compacting {
-    fn backoff(&self) -> Duration {
-        match self.failures {
-            0 => Duration::ZERO,
-            failures => (BACKOFF.start * (1 << (failures - 1).min(16))).min(BACKOFF.end),
-        }
     }
 }
 
@@ -616,19 +607,6 @@ impl Sink {
 mod tests {
     use super::*;
     use crate::persist::header::{CodecId, StoreId};
-
-    #[test]
-    fn what_fails_again_and_again_is_tried_ever_more_seldom() {
-        let backoff = |failures| {
-            let compacting = Compacting {
-                failures,
-                last: None,
-            };
-            compacting.backoff().as_secs()
-        };
-        assert_eq!([0, 1, 2, 3, 9].map(backoff), [0, 1, 2, 4, 256]);
-        assert_eq!([10, 33, u32::MAX].map(backoff), [300; 3]);
-    }
 
     /// What is listed after each of several compactions: from the beginning, snapshots, logs.
     fn listed(kept: usize, has_log: bool) -> Vec<(bool, Vec<u64>, Vec<u64>)> {

@@ -19,6 +19,7 @@ mod gate;
 mod log;
 mod open;
 mod place;
+mod retry;
 mod steps;
 mod threads;
 
@@ -28,6 +29,7 @@ use self::closing::Closing;
 use self::commits::Commits;
 use self::gate::Gate;
 use self::log::Tail;
+use self::retry::{Attempts, Demand};
 use super::contents::Contents;
 use super::effect::Effects;
 use super::error::{CommitError, CompactError, WriteError};
@@ -77,7 +79,8 @@ struct Inner {
     /// Held by a caller that takes the steps for which it would have to wait.
     leading: Mutex<()>,
     /// Held by a compaction or a backup.
-    compacting: Mutex<Compacting>,
+    compacting: Mutex<Attempts>,
+    demand: Demand,
     catalog: Mutex<Manifest>,
     /// `None` after close: what is kept may itself keep the journal.
     contents: Mutex<Option<Arc<dyn Contents>>>,
@@ -107,13 +110,6 @@ impl Syncing {
         self.is_distrusted = true;
         self.failures += 1;
     }
-}
-
-#[derive(Debug, Default)]
-struct Compacting {
-    /// Failures since the last success.
-    failures: u32,
-    last: Option<Instant>,
 }
 
 /// Who waits for room in the buffer.
@@ -164,7 +160,12 @@ impl Journal {
     /// the journal was closed or opened read-only, or one of its threads panicked.
     #[inline]
     pub(crate) fn reserve(&self, bytes: usize) -> Result<(), WriteError> {
-        self.inner.gate.check()?;
+        if let Err(refusal) = self.inner.gate.check() {
+            if self.inner.settings.refuses {
+                self.inner.want_compaction();
+            }
+            return Err(refusal);
+        }
         if bytes > LARGEST {
             return Err(WriteError::TooLarge {
                 bytes,
@@ -340,8 +341,17 @@ impl Inner {
         let found = self.commits.poll(seq, waker);
         if found.is_pending() {
             self.writer.ring();
+            self.want_compaction();
         }
         found
+    }
+
+    /// Somebody waits for a write to become durable, or is refused: where that is for want of a
+    /// compaction that failed, the next one is due soon.
+    fn want_compaction(&self) {
+        if self.demand.note() {
+            self.compactor.ring();
+        }
     }
 
     #[cold]

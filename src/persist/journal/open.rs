@@ -5,7 +5,8 @@ use super::closing::Closing;
 use super::commits::Commits;
 use super::gate::Gate;
 use super::log::{LogFile, Tail};
-use super::{Compacting, Counts, Inner, Journal, Now, Room, Syncing};
+use super::retry::{Attempts, Demand};
+use super::{Counts, Inner, Journal, Now, Room, Syncing};
 use crate::persist::contents::Contents;
 use crate::persist::error::{CompactError, DiskError, OpenError, WriteError};
 use crate::persist::files::link_or_copy;
@@ -182,10 +183,8 @@ fn inner(
             failures: 0,
         }),
         leading: Mutex::new(()),
-        compacting: Mutex::new(Compacting {
-            failures: 0,
-            last: Some(Instant::now()),
-        }),
+        compacting: Mutex::new(Attempts::begin()),
+        demand: Demand::default(),
         catalog: Mutex::new(manifest),
         contents: Mutex::new(Some(contents)),
         lock: Mutex::new(None),

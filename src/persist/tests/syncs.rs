@@ -345,6 +345,117 @@ fn a_log_that_is_never_synced_is_made_up_for_by_new_files() {
     }
 }
 
+/// While nobody waits it is tried ever more seldom, since each attempt may write as much as there is.
+#[test]
+fn new_files_that_fail_are_tried_again_soon_if_a_write_waits_or_is_refused() {
+    let long = |store: &Store| store.journal.time_to_compaction() > Some(Duration::from_secs(60));
+    let fails_often = |store: &Store| {
+        for _ in 0..10 {
+            assert!(store.journal.compact().is_err());
+        }
+        assert!(long(store));
+    };
+    let now = || Some(Instant::now());
+    let (memory, mut history, store) = empty(5, by_hand());
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    memory.fail_next(1, Some(Operation::Sync), How::Broken);
+    assert!(store.journal.wait(1, None).is_err());
+    memory.fail_next(u64::MAX, Some(Operation::Create), How::Broken);
+    fails_often(&store);
+    assert!(matches!(
+        store.journal.wait(1, now()),
+        Err(CommitError::Disk(_))
+    ));
+    assert!(long(&store), "nobody waits for what has failed");
+    record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
+    assert!(matches!(
+        store.journal.wait(2, now()),
+        Err(CommitError::TimedOut)
+    ));
+    assert!(!long(&store));
+    assert!(store.journal.compact().is_err());
+    assert!(matches!(
+        store.journal.wait(2, now()),
+        Err(CommitError::Disk(_))
+    ));
+    assert!(long(&store));
+    memory.heal();
+    assert_eq!(store.journal.sync().unwrap(), 2);
+
+    // What could not be logged, of a store and of a cache, which goes on in memory.
+    for refuses in [true, false] {
+        let settings = Settings {
+            buffer: 64,
+            refuses,
+            ..by_hand()
+        };
+        let (memory, _, store) = empty(5, settings);
+        memory.fail_next(u64::MAX, None, How::Full);
+        for n in 0..100 {
+            append(
+                &store.journal,
+                &store.kept,
+                &[Write::Put(vec![n], vec![n; 20])],
+            );
+        }
+        let _ = store.journal.sync();
+        fails_often(&store);
+        assert!(store.write(&[Write::Put(vec![1], vec![1])]).is_err());
+        assert_eq!(long(&store), !refuses);
+    }
+}
+
+/// The threads are left to themselves, and would try again in minutes.
+#[test]
+fn who_waits_when_the_disk_is_well_again_does_not_wait_for_long() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        by_hand: false,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    memory.fail_next(u64::MAX, Some(Operation::Create), How::Broken);
+    memory.fail_next(1, Some(Operation::Sync), How::Broken);
+    let seq = store.put(b"key", b"value");
+    assert!(store.journal.wait(seq, None).is_err());
+    for _ in 0..10 {
+        assert!(store.journal.compact().is_err());
+    }
+    memory.heal();
+    let seq = store.put(b"key", b"other");
+    let patience = Instant::now() + Duration::from_secs(60);
+    store.journal.wait(seq, Some(patience)).unwrap();
+    assert_eq!(store.journal.durable_seq(), seq);
+}
+
+/// The compactor sleeps for minutes, and nobody but who is refused knows that it should not.
+#[test]
+fn who_is_refused_when_the_disk_is_well_again_is_not_for_long() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        by_hand: false,
+        sync: SyncPolicy::Os,
+        log_limit: 1_000,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    memory.fail_next(u64::MAX, Some(Operation::Create), How::Broken);
+    for _ in 0..10 {
+        assert!(store.journal.compact().is_err());
+    }
+    let patience = Instant::now() + Duration::from_secs(60);
+    let write = || store.write(&[Write::Put(vec![1], vec![1; 50])]);
+    while write().is_ok() {
+        assert!(Instant::now() < patience, "the log is full at some time");
+        std::thread::yield_now();
+    }
+    memory.heal();
+    while write().is_err() {
+        assert!(Instant::now() < patience, "{:?}", store.journal.health());
+        std::thread::yield_now();
+    }
+}
+
 /// Whose threads are left to themselves.
 #[test]
 fn a_failed_sync_is_made_up_for_without_a_call() {
