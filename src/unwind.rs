@@ -11,7 +11,8 @@ use crate::lock::{Lease, Locks};
 use crate::presence::Presence;
 use crate::pubsub::{Bus, Subscription, Topic};
 use crate::queue::{Delivery, Queue, Workers};
-use crate::{Cache, Clock, Events, MockClock, ReadThrough, ReadThroughAsync};
+use crate::{Cache, Clock, Events, MockClock};
+use crate::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsync};
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -26,6 +27,8 @@ pass_through_panics! {
     [K, V, S] Cache<K, V, S>,
     [K, V, E, S] ReadThrough<K, V, E, S>,
     [K, V, E, S] ReadThroughAsync<K, V, E, S>,
+    [K, V, E, S] ReadThroughMany<K, V, E, S>,
+    [K, V, E, S] ReadThroughManyAsync<K, V, E, S>,
     [K] Events<K>,
     [K, S] Limiter<K, S>,
     [K: Hash + Eq, S: BuildHasher] Locks<K, S>,
@@ -45,4 +48,10 @@ pass_through_panics! {
 #[cfg(feature = "session")]
 pass_through_panics! {
     [] crate::session::Sessions,
+}
+
+// What the system said of a part of a file is only read.
+#[cfg(feature = "persist")]
+pass_through_panics! {
+    [] crate::persist::Unreadable,
 }

@@ -6,7 +6,8 @@ use haybox::lock::{Lease, Locks};
 use haybox::presence::{Presence, PresenceEvent};
 use haybox::pubsub::{Bus, Subscription, Topic};
 use haybox::queue::{Delivery, Queue, Workers};
-use haybox::{Cache, Clock, Events, MockClock, ReadThrough, ReadThroughAsync};
+use haybox::{Cache, Clock, Events, MockClock};
+use haybox::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsync};
 use std::io::Error;
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -21,6 +22,8 @@ fn handles_pass_through_panics() {
     passes::<Events<Opaque>>();
     passes::<ReadThrough<u32, Opaque, Error>>();
     passes::<ReadThroughAsync<u32, Opaque, Error>>();
+    passes::<ReadThroughMany<u32, Opaque, Error>>();
+    passes::<ReadThroughManyAsync<u32, Opaque, Error>>();
     passes::<Limiter<u32>>();
     passes::<Locks<u32>>();
     passes::<Lease<u32>>();
@@ -41,11 +44,12 @@ fn handles_pass_through_panics() {
 #[test]
 fn handles_of_directories_pass_through_panics() {
     use haybox::Store;
-    use haybox::persist::{Commit, Journal};
+    use haybox::persist::{Commit, Journal, RecoveryReport};
     fn passes<T: UnwindSafe + RefUnwindSafe>() {}
     passes::<Store<u32, Opaque>>();
     passes::<Journal>();
     passes::<Commit<u32>>();
+    passes::<RecoveryReport>();
 }
 
 #[cfg(feature = "session")]
