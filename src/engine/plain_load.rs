@@ -18,7 +18,7 @@ use crate::load::{
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::{Entry, LoadRoom, Locked, Spare};
-use crate::time::{Deadline, NEVER};
+use crate::time::{Deadline, Glance, NEVER};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -93,10 +93,11 @@ where
             entry.count_read();
             entry.value.clone()
         };
-        let found = set.find_entry(hash, key);
+        let mut glance = Glance::NONE;
+        let found = set.find_entry_after(hash, key, || glance = self.glance());
         let finds_old = found.is_some();
         if let Some((way, entry)) = found
-            && self.is_live(entry.deadline())
+            && !glance.has_passed(entry.deadline(), &self.clock)
         {
             let value = if entry.is_labelled() {
                 self.look_unless_fallen(&mut set, way, hit)

@@ -7,7 +7,7 @@ use crate::hash::KeyHash;
 use crate::reentrancy::{self, Inside};
 use crate::stats::Count;
 use crate::table::{Entry, Locked, Ways};
-use crate::time::{Deadline, NEVER, left};
+use crate::time::{Deadline, Glance, NEVER, left};
 use std::time::SystemTime;
 
 impl<K, V> Engine<K, V> {
@@ -88,14 +88,15 @@ impl<K, V> Engine<K, V> {
         // arguments outlive what is declared here.
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock_at_first_sight(&inside, hash)?;
-        let Some((way, entry)) = set.find_entry(hash, key) else {
+        let mut glance = Glance::NONE;
+        let Some((way, entry)) = set.find_entry_after(hash, key, || glance = self.glance()) else {
             if set.is_set_of(hash) {
                 return None;
             }
             drop(set);
             return self.look_where_it_is_now(&inside, hash, key, f);
         };
-        if !self.is_live(entry.deadline()) {
+        if glance.has_passed(entry.deadline(), &self.clock) {
             return None;
         }
         if !entry.is_labelled() {
@@ -134,6 +135,16 @@ impl<K, V> Engine<K, V> {
         f: impl FnOnce(&mut Entry<K, V>) -> R,
     ) -> Option<R> {
         (!self.has_fallen(ways, way, ways.entry(way))).then(|| f(ways.entry_mut(way)))
+    }
+
+    /// A look at the clock, if an entry is likely to have a deadline.
+    #[inline(always)]
+    pub(super) fn glance(&self) -> Glance {
+        if self.policy.time_to_live.is_some() {
+            Glance::at(&self.clock)
+        } else {
+            Glance::NONE
+        }
     }
 
     /// Whether this deadline is yet to come. Reads no clock for what never expires.

@@ -33,6 +33,11 @@ pub(super) fn matching<const WAYS: usize>(tags: &[u8; WAYS], tag: u8) -> Matches
 pub(super) struct Matches(u64);
 
 impl Matches {
+    #[inline(always)]
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// Those past the first so many ways, which are whole groups.
     #[inline(always)]
     pub(super) fn past_first(self, ways: usize) -> Self {

@@ -100,9 +100,28 @@ impl<K, V> Ways<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        // An exit of its own, where the compiler knows that the way is in use.
-        if let Some(way) = self.find_near(hash, key) {
-            return Some((way, self.entry_mut(way)));
+        self.find_entry_after(hash, key, || {})
+    }
+
+    /// As [`find_entry`](Self::find_entry). Before any entry is looked at, `first` runs if a tag of
+    /// the first line is that of the key, which it is for nearly all keys that are there.
+    #[inline(always)]
+    pub(crate) fn find_entry_after<Q>(
+        &mut self,
+        hash: KeyHash,
+        key: &Q,
+        first: impl FnOnce(),
+    ) -> Option<(usize, &mut Entry<K, V>)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let near = bytes::matching(self.near_tags(), hash.tag());
+        if !near.is_empty() {
+            first();
+            // An exit of its own, where the compiler knows that the way is in use.
+            if let Some(way) = self.find_at(near, hash, key) {
+                return Some((way, self.entry_mut(way)));
+            }
         }
         let way = self.find_past_near(hash, key)?;
         Some((way, self.entry_mut(way)))
@@ -501,5 +520,41 @@ impl<K: Eq, V> Ways<K, V> {
                 "no idle time outlasts the TTL"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_before_the_entries_runs_where_a_near_tag_is_the_keys() {
+        let mut set: Ways<u64, ()> = Ways::new(0);
+        let hash_of = |key: u64| KeyHash::at_position(key.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        for key in 0..50 {
+            let item = Item::new(hash_of(key), key, (), 1);
+            set.place(item, 40, Setting::S3_FIFO);
+        }
+        assert!(set.width() > NEAR_WAYS);
+        let (mut ran_for, mut near_tags_of) = ([0, 0], [0, 0]);
+        for key in 0..300 {
+            let hash = hash_of(key);
+            let place = set.find(hash, &key);
+            assert_eq!(place.is_some(), key < 50);
+            let is_near = set.near_tags().contains(&hash.tag());
+            let mut ran = 0;
+            let found = set.find_entry_after(hash, &key, || ran += 1);
+            assert_eq!(
+                found.map(|(way, entry)| (way, entry.key)),
+                place.map(|way| (way, key))
+            );
+            assert_eq!(ran, usize::from(is_near), "{key}");
+            ran_for[usize::from(place.is_some())] += ran;
+            near_tags_of[usize::from(place.is_some())] += 1;
+        }
+        assert!(
+            ran_for[1] >= NEAR_WAYS && ran_for[0] < near_tags_of[0] / 4,
+            "{ran_for:?}"
+        );
     }
 }

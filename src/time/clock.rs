@@ -97,6 +97,12 @@ impl Clock {
         deadline != NEVER && self.has_passed_since(self.coarse(), deadline)
     }
 
+    /// As [`has_passed`](Self::has_passed), for a deadline that has passed as a rule, or is near.
+    #[inline(never)]
+    fn has_just_passed(&self, deadline: Deadline) -> bool {
+        self.has_passed(deadline)
+    }
+
     /// As [`has_passed`](Self::has_passed), given a coarse reading.
     #[inline(always)]
     fn has_passed_since(&self, coarse: u64, deadline: Deadline) -> bool {
@@ -182,6 +188,32 @@ impl Moment<'_> {
     /// Forgets the reading, when locks were released and taken anew.
     pub(crate) fn pass(&self) {
         self.coarse.set(None);
+    }
+}
+
+/// A look at the clock for a deadline that is not known yet.
+///
+/// Where look-ups wait for memory, their time depends on how many of them the processor has under
+/// way at once, and its registers bound how many instructions that are. What a look-up does after it
+/// has asked for its entry stands between that entry and the next two sets; what it does before,
+/// between the entry and one of them. So the clock is read before the entry is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Glance(u64);
+
+impl Glance {
+    /// No look was taken: each deadline asks the clock.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
+    #[inline(always)]
+    pub(crate) fn at(clock: &Clock) -> Self {
+        Self(clock.coarse())
+    }
+
+    /// Whether a deadline has passed.
+    #[inline(always)]
+    pub(crate) fn has_passed(self, deadline: Deadline, clock: &Clock) -> bool {
+        let is_far = deadline > self.0 && deadline - self.0 >= system::GUARD;
+        deadline != NEVER && !is_far && clock.has_just_passed(deadline)
     }
 }
 
@@ -606,6 +638,32 @@ mod tests {
         let ahead = after(clock.now(), Duration::from_secs(1));
         assert_eq!(clock.system_time_of(now), Some(wall), "long ago");
         assert_eq!(clock.system_time_of(ahead), Some(in_a_second));
+    }
+
+    #[test]
+    fn a_glance_decides_as_the_clock_does() {
+        let time = MockClock::new();
+        let clock = time.clock();
+        let start = clock.now();
+        for ahead in [0, 1, 5_000_000, system::GUARD, system::GUARD + 1, 1 << 40] {
+            let deadline = start + ahead;
+            for glance in [Glance::NONE, Glance::at(&clock)] {
+                assert_eq!(glance.has_passed(deadline, &clock), ahead == 0, "{ahead}");
+            }
+        }
+        for glance in [Glance::NONE, Glance::at(&clock)] {
+            assert!(glance.has_passed(start - 1, &clock) && glance.has_passed(1, &clock));
+            assert!(!glance.has_passed(NEVER, &clock));
+        }
+        if system::GUARD == 0 {
+            return;
+        }
+        // A reading that lags by less than a tick: what is near is asked of the clock once more.
+        let lagging = Glance::at(&clock);
+        time.advance(Duration::from_millis(15));
+        let deadline = start + 15_000_000;
+        assert!(lagging.has_passed(deadline, &clock));
+        assert!(!lagging.has_passed(deadline + 1, &clock));
     }
 
     #[test]

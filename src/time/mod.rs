@@ -7,7 +7,7 @@ mod park;
 mod timer;
 
 pub use clock::{Clock, MockClock};
-pub(crate) use clock::{Moment, NEAR};
+pub(crate) use clock::{Glance, Moment, NEAR};
 pub(crate) use deadline::{DEADLINE_BITS, Deadline, MICROSECOND, NEVER, after, left, whole};
 pub(crate) use keeper::{Aftermath, Sweep, Swept, register};
 pub(crate) use park::{Alarm, Parker, passing};
