@@ -6,7 +6,6 @@ use crate::persist::header::{self, FileHeader, StoreId};
 use crate::persist::manifest::{self, Manifest, Name, Snapshot};
 use crate::persist::settings::{Point, RecoveryMode, wall_ms};
 use crate::persist::storage::Access;
-use crate::persist::varint::HIGHEST;
 use std::io;
 
 pub(super) struct Plan {
@@ -183,14 +182,12 @@ impl Recovery<'_> {
         })
     }
 
-    /// The snapshots and logs that are there, whether listed or not. No file of ours has a number so
-    /// high that none could follow.
+    /// The snapshots and logs that are there, whether listed or not.
     pub(super) fn names(&self) -> Result<Vec<Name>, OpenError> {
         let names = self.storage.list(self.dir);
         let names = names.map_err(DiskError::of("list", self.dir))?;
         let ours = names.iter().filter_map(|name| Name::parse(name));
-        let is_file = |name: &Name| *name != Name::Temporary && name.generation() < HIGHEST;
-        Ok(ours.filter(is_file).collect())
+        Ok(ours.filter(|name| *name != Name::Temporary).collect())
     }
 
     fn check_snapshot_of(&self, store: StoreId, name: Name) -> Result<(), OpenError> {

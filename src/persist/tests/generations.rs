@@ -288,8 +288,6 @@ fn a_newer_snapshot_that_is_whole_counts_listed_or_not() {
 fn a_salvage_gives_no_number_of_a_file_again() {
     let (memory, _) = small();
     memory.put(&dir().join("log-7.wal"), b"whatever".to_vec());
-    let last = Name::Log(u64::MAX).in_dir(&dir());
-    memory.put(&last, b"not ours".to_vec());
     let snapshot = dir().join("snap-2.db");
     let mut bytes = memory.bytes(&snapshot);
     bytes[100] ^= 1;
