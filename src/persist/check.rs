@@ -67,8 +67,7 @@ pub fn verify(
 /// Takes about twice the memory of the keys and values.
 ///
 /// A part of a file that cannot be read, as of a disk with a bad sector, is read around, in blocks of
-/// 4 KiB; in place of a snapshot that is damaged or gone an older one that is there counts, with the
-/// logs since. What was lost, and where, is in the report. Where parts of the log are missing the result may be
+/// 4 KiB. What was lost, and where, is in the report. Where parts of the log are missing the result may be
 /// a mixture of states: an entry that was removed may be back.
 ///
 /// # Errors

@@ -203,8 +203,7 @@ impl<C: Codec> Persistence<C> {
     }
 
     /// How many snapshots are kept, each with the log that follows it: how far
-    /// [`RecoveryMode::PointInTime`] reaches back, and with two or more what makes up for a damaged
-    /// snapshot in [`RecoveryMode::Salvage`]. Default: 1. At least 1.
+    /// [`RecoveryMode::PointInTime`] reaches back. Default: 1. At least 1.
     pub fn generations(mut self, generations: usize) -> Self {
         self.settings.generations = generations;
         self

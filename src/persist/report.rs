@@ -29,10 +29,6 @@ pub struct RecoveryReport {
     pub durable_seq: u64,
     /// Where the log ended in the middle of a write, or, after a salvage, all that is damaged.
     pub damages: Vec<Damage>,
-    /// The generation that a salvage began with, because the snapshots of newer ones are damaged or
-    /// gone; 0 for the beginning. What came since is from the logs, as far as they can be read, and
-    /// from what is left of those snapshots.
-    pub went_back_to: Option<u64>,
     /// What a salvage has read around, since it cannot be read; `damages` says what was lost by it.
     pub unreadable: Vec<Unreadable>,
     /// Bytes that were left out, because of damage or for a point in time.
@@ -81,9 +77,6 @@ impl fmt::Display for RecoveryReport {
         }
         for part in &self.unreadable {
             write!(f, "; {part}")?;
-        }
-        if let Some(generation) = self.went_back_to {
-            write!(f, "; went back to generation {generation}")?;
         }
         if self.dropped_bytes > 0 {
             write!(f, "; {} bytes left out", self.dropped_bytes)?;

@@ -70,11 +70,7 @@ pub enum RecoveryMode {
     ///
     /// Damage costs the frame that it is in: of a log what was written to it in one go, of a snapshot
     /// less than 32 KiB, of a small one less than an eighth of it or 2 KiB, or in either an entry that is
-    /// larger. Where the newest snapshot is damaged or gone it goes back to an older one, and on by its
-    /// logs: to one that is kept ([`generations`](super::Persistence::generations)), or that a crash has
-    /// left behind a compaction. If those logs can be read up to the damaged snapshot nothing is lost.
-    /// If not, what is left of that one counts besides, the newest state of each key wins, and what was
-    /// deleted in the part that is missing may be back. The newest snapshot is read twice then.
+    /// larger.
     ///
     /// A part of a file that cannot be read, as of a disk with a bad sector, is read around, in blocks
     /// of 4 KiB: it costs the frames that it is a part of, and the whole file where it is in the first

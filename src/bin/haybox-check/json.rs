@@ -89,7 +89,6 @@ fn recovery(report: &RecoveryReport) -> Value {
         "durable_seq": report.durable_seq,
         "damages": damages(&report.damages),
         "unreadable": unreadable(&report.unreadable),
-        "went_back_to": report.went_back_to,
         "dropped_bytes": report.dropped_bytes,
         "dropped_first_seq": report.dropped_seqs.map(|seqs| seqs.0),
         "dropped_last_seq": report.dropped_seqs.map(|seqs| seqs.1),

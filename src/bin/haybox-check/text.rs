@@ -189,12 +189,6 @@ fn losses(report: &RecoveryReport, text: &mut String) {
     for part in &report.unreadable {
         let _ = writeln!(text, "  {part}");
     }
-    if let Some(generation) = report.went_back_to {
-        let _ = writeln!(
-            text,
-            "  went back to generation {generation}, and on from there by its logs"
-        );
-    }
     if let Some((first, last)) = report.dropped_seqs {
         let _ = writeln!(text, "  numbers {first} to {last} are left out");
     }

@@ -1,6 +1,5 @@
 //! Replaying the logs, and telling a torn tail from rot.
 
-use super::plan::Stretch;
 use super::replay::{Feed, Job};
 use super::{LogEnd, Opened, Recovery, State};
 use crate::persist::effect::Decoder;
@@ -26,23 +25,15 @@ enum Reached {
     Cut,
 }
 
-/// A log that is read, and what it is read among.
-struct Logs<'o> {
-    file: &'o Opened,
-    later: &'o [Opened],
-    /// What has a higher number does not count.
-    until: Option<u64>,
-}
-
 impl Recovery<'_> {
-    /// Replays the logs of a stretch and says where each of them ends.
+    /// Replays the logs and says where each of them ends.
     pub(super) fn replay_logs(
         &self,
-        stretch: &Stretch,
+        logs: &[u64],
         state: &mut State,
     ) -> Result<Vec<LogEnd>, OpenError> {
         let total = state.total;
-        let read = |feed: &mut Feed<'_>| self.read_logs(stretch, feed, &mut *state);
+        let read = |feed: &mut Feed<'_>| self.read_logs(logs, feed, &mut *state);
         let (ends, undecodable) = self.replay(total, read)?;
         state.note_undecodable(undecodable);
         Ok(ends)
@@ -50,12 +41,12 @@ impl Recovery<'_> {
 
     fn read_logs(
         &self,
-        stretch: &Stretch,
+        logs: &[u64],
         feed: &mut Feed<'_>,
         state: &mut State,
     ) -> Result<Vec<LogEnd>, OpenError> {
         let mut opened = Vec::new();
-        for log in &stretch.logs {
+        for log in logs {
             let log = Name::Log(*log);
             let file = self.open(log, &state.manifest);
             opened.extend(self.pass_over(file, log, state)?);
@@ -65,12 +56,7 @@ impl Recovery<'_> {
             let later = &opened[at + 1..];
             state.note_schema(file.header.schema, self.settings.schema);
             let mut reader = self.reader_of(file)?;
-            let logs = Logs {
-                file,
-                later,
-                until: self.until(stretch, later)?,
-            };
-            let reached = self.read_log(&logs, &mut reader, feed, state)?;
+            let reached = self.read_log(file, &mut reader, feed, state, later)?;
             state.note_gaps(&file.path, &reader);
             ends.push(LogEnd::new(file, &reader));
             if let Reached::Cut = reached {
@@ -78,32 +64,19 @@ impl Recovery<'_> {
                 return Ok(ends);
             }
         }
-        if stretch.until.is_none() {
-            self.check_end(&ends, state)?;
-        }
+        self.check_end(&ends, state)?;
         Ok(ends)
-    }
-
-    /// The last number that counts of a log, for a salvage: where what comes after it begins.
-    fn until(&self, stretch: &Stretch, later: &[Opened]) -> Result<Option<u64>, OpenError> {
-        let mut until = stretch.until;
-        for file in later.iter().filter(|_| self.is_salvage()) {
-            if let Ok(Some(frame)) = self.reader_of(file)?.next() {
-                let last = frame.header.first.saturating_sub(1);
-                until = Some(until.map_or(last, |until| until.min(last)));
-            }
-        }
-        Ok(until)
     }
 
     fn read_log(
         &self,
-        logs: &Logs<'_>,
+        file: &Opened,
         reader: &mut FrameReader,
         feed: &mut Feed<'_>,
         state: &mut State,
+        later: &[Opened],
     ) -> Result<Reached, OpenError> {
-        let path: Arc<Path> = logs.file.path.clone().into();
+        let path: Arc<Path> = file.path.clone().into();
         loop {
             let place = reader.offset();
             let frame = match checked(reader.next(), state.next_seq()) {
@@ -114,7 +87,7 @@ impl Recovery<'_> {
                     let damage = state.damage(&path, place, expected, found);
                     reader.go_to(place);
                     if !self.is_salvage() {
-                        self.judge(damage, reader, logs.later, state)?;
+                        self.judge(damage, reader, later, state)?;
                         return Ok(Reached::Cut);
                     }
                     match self.skip(damage, reader, state)? {
@@ -123,28 +96,25 @@ impl Recovery<'_> {
                     }
                 }
             };
-            if self.take(&path, logs, frame, feed, state)? {
-                if self.is_salvage() {
-                    return Ok(Reached::End);
-                }
+            if self.take(&path, file, frame, feed, state)? {
                 reader.go_to(place);
-                self.leave_out(&path, reader, logs.later, state)?;
+                self.leave_out(&path, reader, later, state)?;
                 return Ok(Reached::Cut);
             }
             self.report_progress(state);
         }
     }
 
-    /// Applies a frame; says whether what is to be replayed ends in it or before it.
+    /// Applies a frame; says whether the point in time that was asked for lies in it or before it.
     fn take(
         &self,
         path: &Arc<Path>,
-        logs: &Logs<'_>,
+        file: &Opened,
         frame: Frame,
         feed: &mut Feed<'_>,
         state: &mut State,
     ) -> Result<bool, OpenError> {
-        let limit = self.limit(&frame, logs.until);
+        let limit = self.limit(&frame);
         let is_cut = limit < frame.header.count;
         state.see(&frame.header);
         state.report.frames += 1;
@@ -156,7 +126,7 @@ impl Recovery<'_> {
         if limit > 0 {
             feed.give(Job {
                 path: Arc::clone(path),
-                schema: logs.file.header.schema,
+                schema: file.header.schema,
                 frame,
                 limit,
             })?;
@@ -164,12 +134,8 @@ impl Recovery<'_> {
         Ok(is_cut)
     }
 
-    /// How many effects of a frame come before the next generation, or before the point in time that
-    /// was asked for.
-    fn limit(&self, frame: &Frame, until: Option<u64>) -> u32 {
-        if let Some(seq) = until.filter(|seq| frame.header.last() > *seq) {
-            return whole_batches(frame, seq);
-        }
+    /// How many effects of a frame come before the point in time that was asked for.
+    fn limit(&self, frame: &Frame) -> u32 {
         let RecoveryMode::PointInTime(point) = self.settings.mode else {
             return frame.header.count;
         };
@@ -343,7 +309,7 @@ impl State {
     }
 
     /// Notes that the numbers up to `next` are lost.
-    pub(super) fn note_gap(&mut self, next: u64) {
+    fn note_gap(&mut self, next: u64) {
         if next > self.next_seq() {
             let first = self
                 .report

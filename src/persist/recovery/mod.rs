@@ -9,7 +9,6 @@
 //! is copied to `quarantine/` and cut off. But where whole frames go on for longer than the system
 //! keeps what was written from the disk, the damaged one was there, too, and that is rot again.
 
-mod generations;
 mod logs;
 mod plan;
 mod replay;
@@ -68,8 +67,6 @@ struct State {
     wall_ms: u64,
     total: u64,
     replaces: bool,
-    /// An older generation has been read: what comes goes on from it.
-    has_begun: bool,
     /// The oldest and the newest time in what is left out.
     left_out: Option<(u64, u64)>,
 }
@@ -84,19 +81,14 @@ impl Recovery<'_> {
         state.replaces = !plan.guess.is_empty();
         state.report.damages.extend(plan.guess);
         state.report.unreadable.extend(plan.unreadable);
-        state.report.went_back_to = plan.went_back_to;
-        let mut ends = Vec::new();
-        for stretch in plan.stretches {
-            if let Some(snapshot) = stretch.snapshot {
-                let begun = Instant::now();
-                self.load_snapshot(snapshot, &mut state)?;
-                state.report.snapshot_time += begun.elapsed();
-            }
+        if let Some(snapshot) = plan.snapshot {
             let begun = Instant::now();
-            ends.extend(self.replay_logs(&stretch, &mut state)?);
-            state.report.log_time += begun.elapsed();
-            state.has_begun = true;
+            self.load_snapshot(snapshot, &mut state)?;
+            state.report.snapshot_time = begun.elapsed();
         }
+        let begun = Instant::now();
+        let ends = self.replay_logs(&plan.logs, &mut state)?;
+        state.report.log_time = begun.elapsed();
         let log = self.settle(&ends, &mut state)?;
         self.check_clock(&mut state);
         state.report.total_time = start.elapsed();
@@ -253,17 +245,8 @@ impl State {
             wall_ms: 0,
             total: 0,
             replaces: false,
-            has_begun: false,
             left_out: None,
         }
-    }
-
-    /// A snapshot holds all up to a number, as far as it can be read.
-    fn begin_behind(&mut self, base: u64) {
-        if self.has_begun {
-            self.note_gap(base.saturating_add(1));
-        }
-        self.last_seq = self.last_seq.max(base);
     }
 
     /// The number that the next frame has to begin with.

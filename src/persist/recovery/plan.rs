@@ -15,58 +15,14 @@ pub(super) struct Plan {
     pub(super) guess: Vec<Damage>,
     /// What of these files cannot be read.
     pub(super) unreadable: Vec<Unreadable>,
-    /// What to apply, one after the other: the last generation alone, but for a salvage that cannot.
-    pub(super) stretches: Vec<Stretch>,
-    /// The generation that a salvage begins with, if it is an older one.
-    pub(super) went_back_to: Option<u64>,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) logs: Vec<u64>,
     /// How much there is to read.
     pub(super) bytes: u64,
 }
 
-/// A snapshot, or the beginning, and the logs that go on from it.
-#[derive(Debug, Default)]
-pub(super) struct Stretch {
-    pub(super) snapshot: Option<Snapshot>,
-    pub(super) logs: Vec<u64>,
-    /// The last number before the next stretch; `None` of the last.
-    pub(super) until: Option<u64>,
-}
-
-impl Stretch {
-    fn names(&self) -> impl Iterator<Item = Name> {
-        let snapshot = self.snapshot.iter();
-        let snapshot = snapshot.map(|snapshot| Name::Snapshot(snapshot.generation));
-        snapshot.chain(self.logs.iter().copied().map(Name::Log))
-    }
-}
-
-impl Plan {
-    fn new(manifest: Manifest, created: bool) -> Self {
-        Self {
-            manifest,
-            created,
-            guess: Vec::new(),
-            unreadable: Vec::new(),
-            stretches: vec![Stretch::default()],
-            went_back_to: None,
-            bytes: 0,
-        }
-    }
-}
-
 impl Recovery<'_> {
     pub(super) fn plan(&self) -> Result<Plan, OpenError> {
-        let mut plan = self.plan_newest()?;
-        if self.is_salvage() {
-            self.go_back(&mut plan)?;
-        }
-        let names = plan.stretches.iter().flat_map(Stretch::names);
-        plan.bytes = names.filter_map(|name| self.length_of(name).ok()).sum();
-        Ok(plan)
-    }
-
-    /// The newest generation, or the one before a point in time.
-    fn plan_newest(&self) -> Result<Plan, OpenError> {
         match Manifest::read(self.storage, self.dir) {
             Ok(Some(manifest)) => self.plan_listed(manifest),
             Ok(None) => self.plan_without_manifest(),
@@ -92,14 +48,17 @@ impl Recovery<'_> {
         let snapshot = self.starting_point(&manifest)?;
         let first = snapshot.map_or(0, |snapshot| snapshot.generation);
         let logs = manifest.logs.iter().copied();
-        let stretch = Stretch {
-            snapshot,
-            logs: logs.filter(|log| *log >= first).collect(),
-            until: None,
-        };
+        let logs: Vec<u64> = logs.filter(|log| *log >= first).collect();
+        let names = snapshot.map(|snapshot| Name::Snapshot(snapshot.generation));
+        let names = names.into_iter().chain(logs.iter().copied().map(Name::Log));
         Ok(Plan {
-            stretches: vec![stretch],
-            ..Plan::new(manifest, false)
+            bytes: names.filter_map(|name| self.length_of(name).ok()).sum(),
+            manifest,
+            created: false,
+            guess: Vec::new(),
+            unreadable: Vec::new(),
+            snapshot,
+            logs,
         })
     }
 
@@ -142,8 +101,15 @@ impl Recovery<'_> {
             return Err(OpenError::Missing { file });
         }
         let settings = self.settings;
-        let manifest = Manifest::new(StoreId::random(), settings.codec, settings.schema);
-        Ok(Plan::new(manifest, true))
+        Ok(Plan {
+            manifest: Manifest::new(StoreId::random(), settings.codec, settings.schema),
+            created: true,
+            guess: Vec::new(),
+            unreadable: Vec::new(),
+            snapshot: None,
+            logs: Vec::new(),
+            bytes: 0,
+        })
     }
 
     /// All logs from the newest snapshot on that is one of this store: with another nothing could be
@@ -183,7 +149,7 @@ impl Recovery<'_> {
     }
 
     /// The snapshots and logs that are there, whether listed or not.
-    pub(super) fn names(&self) -> Result<Vec<Name>, OpenError> {
+    fn names(&self) -> Result<Vec<Name>, OpenError> {
         let names = self.storage.list(self.dir);
         let names = names.map_err(DiskError::of("list", self.dir))?;
         let ours = names.iter().filter_map(|name| Name::parse(name));
@@ -205,7 +171,7 @@ impl Recovery<'_> {
     }
 
     /// Why a file is not taken for a snapshot.
-    pub(super) fn no_snapshot(
+    fn no_snapshot(
         &self,
         name: Name,
         error: OpenError,
@@ -214,7 +180,6 @@ impl Recovery<'_> {
         let found = match error {
             OpenError::Damaged(damage) => return damage,
             OpenError::OtherStore { found, .. } => format!("one of store {found}"),
-            OpenError::Missing { .. } => "no such file".to_owned(),
             OpenError::Unreadable(part) => {
                 let said = part.error.to_string();
                 unreadable.push(part);
@@ -226,7 +191,7 @@ impl Recovery<'_> {
         Damage::at(&path, 0, "a snapshot of this store", found)
     }
 
-    pub(super) fn header_of(&self, name: Name) -> Result<FileHeader, OpenError> {
+    fn header_of(&self, name: Name) -> Result<FileHeader, OpenError> {
         let path = name.in_dir(self.dir);
         let blob = self.storage.open(&path, Access::Read);
         FileHeader::read(&*blob.map_err(DiskError::of("open", &path))?, &path)

@@ -2,7 +2,7 @@
 
 use super::replay::{Feed, Job};
 use super::{Opened, Recovery, State};
-use crate::persist::error::{Damage, DiskError, OpenError};
+use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
 use crate::persist::manifest::{Name, Snapshot};
 use crate::persist::varint::{put_number, take_number, take_seq};
@@ -46,7 +46,7 @@ impl Recovery<'_> {
         let name = Name::Snapshot(snapshot.generation);
         state.durable = state.durable.max(snapshot.end);
         let opened = self.open(name, &state.manifest);
-        state.begin_behind(snapshot.base);
+        state.last_seq = snapshot.base;
         let Some(opened) = self.pass_over(opened, name, state)? else {
             return Ok(());
         };
@@ -68,7 +68,7 @@ impl Recovery<'_> {
         state: &mut State,
     ) -> Result<(), OpenError> {
         let path: Arc<Path> = opened.path.clone().into();
-        let (mut next, mut entries) = (0, 0);
+        let mut next = 0;
         loop {
             let place = reader.offset();
             let frame = match checked(reader.next(), next) {
@@ -88,15 +88,11 @@ impl Recovery<'_> {
             state.report.frames += 1;
             state.report.bytes += frame.end() - frame.offset;
             match frame.header.kind {
-                Kind::End => {
-                    let checked = check_end(&frame, reader, &path, entries);
-                    return self.finish_snapshot(&frame, checked, state);
-                }
+                Kind::End => return self.finish_snapshot(&frame, reader, &path, state),
                 Kind::Snapshot if frame.header.count == 0 => {
                     self.begin_snapshot(&frame, reader, state);
                 }
                 _ => {
-                    entries += u64::from(frame.header.count);
                     state.report.from_snapshot += u64::from(frame.header.count);
                     feed.give(Job {
                         path: Arc::clone(&path),
@@ -112,7 +108,7 @@ impl Recovery<'_> {
 
     fn begin_snapshot(&self, frame: &Frame, reader: &FrameReader, state: &mut State) {
         if let Some(bounds) = Bounds::decode(&mut &frame.payload[..]) {
-            state.begin_behind(bounds.base);
+            state.last_seq = bounds.base;
             // No entry is shorter than a byte, whatever the number says.
             self.contents.expect(bounds.entries.min(reader.length()));
         }
@@ -121,15 +117,25 @@ impl Recovery<'_> {
     fn finish_snapshot(
         &self,
         frame: &Frame,
-        checked: Result<(), Damage>,
+        reader: &FrameReader,
+        path: &Path,
         state: &mut State,
     ) -> Result<(), OpenError> {
-        if let Some(bounds) = Bounds::decode(&mut &frame.payload[..]) {
+        let bounds = Bounds::decode(&mut &frame.payload[..]);
+        if let Some(bounds) = bounds {
             // Also where frames before it are missing: the numbers go on from here.
-            state.begin_behind(bounds.base);
+            state.last_seq = bounds.base;
             state.durable = state.durable.max(bounds.end);
         }
-        checked.or_else(|damage| self.note_or_refuse(damage, state))
+        let is_end = frame.end() == reader.length();
+        let read = state.report.from_snapshot;
+        if is_end && bounds.is_some_and(|bounds| bounds.entries == read) {
+            return Ok(());
+        }
+        let expected = "the end of the snapshot, with the number of its entries";
+        let unread = Unread::broken(expected, "another number, or more behind it");
+        let damage = damage(path, frame.offset, unread)?;
+        self.note_or_refuse(damage, state)
     }
 
     fn note_or_refuse(&self, damage: Damage, state: &mut State) -> Result<(), OpenError> {
@@ -140,47 +146,6 @@ impl Recovery<'_> {
         state.replaces = true;
         Ok(())
     }
-}
-
-/// Fails unless all of a snapshot is there, whatever it says.
-pub(super) fn check_whole(opened: &Opened) -> Result<(), OpenError> {
-    let path = &opened.path;
-    let reader = FrameReader::new(Arc::clone(&opened.blob), opened.header.salt);
-    let mut reader = reader.map_err(DiskError::of("read", path))?;
-    let (mut next, mut entries) = (0, 0);
-    loop {
-        let place = reader.offset();
-        let frame = match checked(reader.next(), next) {
-            Ok(frame) => frame,
-            Err(unread) => return Err(OpenError::Damaged(damage(path, place, unread)?)),
-        };
-        if frame.header.kind == Kind::End {
-            return check_end(&frame, &reader, path, entries).map_err(OpenError::Damaged);
-        }
-        next = frame.header.first.saturating_add(1);
-        entries += u64::from(frame.header.count);
-    }
-}
-
-/// All numbers up to this one are in a snapshot, if it can be told.
-pub(super) fn base_of(opened: &Opened) -> Option<u64> {
-    let reader = FrameReader::new(Arc::clone(&opened.blob), opened.header.salt);
-    let first = reader.ok()?.next().ok()??;
-    let is_beginning = first.header.kind == Kind::Snapshot && first.header.count == 0;
-    let bounds = Bounds::decode(&mut &first.payload[..]);
-    bounds.filter(|_| is_beginning).map(|bounds| bounds.base)
-}
-
-/// Fails unless a frame is the end of its file, and says how many entries there are.
-fn check_end(frame: &Frame, reader: &FrameReader, path: &Path, entries: u64) -> Result<(), Damage> {
-    let bounds = Bounds::decode(&mut &frame.payload[..]);
-    let is_end = frame.end() == reader.length();
-    if is_end && bounds.is_some_and(|bounds| bounds.entries == entries) {
-        return Ok(());
-    }
-    let expected = "the end of the snapshot, with the number of its entries";
-    let found = "another number, or more behind it";
-    Err(Damage::at(path, frame.offset, expected, found))
 }
 
 /// The frame, if it is the one whose turn it is.

@@ -6,7 +6,6 @@ mod checking;
 mod crashes;
 mod damage;
 mod faults;
-mod generations;
 mod golden;
 mod gone;
 mod memory;
