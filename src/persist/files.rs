@@ -70,3 +70,34 @@ fn remove(storage: &dyn Storage, path: &Path) -> u64 {
         Err(_) => 0,
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::persist::storage::Disk;
+    use std::fs;
+
+    /// What is put aside is a second name of a file, as a rule, and stays when the first is made anew.
+    #[test]
+    fn a_new_file_empties_no_other_name_of_one_that_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let [log, aside] = ["log", "aside"].map(|name| dir.path().join(name));
+        fs::write(&log, "kept").unwrap();
+        assert!(link_or_copy(&Disk, &log, &aside).unwrap());
+        Disk.create(&log).unwrap().write_at(b"new", 0).unwrap();
+        let read = |path| fs::read_to_string(path).unwrap();
+        assert_eq!([read(&log), read(&aside)], ["new", "kept"]);
+    }
+
+    /// Where an interrupted salvage is repeated within a millisecond.
+    #[test]
+    fn a_file_that_is_put_aside_twice_by_the_same_name_is_there_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let [log, aside] = ["log", "aside"].map(|name| dir.path().join(name));
+        fs::write(&log, "kept").unwrap();
+        assert!(link_or_copy(&Disk, &log, &aside).unwrap());
+        assert!(!link_or_copy(&Disk, &log, &aside).unwrap(), "copied");
+        let read = |path| fs::read_to_string(path).unwrap();
+        assert_eq!([read(&log), read(&aside)], ["kept", "kept"]);
+    }
+}

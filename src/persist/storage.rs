@@ -16,7 +16,8 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// The names of the files in a directory, in any order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    /// Opens a new, empty file; one that is there is emptied.
+    /// Opens a new, empty file. One that is there loses this name, and keeps what it has under its
+    /// others.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Blob>>;
 
     /// Opens a file that is there.
@@ -136,8 +137,13 @@ impl Storage for Disk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Blob>> {
+        // What is put aside is linked: to empty a file would empty what is in the quarantine.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = of_new_files();
-        let file = options.read(true).write(true).create(true).truncate(true);
+        let file = options.read(true).write(true).create_new(true);
         Ok(Arc::new(file.open(path)?))
     }
 

@@ -17,7 +17,7 @@ use crate::persist::settings::{Settings, SyncPolicy};
 use crate::persist::storage::{Hold, Lock, Storage};
 use crate::sync::{AtomicU64, Mutex};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -214,12 +214,7 @@ impl Recovered {
 impl Inner {
     /// Keeps what is there, before a state that is not that of the files takes its place.
     fn preserve(&self, manifest: &Manifest, report: &mut RecoveryReport) -> Result<(), DiskError> {
-        let name = format!(
-            "generation-{}-at-{}",
-            manifest.generation,
-            self.settings.wall_ms()
-        );
-        let to = self.dir.join(QUARANTINE).join(name);
+        let to = self.unused_quarantine(manifest);
         self.storage
             .create_dir(&to)
             .map_err(DiskError::of("create", &to))?;
@@ -235,6 +230,22 @@ impl Inner {
             .map_err(DiskError::of("sync", &to))?;
         report.quarantine.push(to);
         Ok(())
+    }
+
+    /// A directory to put files aside in that holds none.
+    fn unused_quarantine(&self, manifest: &Manifest) -> PathBuf {
+        let (generation, at) = (manifest.generation, self.settings.wall_ms());
+        let name = format!("generation-{generation}-at-{at}");
+        let all = self.dir.join(QUARANTINE);
+        let is_used = |dir: &PathBuf| self.storage.list(dir).is_ok_and(|names| !names.is_empty());
+        let first = all.join(&name);
+        if !is_used(&first) {
+            return first;
+        }
+        // An attempt in the same millisecond has left it there.
+        let mut others = (2..).map(|number| all.join(format!("{name}-{number}")));
+        let unused = others.find(|dir| !is_used(dir));
+        unused.unwrap_or(first)
     }
 
     /// A manifest of what there is: for a new store without a log, so that its files have an owner.

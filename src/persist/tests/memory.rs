@@ -536,6 +536,9 @@ impl Storage for Memory {
         let mut disk = self.disk();
         disk.check(Operation::Link)?;
         let id = disk.id(from)?;
+        if disk.id(to).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         disk.change_names(None, Some((to, id)));
         Ok(())
     }
