@@ -42,8 +42,9 @@
 //! Where new files are needed and cannot be made, after a failed sync for instance, that is tried again
 //! after a second and then ever more seldom, at last every five minutes. A write that waits for them, or
 //! that a store refuses for want of them, has them tried within a second, or four times as long as the
-//! last attempt took. A wait ends with what comes of that; a store takes writes again soon after the
-//! disk is well.
+//! last attempt took, or an eighth of the time for which they have failed. A wait ends with what comes of
+//! that; a store takes writes again soon after the disk is well. With
+//! [`snapshots_only`](Persistence::snapshots_only), its interval rules.
 //!
 //! [`Journal::health`] tells of all of it. That the directory is gone is found out, on Unix, with
 //! the next sync, compaction, backup or close: what is at its path then is another's and left

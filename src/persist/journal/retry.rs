@@ -16,11 +16,17 @@ const BACKOFF: Range<Duration> = Duration::from_secs(1)..Duration::from_secs(300
 /// shortest pause: a disk that is slow to fail is not kept busy by that.
 const SHARE: u32 = 4;
 
+/// Nor is it tried sooner than after this part of the time for which it has failed. Each attempt may
+/// leave a file behind, so their number must not grow as the time does: in a day it is a hundred.
+const PART: u32 = 8;
+
 /// What became of the last attempts.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     /// Failures since the last success.
     failures: u32,
+    /// When the first of them was told.
+    failing_since: Option<Instant>,
     /// When the last ended.
     last: Option<Instant>,
     took: Duration,
@@ -36,13 +42,23 @@ impl Attempts {
     }
 
     pub(super) fn ended(&mut self, well: bool, took: Duration) {
+        let now = Instant::now();
         self.failures = if well { 0 } else { self.failures + 1 };
-        self.last = Some(Instant::now());
+        self.failing_since = (!well).then(|| self.failing_since.unwrap_or(now));
+        self.last = Some(now);
         self.took = took;
     }
 
     pub(super) fn since_last(&self) -> Duration {
         self.last.map_or(Duration::MAX, |last| last.elapsed())
+    }
+
+    /// How long the attempts have failed, up to the last.
+    fn failed_for(&self) -> Duration {
+        match (self.failing_since, self.last) {
+            (Some(first), Some(last)) => last.duration_since(first),
+            _ => Duration::ZERO,
+        }
     }
 
     /// How long after the last attempt the next one may begin.
@@ -52,7 +68,13 @@ impl Attempts {
             failures => (BACKOFF.start * (1 << (failures - 1).min(16))).min(BACKOFF.end),
         };
         match is_wanted {
-            true => pause.min(BACKOFF.start.max(self.took.saturating_mul(SHARE))),
+            true => {
+                let least = self
+                    .took
+                    .saturating_mul(SHARE)
+                    .max(self.failed_for() / PART);
+                pause.min(BACKOFF.start.max(least))
+            }
             false => pause,
         }
     }
@@ -94,10 +116,32 @@ mod tests {
     fn pause(failures: u32, took_ms: u64, is_wanted: bool) -> u64 {
         let attempts = Attempts {
             failures,
-            last: None,
             took: Duration::from_millis(took_ms),
+            ..Attempts::default()
         };
         attempts.pause(is_wanted).as_secs()
+    }
+
+    #[test]
+    fn what_fails_for_long_is_tried_more_seldom_by_whoever_it_is_wanted() {
+        let first = Instant::now();
+        let pause = |seconds| {
+            let attempts = Attempts {
+                failures: 30,
+                failing_since: Some(first),
+                last: Some(first + Duration::from_secs(seconds)),
+                took: Duration::ZERO,
+            };
+            attempts.pause(true).as_secs()
+        };
+        assert_eq!([0, 8, 80, 800, 80_000].map(pause), [1, 1, 10, 100, 300]);
+        let mut attempts = Attempts::default();
+        attempts.ended(false, Duration::ZERO);
+        let since = attempts.failing_since;
+        attempts.ended(false, Duration::ZERO);
+        assert!(since.is_some() && attempts.failing_since == since);
+        attempts.ended(true, Duration::ZERO);
+        assert_eq!(attempts.failing_since, None);
     }
 
     #[test]
