@@ -11,12 +11,10 @@ use super::record::{self, Encoded, Meta};
 use super::room::Work;
 use super::transaction::Staged;
 use super::write::{Patience, Pending, Stored};
-use crate::entry::Life;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels};
 use crate::table::Locked;
-use crate::time::Moment;
 use std::hash::Hash;
 use std::mem;
 
@@ -102,7 +100,7 @@ where
         &self,
         keys: Vec<K>,
         staged: impl Iterator<Item = ((KeyHash, usize), Staged<V>)>,
-        epoch: u64,
+        (now, epoch): (u64, u64),
         locks: &mut [Locked<'_, K, V>],
         changes: &mut Vec<Change<K, V>>,
         work: &mut Work<'_, K, V>,
@@ -113,7 +111,7 @@ where
                 continue;
             }
             let locked = &mut locks[set];
-            let live = self.find_unexpired(locked, hash, &key, work);
+            let live = self.find_at(now, locked, (hash, &key), work);
             self.overtake(locked, hash, &key, work);
             if let Staged::Put(value, life, weight) = staged {
                 let given = Given::new(self.labels_kept(locked, live, &key), epoch);
@@ -135,10 +133,29 @@ where
             }
             work.outbox.discard_key(key);
             changes.extend(live.map(|way| match staged {
-                Staged::Kept(life) => kept(locked, (set, way), life, &work.moment),
+                Staged::Kept(life) => {
+                    let hard = deadline_of(life, &work.moment);
+                    kept(moved(locked, way, hard), (set, way), now)
+                }
                 _ => Change::Remove(set, way, RemovalCause::Explicit),
             }));
         }
+    }
+
+    /// The way of an entry that lived at `now`. One that did not is removed on the way.
+    fn find_at(
+        &self,
+        now: u64,
+        set: &mut Locked<'_, K, V>,
+        (hash, key): (KeyHash, &K),
+        work: &mut Work<'_, K, V>,
+    ) -> Option<usize> {
+        let way = set.find(hash, key)?;
+        if set.entry(way).deadline() > now {
+            return Some(way);
+        }
+        self.take_out(set, way, RemovalCause::Expired, work);
+        None
     }
 
     /// Makes the changes, if they were admitted to the log and can be recorded. They are left in
@@ -255,15 +272,9 @@ where
     }
 }
 
-/// The change of an entry whose value stays, and that has so long to live now.
-fn kept<K, V>(
-    locked: &Locked<'_, K, V>,
-    (set, way): (usize, usize),
-    life: Life,
-    moment: &Moment<'_>,
-) -> Change<K, V> {
-    let deadlines = moved(locked, way, deadline_of(life, moment));
-    if moment.has_passed(deadlines.effective) {
+/// The change of an entry whose value stays, with the deadlines that it gets.
+fn kept<K, V>(deadlines: Deadlines, (set, way): (usize, usize), now: u64) -> Change<K, V> {
+    if deadlines.effective <= now {
         Change::Remove(set, way, RemovalCause::Expired)
     } else {
         Change::Keep(set, way, deadlines)

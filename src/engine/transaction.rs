@@ -32,6 +32,8 @@ pub struct Transaction<'t, K, V> {
     /// Which of `locks` has which key.
     sets: &'t [usize],
     staged: &'t mut [Staged<V>],
+    /// When the locks were taken. What lived then is there until they are released.
+    now: u64,
     balance: Balance,
     /// Where the key that was named last is among `keys`, where the search for the next begins:
     /// closures mostly take their keys in turn. None where the search begins at the first.
@@ -141,7 +143,8 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     }
 
     /// How long the value of a key will live if nobody accesses it, with what this transaction has
-    /// done to it; `None` if there is none.
+    /// done to it; `None` if there is none. That is the sooner of its TTL and its idle time, counted
+    /// from the beginning of the transaction.
     ///
     /// A TTL that is random or that an [`Expiry`](crate::Expiry) decides on is drawn again when the
     /// transaction commits.
@@ -150,7 +153,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     /// use haybox::{Cache, Ttl};
     /// use std::time::Duration;
     ///
-    /// // Redis's RENAME, which takes the TTL along.
+    /// // Redis's RENAME, which takes the TTL along, in a cache without an idle time.
     /// let carts = Cache::new(100);
     /// carts.insert_with_ttl("guest 7", vec!["milk"], Duration::from_secs(600));
     /// let renamed = carts.transaction(&["guest 7", "ada"], |tx| {
@@ -178,7 +181,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         let index = self.index_of(key);
         let value = self.value(index)?;
         let deadline = self.deadline(index, value, &self.engine.clock.moment());
-        let left = left(deadline, self.engine.clock.now());
+        let left = left(deadline, self.now);
         Some(left.map_or(Ttl::Never, Ttl::Left))
     }
 
@@ -199,7 +202,8 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         }
     }
 
-    /// Sets the TTL of a value; whether there was one.
+    /// Sets the TTL of a value, zero meaning that it ends with the commit; whether there was one. A load
+    /// of the key that is under way is overtaken.
     ///
     /// # Panics
     /// If the key is none of the transaction's.
@@ -380,9 +384,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     fn stored(&self, index: usize) -> Option<&V> {
         let (set, way) = self.place(index)?;
         let entry = set.entry(way);
-        self.engine
-            .is_live(entry.deadline())
-            .then_some(&entry.value)
+        (entry.deadline() > self.now).then_some(&entry.value)
     }
 
     /// The labels that an entry stored under a key will have.
@@ -452,8 +454,9 @@ where
         let inside =
             reentrancy::enter().expect("no transaction starts while a closure of a cache unwinds");
         let (mut locks, sets) = self.table.lock_all(&inside, hashes);
-        // What `f` makes is made from what is there now. It sees one moment: what falls while it
-        // runs is there for it, and what it makes of that falls with it.
+        let now = self.clock.now();
+        // What `f` makes is made from what is there now. It sees one moment: what expires or falls
+        // while it runs is there for it, and what it makes of what has fallen falls with it.
         let epoch = self.register.latest();
         if epoch > 0 {
             self.remove_fallen(keys, hashes, &sets, &mut locks, &mut work);
@@ -467,15 +470,17 @@ where
                 locks: &locks,
                 sets: &sets,
                 staged: &mut staged,
+                now,
                 balance: Balance::default(),
                 last: last_named(hashes),
                 overwritten: &mut overwritten,
                 reaches: &mut reaches,
             })?
         };
-        self.clear_expired_in(&mut locks, &mut work);
+        self.clear_expired_in(&mut locks, now, &mut work);
         let staged = hashes.iter().copied().zip(sets).zip(staged);
-        self.prepare(owned, staged, epoch, &mut locks, &mut changes, &mut work);
+        let moment = (now, epoch);
+        self.prepare(owned, staged, moment, &mut locks, &mut changes, &mut work);
         self.commit(is_admitted, &mut changes, &mut locks, &mut work);
         drop(locks);
         self.have_swept();
@@ -503,10 +508,15 @@ where
 
     /// Clears what has expired in the sets of a transaction, so that it makes room before anything
     /// that lives has to.
-    fn clear_expired_in(&self, locks: &mut [Locked<'_, K, V>], work: &mut Work<'_, K, V>) {
+    fn clear_expired_in(
+        &self,
+        locks: &mut [Locked<'_, K, V>],
+        now: u64,
+        work: &mut Work<'_, K, V>,
+    ) {
         for set in locks {
-            if work.moment.has_passed(set.hint()) {
-                self.clear_expired(set, self.clock.now(), work);
+            if set.hint() <= now {
+                self.clear_expired(set, now, work);
             }
         }
     }
@@ -529,6 +539,7 @@ where
             locks: &[],
             sets: &[],
             staged: &mut staged,
+            now: self.clock.now(),
             balance: Balance::default(),
             last: last_named(hashes),
             overwritten: &mut overwritten,
@@ -646,6 +657,29 @@ mod tests {
             assert_eq!(seen, Ok(Some(Ttl::Left(expected))));
             assert_eq!(cache.ttl(&1), Some(Ttl::Left(expected)));
         }
+    }
+
+    /// What ends while a closure runs is there for it, and for what it does.
+    #[test]
+    fn a_transaction_sees_one_moment() {
+        let (time, long) = (MockClock::new(), Duration::from_secs(60));
+        let builder = Cache::builder().max_entries(10).clock(time.clock());
+        let cache = builder.build().unwrap();
+        let [kept, given, gone, new] = [1, 2, 3, 4];
+        for key in [kept, given, gone] {
+            cache.insert_with_ttl(key, key, Duration::from_millis(5));
+        }
+        let done = cache.transaction(&[kept, given, gone, new], |tx| {
+            time.advance(Duration::from_millis(10));
+            assert_eq!(tx.ttl(&kept), Some(Ttl::Left(Duration::from_millis(5))));
+            assert!(tx.expire(&given, long) && tx.remove(&gone));
+            tx.insert_keep_ttl(&kept, 7)
+        });
+        assert_eq!(done, Ok(()));
+        // With the deadline that was to be kept, which has passed, and not without any.
+        assert_eq!((cache.get(&kept), cache.get(&gone)), (None, None));
+        assert_eq!(cache.ttl(&given), Some(Ttl::Left(long)));
+        cache.validate();
     }
 
     #[test]

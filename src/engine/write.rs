@@ -248,32 +248,16 @@ where
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let way = self.find_unexpired(set, hash, key, work)?;
+        let way = set.find(hash, key)?;
+        if work.moment.has_passed(set.entry(way).deadline()) {
+            self.take_out(set, way, RemovalCause::Expired, work);
+            return None;
+        }
         if self.has_fallen(set, way, set.entry(way)) {
             self.take_out_fallen(set, way, work);
             return None;
         }
         Some(way)
-    }
-
-    /// As [`find_live`](Self::find_live), for who has seen to it that nothing has fallen.
-    #[inline]
-    pub(super) fn find_unexpired<Q>(
-        &self,
-        set: &mut Locked<'_, K, V>,
-        hash: KeyHash,
-        key: &Q,
-        work: &mut Work<'_, K, V>,
-    ) -> Option<usize>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let way = set.find(hash, key)?;
-        if !work.moment.has_passed(set.entry(way).deadline()) {
-            return Some(way);
-        }
-        self.take_out(set, way, RemovalCause::Expired, work);
-        None
     }
 
     /// Stores a value with its set locked, in the place of the live entry `live` or as a new one.
