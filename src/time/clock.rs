@@ -97,7 +97,8 @@ impl Clock {
         deadline != NEVER && self.has_passed_since(self.coarse(), deadline)
     }
 
-    /// As [`has_passed`](Self::has_passed), for a deadline that has passed as a rule, or is near.
+    /// As [`has_passed`](Self::has_passed), for a deadline that a glance was not enough for: it has
+    /// passed or is near, or no look was taken.
     #[inline(never)]
     fn has_just_passed(&self, deadline: Deadline) -> bool {
         self.has_passed(deadline)
@@ -193,10 +194,8 @@ impl Moment<'_> {
 
 /// A look at the clock for a deadline that is not known yet.
 ///
-/// Where look-ups wait for memory, their time depends on how many of them the processor has under
-/// way at once, and its registers bound how many instructions that are. What a look-up does after it
-/// has asked for its entry stands between that entry and the next two sets; what it does before,
-/// between the entry and one of them. So the clock is read before the entry is looked at.
+/// It is taken before an entry is looked at, so that more look-ups are under way at once where they
+/// wait for memory: "Where the time of a look-up goes" in ARCHITECTURE.md says how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Glance(u64);
 
