@@ -175,3 +175,90 @@ where
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use crate::Cache;
+    use crate::load::BoxedLoad;
+    use std::pin::{Pin, pin};
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll, Waker};
+
+    const KEYS: u32 = 2_000;
+
+    type Tasks = Arc<Mutex<Vec<BoxedLoad>>>;
+
+    /// An unbounded cache, which begins with one set, and the tasks that were spawned.
+    fn spawning() -> (Cache<u32, u32>, Tasks) {
+        let tasks = Tasks::default();
+        let spawned = Arc::clone(&tasks);
+        let builder = Cache::builder().spawner(move |load| spawned.lock().unwrap().push(load));
+        (builder.build().unwrap(), tasks)
+    }
+
+    fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// A call whose caller goes away before its load is run, except where it need not wait.
+    fn hang_up<T>(call: impl Future<Output = T>) {
+        let _ = poll(pin!(call));
+    }
+
+    fn run(tasks: &Tasks) {
+        for mut task in tasks.lock().unwrap().drain(..) {
+            assert!(poll(task.as_mut()).is_ready());
+        }
+    }
+
+    fn is_crowded(cache: &Cache<u32, u32>) -> bool {
+        let engine = cache.engine();
+        engine.table.is_crowded(engine.budget.entries.used())
+    }
+
+    #[test]
+    fn the_table_grows_though_all_callers_have_gone_when_their_loads_end() {
+        for refreshes in [false, true] {
+            let (cache, tasks) = spawning();
+            let rows = cache.read_through_async(|key: u32| async move { Ok::<_, ()>(key) });
+            for key in 0..KEYS {
+                match refreshes {
+                    false => hang_up(rows.get(&key)),
+                    true => hang_up(rows.refresh(&key)),
+                }
+                assert!(!is_crowded(&cache));
+                run(&tasks);
+            }
+            assert_eq!(cache.len(), KEYS as usize);
+            cache.validate();
+        }
+    }
+
+    #[test]
+    fn hits_make_the_table_grow_for_what_a_burst_has_stored() {
+        let (cache, tasks) = spawning();
+        let rows = cache.read_through_async(|key: u32| async move { Ok::<_, ()>(key) });
+        (0..KEYS).for_each(|key| hang_up(rows.get(&key)));
+        run(&tasks);
+        assert!(is_crowded(&cache));
+        (0..KEYS).for_each(|key| hang_up(rows.get(&key)));
+        assert_eq!(tasks.lock().unwrap().len(), 0);
+        assert!(!is_crowded(&cache));
+        cache.validate();
+    }
+
+    #[test]
+    fn the_table_grows_though_all_callers_of_lists_have_gone() {
+        let (cache, tasks) = spawning();
+        let rows = cache.read_through_many_async(|keys: Vec<u32>| async move {
+            Ok::<_, ()>(keys.into_iter().map(|key| (key, key)))
+        });
+        for first in (0..KEYS).step_by(10) {
+            hang_up(rows.get_many(&(first..first + 10).collect::<Vec<_>>()));
+            assert!(!is_crowded(&cache));
+            run(&tasks);
+        }
+        assert_eq!(cache.len(), KEYS as usize);
+        cache.validate();
+    }
+}

@@ -397,7 +397,11 @@ where
         let terms = self.terms();
         if engine.spawner().is_some() {
             return match engine.read_fresh(hash, key, terms) {
-                Some(value) => Ok(Some(value)),
+                Some(value) => {
+                    // As in `load`: what a burst has stored may be all that is ever asked for.
+                    self.cache.grow();
+                    Ok(Some(value))
+                }
                 None => self.load(key, Call::new(true, terms)).await,
             };
         }
@@ -432,7 +436,13 @@ where
         let load = |old| (self.loader)(key.to_owned(), old);
         let at = (self.cache.hash(key), key);
         let engine = self.cache.engine();
-        let call = call.leaving_behind(engine.spawner().is_some());
+        let is_left_behind = engine.spawner().is_some();
+        if is_left_behind {
+            // For an entry that was stored for a caller that had gone: its task has no hasher. Now,
+            // since this caller may go as well.
+            self.cache.grow();
+        }
+        let call = call.leaving_behind(is_left_behind);
         let loaded = engine.load_async::<Full, _, _, _>(call, at, load, |leader, old| {
             self.offer(key, leader, old)
         });

@@ -449,7 +449,12 @@ where
         let engine = cache.engine();
         let keys = cache.hashed(keys);
         let number = keys.len();
-        let call = call.leaving_behind(engine.spawner().is_some());
+        let is_left_behind = engine.spawner().is_some();
+        if is_left_behind {
+            // For entries that were stored for callers that had gone, as this one may.
+            cache.grow_for(number);
+        }
+        let call = call.leaving_behind(is_left_behind);
         let load = |keys| (self.loader)(keys);
         let offer = |keys: &[&'k Q], leaders| self.offer(keys, leaders);
         let loaded = engine.load_many_async(call, keys, load, offer).await;
