@@ -70,6 +70,12 @@ where
             && loads.all(|(missing, leader)| leader.is_some() && missing.call.may_leave())
     }
 
+    /// Ends loads that are not begun after all.
+    fn give_up(self) {
+        let leaders = self.loads.into_iter().filter_map(|(_, leader)| leader);
+        leaders.for_each(OwnLeader::give_up);
+    }
+
     /// The waits of the round, which go on together though the call does one after the other.
     fn begin_waits(&mut self, now: Deadline) -> Vec<(Missing<'e, V>, Arc<Flight<V>>)> {
         for (missing, _) in &mut self.waits {
@@ -292,7 +298,11 @@ where
                     round.loads.push((missing, None));
                 }
                 Role::Known(known) => match missing.call.told::<Maybe, E>(known) {
-                    Some(end) => self.found[at] = end?,
+                    Some(Ok(end)) => self.found[at] = end,
+                    Some(Err(error)) => {
+                        round.give_up();
+                        return Err(error);
+                    }
                     None => self.missing.push(missing),
                 },
             }

@@ -199,6 +199,26 @@ fn that_there_is_no_row_is_remembered_and_an_error_is_not() {
 }
 
 #[test]
+fn an_error_that_is_remembered_of_one_key_is_no_failure_of_those_before_it() {
+    let (cache, _) = timed(|builder| builder.max_entries(100).error_ttl(SECOND));
+    let table = Table::default();
+    let (rows, polled) = (table.behind(&cache), table.behind_async(&cache));
+    table.is_down.store(true, SeqCst);
+    let down = Err(LoadError::Failed("down".into()));
+    assert_eq!(rows.get_many(&[4]), down);
+    table.is_down.store(false, SeqCst);
+    assert_eq!(table.asked(), [[4]]);
+    assert_eq!(rows.get_many(&[1, 2, 3, 4, 5]), down);
+    assert_eq!(block_on(polled.get_many(&[1, 2, 3, 4, 5])), down);
+    assert!(table.asked().is_empty());
+    assert_eq!(cache.stats().load_failures, 1, "what the source was asked");
+    assert_settled(&cache);
+    let rest = vec![Some(10), Some(20), Some(30), Some(50)];
+    assert_eq!(rows.get_many(&[1, 2, 3, 5]), Ok(rest));
+    assert_settled(&cache);
+}
+
+#[test]
 fn not_modified_is_a_panic_since_no_old_value_is_shown() {
     let cache: Numbers = Cache::new(10);
     let rows = cache.read_through_many(|keys: Vec<u32>| {
