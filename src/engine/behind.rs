@@ -154,12 +154,15 @@ where
     }
 
     /// Ends the loads with what the loader returned.
-    fn settle<E>(self, result: Result<Vec<Loaded<V>>, LoadError<E>>)
+    fn settle<E>(mut self, result: Result<Vec<Loaded<V>>, LoadError<E>>)
     where
         E: Send + Sync + 'static,
     {
         let started = self.loads[0].leader.started();
         self.engine().count_load(started, result.is_ok());
+        // All of them first: what panics for one ends the others.
+        let leaders = self.loads.iter_mut().map(|load| &mut load.leader);
+        leaders.for_each(SharedLeader::has_returned);
         let terms = self.terms.as_ref();
         match result {
             Ok(brought) => {

@@ -221,7 +221,7 @@ where
     }
 
     /// From now on a panic is one of what is done with what the loader returned.
-    fn has_returned(&mut self) {
+    pub(super) fn has_returned(&mut self) {
         self.stage = Stage::Settles;
     }
 

@@ -378,7 +378,7 @@ where
     /// Ends loads with what the loader returned for them, in their order.
     fn land<E>(
         &mut self,
-        loads: Loads<'e, K, V>,
+        mut loads: Loads<'e, K, V>,
         started: Deadline,
         result: Result<Vec<Loaded<V>>, LoadError<E>>,
     ) -> Result<(), LoadError<E>>
@@ -386,6 +386,9 @@ where
         E: Send + Sync + 'static,
     {
         self.engine.count_load(started, result.is_ok());
+        // All of them first: what panics for one, or for a key that is loaded alone, ends the others.
+        let leaders = loads.iter_mut().filter_map(|(_, leader)| leader.as_mut());
+        leaders.for_each(OwnLeader::has_returned);
         let brought = match result {
             Ok(brought) => brought,
             Err(error) => return self.fail(loads, error),

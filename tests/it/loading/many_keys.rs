@@ -412,6 +412,37 @@ fn what_panics_behind_a_loader_of_several_keys_does_so_once_in_each_pause() {
 }
 
 #[test]
+fn what_panics_for_a_key_that_is_loaded_alone_rests_for_those_that_come_after_it() {
+    let freshness = Freshness::new().stale_if_error(HOUR).retry_after(SECOND);
+    let (cache, time) = fresh(freshness, SECOND);
+    cache.insert(1, 2);
+    time.advance(2 * SECOND);
+    // Polled by this thread, which would never come back to it.
+    let mut hangs = Box::pin(cache.get_or_load(&9, pending::<u32>));
+    let mut gone = Box::pin(cache.get_or_load(&1, pending::<u32>));
+    assert!(poll_once(hangs.as_mut()).is_pending());
+    assert!(poll_once(gone.as_mut()).is_pending());
+    let (mut gone, mut calls) = (Some(gone), Vec::new());
+    let sentence = panic_of(|| {
+        cache.get_many_or_insert_with(&[9, 1, 3], |missing| {
+            gone.take();
+            let brought = missing.clone().into_iter().map(|key| match key {
+                3 => (3, Loaded::new(6)),
+                _ => (key, Loaded::not_modified()),
+            });
+            calls.push(missing);
+            brought
+        })
+    });
+    assert!(sentence.contains("not modified"), "{sentence}");
+    assert_eq!(calls, [vec![3], vec![9, 1]]);
+    let none = |_| -> [(u32, u32); 0] { unreachable!("the source has a rest") };
+    assert_eq!(cache.get_many_or_insert_with(&[1], none), [Some(2)]);
+    drop(hangs);
+    assert_settled(&cache);
+}
+
+#[test]
 fn a_key_that_cannot_be_hashed_is_a_panic_behind_the_loader_that_brings_it() {
     #[derive(Clone, PartialEq, Eq)]
     struct Odd(u32);

@@ -2,13 +2,15 @@
 
 use super::super::tasks::Fragile;
 use super::super::{
-    Gate, Numbers, assert_settled, block_on, poll_once, pool, spawning, until_settled, whole_pool,
+    Gate, Numbers, Spawned, assert_settled, block_on, poll_once, pool, spawning, until_settled,
+    whole_pool,
 };
 use super::{Table, with};
-use crate::common::{HOUR, PATIENCE, SECOND, panic_of};
-use haybox::{Cache, Freshness, LoadError, Loaded, MockClock};
+use crate::common::{HOUR, PATIENCE, SECOND, panic_of, timed};
+use haybox::{Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock};
+use std::cell::Cell;
 use std::future::pending;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, mpsc};
@@ -539,6 +541,58 @@ fn what_panics_behind_a_task_after_the_loader_has_returned_rests_for_all_keys() 
     assert_eq!(block_on(rows.get_many(&[1, 2])), Ok(old));
     assert_eq!((spawned.len(), cache.loads_under_way()), (0, 0));
     assert_settled(&cache);
+}
+
+thread_local!(static DROPS_TO_PANIC: Cell<u32> = const { Cell::new(0) });
+
+/// A key of which one that is dropped on this thread panics.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Brittle(u32);
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        let left = DROPS_TO_PANIC.get();
+        DROPS_TO_PANIC.set(left.saturating_sub(1));
+        assert_ne!(left, 1, "it breaks");
+    }
+}
+
+/// Has the task that loads values which are due panic with that drop; whether it came to that.
+fn all_rest_when_a_key_panics(is_down: bool, drops: u32) -> bool {
+    let spawned = Spawned::default();
+    let tasks = Spawned::clone(&spawned);
+    let freshness = Freshness::new().refresh_after(SECOND).retry_after(HOUR);
+    let (cache, time) = timed(|builder: CacheBuilder<Brittle, u32>| {
+        let spawner = move |load| tasks.0.lock().unwrap().push(load);
+        builder
+            .max_entries(100)
+            .freshness(freshness)
+            .spawner(spawner)
+    });
+    let keys = [Brittle(1), Brittle(2), Brittle(3)];
+    cache.insert_many(keys.iter().cloned().map(|key| (key, 0)));
+    time.advance(SECOND);
+    let rows = cache.read_through_many_async(move |keys: Vec<Brittle>| async move {
+        let found = keys.into_iter().map(|key| (key, 1));
+        if is_down { Err("down") } else { Ok(found) }
+    });
+    assert_eq!(block_on(rows.get_many(&keys)), Ok(vec![Some(0); 3]));
+    let mut task = spawned.0.lock().unwrap().pop().unwrap();
+    DROPS_TO_PANIC.set(drops);
+    let ended = catch_unwind(AssertUnwindSafe(|| poll_once(task.as_mut())));
+    DROPS_TO_PANIC.set(0);
+    assert!(block_on(rows.get_many(&keys)).is_ok());
+    assert_eq!(spawned.len(), 0, "the source has a rest");
+    assert_settled(&cache);
+    ended.is_err()
+}
+
+#[test]
+fn whatever_key_panics_behind_a_task_all_that_it_was_to_load_rest() {
+    for is_down in [false, true] {
+        let panics = (1..).take_while(|drops| all_rest_when_a_key_panics(is_down, *drops));
+        assert!(panics.count() > 6, "those of the loader and of the loads");
+    }
 }
 
 #[test]
