@@ -7,11 +7,11 @@
 
 use crate::counter::Counters;
 use crate::limit::Limiter;
-use crate::lock::{Lease, Locks};
+use crate::lock::{Acquire, Lease, Locks};
 use crate::presence::Presence;
 use crate::pubsub::{Bus, Subscription, Topic};
 use crate::queue::{Delivery, Queue, Workers};
-use crate::{Cache, Clock, Events, MockClock};
+use crate::{Cache, Clock, Equivalent, Events, Fence, MockClock};
 use crate::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsync};
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -30,9 +30,11 @@ pass_through_panics! {
     [K, V, E, S] ReadThroughMany<K, V, E, S>,
     [K, V, E, S] ReadThroughManyAsync<K, V, E, S>,
     [K] Events<K>,
+    [K: Hash + Eq, V, Q: Equivalent<K> + ?Sized] Fence<'_, '_, K, V, Q>,
     [K, S] Limiter<K, S>,
     [K: Hash + Eq, S: BuildHasher] Locks<K, S>,
     [K] Lease<K>,
+    [K] Acquire<K>,
     [R, M] Presence<R, M>,
     [] Bus,
     [T] Topic<T>,

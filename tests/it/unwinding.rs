@@ -2,11 +2,11 @@
 
 use haybox::counter::Counters;
 use haybox::limit::{Limiter, Quota};
-use haybox::lock::{Lease, Locks};
+use haybox::lock::{Acquire, Lease, Locks};
 use haybox::presence::{Presence, PresenceEvent};
 use haybox::pubsub::{Bus, Subscription, Topic};
 use haybox::queue::{Delivery, Queue, Workers};
-use haybox::{Cache, Clock, Events, MockClock};
+use haybox::{Cache, Clock, Events, Fence, MockClock};
 use haybox::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsync};
 use std::io::Error;
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
@@ -20,6 +20,7 @@ fn handles_pass_through_panics() {
     fn passes<T: UnwindSafe + RefUnwindSafe>() {}
     passes::<Cache<u32, Opaque>>();
     passes::<Events<Opaque>>();
+    passes::<Fence<'_, '_, u32, Opaque, u32>>();
     passes::<ReadThrough<u32, Opaque, Error>>();
     passes::<ReadThroughAsync<u32, Opaque, Error>>();
     passes::<ReadThroughMany<u32, Opaque, Error>>();
@@ -27,6 +28,7 @@ fn handles_pass_through_panics() {
     passes::<Limiter<u32>>();
     passes::<Locks<u32>>();
     passes::<Lease<u32>>();
+    passes::<Acquire<u32>>();
     passes::<Presence<u32, u32>>();
     passes::<Subscription<PresenceEvent<u32, u32>>>();
     passes::<Bus>();
