@@ -74,8 +74,9 @@ where
     /// more: a TTL, tags, a weight.
     ///
     /// What it does not bring is absent, remembered for the
-    /// [`negative_ttl`](crate::CacheBuilder::negative_ttl); what it brings unasked is dropped. It is
-    /// shown no old values, so it cannot answer [`Loaded::not_modified`].
+    /// [`negative_ttl`](crate::CacheBuilder::negative_ttl); what it brings unasked is dropped, and of
+    /// two pairs for one key the last counts. It is shown no old values, so it cannot answer
+    /// [`Loaded::not_modified`].
     ///
     /// The loader is kept as long as the handle, so it owns what it uses: give it a clone of the
     /// connection pool, and `move`. For an example see [`ReadThroughMany`].
@@ -230,6 +231,9 @@ where
     ///
     /// # Errors
     /// As there.
+    ///
+    /// # Panics
+    /// If the loader brings [`Loaded::not_modified`] and there is no old value.
     pub fn get<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -276,6 +280,9 @@ where
     ///
     /// # Errors
     /// As there.
+    ///
+    /// # Panics
+    /// If the loader brings [`Loaded::not_modified`] and there is no old value.
     pub fn refresh<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -356,6 +363,10 @@ where
     ///
     /// # Errors
     /// As there.
+    ///
+    /// # Panics
+    /// If the loader brings [`Loaded::not_modified`] and there is no old value; and if it panics in a
+    /// task that was spawned for this call, unless there is an old value to serve.
     pub async fn get<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -367,8 +378,9 @@ where
     ///
     /// Without a [`spawner`](crate::CacheBuilder::spawner) the caller that notices that values are
     /// missing or due loads them, and if its future is dropped its load ends with it, for all of
-    /// the keys. With one, all that a call is to load runs there: behind it where it is given old
-    /// values, and to its end when all callers have gone.
+    /// the keys. With one, all that a call is to load runs there, with one call of the loader, and to
+    /// its end when all callers have gone. The call waits for the values that are missing; those that
+    /// are due it returns as they are, also where it waits for others.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), haybox::BuildError> {
@@ -411,6 +423,10 @@ where
     ///
     /// # Errors
     /// As there.
+    ///
+    /// # Panics
+    /// If the loader brings [`Loaded::not_modified`] and there is no old value; and if it panics in a
+    /// task that was spawned for this call, also where there is one.
     pub async fn refresh<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -425,7 +441,7 @@ where
     /// As there.
     ///
     /// # Panics
-    /// As [`get_many`](Self::get_many).
+    /// As [`get_many`](Self::get_many), also where there are old values.
     pub async fn refresh_many<'k, Q>(
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
