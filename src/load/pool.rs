@@ -16,7 +16,7 @@ mod threads {
     use crossbeam_channel::{Receiver, Sender, bounded};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::LazyLock;
-    use std::thread;
+    use std::{mem, thread};
 
     /// Threads that load. Two, so that one slow source does not hold up all the others.
     const THREADS: usize = 2;
@@ -59,10 +59,16 @@ mod threads {
     }
 
     fn work(loads: &Receiver<Behind>) {
-        for load in loads {
-            // The panic was reported by the hook, and the load has been handed on.
-            let _ = catch_unwind(AssertUnwindSafe(load));
-        }
+        loads.iter().for_each(run);
+    }
+
+    fn run(load: Behind) {
+        // The panic was reported by the hook, and the load has been handed on.
+        let Err(payload) = catch_unwind(AssertUnwindSafe(load)) else {
+            return;
+        };
+        // Of the user's, and its destructor may panic as well: with another one, which is kept.
+        mem::forget(catch_unwind(AssertUnwindSafe(|| drop(payload))));
     }
 
     /// Elsewhere nothing forks, and some targets have no number to give.
@@ -79,6 +85,31 @@ mod threads {
     #[cfg(test)]
     mod tests {
         use super::*;
+        use std::panic::resume_unwind;
+
+        /// What a loader panics with, and does so again as it is dropped.
+        struct Fragile;
+
+        impl Drop for Fragile {
+            fn drop(&mut self) {
+                resume_unwind(Box::new("it breaks"));
+            }
+        }
+
+        #[test]
+        fn a_thread_of_the_pool_outlives_what_panics_as_it_is_dropped() {
+            let (sender, loads) = bounded::<Behind>(2);
+            let (done, results) = bounded(1);
+            sender
+                .send(Box::new(|| resume_unwind(Box::new(Fragile))))
+                .unwrap();
+            sender
+                .send(Box::new(move || done.send(()).unwrap()))
+                .unwrap();
+            drop(sender);
+            work(&loads);
+            assert_eq!(results.recv(), Ok(()));
+        }
 
         #[test]
         fn a_pool_whose_threads_are_those_of_the_parent_refuses() {
