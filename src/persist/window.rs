@@ -108,15 +108,15 @@ impl Window {
 
     fn fill(&mut self, offset: u64, length: u64) -> Result<(), Gap> {
         self.start = offset;
-        self.bytes.clear();
-        let bytes = offset..offset + length;
-        let failed = |error| Gap {
-            bytes,
-            error: Arc::new(error),
+        let Ok(room) = usize::try_from(length) else {
+            self.bytes.clear();
+            return Err(Gap {
+                bytes: offset..offset + length,
+                error: Arc::new(io::ErrorKind::OutOfMemory.into()),
+            });
         };
-        let length = usize::try_from(length);
-        let length = length.map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
-        self.bytes.resize(length, 0);
+        // What is there from the last time need not be zeroed: all of it is read, or found unreadable.
+        self.bytes.resize(room, 0);
         match read_full(&*self.blob, &mut self.bytes, offset) {
             Ok(read) => self.bytes.truncate(read),
             Err(_) => self.fill_by_block(offset)?,
