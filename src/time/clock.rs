@@ -108,7 +108,7 @@ impl Clock {
     #[inline(always)]
     fn has_passed_since(&self, coarse: u64, deadline: Deadline) -> bool {
         // The coarse clock lags, so what it calls passed has passed.
-        coarse >= deadline || (deadline - coarse < system::GUARD && self.now() >= deadline)
+        !is_far(coarse, deadline) && (coarse >= deadline || self.now() >= deadline)
     }
 
     /// The deadline at a point in wall-clock time; one in the past has passed.
@@ -155,6 +155,12 @@ impl Clock {
 /// A point in time that is further than this from a coarse reading is on the same side of a precise
 /// one.
 pub(crate) const NEAR: u64 = system::GUARD;
+
+/// Whether a deadline is so far ahead of a coarse reading that it has not passed by a precise one.
+#[inline(always)]
+fn is_far(coarse: u64, deadline: Deadline) -> bool {
+    deadline > coarse && deadline - coarse >= NEAR
+}
 
 /// The time as one operation sees it: a coarse reading taken at most once, and precise readings
 /// only where it is too coarse. Read when it is first asked, which is after the lock is taken, so
@@ -211,8 +217,7 @@ impl Glance {
     /// Whether a deadline has passed.
     #[inline(always)]
     pub(crate) fn has_passed(self, deadline: Deadline, clock: &Clock) -> bool {
-        let is_far = deadline > self.0 && deadline - self.0 >= system::GUARD;
-        deadline != NEVER && !is_far && clock.has_just_passed(deadline)
+        deadline != NEVER && !is_far(self.0, deadline) && clock.has_just_passed(deadline)
     }
 }
 
