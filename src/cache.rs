@@ -729,6 +729,7 @@ impl<K, V, S> Cache<K, V, S> {
     ///
     /// # Errors
     /// If `max_entries` is 0.
+    #[track_caller]
     pub fn set_max_entries(&self, max_entries: usize) -> Result<(), BuildError> {
         if max_entries == 0 {
             return Err(BuildError::new("max_entries", "must be at least 1"));
@@ -744,6 +745,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// # Errors
     /// If `max_weight` is 0, or if the cache was built without such a bound, so that its entries
     /// were not weighed.
+    #[track_caller]
     pub fn set_max_weight(&self, max_weight: u64) -> Result<(), BuildError> {
         if max_weight == 0 {
             return Err(BuildError::new("max_weight", "must be at least 1"));
@@ -762,6 +764,7 @@ impl<K, V, S> Cache<K, V, S> {
     ///
     /// # Errors
     /// If there would be no room for one entry, or if the cache was built without such a bound.
+    #[track_caller]
     pub fn set_max_memory(&self, bytes: u64) -> Result<(), BuildError> {
         let budget = self.engine.budget();
         let Some(gauge) = &budget.memory else {

@@ -333,11 +333,7 @@ impl<K, V> Engine<K, V> {
         ];
         for (gauge, max) in gauges {
             if let (Some(gauge), Some(max)) = (gauge, max) {
-                match self.is_strict() {
-                    // What a store holds it keeps.
-                    true => gauge.set_max(max),
-                    false => self.rebound(gauge, max),
-                }
+                self.rebound(gauge, max);
             }
         }
     }

@@ -342,12 +342,17 @@ impl<K, V> Engine<K, V> {
         Some(set.index() + 1)
     }
 
-    /// Changes a bound, and evicts until it holds: first what has expired.
+    /// Changes a bound, and evicts until it holds: first what has expired. What a store holds it
+    /// keeps.
+    #[track_caller]
     pub(crate) fn rebound(&self, gauge: &Gauge, max: u64) {
         if !reentrancy::check() {
             return;
         }
         gauge.set_max(max);
+        if self.is_strict() {
+            return;
+        }
         if self.budget.is_over() {
             self.sweep_all();
         }

@@ -4,6 +4,7 @@ use super::commit::Commit;
 use super::error::WriteError;
 use super::handle::Journal;
 use super::outcome::{self, Outcomes};
+use crate::builder::BuildError;
 use crate::cache::{Cache, Iter, Keys, Values};
 use crate::engine::Transaction;
 use crate::entry::{ExpireIf, Insert, InsertOptions, Op, Outcome, Ttl};
@@ -427,6 +428,54 @@ impl<K, V, S> Store<K, V, S> {
     #[must_use]
     pub fn memory(&self) -> u64 {
         self.cache.memory()
+    }
+
+    /// The bound in entries, if there is one.
+    #[must_use]
+    pub fn max_entries(&self) -> Option<usize> {
+        self.cache.max_entries()
+    }
+
+    /// The bound in weight, if there is one.
+    #[must_use]
+    pub fn max_weight(&self) -> Option<u64> {
+        self.cache.max_weight()
+    }
+
+    /// The bound in bytes, if there is one.
+    #[must_use]
+    pub fn max_memory(&self) -> Option<u64> {
+        self.cache.max_memory()
+    }
+
+    /// Changes the bound in entries, or sets one, until the store is closed: as a store that is full
+    /// is given room without a restart. What is in the store stays there, also where the bound is now
+    /// lower: what would add to it is refused with [`WriteError::NoRoom`] until there is room.
+    ///
+    /// # Errors
+    /// If `max_entries` is 0.
+    #[track_caller]
+    pub fn set_max_entries(&self, max_entries: usize) -> Result<(), BuildError> {
+        self.cache.set_max_entries(max_entries)
+    }
+
+    /// Changes the bound in weight. As [`set_max_entries`](Self::set_max_entries).
+    ///
+    /// # Errors
+    /// If `max_weight` is 0, or if the store was built without such a bound, so that its entries
+    /// were not weighed.
+    #[track_caller]
+    pub fn set_max_weight(&self, max_weight: u64) -> Result<(), BuildError> {
+        self.cache.set_max_weight(max_weight)
+    }
+
+    /// Changes the bound in bytes. As [`set_max_entries`](Self::set_max_entries).
+    ///
+    /// # Errors
+    /// If there would be no room for one entry, or if the store was built without such a bound.
+    #[track_caller]
+    pub fn set_max_memory(&self, bytes: u64) -> Result<(), BuildError> {
+        self.cache.set_max_memory(bytes)
     }
 
     /// What the store has done since it was opened, and how full it is.

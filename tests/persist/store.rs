@@ -223,6 +223,33 @@ fn a_store_with_more_than_its_bound_says_how_many_there_are() {
 }
 
 #[test]
+fn a_full_store_is_given_room_while_it_is_open_and_loses_nothing_to_a_lower_bound() {
+    let dir = dir();
+    let store = Cache::<u32, u32>::builder()
+        .max_entries(3)
+        .max_memory(10_000)
+        .open_store(dir.path())
+        .unwrap();
+    let three = (0..3).map(|key| (key, key));
+    store.insert_many(three).unwrap().wait().unwrap();
+    assert!(matches!(store.insert(3, 3), Err(WriteError::NoRoom)));
+    assert_eq!(store.max_entries(), Some(3));
+    store.set_max_entries(4).unwrap();
+    store.insert(3, 3).unwrap().wait().unwrap();
+    store.set_max_entries(1).unwrap();
+    assert_eq!((store.len(), store.max_entries()), (4, Some(1)));
+    assert!(matches!(store.insert(4, 4), Err(WriteError::NoRoom)));
+    store.set_max_entries(10).unwrap();
+    assert!(store.set_max_memory(0).is_err() && store.set_max_entries(0).is_err());
+    store.set_max_memory(store.memory()).unwrap();
+    assert!(matches!(store.insert(4, 4), Err(WriteError::NoRoom)));
+    store.set_max_memory(20_000).unwrap();
+    store.insert(4, 4).unwrap().wait().unwrap();
+    assert_eq!((store.len(), store.max_memory()), (5, Some(20_000)));
+    assert!(store.set_max_weight(7).is_err() && store.max_weight().is_none());
+}
+
+#[test]
 fn after_close_writes_fail_and_reads_go_on() {
     let dir = dir();
     let store = store(&dir);
