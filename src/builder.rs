@@ -272,7 +272,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// It is called once for each write, outside all locks by insertions, and under the lock of
     /// the entry's set by `update`, `compute` and transactions, where a call of a cache panics.
-    /// An entry of weight 0 is not bounded by weight.
+    /// An entry of weight 0 is not bounded by weight. What comes back from a directory is weighed
+    /// anew as it is opened.
     ///
     /// The compiler has to know the types when it meets the closure: name them there, or as in
     /// `Cache::<String, Vec<u8>>::builder()`.
@@ -337,7 +338,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// a number divided by a hundred, use [tags](Cache::invalidate_tag). It is called once for each
     /// write, outside all locks by insertions and loads, and under the lock of the entry's set by
     /// `compute` and transactions, where a call of a cache panics. Costs about 30 bytes for each
-    /// entry.
+    /// entry. Where it changes between two openings of a directory, what comes back is of its new
+    /// group, and of the one that it had, until it is written again.
     ///
     /// ```
     /// use haybox::Cache;

@@ -22,7 +22,7 @@ use std::mem;
 #[derive(Debug)]
 pub(crate) struct Restored {
     pub(crate) life: Life,
-    /// Where it is recorded.
+    /// Where it is recorded. It counts where there is no weigher.
     pub(crate) weight: Option<u64>,
     pub(crate) labels: Labels,
     pub(crate) epoch: u64,
@@ -38,9 +38,16 @@ pub(crate) struct Tally {
     added: Room,
     removed: Room,
     changes: u32,
+    has_regrouped: bool,
 }
 
 impl Tally {
+    /// Whether an entry came back that is not recorded as one of the group it is of now.
+    #[cfg_attr(not(feature = "persist"), allow(dead_code, reason = "nobody records"))]
+    pub(crate) fn has_regrouped(&self) -> bool {
+        self.has_regrouped
+    }
+
     fn add(&mut self, room: Room) {
         self.changes += 1;
         let rest = self.removed.missing(room);
@@ -66,14 +73,11 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         restored: Restored,
         tally: &mut Tally,
     ) {
-        let labels = match restored.labels.is_empty() {
-            true => self.with_group(&key, Labels::NONE),
-            false => restored.labels,
-        };
-        let weight = restored.weight.unwrap_or_else(|| {
-            let weight = self.policy.weigh(&key, &value);
-            weight.saturating_add(self.weight_of_labels(&labels))
-        });
+        // The group that it was recorded with stays: what was invalidated then is still to fall.
+        let recorded = restored.labels.as_slice().len();
+        let labels = self.with_group(&key, restored.labels);
+        tally.has_regrouped |= labels.as_slice().len() > recorded;
+        let weight = self.restored_weight(&key, &value, &labels, restored.weight);
         // Entries without labels have none, and the threads that restore need not meet there.
         if restored.epoch > 0 {
             self.register.restore_epoch(restored.epoch);
@@ -102,6 +106,18 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         if set.entry(way).is_labelled() || work.given.is_some() {
             let given = work.given.take();
             set.set_label(way, given);
+        }
+    }
+
+    /// What an entry weighs. Where there is a weigher, it says so anew: it may be another one, or the
+    /// value take up other room, than when the entry was recorded.
+    fn restored_weight(&self, key: &K, value: &V, labels: &Labels, recorded: Option<u64>) -> u64 {
+        match (&self.policy.weigher, recorded) {
+            (None, Some(recorded)) => recorded,
+            _ => {
+                let weight = self.policy.weigh(key, value);
+                weight.saturating_add(self.weight_of_labels(labels))
+            }
         }
     }
 
@@ -201,7 +217,9 @@ impl<K, V> Engine<K, V> {
 
     fn settle_if_due(&self, tally: &mut Tally) {
         if tally.changes >= UNTOLD {
+            let has_regrouped = tally.has_regrouped;
             self.settle(mem::take(tally));
+            tally.has_regrouped = has_regrouped;
         }
     }
 

@@ -40,6 +40,7 @@ impl Labels {
     pub(crate) fn add(&mut self, label: u64) {
         match self {
             Self::One(0) => *self = Self::One(label),
+            _ if self.as_slice().contains(&label) => {}
             _ => self.extend([label]),
         }
     }

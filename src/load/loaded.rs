@@ -88,7 +88,8 @@ impl<V> Loaded<V> {
     }
 
     /// What the entry weighs, instead of what the [`weigher`](crate::CacheBuilder::weigher) would
-    /// say. A later `update` or `compute` weighs it by the weigher.
+    /// say. A later `update` or `compute` weighs it by the weigher, and so does opening a directory
+    /// in which it is kept.
     pub fn weight(mut self, weight: u64) -> Self {
         self.weight = Some(weight);
         self

@@ -9,7 +9,7 @@ use super::wall::Wall;
 use crate::engine::{Engine, Restored, Tally};
 use crate::hash::KeyHash;
 use crate::labels::Labels;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicBool, AtomicU64};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::hash::{BuildHasher, Hash};
@@ -28,6 +28,8 @@ pub(super) struct Kept<K, V, S, C> {
     pub(super) evicts: bool,
     /// How many entries had died when all was recovered.
     pub(super) dropped: AtomicU64,
+    /// Whether the files do not say of each entry which group it is of now.
+    pub(super) has_regrouped: AtomicBool,
 }
 
 impl<K, V, S, C> Kept<K, V, S, C>
@@ -168,6 +170,9 @@ where
     }
 
     fn settle(&self, tally: Tally) {
+        if tally.has_regrouped() {
+            self.has_regrouped.store(true, Release);
+        }
         self.engine.settle(tally);
     }
 
@@ -204,6 +209,10 @@ impl<K, V, S, C> Kept<K, V, S, C> {
     /// How many entries had expired or fallen while they were in the files only.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Acquire)
+    }
+
+    pub(super) fn has_regrouped(&self) -> bool {
+        self.has_regrouped.load(Acquire)
     }
 }
 

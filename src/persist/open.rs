@@ -13,7 +13,7 @@ use super::wall::Wall;
 use crate::builder::CacheBuilder;
 use crate::cache::Cache;
 use crate::entry::OnFull;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicBool, AtomicU64};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::hash::{BuildHasher, Hash};
@@ -30,10 +30,21 @@ where
     /// Builds a cache that survives restarts: with what the directory holds, in which every change
     /// is kept from now on. The directory is made if it is not there.
     ///
-    /// Entries come back with their deadlines, as times of the wall clock, their tags and their
-    /// weights, and with what the eviction policy knew of them: as of the last snapshot, which is
-    /// made at the end, too, where there are less than 16 MiB. Freshness
-    /// ([`freshness`](Self::freshness)) takes what comes back as due to be loaded anew.
+    /// Entries come back with their deadlines, as times of the wall clock, their tags, and with what
+    /// the eviction policy knew of them: as of the last snapshot, which is made at the end, too, where
+    /// there are less than 16 MiB. Freshness ([`freshness`](Self::freshness)) takes what comes back as
+    /// due to be loaded anew. What expired while the directory was closed does not come back, and no
+    /// listener or event tells of it.
+    ///
+    /// The builder may be another one than that of last time:
+    ///
+    /// - A [`weigher`](Self::weigher) weighs everything anew. Without one, a weight that a loader gave
+    ///   comes back.
+    /// - A [`group_by`](Self::group_by) groups everything anew. Until it is written again, an entry is
+    ///   of the group that it had, too.
+    /// - A [`time_to_live`](Self::time_to_live) or an [`expiry`](Self::expiry) is for what is written
+    ///   from then on: what comes back keeps its deadline, or has none. A
+    ///   [`time_to_idle`](Self::time_to_idle) begins anew for all.
     ///
     /// What is beyond the bounds is evicted at once, and gone from the directory, too. So a store is
     /// opened by [`open_store`](Self::open_store), which keeps all of it.
@@ -173,7 +184,7 @@ where
         options.check()?;
         let clock = self.chosen_clock().clone();
         let (settings, waits) = options.settle(is_store, clock.clone());
-        let must_compact = options.migrate.is_some() && !settings.is_read_only();
+        let (migrates, is_read_only) = (options.migrate.is_some(), settings.is_read_only());
         let cache = self.assemble(false)?;
         let bounds = cache.engine().lift_bounds();
         let evicts = !is_store && bounds.are_any();
@@ -185,12 +196,13 @@ where
             migrate: options.migrate,
             evicts,
             dropped: AtomicU64::new(0),
+            has_regrouped: AtomicBool::new(false),
         });
         let contents = Arc::<Kept<K, V, S, C>>::clone(&kept);
         let (sink, mut report) = journal::Journal::open(dir, settings, Arc::new(Disk), contents)?;
         report.entries = cache.len() as u64;
         report.expired = kept.dropped();
-        let is_migrated = !report.migrated_from.is_empty();
+        let is_migrated = migrates && !report.migrated_from.is_empty();
         let journal = Journal {
             journal: Arc::clone(&sink),
             recovery: Arc::new(report),
@@ -207,8 +219,10 @@ where
         }));
         cache.engine().set_bounds(bounds);
         cache.reset_stats();
-        if must_compact && is_migrated {
-            // If it fails, the old files are read again next time; health() says why.
+        if (is_migrated || kept.has_regrouped()) && !is_read_only {
+            // The files are to say what is there now: an invalidation of a group finds entries by what
+            // is recorded of them. If it fails, the old ones are read again next time; health() says
+            // why.
             let _ = journal.compact();
         }
         Ok((cache, journal))

@@ -4,8 +4,9 @@ use crate::dir;
 use haybox::persist::{
     ClockCheck, CommitError, CompactError, HealthState, OpenError, Persistence, SyncPolicy,
 };
-use haybox::{Cache, Freshness, InsertOptions, MockClock, Ttl};
+use haybox::{Cache, Freshness, InsertOptions, Loaded, MockClock, Ttl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -92,6 +93,98 @@ fn tags_and_groups_and_weights_are_kept() {
     let cache = open();
     assert_eq!(cache.len(), 1);
     assert_eq!(cache.get(&(1, 2)), Some(200));
+}
+
+/// The weight that was recorded is of another value (a decoded `Vec` has another capacity) or by
+/// another weigher, and the bound is one of what is there now.
+#[test]
+fn what_comes_back_is_weighed_by_the_weigher_that_there_is_now() {
+    let dir = dir();
+    let open = |each: u64| {
+        Cache::<u32, u32>::builder()
+            .max_weight(50)
+            .weigher(move |_, _| each)
+            .open(dir.path())
+            .unwrap()
+    };
+    let cache = open(2);
+    cache.insert_many((0..20).map(|key| (key, key)));
+    assert_eq!((cache.len(), cache.weight()), (20, 40));
+    drop(cache);
+    let cache = open(10);
+    assert_eq!((cache.len(), cache.weight()), (5, 50));
+    drop(cache);
+    let cache = open(0);
+    assert_eq!((cache.len(), cache.weight()), (5, 0));
+}
+
+#[test]
+fn what_a_migration_makes_is_weighed_as_it_is_now() {
+    let dir = dir();
+    let builder = || {
+        Cache::<u32, Vec<u8>>::builder()
+            .max_weight(1_000)
+            .weigher(|_, bytes: &Vec<u8>| bytes.len() as u64)
+    };
+    let cache = builder().open(dir.path()).unwrap();
+    cache.insert_many((0..20).map(|key| (key, vec![1; 10])));
+    drop(cache);
+    let ten_times = Persistence::new().schema_version(1).migrate(|old| {
+        let bytes: Vec<u8> = old.value()?;
+        old.with_value(&bytes.repeat(10))
+    });
+    let cache = builder().open_with(dir.path(), ten_times).unwrap();
+    assert_eq!((cache.len(), cache.weight()), (10, 1_000));
+}
+
+/// What a loader has said counts where nobody else can say it.
+#[test]
+fn a_weight_of_a_loader_comes_back_where_there_is_no_weigher() {
+    let dir = dir();
+    let open = || {
+        Cache::<u32, u32>::builder()
+            .max_weight(50)
+            .open(dir.path())
+            .unwrap()
+    };
+    let cache = open();
+    let heavy = cache.read_through(|key| Ok::<_, Infallible>(Loaded::new(*key).weight(7)));
+    assert_eq!(heavy.get(&1), Ok(Some(1)));
+    cache.insert(2, 2);
+    drop((cache, heavy));
+    assert_eq!(open().weight(), 8);
+}
+
+/// The group of a key may be another one in the next release. What was invalidated before stays
+/// gone all the same, and until it is written anew an entry is of its old group, too.
+#[test]
+fn entries_that_come_back_are_of_the_groups_that_there_are_now() {
+    let dir = dir();
+    let builder = Cache::<(u8, u32), u32>::builder;
+    let by_first = || {
+        builder()
+            .group_by(|(first, _)| first)
+            .open(dir.path())
+            .unwrap()
+    };
+    let cache = by_first();
+    cache.insert_many([((1, 10), 0), ((2, 20), 0), ((2, 21), 0), ((3, 30), 0)]);
+    cache.invalidate_group(&3u8);
+    drop(cache);
+    let cache = builder()
+        .group_by(|(_, second)| second)
+        .open(dir.path())
+        .unwrap();
+    assert_eq!(cache.get(&(3, 30)), None);
+    cache.invalidate_group(&20u32);
+    assert_eq!(cache.get(&(2, 20)), None);
+    assert_eq!(cache.get(&(2, 21)), Some(0));
+    drop(cache);
+    let cache = by_first();
+    assert_eq!((cache.len(), cache.get(&(2, 20))), (2, None));
+    cache.invalidate_group(&2u8);
+    assert_eq!(cache.get(&(2, 21)), None);
+    assert_eq!(cache.get(&(1, 10)), Some(0));
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn contents<K, V>(
         migrate: None,
         evicts: false,
         dropped: AtomicU64::new(0),
+        has_regrouped: crate::sync::AtomicBool::new(false),
     }
 }
 
