@@ -543,7 +543,15 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// A value that the caller gets, too, is cloned for it; if that panics, this one call of the
     /// listener is lost and counted likewise. A value changed in place by `update`
-    /// has not left. Nothing is told when the last handle of the cache is dropped.
+    /// has not left. Nothing is told when the last handle of the cache is dropped, nor of what
+    /// expires while a directory that the cache is kept in is closed: what has to be done in any
+    /// case when a time is up, does a delayed message of a kept
+    /// [`Queue`](crate::queue::Queue).
+    ///
+    /// A listener that has a [`Cache`] handle of its own keeps the cache for ever, and its directory
+    /// open: give it a [`WeakCache`](crate::WeakCache), whose example shows how. One that stores what
+    /// was evicted in the same full cache evicts something else by that, is told of it, and so on
+    /// without end: the call that evicted first does not return.
     #[doc(alias = "eviction_listener")]
     #[doc(alias = "removalListener")]
     pub fn removal_listener(

@@ -5,9 +5,11 @@ mod fence;
 mod invalidate;
 mod iter;
 mod load;
+mod weak;
 
 pub use fence::Fence;
 pub use iter::{Iter, Keys, Values};
+pub use weak::WeakCache;
 
 use crate::builder::{BuildError, CacheBuilder};
 use crate::engine::{Engine, Transaction};
@@ -83,8 +85,9 @@ use std::time::{Duration, SystemTime};
 /// The closures of `read`, `update`, `update_or_insert_with`, `compute`, `remove_if`, `retain` and
 /// `transaction`, and the `Eq`, `Hash` and `Clone` of keys and values, may run under the lock of a
 /// set. A call of this or any other haybox cache from inside them panics at once with a sentence,
-/// where it could otherwise wait for ever. If one of them panics by itself, the cache stays as it was
-/// and is not poisoned. Loaders, listeners, weighers of insertions and the `Drop` of values run
+/// where it could otherwise wait for ever. If one of them panics by itself, nothing is poisoned or
+/// lost, and the value of an `update` stays as its closure has left it (in a cache that is kept in a
+/// directory, as it was before). Loaders, listeners, weighers of insertions and the `Drop` of values run
 /// outside all locks and may do what they like.
 ///
 /// ```

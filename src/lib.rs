@@ -1,7 +1,8 @@
 // The charts of the README are files of the repository, which the documentation has no copy of. The
 // first definition of a name counts: here they are a line that says where they are.
 #![doc = include_str!("charts.md")]
-#![doc = include_str!("../README.md")]
+// Its examples need the feature `persist`, and are tested with it.
+#![cfg_attr(any(not(doctest), feature = "persist"), doc = include_str!("../README.md"))]
 // What the whole crate does is safe Rust; nothing measured so far has asked for an exception.
 #![forbid(unsafe_code)]
 // Every public item says what it promises, and can be printed.
@@ -41,7 +42,7 @@ mod unwind;
 mod wait;
 
 pub use builder::{BuildError, CacheBuilder};
-pub use cache::{Cache, Fence, Iter, Keys, Values};
+pub use cache::{Cache, Fence, Iter, Keys, Values, WeakCache};
 pub use engine::Transaction;
 pub use entry::{
     EvictionPolicy, ExpireIf, Expiry, Insert, InsertOptions, OnFull, Op, Outcome, Refused, Ttl,
@@ -54,6 +55,6 @@ pub use load::{
     ReadThroughManyAsync,
 };
 #[cfg(feature = "persist")]
-pub use persist::Store;
+pub use persist::{Store, WeakStore};
 pub use stats::Stats;
 pub use time::{Clock, MockClock};

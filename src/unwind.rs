@@ -11,7 +11,7 @@ use crate::lock::{Acquire, Lease, Locks};
 use crate::presence::Presence;
 use crate::pubsub::{Bus, Subscription, Topic};
 use crate::queue::{Delivery, Queue, Workers};
-use crate::{Cache, Clock, Equivalent, Events, Fence, MockClock};
+use crate::{Cache, Clock, Equivalent, Events, Fence, MockClock, WeakCache};
 use crate::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsync};
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -25,6 +25,7 @@ macro_rules! pass_through_panics {
 
 pass_through_panics! {
     [K, V, S] Cache<K, V, S>,
+    [K, V, S] WeakCache<K, V, S>,
     [K, V, E, S] ReadThrough<K, V, E, S>,
     [K, V, E, S] ReadThroughAsync<K, V, E, S>,
     [K, V, E, S] ReadThroughMany<K, V, E, S>,

@@ -162,6 +162,12 @@ impl<K, V> Engine<K, V> {
         self.handles.fetch_add(1, AcqRel);
     }
 
+    /// Counts one handle more, unless the last one has closed the cache.
+    pub(crate) fn add_handle_if_open(&self) -> bool {
+        let one_more = |handles: usize| (handles > 0).then_some(handles + 1);
+        self.handles.fetch_update(AcqRel, Acquire, one_more).is_ok()
+    }
+
     /// Closes the cache with its last handle: values are dropped here, on the thread of the
     /// handle, and not whenever the keeper lets go.
     pub(crate) fn drop_handle(&self) {

@@ -12,11 +12,11 @@
 //! | policy | an acknowledged write survives `kill -9` | … and power loss |
 //! | --- | --- | --- |
 //! | [`SyncPolicy::Always`] | yes | yes |
-//! | [`SyncPolicy::Every`] (1 s, the default) | all but what was not written yet: at most the [`buffer`](Persistence::buffer) of 256 KiB, normally under 5 ms | all but the last interval and the time of one sync |
+//! | [`SyncPolicy::Every`] (1 s, the default) | of a store, yes; of a cache, all but what was not written yet: at most the [`buffer`](Persistence::buffer) of 256 KiB, normally under 5 ms | all but the last interval and the time of one sync |
 //! | [`SyncPolicy::Os`] | the same | no promise |
 //!
 //! A write of a store is acknowledged when its [`Commit`] was waited for, one of a cache when the
-//! call returns. Whatever happens, what is recovered is the state after some first part of the
+//! call returns; what a store was not waited for is as that of a cache. Whatever happens, what is recovered is the state after some first part of the
 //! writes, in their order, and never a mixture; a transaction is there as a whole or not at all.
 //! Damage below what is proven to have been on the disk is refused, with the file, the place and
 //! what can be done, and nothing is touched; so is a file that cannot be read in part. What a crash
@@ -32,7 +32,7 @@
 //!
 //! | | a cache | a store |
 //! | --- | --- | --- |
-//! | the disk is full or fails | goes on in memory; a snapshot makes up for it when the disk is well | writes fail with [`WriteError::Disk`], reads go on; heals by itself |
+//! | the disk is full or fails | goes on in memory; a snapshot makes up for it when the disk is well | writes fail with [`WriteError::Disk`], removals and [`Journal::compact`] among them, so space has to be made elsewhere; reads go on; heals by itself |
 //! | the disk is too slow | a write waits 100 ms at most, then as above | a write waits 5 s at most, then [`WriteError::BufferFull`] |
 //! | a sync fails | all goes to new files, and nothing counts as durable before | the same; waits go on, or fail with [`CommitError`] |
 //! | a value does not encode | is in memory, and absent after a restart | [`WriteError::Encode`], nothing changes |
@@ -76,7 +76,64 @@
 //!
 //! # Restoring a backup
 //!
-//! A backup is a directory like any other: open it, or copy it to where the store was.
+//! A backup is a directory like any other: open it, or copy it to where the store was, as the user
+//! that runs the program. It is of one moment; those of two directories are of two, so what one holds
+//! about the other may be ahead or behind. A copy that other programs make of a directory that is
+//! open is of no moment at all, and may not open; of one that is closed it is as good as a backup.
+//!
+//! # Ending the program
+//!
+//! Dropping the last handle writes everything. Nothing is dropped of what is in a `static`, nor where
+//! the program ends by `std::process::exit`, by `abort` or by a signal that it does not handle, as
+//! `SIGTERM` of `docker stop`: then the last milliseconds of writes are lost, as by a `kill -9`. So
+//! handle the signal, and let `main` return or call [`Journal::close`].
+//!
+//! # What belongs together
+//!
+//! A [`transaction`](Store::transaction) covers the keys of one store. What has to change together
+//! lies in one store, under an `enum` of keys with an `enum` of values:
+//!
+//! ```
+//! use haybox::Cache;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+//! enum Key {
+//!     Stock(u32),
+//!     Order(u64),
+//! }
+//!
+//! #[derive(Clone, Serialize, Deserialize)]
+//! enum Value {
+//!     Stock(u32),
+//!     Order { item: u32 },
+//! }
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path().join("shop");
+//! let shop = Cache::<Key, Value>::builder().open_store(&dir)?;
+//! shop.insert(Key::Stock(7), Value::Stock(1))?.wait()?;
+//! let order = |number: u64| {
+//!     let (stock, order) = (Key::Stock(7), Key::Order(number));
+//!     shop.transaction(&[stock.clone(), order.clone()], |tx| {
+//!         let Some(&Value::Stock(left @ 1..)) = tx.get(&stock) else {
+//!             return Err("sold out");
+//!         };
+//!         let taken = tx.insert(&stock, Value::Stock(left - 1));
+//!         taken.and_then(|()| tx.insert(&order, Value::Order { item: 7 })).map_err(|_| "no room")
+//!     })
+//! };
+//! order(1)?.wait()?;
+//! assert!(order(2).is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A job of a [`Queue`](crate::queue::Queue) that follows from a write is pushed before it, delayed
+//! by a little, and does nothing where it finds that the write was not made; or it is an entry of the
+//! store, in the same transaction, that is pushed with its own
+//! [`dedup_key`](crate::queue::PushOptions::dedup_key) after it and again at each start, and removed
+//! when it is done. A time-out that has to be acted on, such as a reservation that gives its item
+//! back, is such a job: what expires while a store is closed is told to nobody.
 
 pub mod check;
 mod codec;
@@ -127,4 +184,4 @@ pub use report::{
     RecoveryReport,
 };
 pub use settings::{Point, RecoveryMode, SyncPolicy, WhenFull};
-pub use store::{Store, TransactionError};
+pub use store::{Store, TransactionError, WeakStore};

@@ -5,7 +5,7 @@ use super::error::WriteError;
 use super::handle::Journal;
 use super::outcome::{self, Outcomes};
 use crate::builder::BuildError;
-use crate::cache::{Cache, Iter, Keys, Values};
+use crate::cache::{Cache, Iter, Keys, Values, WeakCache};
 use crate::engine::Transaction;
 use crate::entry::{ExpireIf, Insert, InsertOptions, Op, Outcome, Ttl};
 use crate::equivalent::Equivalent;
@@ -119,6 +119,52 @@ impl<K, V, S> Store<K, V, S> {
     }
 }
 
+/// A handle that keeps no store open, from [`Store::downgrade`], as [`WeakCache`] is of a cache: for
+/// a [`removal_listener`](crate::CacheBuilder::removal_listener) that calls the store, which would
+/// otherwise never be closed.
+pub struct WeakStore<K, V, S = DefaultHashBuilder> {
+    cache: WeakCache<K, V, S>,
+    journal: Journal,
+}
+
+impl<K, V, S: Clone> Store<K, V, S> {
+    /// A handle that does not keep the store open. O(1).
+    #[must_use]
+    pub fn downgrade(&self) -> WeakStore<K, V, S> {
+        WeakStore {
+            cache: self.cache.downgrade(),
+            journal: self.journal.clone(),
+        }
+    }
+}
+
+impl<K, V, S: Clone> WeakStore<K, V, S> {
+    /// A handle of the store; `None` once its last one was dropped. O(1).
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Store<K, V, S>> {
+        let cache = self.cache.upgrade()?;
+        Some(Store::new(cache, self.journal.clone()))
+    }
+}
+
+impl<K, V, S: Clone> Clone for WeakStore<K, V, S> {
+    fn clone(&self) -> Self {
+        Self {
+            cache: self.cache.clone(),
+            journal: self.journal.clone(),
+        }
+    }
+}
+
+/// Shows whether the store is open.
+impl<K, V, S> fmt::Debug for WeakStore<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakStore")
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Writes.
 impl<K, V, S> Store<K, V, S>
 where
@@ -183,7 +229,8 @@ where
     }
 
     /// Changes a copy of a live value, which then takes its place; the commit has what `f` returns.
-    /// The deadline stays. As [`Cache::update`].
+    /// The deadline stays. As [`Cache::update`]. It is a write also where `f` changes nothing: for a
+    /// change that depends on the value take [`compute`](Self::compute), whose `Op::Keep` is none.
     ///
     /// # Errors
     /// As for [`insert`](Self::insert). `f` may have run, on the copy.

@@ -34,4 +34,5 @@ mod tags;
 mod time;
 mod unwinding;
 mod upserts;
+mod weak;
 mod writes;

@@ -1,0 +1,84 @@
+//! Handles that keep no cache open.
+
+use crate::common::{SECOND, timed};
+use haybox::{Cache, RemovalCause, WeakCache};
+use std::sync::{Arc, Mutex, OnceLock};
+
+type Slot = Arc<OnceLock<WeakCache<u32, u32>>>;
+
+#[test]
+fn there_is_a_handle_for_as_long_as_there_is_another() {
+    let cache = Cache::<u32, u32>::new(10);
+    let weak = cache.downgrade();
+    cache.insert(1, 10);
+    let second = weak.upgrade().unwrap();
+    drop(cache);
+    assert_eq!(weak.clone().upgrade().unwrap().get(&1), Some(10));
+    assert_eq!(format!("{weak:?}"), "WeakCache { is_open: true, .. }");
+    drop(second);
+    assert!(weak.upgrade().is_none());
+    assert_eq!(format!("{weak:?}"), "WeakCache { is_open: false, .. }");
+}
+
+#[test]
+fn what_loads_into_a_cache_keeps_it() {
+    let cache = Cache::<u32, u32>::new(10);
+    let (weak, prices) = (
+        cache.downgrade(),
+        cache.read_through(|key| Ok::<_, ()>(*key)),
+    );
+    drop(cache);
+    assert!(weak.upgrade().is_some(), "it has a handle");
+    drop(prices);
+    assert!(weak.upgrade().is_none());
+}
+
+#[test]
+fn a_listener_with_a_weak_handle_calls_the_cache_and_does_not_keep_it() {
+    let slot = Slot::default();
+    let cache = {
+        let slot = Arc::clone(&slot);
+        Cache::<u32, u32>::builder()
+            .removal_listener(move |_, value, cause| {
+                if let (RemovalCause::Explicit, Some(cache)) =
+                    (cause, slot.get().and_then(WeakCache::upgrade))
+                {
+                    cache.insert(0, value);
+                }
+            })
+            .build()
+            .unwrap()
+    };
+    slot.set(cache.downgrade()).unwrap();
+    cache.insert(1, 10);
+    cache.remove(&1);
+    assert_eq!(cache.get(&0), Some(10));
+    drop(cache);
+    assert!(slot.get().unwrap().upgrade().is_none());
+}
+
+/// On the background's thread, which has none of its own.
+#[test]
+fn the_last_handle_may_go_inside_a_listener() {
+    let (slot, last) = (Slot::default(), Arc::new(Mutex::new(None)));
+    let (cache, time) = {
+        let (slot, last) = (Arc::clone(&slot), Arc::clone(&last));
+        timed(|builder| {
+            builder
+                .sweep_interval(SECOND)
+                .removal_listener(move |_, _, _| {
+                    let cache = slot.get().unwrap().upgrade();
+                    drop(last.lock().unwrap().take());
+                    drop(cache);
+                })
+        })
+    };
+    slot.set(cache.downgrade()).unwrap();
+    cache.insert_with_ttl(1, 10, SECOND);
+    cache.insert(2, 20);
+    *last.lock().unwrap() = Some(cache);
+    time.advance(SECOND);
+    assert!(last.lock().unwrap().is_none(), "the listener was called");
+    assert!(slot.get().unwrap().upgrade().is_none());
+    time.advance(SECOND);
+}
