@@ -10,8 +10,10 @@ use std::fmt;
 /// The files name the codec that wrote them, and are not opened with another. For a codec of your
 /// own, choose an [`id`](Self::id) of your own; that of this crate's are `MPCK`, `PCRD` and `JSON`.
 ///
-/// What the codec is given must come back equal: what does not is found at the next start, when the
-/// files are read. `decode` must read all bytes, and fail where some are left over.
+/// What the codec is given must come back equal. What does not come back at all would keep the next
+/// opening from succeeding: in debug builds every write is decoded at once, and refused if that
+/// fails, as one is that does not encode ([`WriteError::Encode`](super::WriteError)); in release
+/// builds it is found at the next start, when the files are read. `decode` must read all bytes, and fail where some are left over.
 pub trait Codec: Clone + Send + Sync + 'static {
     /// What the files name the codec. Never changes.
     fn id(&self) -> [u8; 4];

@@ -208,9 +208,14 @@ impl fmt::Display for OpenError {
                 found,
             } => write!(
                 f,
-                "{} was written with schema_version {found}, not {expected}: give a migration \
-                 that accepts it",
-                file.display()
+                "{} was written with schema_version {found}, not {expected}: {}",
+                file.display(),
+                if found > expected {
+                    "by a newer release of the program, which opens it; or give a migration that \
+                     accepts it"
+                } else {
+                    "give a migration that accepts it"
+                }
             ),
             Self::Undecodable {
                 file,
@@ -220,8 +225,8 @@ impl fmt::Display for OpenError {
             } => write!(
                 f,
                 "{}, frame at byte {offset}, number {seq}: cannot be decoded ({reason}); open it \
-                 with the types that it was written with, or raise schema_version and give a \
-                 migration",
+                 with the types that it was written with (a field that was added has to be \
+                 `#[serde(default)]`), or raise schema_version and give a migration",
                 file.display()
             ),
             Self::OutOfReach { dir, oldest_seq } => write!(
@@ -440,7 +445,8 @@ pub enum WriteError {
         /// The largest size.
         limit: usize,
     },
-    /// The key or the value cannot be encoded.
+    /// The key or the value cannot be encoded; or, in debug builds, what it is encoded as does not
+    /// decode ([`Codec`](super::Codec)).
     Encode(String),
     /// The value does not fit within the bounds of the store, which evicts nothing.
     NoRoom,

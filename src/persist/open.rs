@@ -1,6 +1,6 @@
 //! Opening a cache or a store on a directory.
 
-use super::codec::Codec;
+use super::codec::{Codec, CodecError};
 use super::error::OpenError;
 use super::handle::Journal;
 use super::journal;
@@ -215,6 +215,7 @@ where
             is_store,
             waits,
             copy: V::clone,
+            decode: decode::<K, V, C>,
             handle: Some(journal.clone()),
         }));
         cache.engine().set_bounds(bounds);
@@ -227,6 +228,17 @@ where
         }
         Ok((cache, journal))
     }
+}
+
+fn decode<K, V, C>(codec: &C, key: &[u8], value: &[u8]) -> Result<(), CodecError>
+where
+    K: DeserializeOwned,
+    V: DeserializeOwned,
+    C: Codec,
+{
+    codec.decode::<K>(key)?;
+    codec.decode::<V>(value)?;
+    Ok(())
 }
 
 impl<K, V, S> Cache<K, V, S> {

@@ -48,6 +48,9 @@ impl Sink for journal::Journal {
     }
 }
 
+/// Whether a key and a value decode.
+pub(super) type Decode<C> = fn(&C, key: &[u8], value: &[u8]) -> Result<(), CodecError>;
+
 /// The recorder of a cache whose keys and values a codec knows.
 pub(super) struct Log<V, C, J> {
     pub(super) sink: Arc<J>,
@@ -58,6 +61,7 @@ pub(super) struct Log<V, C, J> {
     /// For how long a write waits until it is durable, where each does.
     pub(super) waits: Option<Duration>,
     pub(super) copy: fn(&V) -> V,
+    pub(super) decode: Decode<C>,
     pub(super) handle: Option<Journal>,
 }
 
@@ -114,7 +118,7 @@ where
         });
         let encode = |error: CodecError| WriteError::Encode(error.to_string());
         let (form, key, error) = match encoded {
-            Ok((key, Ok(()))) => match self.check_size(bytes.len()) {
+            Ok((key, Ok(()))) => match self.check_entry(&bytes, key) {
                 Ok(()) => (Form::Whole, key, None),
                 Err(error) => (Form::KeyOnly, key, Some(error)),
             },
@@ -192,6 +196,18 @@ where
 }
 
 impl<V, C: Codec, J: Sink> Log<V, C, J> {
+    /// What does not decode keeps the next opening from succeeding. That is a matter of types and
+    /// codecs, so it is looked for where programs are tested, and costs others nothing.
+    fn check_entry(&self, bytes: &[u8], key: usize) -> Result<(), WriteError> {
+        if cfg!(debug_assertions) {
+            let (key, value) = bytes.split_at(key);
+            let undecodable = |error| format!("it would not decode at the next start: {error}");
+            (self.decode)(&self.codec, key, value)
+                .map_err(|error| WriteError::Encode(undecodable(error)))?;
+        }
+        self.check_size(bytes.len())
+    }
+
     fn check_size(&self, bytes: usize) -> Result<(), WriteError> {
         let limit = self.sink.largest();
         if bytes <= limit {

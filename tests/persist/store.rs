@@ -1,10 +1,11 @@
 //! A store: writes that say whether they were kept.
 
 use crate::{always, dir, store};
-use haybox::persist::{TransactionError, WriteError};
+use haybox::persist::{TransactionError, WeakStore, WriteError};
 use haybox::{Cache, Insert, InsertOptions, Op, Outcome, Store, Ttl};
 use serde::{Deserialize, Serialize, Serializer};
 use std::cell::Cell;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -247,6 +248,59 @@ fn a_full_store_is_given_room_while_it_is_open_and_loses_nothing_to_a_lower_boun
     store.insert(4, 4).unwrap().wait().unwrap();
     assert_eq!((store.len(), store.max_memory()), (5, Some(20_000)));
     assert!(store.set_max_weight(7).is_err() && store.max_weight().is_none());
+}
+
+/// A listener with a handle of its own would keep the directory.
+#[test]
+fn a_listener_with_a_weak_handle_writes_to_the_store_and_leaves_the_directory_free() {
+    let (dir, slot) = (dir(), Arc::new(OnceLock::<WeakStore<u32, u32>>::new()));
+    let open = || {
+        let slot = Arc::clone(&slot);
+        Cache::<u32, u32>::builder()
+            .removal_listener(move |_, value, _| {
+                if let Some(store) = slot.get().and_then(WeakStore::upgrade) {
+                    let _ = store.insert(0, value);
+                }
+            })
+            .open_store(dir.path())
+            .unwrap()
+    };
+    let store = open();
+    slot.set(store.downgrade()).unwrap();
+    store.insert(1, 10).unwrap().wait().unwrap();
+    store.remove(&1).unwrap().wait().unwrap();
+    drop(store);
+    assert!(slot.get().unwrap().upgrade().is_none());
+    assert_eq!(open().get(&0), Some(10));
+}
+
+/// In a release build this store would not open again.
+#[cfg(debug_assertions)]
+#[test]
+fn a_debug_build_refuses_what_would_not_decode() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Cart {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        items: Vec<u32>,
+    }
+    let (dir, cart) = (dir(), |items: &[u32]| Cart {
+        items: items.to_vec(),
+    });
+    let open = || {
+        Cache::<u32, Cart>::builder()
+            .open_store(dir.path())
+            .unwrap()
+    };
+    let store = open();
+    store.insert(1, cart(&[7])).unwrap().wait().unwrap();
+    let refused = store.insert(2, cart(&[])).map(drop).unwrap_err();
+    assert!(matches!(refused, WriteError::Encode(_)));
+    let sentence = "the key or value cannot be encoded: it would not decode at the next start: \
+                    missing field `items`";
+    assert_eq!(refused.to_string(), sentence);
+    assert!(store.update(&1, |cart| cart.items.clear()).is_err());
+    drop(store);
+    assert_eq!(open().get(&1), Some(cart(&[7])));
 }
 
 #[test]

@@ -83,6 +83,7 @@ where
         is_store,
         waits: None,
         copy: V::clone,
+        decode: |_, _, _| Ok(()),
         handle: None,
     }));
     sink
