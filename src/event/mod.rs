@@ -29,6 +29,8 @@ pub enum RemovalCause {
     /// Another value was stored under its key.
     Replaced,
     /// It had to make room, or did not fit.
+    #[doc(alias = "Evicted")]
+    #[doc(alias = "Size")]
     Capacity,
 }
 

@@ -33,7 +33,9 @@ impl Default for SyncPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// Waits, at most this long. The default, with 5 seconds.
+    /// Waits, at most this long. The default, with 5 seconds for a store and 100 ms for a cache. What
+    /// waits is the thread: where tasks write to a store, [`Error`](Self::Error) keeps a slow disk from
+    /// holding up their executor.
     Block(Duration),
     /// Fails at once.
     Error,
@@ -78,7 +80,8 @@ pub enum RecoveryMode {
     /// kept by second names; on a file system that has none, where they have to be copied, one that
     /// cannot be read is refused: there `haybox-check --salvage` saves the rest to another directory.
     Salvage,
-    /// Changes nothing in the directory. Writes fail. Beside others that only read, and not while
+    /// Changes nothing in the directory. The writes of a store fail, those of a cache are in memory
+    /// alone. Beside others that only read, and not while
     /// the directory is open to be written to, nor can that be done before all of them have let go.
     /// Who looks on while another process writes is given a [backup](super::Journal::backup) by it.
     ReadOnly,

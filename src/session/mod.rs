@@ -42,7 +42,15 @@
 //! ```
 //!
 //! There, `session.renew()` changes the id, at a log-in and nowhere else, and `session.purge()`
-//! logs out.
+//! logs out. Two things differ:
+//!
+//! - actix-session ends a session a day after its last change, unless its `session_lifecycle` is given
+//!   another `state_ttl`, as `BrowserSession::default().state_ttl(…)`: let it be longer than the
+//!   absolute time-out.
+//! - It shows handlers no id, so they cannot name the session that [`end_others`](Sessions::end_others)
+//!   spares. Put a random number into the session at its log-in: that of
+//!   [`of_owner`](Sessions::of_owner) whose [`text`](Session::text) has it is this device, and
+//!   [`end_one`](Sessions::end_one) ends each of the others.
 //!
 //! # Who is logged in, and where
 //! With [`owner_key`](SessionsBuilder::owner_key), sessions are indexed by what the application

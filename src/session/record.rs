@@ -116,7 +116,8 @@ impl fmt::Debug for SessionRecord {
 pub struct Session(pub(super) SessionRecord);
 
 impl Session {
-    /// What it holds.
+    /// What it holds, as its framework has written it: tower-sessions a JSON object, actix-session a
+    /// JSON object whose values are JSON in text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0.text
