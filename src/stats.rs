@@ -21,6 +21,10 @@ pub struct Stats {
     pub hits: u64,
     /// Look-ups that found none.
     pub misses: u64,
+    /// Calls that would have loaded, but for what was remembered: that there is no value
+    /// ([`negative_ttl`](crate::CacheBuilder::negative_ttl)), or an error
+    /// ([`error_ttl`](crate::CacheBuilder::error_ttl)). They are misses, too.
+    pub known_absences: u64,
     /// Values stored under a key that had no live value.
     pub inserts: u64,
     /// Values replaced or changed in place.
@@ -56,7 +60,10 @@ pub struct Stats {
     pub load_time: Duration,
     /// Entries now, those that have expired and are not swept yet among them.
     pub entries: u64,
-    /// The sum of their weights now; the number of entries where nothing is weighed.
+    /// How many absences and errors are remembered now. They count against the bounds, and not as
+    /// entries.
+    pub absences: u64,
+    /// The sum of the weights of the entries now; their number where nothing is weighed.
     pub weight: u64,
     /// About how many bytes the cache takes up now; see [`Cache::memory`](crate::Cache::memory).
     pub memory: u64,
@@ -80,6 +87,7 @@ impl Stats {
 pub(crate) enum Count {
     Hits,
     Misses,
+    KnownAbsences,
     Inserts,
     Updates,
     Refusals,
@@ -185,6 +193,7 @@ impl Counters {
         Stats {
             hits: of(Count::Hits),
             misses: of(Count::Misses),
+            known_absences: of(Count::KnownAbsences),
             inserts: of(Count::Inserts),
             updates: of(Count::Updates),
             refusals: of(Count::Refusals),

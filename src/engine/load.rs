@@ -503,6 +503,7 @@ where
             && let Some(known) = self.known(&set, hash, key)
         {
             work.outbox.discard_key(owned);
+            work.outbox.count(Count::KnownAbsences);
             return Role::Known(known);
         }
         if let Some(found) = set.load_of(hash, key) {

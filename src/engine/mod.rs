@@ -243,6 +243,7 @@ impl<K, V> Engine<K, V> {
             .unwrap_or_default();
         Stats {
             entries: self.len(),
+            absences: self.remembered().entries,
             weight: self.weight(),
             memory: self.memory(),
             ..counted

@@ -142,6 +142,34 @@ where
     /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
     /// # }).unwrap();
     /// ```
+    ///
+    /// What only one request has, such as its body, its headers or a trace id, comes in by a handle
+    /// that is made for this request. That takes two small allocations, and the loads of all handles of
+    /// a cache are shared: one of those who ask at once loads, with its own loader. So the key has to
+    /// say all that the value depends on.
+    ///
+    /// ```
+    /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # executor.block_on(async {
+    /// use haybox::{Cache, Loaded};
+    /// use std::time::Duration;
+    ///
+    /// struct Request { path: String, body: String }
+    /// # async fn send(path: String, body: String) -> Result<String, std::io::Error> { Ok(path + &body) }
+    /// let cache = Cache::<(String, u64), String>::new(10_000);
+    /// let answer = async |request: Request, digest: u64| {
+    ///     let key = (request.path, digest);
+    ///     let upstream = cache.read_through_async(move |(path, _)| {
+    ///         let body = request.body.clone();
+    ///         async move { send(path, body).await.map(|text| Loaded::new(text).ttl(Duration::from_secs(9))) }
+    ///     });
+    ///     upstream.get(&key).await
+    /// };
+    /// let request = Request { path: "/ask".into(), body: "hay?".into() };
+    /// assert_eq!(answer(request, 7).await?.as_deref(), Some("/askhay?"));
+    /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub fn read_through_async<E, T, F>(
         &self,
         load: impl Fn(K) -> F + Send + Sync + 'static,

@@ -26,6 +26,9 @@ fn that_there_is_no_value_is_remembered_for_its_own_time() {
     assert_eq!(cache.get_or_find_with(&1, || None), None);
     assert_eq!(cache.get_or_find_with(&1, known), None);
     assert_eq!(block_on(cache.get_or_find(&1, async || known())), None);
+    let stats = cache.stats();
+    assert_eq!((stats.misses, stats.known_absences), (3, 2));
+    assert_eq!((stats.entries, stats.absences), (0, 1));
     time.advance(SECOND * 2);
     assert_eq!(cache.get_or_find_with(&1, || Some(5)), Some(5));
     assert_eq!(cache.get_or_find_with(&1, known), Some(5));
