@@ -392,17 +392,18 @@ impl Inner {
         tail.is_unlisted = false;
         let is_distrusted = syncing.is_distrusted;
         let written = tail.log.as_ref().map(|log| (tail.next - 1, log.offset));
-        drop(tail);
-        drop(syncing);
-        if is_distrusted {
-            self.compactor.ring();
-        }
         let (written, log_bytes) = written.unwrap_or((snapshot.end, 0));
+        // Under the lock of who writes: what was written before is not counted afterwards.
         self.log_bytes.store(log_bytes, Relaxed);
         self.gate.log_limit_is(None);
         self.gate.snapshot_is(None);
         // What could not be written before is in the snapshot; if it still cannot, that shows soon.
         self.gate.log_is(None);
+        drop(tail);
+        drop(syncing);
+        if is_distrusted {
+            self.compactor.ring();
+        }
         self.commits.synced(snapshot.end);
         self.commits.wrote(written);
         // For what came behind the snapshot.

@@ -39,16 +39,26 @@ impl Inner {
             written.map_err(CommitError::Disk)
         });
         let (last, is_unlisted) = (tail.next - 1, tail.is_unlisted);
-        if let Ok(bytes) = written {
-            self.buffer.done(bytes);
+        // Before the lock is given back: of two that write the later has to have the last word, or
+        // the gate would stay shut when all is written.
+        match &written {
+            Ok(0) => {}
+            Ok(bytes) => {
+                self.buffer.done(*bytes);
+                self.gate.log_is(None);
+                self.count_log(*bytes as u64);
+            }
+            Err(CommitError::Disk(error)) => self.gate.log_is(Some(error.clone())),
+            Err(_) => {}
         }
         drop(tail);
         match &written {
             Ok(0) => {}
-            Ok(bytes) => {
-                self.gate.log_is(None);
+            Ok(_) => {
                 self.now.lock().wrote();
-                self.count_log(*bytes as u64);
+                if self.is_log_large() {
+                    self.compactor.ring_if_parked();
+                }
                 if !is_unlisted {
                     self.commits.wrote(last);
                 }
@@ -56,7 +66,6 @@ impl Inner {
             }
             Err(CommitError::Disk(error)) => {
                 self.counts.write_failures.fetch_add(1, Relaxed);
-                self.gate.log_is(Some(error.clone()));
                 let through = self.buffer.last();
                 self.commits.fail(through, CommitError::Disk(error.clone()));
                 self.free_room();
@@ -79,9 +88,6 @@ impl Inner {
         let size = self.log_bytes.fetch_add(bytes, Relaxed) + bytes;
         if size >= self.settings.log_limit {
             self.gate.log_limit_is(Some(self.settings.log_limit));
-        }
-        if self.is_log_large() {
-            self.compactor.ring_if_parked();
         }
     }
 

@@ -238,6 +238,51 @@ fn a_failed_sync_is_made_up_for_while_others_write() {
     });
 }
 
+/// Two find out at once how the disk is, and the one that it was ill for is late to say so.
+#[test]
+fn writes_are_taken_again_when_all_is_written_after_a_failure() {
+    check(|| {
+        let memory = Memory::new(1);
+        let (journal, _) = open(&memory, settings(SyncPolicy::Always));
+        memory.fail_next(1, Some(Operation::Write), How::Full);
+        let seq = put(&journal);
+        let syncing = {
+            let journal = Arc::clone(&journal);
+            thread::spawn(move || while journal.sync().is_err() {})
+        };
+        syncing.join().unwrap();
+        assert_eq!(journal.durable_seq(), seq);
+        while put(&journal) == 0 {
+            thread::yield_now();
+        }
+        journal.close().unwrap();
+    });
+}
+
+/// Nothing is new in the log, so no other compaction would come.
+#[test]
+fn writes_are_taken_again_when_a_log_that_was_full_is_compacted() {
+    check(|| {
+        let memory = Memory::new(1);
+        let limited = Settings {
+            log_limit: 90,
+            growth_bytes: u64::MAX,
+            ..settings(SyncPolicy::Os)
+        };
+        let (journal, _) = open(&memory, limited);
+        assert_eq!(put(&journal), 1);
+        let compacting = {
+            let journal = Arc::clone(&journal);
+            thread::spawn(move || journal.compact().map(drop))
+        };
+        compacting.join().unwrap().unwrap();
+        while put(&journal) == 0 {
+            thread::yield_now();
+        }
+        journal.close().unwrap();
+    });
+}
+
 #[test]
 fn a_directory_is_not_given_free_while_a_compaction_is_at_it() {
     check(|| {
