@@ -70,8 +70,11 @@ impl Inner {
         }
         let last = self.buffer.last();
         self.write_through(last).map_err(sync_error)?;
-        let rotation = self.rotate()?;
-        self.sync_step().map_err(sync_error)?;
+        let rotated = self.rotate();
+        // Also where that has failed: nobody else syncs what was just written.
+        let synced = self.sync_step().map_err(sync_error);
+        let rotation = rotated?;
+        synced?;
         let mut manifest = self.catalog.lock().clone();
         manifest.version = 0;
         manifest.durable = rotation.base;

@@ -26,7 +26,7 @@ use shuttle::thread;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn check(scenario: fn()) {
     let iterations = match std::env::var("HAYBOX_SHUTTLE_ITERATIONS") {
@@ -279,6 +279,27 @@ fn writes_are_taken_again_when_a_log_that_was_full_is_compacted() {
         while put(&journal) == 0 {
             thread::yield_now();
         }
+        journal.close().unwrap();
+    });
+}
+
+/// The backup has written what the writer would have had synced.
+#[test]
+fn who_waits_is_told_though_a_backup_fails() {
+    check(|| {
+        let memory = Memory::new(1);
+        let (journal, _) = open(&memory, settings(SyncPolicy::Always));
+        memory.fail_next(1, Some(Operation::Create), How::Full);
+        let copying = {
+            let journal = Arc::clone(&journal);
+            thread::spawn(move || assert!(journal.backup(Path::new("/backup")).is_err()))
+        };
+        let seq = put(&journal);
+        // One that leaves the steps to the threads.
+        let patience = Some(Instant::now() + Duration::from_secs(3_600));
+        journal.wait(seq, patience).expect("the disk syncs");
+        assert!(durable(&memory) >= seq);
+        copying.join().unwrap();
         journal.close().unwrap();
     });
 }
