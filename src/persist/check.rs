@@ -210,7 +210,7 @@ fn settings_of(
     settings.mode = mode;
     settings.by_hand = true;
     settings.progress = Some(Arc::new(on_progress));
-    // A tool has to read what a newer schema has not finished to migrate, too.
+    // A tool has to read files of several versions, too.
     if mode != RecoveryMode::TolerateTornTail {
         settings.accepts_schema = Some(Arc::new(|_| true));
     }

@@ -125,7 +125,8 @@ impl<C: Codec> Persistence<C> {
 
     /// Makes entries of today out of what files of another
     /// [`schema_version`](Self::schema_version) hold. Called for each value in such a file, from
-    /// several threads. After it the directory is compacted to files of today's version.
+    /// several threads. After it the directory is compacted to files of today's version. If there is no
+    /// room for them, opening fails, and the files are still those of the other version.
     ///
     /// Keys stay as they are: the log names them. To change their type, open the directory with the
     /// old one, and insert into another. Only of entries that are [gone](Old::gone) the key may be of

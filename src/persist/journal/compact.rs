@@ -11,7 +11,8 @@
 //!
 //! The same makes up for a failed sync, and for effects that could not be logged: memory holds the
 //! truth. After effects were lost the new log is not listed before the snapshot is, since it does
-//! not follow on the old one.
+//! not follow on the old one. Nor is it where the files are of another schema version, since who can
+//! read those cannot read it.
 
 use super::log::LogFile;
 use super::retry::Attempts;
@@ -184,8 +185,8 @@ impl Inner {
         // Before anything else that can fail: who opens the directory has to know.
         self.leave_word(&mut next)?;
         let log = LogFile::create(&*self.storage, &self.dir, &next, generation)?;
-        let has_lost = self.has_lost();
-        if !has_lost {
+        let (has_lost, migrates) = (self.has_lost(), self.tail.lock().migrates);
+        if !has_lost && !migrates {
             next.logs.push(generation);
             next.durable = self.commits.durable();
             self.publish_manifest(&mut next)?;
@@ -389,7 +390,7 @@ impl Inner {
         let mut syncing = self.syncing.lock();
         let mut tail = self.tail.lock();
         syncing.is_distrusted = syncing.failures != rotation.failures;
-        tail.is_unlisted = false;
+        (tail.is_unlisted, tail.migrates) = (false, false);
         let is_distrusted = syncing.is_distrusted;
         let written = tail.log.as_ref().map(|log| (tail.next - 1, log.offset));
         let (written, log_bytes) = written.unwrap_or((snapshot.end, 0));

@@ -72,6 +72,9 @@ pub(super) struct Tail {
     pub(super) next: u64,
     /// The manifest does not list this log yet, so what is in it does not count.
     pub(super) is_unlisted: bool,
+    /// The logs that are listed were written under another schema version. The first of this one is
+    /// listed with the snapshot that makes up for them: before it is, they can be gone back to.
+    pub(super) migrates: bool,
     /// What was taken from the buffer and could not be written yet.
     unsent: Batch,
     spare: Batch,
@@ -88,6 +91,7 @@ impl Tail {
             unsynced: Vec::new(),
             next,
             is_unlisted: false,
+            migrates: false,
             unsent: Batch::default(),
             spare: Batch::default(),
             is_dirty: false,

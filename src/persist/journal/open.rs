@@ -156,6 +156,7 @@ fn inner(
     let log = recovered.log.clone().filter(|_| settings.log);
     let mut tail = Tail::new(log.map(LogFile::from), next);
     tail.is_unlisted = recovered.replaces;
+    tail.migrates = recovered.is_of_other_schema(&settings);
     let is_distrusted = recovered.manifest.distrusted || recovered.replaces;
     // What was recovered and synced is durable; what cannot be trusted is what was proven before.
     let durable = if is_distrusted {

@@ -945,6 +945,50 @@ fn fault_28_another_codec_schema_or_format_is_refused() {
     assert_eq!(store.report.migrated_from, [0], "each is named once");
 }
 
+/// Whatever fails, the files are those of the old version until all is there in the new one.
+#[test]
+fn a_migration_that_fails_can_be_gone_back_from() {
+    let settings = |schema| Settings {
+        schema,
+        generations: 3,
+        ..lazily()
+    };
+    let migrating = || Settings {
+        accepts_schema: Some(Arc::new(|schema| schema == 0)),
+        ..settings(2)
+    };
+    for at in 1.. {
+        let (memory, mut history, store) = empty(1, settings(0));
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        store.journal.compact().unwrap();
+        record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
+        drop(store);
+        memory.fail(Fault {
+            from: memory.operations() + at,
+            count: 1,
+            only: None,
+            how: How::Full,
+        });
+        let migrated = Store::open(&memory.storage(), migrating());
+        let manifest = Manifest::read(&memory, &dir()).unwrap().unwrap();
+        let (is_done, snapshots) = (migrated.is_ok(), manifest.snapshots.len());
+        drop(migrated);
+        memory.heal();
+        let version = if snapshots == 1 { 0 } else { 2 };
+        let store = Store::open(&memory.storage(), settings(version)).unwrap();
+        assert_eq!(Some(&store.map()), history.at(2), "{at}");
+        assert!(store.report.migrated_from.is_empty());
+        if is_done {
+            assert_eq!(
+                (version, snapshots),
+                (2, 2),
+                "the generation before is kept"
+            );
+            break;
+        }
+    }
+}
+
 #[test]
 fn fault_29_a_stalled_disk_bounds_the_memory_and_the_wait() {
     for when_full in [WhenFull::Error, WhenFull::Block(Duration::from_millis(1))] {
