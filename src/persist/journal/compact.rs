@@ -288,6 +288,7 @@ impl Inner {
             self.now.lock().compaction = Some(at);
             position = contents.write_set(at, &mut sink.effects);
             sink.frame_if_enough()?;
+            self.check_not_in_vain(rotation)?;
         }
         sink.frame()?;
         let end = if self.settings.log {
@@ -322,6 +323,17 @@ impl Inner {
             bytes: sink.written,
         };
         Ok((snapshot, sink.entries))
+    }
+
+    /// Ends the walk when a sync has failed that the snapshot will not make up for. So the manifest says
+    /// so now, for who opens the directory next, and not when all is walked; and another begins.
+    fn check_not_in_vain(&self, rotation: &Rotation) -> Result<(), CompactError> {
+        // Not worth to wait for one that is under way.
+        let failures = self.syncing.try_lock().map(|syncing| syncing.failures);
+        match failures {
+            Some(failures) if failures != rotation.failures => Err(sync_error(self.distrust())),
+            _ => Ok(()),
+        }
     }
 
     fn begin_snapshot(

@@ -1,13 +1,12 @@
 //! The functions for tools, on real files.
 
-use super::memory::{Fault, How, Memory};
+use super::memory::Memory;
 use super::model::{CODEC, History, Map, Store, Write, by_hand};
 use super::record;
 use crate::persist::check::{self, CheckError, FileKind};
 use crate::persist::effect::{Effect, Effects, WallLife};
 use crate::persist::error::{CompactError, Damage, OpenError};
 use crate::persist::report::Progress;
-use crate::persist::settings::Settings;
 use crate::persist::storage::{Disk, Storage};
 use std::fs;
 use std::path::Path;

@@ -251,6 +251,39 @@ fn a_sync_that_fails_during_a_compaction_is_not_trusted_again() {
     }
 }
 
+/// A walk may take minutes, and the process may be killed at any of its sets.
+#[test]
+fn word_of_a_sync_that_fails_during_a_compaction_is_left_at_once() {
+    for seed in 0..20 {
+        let (memory, mut history, store) = empty(seed, by_hand());
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        store.journal.wait(1, None).unwrap();
+        let write = |n: u8| [Write::Put(vec![n], vec![n; 200])];
+        (2..4).for_each(|n| history.add(n.into(), &write(n)));
+        let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
+        let (disk, killed) = (memory.clone(), Arc::new(std::sync::Mutex::new(Vec::new())));
+        let later = Arc::clone(&killed);
+        *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| match set {
+            0 => {
+                let (journal, kept) = (journal.upgrade().unwrap(), kept.upgrade().unwrap());
+                let seq = append(&journal, &kept, &write(2));
+                journal.wait(seq, None).unwrap();
+                let seq = append(&journal, &kept, &write(3));
+                disk.fail_next(1, Some(Operation::Sync), How::Broken);
+                assert!(journal.wait(seq, None).is_err());
+            }
+            _ => later.lock().unwrap().push(disk.fork()),
+        }));
+        assert!(store.journal.compact().is_err());
+        *store.kept.meanwhile.lock().unwrap() = None;
+        killed.lock().unwrap().push(memory.fork());
+        for killed in killed.lock().unwrap().iter() {
+            does_not_overstate(killed, &history, 2);
+        }
+        assert_eq!(store.journal.sync().unwrap(), 3);
+    }
+}
+
 /// The snapshot is made, and what came behind it is no better than a sync that failed meanwhile.
 #[test]
 fn a_sync_that_fails_as_the_snapshot_is_named_is_made_up_for_by_the_next() {
