@@ -73,6 +73,8 @@ impl Inner {
         let rotated = self.rotate();
         // Also where that has failed: nobody else syncs what was just written.
         let synced = self.sync_step().map_err(sync_error);
+        // To copy may take long: the writer wakes who waited for that.
+        self.writer.ring();
         let rotation = rotated?;
         synced?;
         let mut manifest = self.catalog.lock().clone();

@@ -116,11 +116,14 @@ impl Commits {
         self.waiting.lock().holder = Some(thread::current().id());
     }
 
-    /// Ends the holding. What is returned is to be woken without the lock.
+    /// Ends the holding.
+    pub(super) fn let_go(&self) {
+        self.waiting.lock().holder = None;
+    }
+
+    /// What was held, to be woken without the lock, or by a thread that does not have it.
     pub(super) fn take_held(&self) -> Vec<Waker> {
-        let mut waiting = self.waiting.lock();
-        waiting.holder = None;
-        std::mem::take(&mut waiting.held)
+        std::mem::take(&mut self.waiting.lock().held)
     }
 
     fn wake_through(&self, seq: u64) {
@@ -210,6 +213,7 @@ mod tests {
             assert_eq!(count.0.load(SeqCst), if is_held { 0 } else { 2 });
             commits.take_held().into_iter().for_each(Waker::wake);
             assert_eq!(count.0.load(SeqCst) as u64, seq);
+            commits.let_go();
         }
     }
 }

@@ -47,7 +47,8 @@ pub(super) struct Rotation {
     failures: u64,
 }
 
-/// The only compaction or backup. What it wakes is woken when it is over: that may call for it.
+/// The only compaction or backup. What it wakes is woken by the writer, or when it is over: that may
+/// call for it.
 pub(super) struct Alone<'a> {
     inner: &'a Inner,
     compacting: Option<MutexGuard<'a, Attempts>>,
@@ -55,9 +56,9 @@ pub(super) struct Alone<'a> {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        let held = self.inner.commits.take_held();
+        self.inner.commits.let_go();
         self.compacting = None;
-        wake_all(held);
+        wake_all(self.inner.commits.take_held());
     }
 }
 
@@ -305,6 +306,8 @@ impl Inner {
         sink.write()?;
         if self.settings.log {
             self.make_durable(end, rotation)?;
+            // Who waited for that is not to wait for the snapshot, too: the writer wakes them.
+            self.writer.ring();
         }
         sink.blob.sync().map_err(DiskError::of("sync", temporary))?;
         let path = Name::Snapshot(rotation.generation).in_dir(&self.dir);

@@ -5,6 +5,7 @@ use super::{Inner, Journal};
 use crate::persist::error::{CommitError, DiskError, OpenError};
 use crate::persist::settings::SyncPolicy;
 use crate::sync::thread;
+use crate::time::wake_all;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,6 +73,7 @@ impl Inner {
         let mut idle = 0;
         let mut backoff = BACKOFF.start;
         while !self.writer.is_stopped() {
+            wake_all(self.commits.take_held());
             match self.write_step() {
                 Ok(0) if idle >= IDLE_NAPS => self.rest()?,
                 Ok(0) => {

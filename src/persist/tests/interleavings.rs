@@ -283,6 +283,38 @@ fn writes_are_taken_again_when_a_log_that_was_full_is_compacted() {
     });
 }
 
+/// Whoever has written and synced it: what a compaction or a backup then does may take minutes.
+fn who_waits_is_told_before(operation: Operation, nth: usize, run: fn(&Journal)) {
+    let memory = Memory::new(1);
+    let (journal, _) = open(&memory, settings(SyncPolicy::Always));
+    let waiter = {
+        let journal = Arc::clone(&journal);
+        thread::spawn(move || {
+            let seq = put(&journal);
+            let patience = Some(Instant::now() + Duration::from_secs(3_600));
+            journal.wait(seq, patience).expect("the disk syncs");
+        })
+    };
+    memory.before(operation, nth, move || waiter.join().unwrap());
+    run(&journal);
+    journal.close().unwrap();
+}
+
+#[test]
+fn who_waits_does_not_wait_for_a_snapshot() {
+    // That of the manifest which lists the new log comes first.
+    check(|| who_waits_is_told_before(Operation::Rename, 2, |journal| drop(journal.compact())));
+}
+
+#[test]
+fn who_waits_does_not_wait_for_a_backup() {
+    check(|| {
+        who_waits_is_told_before(Operation::Link, 1, |journal| {
+            drop(journal.backup(Path::new("/backup")));
+        });
+    });
+}
+
 /// The backup has written what the writer would have had synced.
 #[test]
 fn who_waits_is_told_though_a_backup_fails() {
