@@ -16,8 +16,11 @@
 //! | [`SyncPolicy::Os`] | the same | no promise |
 //!
 //! A write of a store is acknowledged when its [`Commit`] was waited for, one of a cache when the
-//! call returns; what a store was not waited for is as that of a cache. Whatever happens, what is recovered is the state after some first part of the
-//! writes, in their order, and never a mixture; a transaction is there as a whole or not at all.
+//! call returns; what a store was not waited for is as that of a cache. Whatever happens, what is
+//! recovered is the state after some first part of the writes, in their order, and never a mixture; a
+//! transaction is there as a whole or not at all. Only
+//! [`snapshots_only`](Persistence::snapshots_only) does not promise that: of what was written while a
+//! snapshot was made it has a part.
 //! Damage below what is proven to have been on the disk is refused, with the file, the place and
 //! what can be done, and nothing is touched; so is a file that cannot be read in part. What a crash
 //! cuts short at the end of the log is put aside and reported.

@@ -212,6 +212,11 @@ impl<C: Codec> Persistence<C> {
 
     /// Keeps no log: a snapshot is made at this interval and on close. For caches that may lose
     /// what came after the last one, and in exchange pay nothing for a write. More than zero.
+    ///
+    /// A snapshot is made set by set while writes go on, and here there is no log to bring all of it
+    /// to one moment: of what is written meanwhile it has a part, and of a transaction perhaps one of
+    /// two keys. That which is made on close, when nothing writes any more, has all.
+    ///
     /// Opening fails with [`SyncPolicy::Always`], under which each write would wait for the next
     /// snapshot.
     pub fn snapshots_only(mut self, interval: Duration) -> Self {

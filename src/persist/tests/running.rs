@@ -742,3 +742,28 @@ fn a_snapshot_says_first_how_many_entries_come() {
         again.journal.compact().unwrap();
     }
 }
+
+/// As its documentation says: there is no log that would bring it to one moment.
+#[test]
+fn a_dump_has_a_part_of_what_is_written_meanwhile() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        log: false,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings.clone()).unwrap();
+    let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
+    *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
+        if set == 1 {
+            let both = [Write::Put(vec![0], vec![1]), Write::Put(vec![1], vec![1])];
+            append(&journal.upgrade().unwrap(), &kept.upgrade().unwrap(), &both);
+        }
+    }));
+    store.journal.compact().unwrap();
+    *store.kept.meanwhile.lock().unwrap() = None;
+    let killed = Store::open(&memory.copy().storage(), settings.clone()).unwrap();
+    assert_eq!(killed.map().into_keys().collect::<Vec<_>>(), [[1]]);
+    store.journal.close().unwrap();
+    let closed = Store::open(&memory.storage(), settings).unwrap();
+    assert_eq!(closed.map(), store.map());
+}
