@@ -54,8 +54,8 @@
 //! alone, and no write is acknowledged as durable any more.
 //!
 //! A program that forks, to become a daemon for instance, opens its directories after that. The
-//! threads that write stay with the parent: what a child writes to a store that was open before is
-//! never durable, and waiting for it does not end.
+//! threads that write stay with the parent: a child writes nothing to the files of what was open before,
+//! neither when it waits nor when it closes or ends, and where that is found out it is as if closed.
 //!
 //! # Files
 //!

@@ -92,6 +92,8 @@ struct Inner {
     log_bytes: AtomicU64,
     counts: Counts,
     now: Mutex<Now>,
+    /// The process that has opened the directory.
+    process: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -256,6 +258,12 @@ impl Journal {
         self.inner.health()
     }
 
+    /// Has this process be another than the one that has opened the directory.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn fork(&self) {
+        self.inner.process.store(0, Relaxed);
+    }
+
     /// How long the compactor would sleep.
     #[cfg(all(test, not(shuttle)))]
     pub(crate) fn time_to_compaction(&self) -> Option<Duration> {
@@ -301,6 +309,10 @@ impl Journal {
     }
 
     fn end(&self) -> Result<CloseReport, CommitError> {
+        if self.inner.is_forked() {
+            // Of the threads that would have to end there is none here.
+            return Err(self.inner.leave_to_parent());
+        }
         let Some(_closing) = self.closing.begin() else {
             return Ok(self.inner.close_report());
         };
@@ -340,6 +352,9 @@ impl Inner {
     fn poll_commit(&self, seq: u64, waker: &std::task::Waker) -> Poll<Result<(), CommitError>> {
         let found = self.commits.poll(seq, waker);
         if found.is_pending() {
+            if self.is_forked() {
+                return Poll::Ready(Err(self.leave_to_parent()));
+            }
             self.writer.ring();
             self.want_compaction();
         }

@@ -18,6 +18,7 @@ use crate::persist::storage::{Hold, Lock, Storage};
 use crate::sync::{AtomicU64, Mutex};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -196,6 +197,7 @@ fn inner(
         log_bytes: AtomicU64::new(recovered.log_bytes),
         counts: Counts::default(),
         now: Mutex::new(Now::default()),
+        process: AtomicU64::new(process::id().into()),
         settings,
     }
 }

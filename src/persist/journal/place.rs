@@ -1,16 +1,21 @@
-//! Whether the directory is still the one that was opened.
+//! Whether the directory is still the one that was opened, and by this process.
 //!
 //! A process whose directory is removed keeps its open files, and all that it does by name meets
 //! whatever is there by then: nothing, or the store of another process, which the lock does not
 //! keep out, since it is of a file that has no name any more. So the file that is locked is compared
 //! with the one that has its name. That costs a look at the file system, which is made before
 //! anything is created, renamed or removed, and before a sync counts, but for no write.
+//!
+//! A process that is forked has the open files and the lock, but none of the threads, and knows nothing
+//! of what its parent writes from then on: what it wrote would be in the place of that.
 
 use super::Inner;
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
 use crate::persist::files::remove_unlisted;
 use crate::persist::manifest::{LOCK, Manifest};
 use std::io;
+use std::process;
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Inner {
     /// For what goes by names: fails if the directory is gone, or if that cannot be told.
@@ -28,6 +33,20 @@ impl Inner {
             Ok(false) => Err(self.dir_is_gone().into()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether this is a child of the process that has opened the directory.
+    pub(super) fn is_forked(&self) -> bool {
+        u64::from(process::id()) != self.process.load(Relaxed)
+    }
+
+    /// Ends the journal, and leaves the files to the process that has opened them.
+    pub(super) fn leave_to_parent(&self) -> CommitError {
+        self.now.lock().is_closed = true;
+        self.gate.end(WriteError::Closed);
+        self.commits.end(CommitError::Closed);
+        self.free_room();
+        CommitError::Closed
     }
 
     /// Removes the files that are not listed, and says how many bytes that freed.

@@ -236,12 +236,15 @@ impl Inner {
     }
 
     /// Runs a step, outside of all locks. A panic anywhere in it ends the journal, visibly, and so does
-    /// a directory that is gone.
+    /// a directory that is gone. In a process that was forked there are no steps.
     pub(super) fn guarded<R, E: Failure>(
         &self,
         thread: &str,
         step: impl FnOnce() -> Result<R, E>,
     ) -> Result<R, E> {
+        if self.is_forked() {
+            return Err(E::stopped(self.leave_to_parent()));
+        }
         let result = self.caught(thread, step);
         if result.is_err()
             && let Some(why) = self.gate.stopped()

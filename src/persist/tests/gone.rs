@@ -1,4 +1,5 @@
-//! A directory that is removed or replaced while it is open: what is at its path is another's.
+//! A directory that is removed or replaced while it is open, and one whose process is forked: what is at
+//! its path is another's.
 
 use super::memory::{Memory, Operation};
 use super::model::{Store, Write, append, by_hand, dir};
@@ -8,6 +9,7 @@ use crate::persist::settings::{Settings, SyncPolicy};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 type Image = BTreeMap<PathBuf, Vec<u8>>;
@@ -247,5 +249,41 @@ fn the_threads_end_and_nobody_waits_for_ever() {
         assert!(matches!(closed, Err(CommitError::DirectoryGone { .. })));
         drop(store);
         assert_eq!(image(&memory), before);
+    }
+}
+
+/// It would write in the place of what its parent writes. There is no waiting either, since the threads
+/// are not there.
+#[test]
+fn a_process_that_was_forked_leaves_the_files_alone() {
+    type Call = fn(&Store) -> bool;
+    let calls: [Call; 7] = [
+        |store| store.journal.wait(1, None).is_err(),
+        |store| store.journal.wait(1, Some(Instant::now())).is_err(),
+        |store| {
+            let mut context = Context::from_waker(Waker::noop());
+            let polled = store.journal.poll_wait(1, &mut context);
+            matches!(polled, Poll::Ready(Err(CommitError::Closed)))
+        },
+        |store| store.journal.sync().is_err(),
+        |store| store.journal.compact().is_err(),
+        |store| store.journal.backup(Path::new("/backup")).is_err(),
+        |store| store.journal.close().is_err(),
+    ];
+    for sync in [SyncPolicy::Always, SyncPolicy::Os] {
+        for call in calls {
+            let memory = Memory::new(1);
+            let settings = Settings { sync, ..by_hand() };
+            let store = Store::open(&memory.storage(), settings).unwrap();
+            let before = memory.operations();
+            store.put(b"key", b"value");
+            store.journal.fork();
+            assert!(call(&store));
+            assert_eq!(store.journal.health().state, HealthState::Closed);
+            let refused = store.write(&[Write::Delete(b"key".to_vec())]);
+            assert!(matches!(refused, Err(WriteError::Closed)));
+            drop(store);
+            assert_eq!(memory.operations(), before);
+        }
     }
 }
