@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A file system.
 pub(crate) trait Storage: Debug + Send + Sync {
-    /// Creates a directory and those above it, durably. One that is there is no error.
+    /// Creates a directory and those above it, durably. One that is there is no error, and durable, too.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// The names of the files in a directory, in any order.
@@ -113,16 +113,13 @@ pub(crate) struct Disk;
 
 impl Storage for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
-        let made: Vec<_> = dir.ancestors().take_while(is_missing).collect();
+        let (found, made) = parents_of_new(dir);
         fs::create_dir_all(dir)?;
+        // Who made what is there may have been killed before he synced its name. It may be another's,
+        // in a directory that is not to be read.
+        let _ = self.sync_dir(&found);
         // A directory that the next crash takes away takes with it all that was synced in it.
-        let parents = made.iter().rev().filter_map(|dir| dir.parent());
-        for parent in parents {
-            let is_here = parent.as_os_str().is_empty();
-            self.sync_dir(if is_here { Path::new(".") } else { parent })?;
-        }
-        Ok(())
+        made.iter().try_for_each(|parent| self.sync_dir(parent))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -207,6 +204,23 @@ impl Storage for Disk {
     }
 }
 
+/// The directory with the name of the last that is there of those that lead to one, and those that will
+/// have the names of the others, from the top.
+fn parents_of_new(dir: &Path) -> (PathBuf, Vec<PathBuf>) {
+    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let missing = dir.ancestors().take_while(is_missing).count();
+    let parents = dir.ancestors().skip(1).take(missing + 1);
+    let mut parents: Vec<PathBuf> = parents
+        .map(|parent| match parent.as_os_str().is_empty() {
+            true => PathBuf::from("."),
+            false => parent.to_owned(),
+        })
+        .collect();
+    let found = parents.split_off(missing.min(parents.len())).pop();
+    parents.reverse();
+    (found.unwrap_or_else(|| PathBuf::from(".")), parents)
+}
+
 /// What is kept may be sessions, or rows of a database that asks for passwords: others than its owner
 /// have no business in it, whatever the mask of the process says.
 fn of_new_files() -> OpenOptions {
@@ -285,5 +299,34 @@ impl Blob for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_new_directories_are_synced_and_that_of_the_last_that_was_there() {
+        let path = |path: &str| PathBuf::from(path);
+        let temporary = tempfile::tempdir().unwrap();
+        let base = temporary.path();
+        let of_new = (
+            base.parent().unwrap().to_owned(),
+            vec![base.to_owned(), base.join("a")],
+        );
+        assert_eq!(parents_of_new(&base.join("a/b")), of_new);
+        assert_eq!(
+            parents_of_new(&base.join("a")),
+            (of_new.0, vec![base.to_owned()])
+        );
+        Disk.create_dir(&base.join("a/b")).unwrap();
+        Disk.create_dir(&base.join("a/b")).unwrap();
+        assert_eq!(parents_of_new(&base.join("a/b")), (base.join("a"), vec![]));
+
+        assert_eq!(parents_of_new(Path::new("src")), (path("."), vec![]));
+        assert_eq!(parents_of_new(Path::new("/")), (path("."), vec![]));
+        let relative = (path("."), vec![path("."), path("not there")]);
+        assert_eq!(parents_of_new(Path::new("not there/too")), relative);
     }
 }
