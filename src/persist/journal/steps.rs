@@ -69,6 +69,8 @@ impl Inner {
                 let through = self.buffer.last();
                 self.commits.fail(through, CommitError::Disk(error.clone()));
                 self.free_room();
+                // Which tries again. It may be about to sleep, since the buffer is empty.
+                self.writer.ring();
             }
             // Those who wait are told where the step is guarded.
             Err(_) => {}

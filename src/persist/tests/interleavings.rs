@@ -259,6 +259,33 @@ fn writes_are_taken_again_when_all_is_written_after_a_failure() {
     });
 }
 
+/// Nobody waits any more, and no write comes that would have the writer look.
+#[test]
+fn what_a_caller_could_not_write_the_writer_does() {
+    check(|| {
+        let memory = Memory::new(1);
+        // So large that nobody rings because it fills.
+        let roomy = Settings {
+            buffer: 1_000,
+            ..settings(SyncPolicy::Always)
+        };
+        let (journal, _) = open(&memory, roomy);
+        let mut context = Context::from_waker(Waker::noop());
+        // Each look rings for the writer, which finds nothing to write, and rests after some.
+        for _ in 0..40 {
+            assert!(journal.poll_wait(1, &mut context).is_pending());
+            thread::yield_now();
+        }
+        memory.fail_next(1, Some(Operation::Write), How::Full);
+        let seq = put(&journal);
+        let _ = journal.wait(seq, None);
+        while put(&journal) == 0 {
+            thread::yield_now();
+        }
+        journal.close().unwrap();
+    });
+}
+
 /// Nothing is new in the log, so no other compaction would come.
 #[test]
 fn writes_are_taken_again_when_a_log_that_was_full_is_compacted() {
