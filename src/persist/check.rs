@@ -99,7 +99,8 @@ pub fn salvage(
 /// Writes a new snapshot of a store that nobody has open, and removes what it makes superfluous.
 /// Takes about twice the memory of the keys and values. A torn tail is moved to `quarantine/`.
 ///
-/// Entries whose time has passed stay: which those are, the store itself knows.
+/// Entries whose time has passed stay: which those are, the store itself knows. As many generations
+/// stay as there were.
 ///
 /// # Errors
 ///
@@ -108,7 +109,8 @@ pub fn compact(
     dir: &Path,
     on_progress: impl Fn(Progress) + Send + Sync + 'static,
 ) -> Result<CompactReport, CheckError> {
-    let settings = settings_of(dir, RecoveryMode::TolerateTornTail, on_progress)?;
+    let mut settings = settings_of(dir, RecoveryMode::TolerateTornTail, on_progress)?;
+    settings.generations = generations_in(dir)?;
     rewrite(dir, settings, Arc::new(Raw::default()))
 }
 
@@ -215,6 +217,15 @@ fn settings_of(
         settings.accepts_schema = Some(Arc::new(|_| true));
     }
     Ok(settings)
+}
+
+/// How many generations a store has, with its beginning where that counts as one.
+fn generations_in(dir: &Path) -> Result<usize, OpenError> {
+    let manifest = Manifest::read(&Disk, dir)?;
+    let listed = manifest.map_or(0, |manifest| {
+        manifest.snapshots.len() + usize::from(manifest.from_start)
+    });
+    Ok(listed.max(1))
 }
 
 fn any_header(dir: &Path) -> Result<Option<FileHeader>, OpenError> {

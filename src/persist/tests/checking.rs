@@ -7,6 +7,7 @@ use crate::persist::check::{self, CheckError, FileKind};
 use crate::persist::effect::{Effect, Effects, WallLife};
 use crate::persist::error::{CompactError, Damage, OpenError};
 use crate::persist::report::Progress;
+use crate::persist::settings::{Point, RecoveryMode, Settings};
 use crate::persist::storage::{Disk, Storage};
 use std::fs;
 use std::path::Path;
@@ -252,6 +253,36 @@ fn a_store_that_nobody_has_open_is_compacted() {
     assert_eq!((report.entries, report.last_seq), (19, 21));
     let store = Store::open_at(temporary.path(), &disk(), by_hand()).unwrap();
     assert_eq!((store.map(), store.report.from_log), (map, 0));
+}
+
+/// Which are there to be gone back to.
+#[test]
+fn a_store_that_is_compacted_keeps_as_many_generations_as_it_had() {
+    for (snapshots, kept) in [(0, 1), (1, 2), (2, 3), (3, 3), (5, 3)] {
+        let temporary = tempfile::tempdir().unwrap();
+        let settings = || Settings {
+            generations: 3,
+            ..by_hand()
+        };
+        let store = Store::open_at(temporary.path(), &disk(), settings()).unwrap();
+        for n in 0..=snapshots {
+            store.put(b"key", &[n]);
+            if n < snapshots {
+                store.journal.compact().unwrap();
+            }
+        }
+        drop(store);
+        check::compact(temporary.path(), |_| ()).unwrap();
+        let seen = check::inspect(temporary.path(), |_| ()).unwrap();
+        assert_eq!(seen.manifest.unwrap().snapshots.len(), kept, "{snapshots}");
+        let oldest = u64::from(snapshots) + 2 - kept as u64;
+        let back = Settings {
+            mode: RecoveryMode::PointInTime(Point::Seq(oldest)),
+            ..settings()
+        };
+        let store = Store::open_at(temporary.path(), &disk(), back).unwrap();
+        assert_eq!(store.map()[&b"key"[..]], [oldest as u8 - 1]);
+    }
 }
 
 /// A manifest that cannot be read, and files of several versions.
