@@ -105,7 +105,7 @@ pub enum ClockCheck {
     #[default]
     Fine,
     /// Before the last write, but not much: the time of the last write counted, so that nothing
-    /// that had expired came back.
+    /// that had expired by then came back.
     WentBack(Duration),
     /// So long before the last write that one of the two clocks was wrong: the clock of now counted,
     /// so that one wrong clock cannot expire everything for ever.
