@@ -17,13 +17,12 @@
 //!
 //! A write of a store is acknowledged when its [`Commit`] was waited for, one of a cache when the
 //! call returns; what a store was not waited for is as that of a cache. Whatever happens, what is
-//! recovered is the state after some first part of the writes, in their order, and never a mixture; a
-//! transaction is there as a whole or not at all. Only
-//! [`snapshots_only`](Persistence::snapshots_only) does not promise that: of what was written while a
-//! snapshot was made it has a part.
-//! Damage below what is proven to have been on the disk is refused, with the file, the place and
-//! what can be done, and nothing is touched; so is a file that cannot be read in part. What a crash
-//! cuts short at the end of the log is put aside and reported.
+//! recovered is the state after some first part of the writes, in their order, and never a mixture;
+//! a transaction is there as a whole or not at all. Only
+//! [`snapshots_only`](Persistence::snapshots_only) does not promise that: of what was written while
+//! a snapshot was made it has a part. Damage below what is proven to have been on the disk is
+//! refused, with the file, the place and what can be done, and nothing is touched; so is a file that
+//! cannot be read in part. What a crash cuts short at the end of the log is put aside and reported.
 //!
 //! What a log cannot give back: an entry that was loaded counts as due for a refresh, an idle time
 //! may come out longer by an eighth of it at each start without a read in between, a deadline that
@@ -54,8 +53,9 @@
 //! alone, and no write is acknowledged as durable any more.
 //!
 //! A program that forks, to become a daemon for instance, opens its directories after that. The
-//! threads that write stay with the parent: a child writes nothing to the files of what was open before,
-//! neither when it waits nor when it closes or ends, and where that is found out it is as if closed.
+//! threads that write stay with the parent: a child writes nothing to the files of what was open
+//! before, neither when it waits nor when it closes or ends, and where that is found out it is as
+//! if closed.
 //!
 //! # Files
 //!

@@ -123,10 +123,10 @@ impl<C: Codec> Persistence<C> {
         self
     }
 
-    /// Makes entries of today out of what files of another
-    /// [`schema_version`](Self::schema_version) hold. Called for each value in such a file, from
-    /// several threads. After it the directory is compacted to files of today's version. If there is no
-    /// room for them, opening fails, and the files are still those of the other version.
+    /// Makes entries of today out of what files of another [`schema_version`](Self::schema_version)
+    /// hold. Called for each value in such a file, from several threads. After it the directory is
+    /// compacted to files of today's version. If there is no room for them, opening fails, and the
+    /// files are still those of the other version.
     ///
     /// Keys stay as they are: the log names them. To change their type, open the directory with the
     /// old one, and insert into another. Only of entries that are [gone](Old::gone) the key may be of
@@ -213,9 +213,9 @@ impl<C: Codec> Persistence<C> {
     /// Keeps no log: a snapshot is made at this interval and on close. For caches that may lose
     /// what came after the last one, and in exchange pay nothing for a write. More than zero.
     ///
-    /// A snapshot is made set by set while writes go on, and here there is no log to bring all of it
-    /// to one moment: of what is written meanwhile it has a part, and of a transaction perhaps one of
-    /// two keys. That which is made on close, when nothing writes any more, has all.
+    /// A snapshot is made set by set while writes go on, and here there is no log to bring all of
+    /// it to one moment: of what is written meanwhile it has a part, and of a transaction perhaps
+    /// one of two keys. That which is made on close, when nothing writes any more, has all.
     ///
     /// Opening fails with [`SyncPolicy::Always`], under which each write would wait for the next
     /// snapshot.

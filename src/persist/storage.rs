@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 /// A file system.
 pub(crate) trait Storage: Debug + Send + Sync {
-    /// Creates a directory and those above it, durably. One that is there is no error, and durable, too.
+    /// Creates a directory and those above it, durably. One that is there is no error, and durable,
+    /// too.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// The names of the files in a directory, in any order.
@@ -115,8 +116,8 @@ impl Storage for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let (found, made) = parents_of_new(dir);
         fs::create_dir_all(dir)?;
-        // Who made what is there may have been killed before he synced its name. It may be another's,
-        // in a directory that is not to be read.
+        // Who made what is there may have been killed before he synced its name. It may be
+        // another's, in a directory that is not to be read.
         let _ = self.sync_dir(&found);
         // A directory that the next crash takes away takes with it all that was synced in it.
         made.iter().try_for_each(|parent| self.sync_dir(parent))
@@ -204,8 +205,8 @@ impl Storage for Disk {
     }
 }
 
-/// The directory with the name of the last that is there of those that lead to one, and those that will
-/// have the names of the others, from the top.
+/// The directory with the name of the last that is there of those that lead to one, and those that
+/// will have the names of the others, from the top.
 fn parents_of_new(dir: &Path) -> (PathBuf, Vec<PathBuf>) {
     let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
     let missing = dir.ancestors().take_while(is_missing).count();

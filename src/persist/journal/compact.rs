@@ -11,8 +11,8 @@
 //!
 //! The same makes up for a failed sync, and for effects that could not be logged: memory holds the
 //! truth. After effects were lost the new log is not listed before the snapshot is, since it does
-//! not follow on the old one. Nor is it where the files are of another schema version, since who can
-//! read those cannot read it.
+//! not follow on the old one. Nor is it where the files are of another schema version, since who
+//! can read those cannot read it.
 
 use super::log::LogFile;
 use super::retry::Attempts;
@@ -47,8 +47,8 @@ pub(super) struct Rotation {
     failures: u64,
 }
 
-/// The only compaction or backup. What it wakes is woken by the writer, or when it is over: that may
-/// call for it.
+/// The only compaction or backup. What it wakes is woken by the writer, or when it is over: that
+/// may call for it.
 pub(super) struct Alone<'a> {
     inner: &'a Inner,
     compacting: Option<MutexGuard<'a, Attempts>>,
@@ -328,8 +328,9 @@ impl Inner {
         Ok((snapshot, sink.entries))
     }
 
-    /// Ends the walk when a sync has failed that the snapshot will not make up for. So the manifest says
-    /// so now, for who opens the directory next, and not when all is walked; and another begins.
+    /// Ends the walk when a sync has failed that the snapshot will not make up for. So the manifest
+    /// says so now, for who opens the directory next, and not when all is walked; and another
+    /// begins.
     fn check_not_in_vain(&self, rotation: &Rotation) -> Result<(), CompactError> {
         // Not worth to wait for one that is under way.
         let failures = self.syncing.try_lock().map(|syncing| syncing.failures);

@@ -6,8 +6,8 @@
 //! with the one that has its name. That costs a look at the file system, which is made before
 //! anything is created, renamed or removed, and before a sync counts, but for no write.
 //!
-//! A process that is forked has the open files and the lock, but none of the threads, and knows nothing
-//! of what its parent writes from then on: what it wrote would be in the place of that.
+//! A process that is forked has the open files and the lock, but none of the threads, and knows
+//! nothing of what its parent writes from then on: what it wrote would be in the place of that.
 
 use super::Inner;
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};

@@ -188,8 +188,8 @@ impl Inner {
         }
     }
 
-    /// Writes until all numbers up to `seq` are in the log, as far as they are kept. To sync them is
-    /// left to the caller: the writer, which has that done, finds nothing any more.
+    /// Writes until all numbers up to `seq` are in the log, as far as they are kept. To sync them
+    /// is left to the caller: the writer, which has that done, finds nothing any more.
     pub(super) fn write_through(&self, seq: u64) -> Result<(), CommitError> {
         while self.tail.lock().next <= seq {
             if self.write_step()? == 0 {

@@ -1,5 +1,5 @@
-//! A directory that is removed or replaced while it is open, and one whose process is forked: what is at
-//! its path is another's.
+//! A directory that is removed or replaced while it is open, and one whose process is forked: what
+//! is at its path is another's.
 
 use super::memory::{Memory, Operation};
 use super::model::{Store, Write, append, by_hand, dir};
@@ -252,8 +252,8 @@ fn the_threads_end_and_nobody_waits_for_ever() {
     }
 }
 
-/// It would write in the place of what its parent writes. There is no waiting either, since the threads
-/// are not there.
+/// It would write in the place of what its parent writes. There is no waiting either, since the
+/// threads are not there.
 #[test]
 fn a_process_that_was_forked_leaves_the_files_alone() {
     type Call = fn(&Store) -> bool;
