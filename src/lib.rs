@@ -11,6 +11,7 @@
 
 mod builder;
 mod cache;
+mod contain;
 pub mod counter;
 mod engine;
 mod entry;

@@ -10,6 +10,7 @@
 
 use super::{SHARDS, State, Total, shard_of};
 use crate::DefaultHashBuilder;
+use crate::contain::contain;
 use crate::persist::{CommitError, Journal, Store, WriteError};
 use crate::reentrancy;
 use crate::sync::Mutex;
@@ -18,7 +19,6 @@ use hashtable::HashTable;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicUsize,
@@ -183,8 +183,8 @@ impl Problems {
         if self.is_over {
             return None;
         }
-        let done = catch_unwind(AssertUnwindSafe(step));
-        let done = done.unwrap_or_else(|_| Err(WriteError::Encode("a key panicked".into())));
+        let done = contain(step);
+        let done = done.unwrap_or_else(|| Err(WriteError::Encode("a key panicked".into())));
         let error = match done {
             Ok(done) => return Some(done),
             Err(error) => error,
@@ -267,8 +267,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
             // It catches what panics.
             let _ = flusher.thread.join();
         }
-        let flush = AssertUnwindSafe(|| self.flush(state, false));
-        let _ = catch_unwind(flush);
+        let _ = contain(|| self.flush(state, false));
     }
 
     fn is_flushed_by(&self, flusher: Flusher) {
@@ -320,8 +319,7 @@ pub(super) fn flush_every<K: Send + Sync + 'static>(state: &Arc<State<K>>, inter
 fn flush_behind<K>(state: &State<K>) {
     if let Some(kept) = &state.kept {
         // What drops a key may panic, and health() tells of the rest.
-        let flush = AssertUnwindSafe(|| kept.flush(state, false));
-        let _ = catch_unwind(flush);
+        let _ = contain(|| kept.flush(state, false));
     }
 }
 

@@ -10,6 +10,7 @@
 //! adds to it waits outside of all locks, and takes over when the deliverer has done its share.
 
 use super::{Event, Events, RemovalCause, Shared};
+use crate::contain::contain;
 use crate::pubsub::Topic;
 use crate::stats::{Count, Counters};
 use crate::sync::{
@@ -20,7 +21,6 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 use std::time::{Duration, Instant};
@@ -245,9 +245,9 @@ impl<K, V> Hub<K, V> {
             let Some(notice) = queue.notices.lock().pop_front() else {
                 break;
             };
-            // Listeners and the destructors of keys may panic; the hook has reported it, and the
-            // next notice is delivered all the same.
-            if catch_unwind(AssertUnwindSafe(|| self.deliver(notice))).is_err()
+            // Listeners and the destructors of keys may panic; the next notice is delivered all the
+            // same.
+            if contain(|| self.deliver(notice)).is_none()
                 && let Some(counters) = counters
             {
                 counters.add(Count::ListenerPanics, 1);
@@ -262,7 +262,7 @@ impl<K, V> Hub<K, V> {
     fn deliver(&self, notice: Notice<K, V>) {
         if let Some(event) = notice.event {
             // A key that cannot be copied is lost to the subscriptions, not to the listener.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.publish(event)));
+            let _ = contain(|| self.publish(event));
         }
         if let (Some(listener), Some((key, value, cause))) = (&self.listener, notice.removal) {
             (listener.call)(key, value, cause);
@@ -289,7 +289,7 @@ impl<K, V> Hub<K, V> {
         let topics = self.subscribers.read().topics.clone();
         let is_closed = |publish: &Arc<Publish<K>>| {
             // A key that cannot be copied is lost to this topic, not to others.
-            catch_unwind(AssertUnwindSafe(|| !publish(event))).unwrap_or(false)
+            contain(|| !publish(event)).unwrap_or(false)
         };
         let closed: Vec<_> = topics.into_iter().filter(is_closed).collect();
         if closed.is_empty() {

@@ -2,9 +2,9 @@
 
 use super::hub::{Hub, Notice, QUEUES};
 use super::{Event, EventKind, RemovalCause};
+use crate::contain::contain;
 use crate::load::{Loads, UnderWay, Verdict};
 use crate::stats::{Count, Counters};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What most calls do not have: more than one thing to drop.
 struct Rest<K, V> {
@@ -166,11 +166,11 @@ impl<'c, K, V> Outbox<'c, K, V> {
     /// Runs a `Clone` of the user's. If it panics, this notice is lost and counted, and the call
     /// that is being told about goes on: it may have changed half of what it is to change.
     fn copy<T>(&self, clone: impl FnOnce() -> T) -> Option<T> {
-        let copied = catch_unwind(AssertUnwindSafe(clone));
-        if copied.is_err() {
+        let copied = contain(clone);
+        if copied.is_none() {
             self.count(Count::ListenerPanics);
         }
-        copied.ok()
+        copied
     }
 
     /// Has an entry dropped after the lock is released.

@@ -13,10 +13,10 @@ pub(crate) use threads::offer;
 #[cfg(not(shuttle))]
 mod threads {
     use super::Behind;
+    use crate::contain::contain;
     use crossbeam_channel::{Receiver, Sender, bounded};
-    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::LazyLock;
-    use std::{mem, thread};
+    use std::thread;
 
     /// Threads that load. Two, so that one slow source does not hold up all the others.
     const THREADS: usize = 2;
@@ -63,12 +63,8 @@ mod threads {
     }
 
     fn run(load: Behind) {
-        // The panic was reported by the hook, and the load has been handed on.
-        let Err(payload) = catch_unwind(AssertUnwindSafe(load)) else {
-            return;
-        };
-        // Of the user's, and its destructor may panic as well: with another one, which is kept.
-        mem::forget(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+        // Of one that panics, the load has been handed on.
+        let _ = contain(load);
     }
 
     /// Elsewhere nothing forks, and some targets have no number to give.
@@ -85,24 +81,13 @@ mod threads {
     #[cfg(test)]
     mod tests {
         use super::*;
-        use std::panic::resume_unwind;
-
-        /// What a loader panics with, and does so again as it is dropped.
-        struct Fragile;
-
-        impl Drop for Fragile {
-            fn drop(&mut self) {
-                resume_unwind(Box::new("it breaks"));
-            }
-        }
+        use crate::contain::Fragile;
 
         #[test]
         fn a_thread_of_the_pool_outlives_what_panics_as_it_is_dropped() {
             let (sender, loads) = bounded::<Behind>(2);
             let (done, results) = bounded(1);
-            sender
-                .send(Box::new(|| resume_unwind(Box::new(Fragile))))
-                .unwrap();
+            sender.send(Box::new(|| Fragile::throw())).unwrap();
             sender
                 .send(Box::new(move || done.send(()).unwrap()))
                 .unwrap();

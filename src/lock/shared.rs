@@ -3,6 +3,7 @@
 use super::error::LockError;
 use super::slot::{After, Ask, Asked, Grant, Slot, Terms};
 use super::waiter::Target;
+use crate::contain::discard;
 use crate::hash::KeyHash;
 use crate::keyed::{Keyed, Reading};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
@@ -99,8 +100,12 @@ where
                 .existing(hash, key, |slot, _| slot.timer_failed(deadline));
         }
         match copied {
+            Ok(copy) => Some(copy),
             Err(panic) if !panicking() => resume_unwind(panic),
-            copied => copied.ok(),
+            Err(panic) => {
+                discard(panic);
+                None
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Threads that work on the messages of a queue.
 
 use super::{Delivery, Queue};
+use crate::contain::{contain, discard};
 use std::any::Any;
 use std::fmt;
 use std::io;
@@ -180,12 +181,12 @@ impl Crew {
         loop {
             // A message's destructor may panic when it is settled, or when another one that has
             // become due is discarded.
-            let step = catch_unwind(AssertUnwindSafe(|| {
+            let step = contain(|| {
                 let delivery = queue.pop_unless(&self.is_stopped)?;
                 self.work_on(delivery, handler);
                 Some(())
-            }));
-            if let Ok(None) = step {
+            });
+            if let Some(None) = step {
                 return;
             }
         }
@@ -199,7 +200,11 @@ impl Crew {
         let (counter, settled) = match catch_unwind(attempt) {
             Ok(Ok(())) => (&self.done, delivery.ack()),
             Ok(Err(error)) => (&self.failed, delivery.fail(error)),
-            Err(panic) => (&self.panicked, delivery.fail(text_of(&*panic))),
+            Err(panic) => {
+                let text = text_of(&*panic);
+                discard(panic);
+                (&self.panicked, delivery.fail(text))
+            }
         };
         let counter = if settled.is_ok() { counter } else { &self.late };
         counter.fetch_add(1, SeqCst);

@@ -11,6 +11,7 @@
 //! reaper stand in line and cost nothing until there is some, however many they are.
 
 use super::Clock;
+use crate::contain::contain;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -98,8 +99,8 @@ fn start_reaper() -> Sender<Aftermath> {
     let (sender, aftermaths) = crossbeam_channel::bounded::<Aftermath>(REAPER_BACKLOG);
     let reap = move || {
         for aftermath in aftermaths {
-            // The panic has been reported by the hook; the next cache must not suffer for it.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(aftermath));
+            // The next cache must not suffer for one that panics.
+            let _ = contain(aftermath);
         }
     };
     let _ = thread::Builder::new()
@@ -213,8 +214,7 @@ impl Keeper {
     fn sweep_slice(&self, cache: &dyn Sweep) -> Instant {
         // No code of the user's runs in a slice, so a panic is a bug of ours. It must not end the
         // sweeping of every other cache of the process.
-        let slice = std::panic::AssertUnwindSafe(|| cache.sweep_slice());
-        let Ok(swept) = std::panic::catch_unwind(slice) else {
+        let Some(swept) = contain(|| cache.sweep_slice()) else {
             return next_turn(cache.interval());
         };
         if let Some(aftermath) = swept.aftermath {
@@ -234,15 +234,14 @@ impl Keeper {
             return self.hand_over(Box::new(move || drop(cache)));
         }
         // The last handle may go between the look and this.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(cache)));
+        let _ = contain(move || drop(cache));
     }
 
     fn hand_over(&self, aftermath: Aftermath) {
         // Only the keeper sends, and it looked for room first; without a reaper thread nobody
         // receives. Dropping here is then all that can be done, and it must not end the keeper.
         if let Err(refused) = self.reaper().try_send(aftermath) {
-            let drop_here = std::panic::AssertUnwindSafe(move || drop(refused));
-            let _ = std::panic::catch_unwind(drop_here);
+            let _ = contain(move || drop(refused));
         }
     }
 
@@ -255,6 +254,7 @@ impl Keeper {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+    use crate::contain::Fragile;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     /// A cache whose every slice leaves something for the reaper.
@@ -332,6 +332,18 @@ mod tests {
         assert_eq!(woken, Err(RecvTimeoutError::Timeout));
         keeper.turn();
         assert_eq!(total(&caches, |cache| &cache.swept), 2);
+    }
+
+    #[test]
+    fn the_reaper_outlives_what_panics_as_it_is_dropped() {
+        let reaper = start_reaper();
+        let (reaped, tell) = crossbeam_channel::bounded(1);
+        reaper.send(Box::new(|| Fragile::throw())).unwrap();
+        reaper
+            .send(Box::new(move || reaped.send(()).unwrap()))
+            .unwrap();
+        drop(reaper);
+        assert_eq!(tell.recv(), Ok(()));
     }
 
     #[test]

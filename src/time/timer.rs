@@ -7,9 +7,9 @@
 
 use super::clock::{Clock, MockClock};
 use super::deadline::{Deadline, NEVER};
+use crate::contain::contain;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 /// Has `waker` woken when `deadline` has passed on `clock`, once, unless the timer is dropped
@@ -112,8 +112,7 @@ impl Timers {
     }
 }
 
-/// Wakes all of them, though the waking of one may panic: it is code of the user's executor, and
-/// the panic has been reported by the hook.
+/// Wakes all of them, though the waking of one may panic: it is code of the user's executor.
 #[inline]
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
     // Mostly there is nobody.
@@ -125,7 +124,7 @@ pub(crate) fn wake_all(wakers: Vec<Waker>) {
 #[cold]
 fn wake_some(wakers: Vec<Waker>) {
     for waker in wakers {
-        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        let _ = contain(|| waker.wake());
     }
 }
 
@@ -209,6 +208,7 @@ mod real {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+    use crate::contain::Fragile;
     use crate::time::after;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::sync::{Arc, mpsc};
@@ -230,7 +230,7 @@ mod tests {
 
     impl Wake for Fails {
         fn wake(self: Arc<Self>) {
-            std::panic::resume_unwind(Box::new("no such task"));
+            Fragile::throw()
         }
     }
 

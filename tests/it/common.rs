@@ -185,3 +185,12 @@ fn take_line(output: &mut impl std::io::BufRead, said: &mut Vec<String>) -> bool
     }
     is_whole
 }
+
+/// What a callback panics with, and does so again as it is dropped.
+pub(crate) struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        panic!("it breaks");
+    }
+}

@@ -6,6 +6,7 @@
 //! inside a closure that runs under one of them panics.
 
 use super::record::Record;
+use crate::contain::contain;
 use crate::persist::{Commit, CommitError, Journal, Store, WriteError};
 use crate::queue::message::Entry;
 use crate::reentrancy;
@@ -14,7 +15,6 @@ use crate::time::{Clock, Deadline, after};
 use crate::wait::{block, wait as wait_until};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -146,16 +146,15 @@ impl<T> Records<T> {
         let record = Record::of(entry, is_dead, now, wall);
         let was_keeping = KEEPING.with(|keeping| keeping.replace(true));
         // `Serialize` is code of the user's, and a message must not get lost between two places.
-        let insert = AssertUnwindSafe(|| self.store.insert(entry.id, record));
-        let inserted = catch_unwind(insert);
+        let inserted = contain(|| self.store.insert(entry.id, record));
         KEEPING.with(|keeping| keeping.set(was_keeping));
         match inserted {
-            Ok(inserted) => {
+            Some(inserted) => {
                 let commit = inserted?.map(drop);
                 self.retry();
                 Ok(commit)
             }
-            Err(_) => Err(WriteError::Encode("Serialize panicked".into())),
+            None => Err(WriteError::Encode("Serialize panicked".into())),
         }
     }
 

@@ -1,6 +1,7 @@
-use crate::common::{INSIDE, SECOND, drain, logged, panic_of, timed};
+use crate::common::{Fragile, INSIDE, SECOND, drain, logged, panic_of, timed};
 use haybox::{Cache, EventKind, MockClock, RemovalCause};
 use std::future::Future;
+use std::panic::panic_any;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
@@ -13,7 +14,11 @@ fn a_panicking_listener_is_counted_and_stays_enabled() {
     let counted = Arc::clone(&calls);
     let listener = move |key: u32, _: u32, _| {
         counted.fetch_add(1, SeqCst);
-        assert!(key.is_multiple_of(2), "the listener fails");
+        match key % 4 {
+            1 => panic!("the listener fails"),
+            3 => panic_any(Fragile),
+            _ => {}
+        }
     };
     let cache = Cache::builder()
         .max_entries(10)

@@ -1,7 +1,7 @@
 //! Threads that work on the messages of a queue.
 
 use super::{VISIBILITY, on_mock};
-use crate::common::{PATIENCE, SECOND};
+use crate::common::{Fragile, PATIENCE, SECOND};
 use haybox::MockClock;
 use haybox::queue::{Delivery, PushOptions, Queue, Workers};
 use std::io::ErrorKind;
@@ -18,6 +18,7 @@ fn errors_and_panics_are_attempts_that_failed() {
         0 => Err("no".to_owned()),
         1 => panic!("{} is wrong", **job),
         2 => std::panic::panic_any(7),
+        3 => std::panic::panic_any(Fragile),
         _ => Ok(()),
     });
     let workers = workers.unwrap();
@@ -26,10 +27,10 @@ fn errors_and_panics_are_attempts_that_failed() {
     assert!(queue.is_closed());
     let report = workers.drain(PATIENCE);
     let stats = queue.stats();
-    assert_eq!((stats.pushed, stats.acked, stats.buried), (10, 7, 3));
+    assert_eq!((stats.pushed, stats.acked, stats.buried), (10, 6, 4));
     assert_eq!(
         (report.done, report.failed, report.panicked, report.late),
-        (7, 2, 4, 0)
+        (6, 2, 6, 0)
     );
     let dead = queue.dead_letters();
     let errors: Vec<_> = dead
@@ -40,6 +41,7 @@ fn errors_and_panics_are_attempts_that_failed() {
         (0, "no"),
         (1, "panicked: 1 is wrong"),
         (2, "panicked: with something that is no text"),
+        (3, "panicked: with something that is no text"),
     ];
     assert_eq!(errors, expected);
 }

@@ -1,0 +1,54 @@
+//! Code of the user's that panics where others must not suffer for it: on the threads of the
+//! process, and between the steps of what has to be brought to an end.
+
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs something; `None` if it has panicked, which the hook has reported.
+#[inline]
+pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => Some(done),
+        Err(payload) => {
+            discard(payload);
+            None
+        }
+    }
+}
+
+/// Drops what something has panicked with. It is of the user's, and its destructor may panic as
+/// well: with another one, which is kept.
+#[cold]
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    mem::forget(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+}
+
+/// What something panics with, and does so again as it is dropped.
+#[cfg(test)]
+pub(crate) struct Fragile;
+
+#[cfg(test)]
+impl Fragile {
+    pub(crate) fn throw() -> ! {
+        std::panic::resume_unwind(Box::new(Self))
+    }
+}
+
+#[cfg(test)]
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("it breaks"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_goes_no_further_whatever_it_is_with() {
+        assert_eq!(contain(|| 7), Some(7));
+        assert_eq!(contain(|| -> u8 { Fragile::throw() }), None);
+    }
+}
