@@ -145,16 +145,23 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Kept<K> {
         Ok(())
     }
 
-    /// Removes what was taken and not counted again. What was is marked, and in the next flush.
-    fn remove(&self, state: &State<K>, taken: &mut Vec<K>, problems: &mut Problems) {
+    /// Has the store say of what was taken what has come in since then: mostly nothing, and then it
+    /// is removed.
+    fn settle(&self, state: &State<K>, taken: &mut Vec<K>, problems: &mut Problems) {
         taken.retain(|key| {
-            let removed = problems.none_in(|| self.remove_one(state, key));
-            removed.is_none()
+            let settled = problems.none_in(|| self.settle_one(state, key));
+            settled.is_none()
         });
     }
 
-    fn remove_one(&self, state: &State<K>, key: &K) -> Result<(), WriteError> {
-        if state.count_of(key) == 0 && self.store.contains_key(key) {
+    /// A key that was counted again is not left to the next flush: until then the store would have
+    /// the count that is in the hands of who took it.
+    fn settle_one(&self, state: &State<K>, key: &K) -> Result<(), WriteError> {
+        let count = state.count_of(key);
+        if count != 0 {
+            return self.put(key.clone(), count);
+        }
+        if self.store.contains_key(key) {
             let _ = self.store.remove(key)?;
         }
         Ok(())
@@ -224,7 +231,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
         };
         let mut problems = Problems::default();
         self.write(state, everything, &mut problems);
-        self.remove(state, &mut taken.keys, &mut problems);
+        self.settle(state, &mut taken.keys, &mut problems);
         drop(taken);
         *failed = problems.first.is_some();
         drop(failed);

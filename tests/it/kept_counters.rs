@@ -207,6 +207,52 @@ fn a_flush_waits_for_what_another_has_written() {
     }
 }
 
+/// Runs something once when one of them is encoded.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+struct Meanwhile(u8);
+
+static MEANWHILE: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
+impl Serialize for Meanwhile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(work) = MEANWHILE.lock().unwrap().take() {
+            // On a thread that holds no lock.
+            std::thread::spawn(work).join().unwrap();
+        }
+        serializer.serialize_newtype_struct("Meanwhile", &self.0)
+    }
+}
+
+#[test]
+fn what_was_taken_before_a_flush_stays_taken_though_it_is_counted_during_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || -> Counters<Meanwhile> {
+        let builder = Counters::builder().flush_interval(1_000 * HOUR);
+        builder.open(dir.path()).unwrap()
+    };
+    let (counters, [first, second]) = (open(), [1, 2].map(Meanwhile));
+    counters.add(&first, 100);
+    counters.add(&second, 100);
+    counters.flush().unwrap();
+    let taken = [&first, &second].map(|key| counters.take(key));
+    assert_eq!(taken, [100, 100]);
+    let counting = counters.clone();
+    *MEANWHILE.lock().unwrap() = Some(Box::new(move || {
+        [1, 2]
+            .map(Meanwhile)
+            .iter()
+            .for_each(|key| counting.incr(key));
+    }));
+    counters.flush().unwrap();
+    // It crashes: nothing is written any more.
+    counters.journal().unwrap().close().unwrap();
+    drop(counters);
+    let counters = open();
+    let mut counts = [&first, &second].map(|key| counters.get(key));
+    counts.sort_unstable();
+    assert_eq!(counts, [0, 1], "what the flush has come to later");
+}
+
 /// Holds up the thread that encodes it, while there is somebody who says so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 struct Slow;
