@@ -5,8 +5,9 @@ use super::owners::Owners;
 use super::record::{Content, Session, SessionRecord, Wall};
 use super::stats::{Counts, SessionStats, count};
 use super::{SessionError, SessionId, secret};
-use crate::{Cache, Clock, Insert, Op, Outcome};
+use crate::{Cache, Clock, Insert};
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -144,47 +145,39 @@ impl Sessions {
     /// what is there is changed: nothing starts a session under an id that somebody brings along.
     ///
     /// # Errors
-    /// [`SessionError`] says why it is not stored; then the session is as it was, except that one
-    /// which has become too heavy for the whole store ([`SessionError::Full`]) is gone.
+    /// [`SessionError`] says why it is not stored; then the session is as it was.
     pub fn replace(&self, id: &SessionId, content: Content) -> Result<Replaced, SessionError> {
         self.check(&content)?;
         let now = self.now();
         let owner = content.owner.clone();
-        match self.change(id, now, |record| Some(record.with(content, now))) {
-            Outcome::Replaced(old) => {
-                if old.owner != owner {
-                    self.reconcile(*id, old.owner.as_ref());
-                    self.enter(*id, owner.as_ref());
-                }
-                Ok(Replaced::Stored)
-            }
-            Outcome::Refused(_) => {
-                count(&self.0.counts.rejected);
-                Err(SessionError::Full)
-            }
-            _ => {
-                count(&self.0.counts.too_late);
-                let ended = self.0.ended.contains_key(id);
-                Ok(if ended {
-                    Replaced::Ended
-                } else {
-                    Replaced::Unknown
-                })
-            }
+        let changed = self.change(id, now, |record| Some(record.with(content, now)));
+        let Some(old) = changed.inspect_err(|_| count(&self.0.counts.rejected))? else {
+            count(&self.0.counts.too_late);
+            let ended = self.0.ended.contains_key(id);
+            return Ok(if ended {
+                Replaced::Ended
+            } else {
+                Replaced::Unknown
+            });
+        };
+        if old.owner != owner {
+            self.reconcile(*id, old.owner.as_ref());
+            self.enter(*id, owner.as_ref());
         }
+        Ok(Replaced::Stored)
     }
 
     /// Has a session end at another time than its content said, at the latest; whether it is there.
     /// Counts as activity.
     pub fn set_until(&self, id: &SessionId, until: SystemTime) -> bool {
         let now = self.now();
-        let outcome = self.change(id, now, |record| {
+        let changed = self.change(id, now, |record| {
             Some(SessionRecord {
                 until: Wall::of(until),
                 ..record.seen_at(now)
             })
         });
-        matches!(outcome, Outcome::Replaced(_))
+        changed.is_ok_and(|old| old.is_some())
     }
 
     /// Ends a session; whether it was there.
@@ -307,25 +300,30 @@ impl Sessions {
             .unwrap_or(Duration::MAX)
     }
 
-    /// Puts another record in the place of one that is there, in one step, if `f` makes one.
+    /// Puts another record in the place of one that is there, in one step, if `f` makes one; what
+    /// was there. Where there is no room for it the session stays as it was, which a cache alone
+    /// would let go.
     fn change(
         &self,
         id: &SessionId,
         now: Wall,
         f: impl FnOnce(&SessionRecord) -> Option<SessionRecord>,
-    ) -> Outcome<SessionRecord> {
-        self.0.cache.compute(id, |record| match record.and_then(f) {
-            None => Op::Keep,
-            Some(record) => {
-                let left = self.time_left(&record, now);
-                Op::PutWithTtl(record, left)
-            }
+    ) -> Result<Option<SessionRecord>, SessionError> {
+        self.0.cache.transaction(slice::from_ref(id), |session| {
+            let Some((old, new)) = session.get(id).and_then(|old| Some((old.clone(), f(old)?)))
+            else {
+                return Ok(None);
+            };
+            let left = self.time_left(&new, now);
+            let stored = session.insert_with_ttl(id, new, left);
+            stored.map(|()| Some(old)).map_err(|_| SessionError::Full)
         })
     }
 
     /// Of many requests at once, one writes.
     fn touch(&self, id: &SessionId, now: Wall) {
-        self.change(id, now, |record| {
+        // It takes no more room than before.
+        let _ = self.change(id, now, |record| {
             self.is_news(record, now).then(|| record.seen_at(now))
         });
     }

@@ -238,6 +238,41 @@ fn memory_is_bounded_too() {
 }
 
 #[test]
+fn a_session_that_grows_where_there_is_no_room_stays_as_it_was() {
+    for on_full in [OnFull::Reject, OnFull::Evict] {
+        let (sessions, _) = store(|builder| {
+            let builder = builder.max_memory(40_000).max_size(1_000_000);
+            builder.on_full(on_full)
+        });
+        let content = |size: usize| Content::new("x".repeat(size)).owner("ada");
+        let ada = sessions.start(content(5_000)).unwrap();
+        while on_full == OnFull::Reject && sessions.start(content(5_000)).is_ok() {}
+        let more_than_there_is = match on_full {
+            OnFull::Reject => 9_000,
+            _ => 90_000,
+        };
+        let others = sessions.len();
+        assert_eq!(
+            sessions.replace(&ada, content(more_than_there_is)),
+            Err(SessionError::Full)
+        );
+        assert_eq!(
+            sessions.get(&ada).map(|found| found.text().len()),
+            Some(5_000)
+        );
+        assert_eq!(
+            (sessions.len(), sessions.of_owner("ada").len()),
+            (others, others)
+        );
+        assert_eq!(sessions.replace(&ada, content(4_000)), Ok(Replaced::Stored));
+        assert_eq!(
+            sessions.stats().rejected,
+            if on_full == OnFull::Reject { 2 } else { 1 }
+        );
+    }
+}
+
+#[test]
 fn an_owner_lists_and_ends_sessions_and_only_the_own_ones() {
     let (sessions, time) = store(|builder| builder);
     let phone = start(&sessions, "ada");
