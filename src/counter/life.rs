@@ -9,6 +9,7 @@
 use super::{Mutex, SHARDS, shard_of};
 use crate::Equivalent;
 use crate::reentrancy;
+use crate::slack::enough;
 use crate::time::{Clock, Deadline, after};
 use hashtable::HashTable;
 use std::collections::VecDeque;
@@ -181,6 +182,14 @@ impl<K> Lives<K> {
             }
             due.push(life);
         }
+        part.give_back();
+    }
+
+    /// The lives that a part has room for.
+    #[cfg(all(test, not(shuttle)))]
+    pub(super) fn room(&self, number: usize) -> usize {
+        let part = self.parts[number].lock();
+        part.current.capacity().max(part.queue.capacity())
     }
 }
 
@@ -196,6 +205,17 @@ impl<K> Part<K> {
         if self.ended > 64 && self.ended > self.queue.len() / 2 {
             self.queue.retain(|life| !life.is_ended());
             self.ended = 0;
+        }
+        self.give_back();
+    }
+
+    /// Gives memory back when many lives have become few, in O(1) on average.
+    fn give_back(&mut self) {
+        if let Some(room) = enough(self.current.len(), self.current.capacity()) {
+            self.current.shrink_to(room, |(_, life)| life.hash);
+        }
+        if let Some(room) = enough(self.queue.len(), self.queue.capacity()) {
+            self.queue.shrink_to(room);
         }
     }
 }

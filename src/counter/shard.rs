@@ -9,6 +9,7 @@ use super::recent::Recent;
 use super::{State, Total};
 use crate::Equivalent;
 use crate::reentrancy;
+use crate::slack::enough;
 #[cfg(feature = "persist")]
 use crate::sync::AtomicBool;
 use crate::sync::SpinLock;
@@ -194,7 +195,9 @@ impl<K> Shard<K> {
         let _inside = reentrancy::enter()?;
         let mut cells = self.cells.lock();
         let found = cells.find_entry(hash, |cell| cell.is_of(life) && key.equivalent(&cell.key));
-        Some(found.ok()?.remove().0)
+        let cell = found.ok()?.remove().0;
+        give_back(&mut cells);
+        Some(cell)
     }
 
     /// Takes all cells but those of lives that began meanwhile. Those whose time is up are dropped.
@@ -237,8 +240,17 @@ impl<K> Shard<K> {
         let own = |cell: &Cell<K>| cell.is_of(Some(life));
         if let Ok(entry) = cells.find_entry(life.hash(), own) {
             into.push(entry.remove().0);
+            give_back(&mut cells);
         }
         true
+    }
+}
+
+/// Gives memory back when many cells have become few, in O(1) on average.
+#[inline]
+fn give_back<K>(cells: &mut HashTable<Cell<K>>) {
+    if let Some(room) = enough(cells.len(), cells.capacity()) {
+        cells.shrink_to(room, |cell| cell.hash);
     }
 }
 
@@ -246,6 +258,7 @@ impl<K> Shard<K> {
 mod tests {
     use super::super::Counters;
     use super::*;
+    use crate::slack::FEW;
     use crate::time::MockClock;
     use std::time::Duration;
 
@@ -305,6 +318,28 @@ mod tests {
         assert_eq!((count(&old), count(&new)), (10, 3));
         assert_eq!(shard.take(7, &1, Some(&old)).unwrap().count, 10);
         assert_eq!(shard.take(7, &1, Some(&new)).unwrap().count, 3);
+    }
+
+    #[test]
+    fn what_many_keys_took_is_given_back_however_they_go() {
+        let sweep = |counters: &Counters<u32>, time: &MockClock| {
+            time.advance(SECOND);
+            assert_eq!(counters.sweep(), 20_000);
+        };
+        let take = |counters: &Counters<u32>, _: &MockClock| {
+            assert!((0..20_000).all(|key| counters.take(&key) == 1));
+        };
+        for go in [sweep, take] as [fn(&Counters<u32>, &MockClock); 2] {
+            let (counters, time) = timed();
+            (0..20_000).for_each(|key| counters.incr(&key));
+            go(&counters, &time);
+            for number in 0..super::super::SHARDS {
+                for shard in counters.0.shards(number) {
+                    assert!(shard.cells.lock().capacity() <= 8 * FEW);
+                }
+                assert!(counters.0.lives.as_ref().unwrap().room(number) <= 8 * FEW);
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::decision::Decision;
 use crate::keyed::{Reading, State};
+use crate::slack::enough;
 use crate::time::Deadline;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -123,6 +124,10 @@ impl Window {
             self.used -= first.cost;
             self.log.pop_front();
         }
+        // In O(1) on average.
+        if let Some(room) = enough(self.log.len(), self.log.capacity()) {
+            self.log.shrink_to(room);
+        }
     }
 }
 
@@ -143,4 +148,30 @@ fn free_from<'w>(
     }
     // The cost alone is not above the limit: see the caller.
     None
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::slack::FEW;
+    use crate::time::MockClock;
+
+    #[test]
+    fn a_key_that_was_busy_and_goes_on_quietly_gives_its_memory_back() {
+        let period = Duration::from_millis(1);
+        let rule = Rule::new(u32::MAX, period.as_nanos() as u64);
+        let time = MockClock::new();
+        let (clock, mut window, mut seen) = (time.clock(), Window::default(), 0);
+        let mut take = |after: Duration| {
+            time.advance(after);
+            let mut reading = Reading::new(&clock, &mut seen);
+            assert!(rule.decide(&mut window, 1, &mut reading).is_allowed());
+            (window.log.len(), window.log.capacity())
+        };
+        let busy = (0..10_000).map(|_| take(Duration::from_nanos(1))).last();
+        assert!(busy.is_some_and(|(len, _)| len == 10_000));
+        let (len, capacity) = take(period);
+        assert_eq!(len, 1);
+        assert!(capacity <= 8 * (len + FEW));
+    }
 }

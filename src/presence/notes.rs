@@ -71,6 +71,9 @@ impl<R, M> Notes<R, M> {
     pub(super) fn pop(&mut self) -> Option<Note<R, M>> {
         let note = self.heap.pop()?;
         self.void.remove(&note.number);
+        if let Some(room) = enough(self.void.len(), self.void.capacity()) {
+            self.void.shrink_to(room);
+        }
         if let Some(room) = enough(self.heap.len(), self.heap.capacity()) {
             self.heap.shrink_to(room);
         }

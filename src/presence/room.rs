@@ -8,6 +8,7 @@ use super::notes::{Note, Notes};
 use super::{Change, PresenceEvent, Sign, Status, Times};
 use crate::DefaultHashBuilder;
 use crate::pubsub::{Left, TopicState};
+use crate::slack::enough;
 use crate::time::{Deadline, NEVER, after};
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -263,14 +264,17 @@ where
         let Some((key, seat)) = there.seats.remove_entry(member) else {
             return false;
         };
-        let is_last = there.seats.is_empty();
         told.tell(&there.name, &seat.member, change);
         told.forget(self.notes.void(seat.note));
         told.what().members.push(key);
         told.what().seats.push(seat);
-        if is_last {
-            // Last, since `Hash` or `Eq` may panic; the room then stays, with nobody in it.
+        // Last, since `Hash` or `Eq` may panic: a room then stays with nobody in it, or a table with
+        // more room than it needs.
+        if there.seats.is_empty() {
             told.what().rooms.extend(self.rooms.remove_entry(room));
+            give_back(&mut self.rooms);
+        } else {
+            give_back(&mut there.seats);
         }
         true
     }
@@ -318,6 +322,13 @@ where
     }
 }
 
+/// Gives memory back when many have become few, in O(1) on average.
+fn give_back<K: Hash + Eq, V>(table: &mut HashMap<K, V, DefaultHashBuilder>) {
+    if let Some(room) = enough(table.len(), table.capacity()) {
+        table.shrink_to(room);
+    }
+}
+
 impl<R, M: Hash + Eq> Room<R, M> {
     /// Gives a member a seat, and a note.
     fn seat(
@@ -353,4 +364,34 @@ fn first<'r, R: Hash + Eq, M: Hash + Eq>(
     let note = notes.first()?;
     let seat = rooms.get_mut(&*note.room)?.seats.get_mut(&*note.member)?;
     (seat.note == note.number).then_some((note, seat))
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::time::Clock;
+    use std::time::Duration;
+
+    #[test]
+    fn what_many_rooms_and_members_took_is_given_back_when_they_have_gone() {
+        let times = Times {
+            timeout: Duration::MAX,
+            idle_after: None,
+        };
+        let events = TopicState::alone("presence", Clock::real());
+        let mut told = Told::new(&events);
+        let mut rooms = Rooms::new(times, &DefaultHashBuilder::default());
+        let all = (0..10_000).map(|member| (0, member));
+        let all = all.chain((1..10_000).map(|room| (room, 0)));
+        for (room, member) in all.clone() {
+            rooms.join([room; 2], [member; 2], Sign::Heartbeat, 0, &mut told);
+        }
+        for (room, member) in all.filter(|who| *who != (0, 0)) {
+            assert!(rooms.leave(&room, &member, Change::Left, &mut told));
+        }
+        let most = 8 * (1 + crate::slack::FEW);
+        assert_eq!(rooms.count(&0), 1);
+        assert!(rooms.rooms.capacity() <= most);
+        assert!(rooms.rooms[&0].seats.capacity() <= most);
+    }
 }

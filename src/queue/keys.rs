@@ -1,5 +1,6 @@
 //! De-duplication: which keys count as pushed already.
 
+use crate::slack::enough;
 use crate::time::{Deadline, after};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -59,6 +60,7 @@ impl Keys {
         known.is_queued = false;
         if known.until <= now {
             self.known.remove(key);
+            self.give_back();
         }
     }
 
@@ -83,6 +85,17 @@ impl Keys {
             if self.known.get(&key).is_some_and(|known| !known.is_queued) {
                 self.known.remove(&key);
             }
+            self.give_back();
+        }
+    }
+
+    /// Gives memory back when many keys have become few, in O(1) on average.
+    fn give_back(&mut self) {
+        if let Some(room) = enough(self.known.len(), self.known.capacity()) {
+            self.known.shrink_to(room);
+        }
+        if let Some(room) = enough(self.ends.len(), self.ends.capacity()) {
+            self.ends.shrink_to(room);
         }
     }
 
@@ -156,5 +169,29 @@ mod tests {
         assert_eq!(found(&mut keys, "a", 70), Some(4));
         keys.release("a", 4, 71);
         assert_eq!(keys.len(), 0);
+    }
+
+    #[test]
+    fn what_many_keys_took_is_given_back_when_their_windows_have_ended() {
+        let mut keys = keys();
+        for id in 0..10_000 {
+            keys.insert(&key(&id.to_string()), id, 0);
+        }
+        let most = 8 * crate::slack::FEW;
+        for id in 0..5_000 {
+            keys.release(&id.to_string(), id, 1);
+        }
+        keys.sweep(WINDOW);
+        assert!(keys.ends.capacity() <= most && keys.known.capacity() > most);
+        for id in 5_000..10_000 {
+            keys.release(&id.to_string(), id, WINDOW);
+        }
+        assert!(keys.known.capacity() <= most);
+        for id in 0..10_000 {
+            keys.insert(&key(&id.to_string()), id, WINDOW);
+            keys.release(&id.to_string(), id, WINDOW);
+        }
+        keys.sweep(2 * WINDOW);
+        assert!(keys.ends.capacity().max(keys.known.capacity()) <= most);
     }
 }
