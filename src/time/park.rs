@@ -8,6 +8,10 @@ use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+/// Who waits for a point in time looks at the clock this often: a thread sleeps by a clock that
+/// stands still while the machine is suspended, and deadlines do not.
+const LONGEST_NAP: Duration = Duration::from_secs(60);
+
 /// Lets a thread wait as a task does.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
@@ -24,11 +28,7 @@ impl Parker {
             .then(|| wake_at(clock, until, Waker::from(Arc::clone(self))));
         // Two looks at clocks are saved where no time ends the wait.
         let is_timed = until != NEVER && !clock.is_mock();
-        let wake = is_timed.then(|| {
-            let longest = Duration::from_secs(86_400);
-            let rest = left(until, clock.now());
-            Instant::now() + rest.map_or(longest, |rest| rest.min(longest))
-        });
+        let wake = is_timed.then(|| Instant::now() + nap(until, clock.now()));
         let mut is_woken = self.is_woken.lock();
         while !mem::take(&mut *is_woken) {
             let Some(wake) = wake else {
@@ -50,6 +50,11 @@ impl Parker {
             parker.park(clock, until);
         }
     }
+}
+
+/// How long to sleep before the next look at the clock.
+pub(super) fn nap(until: Deadline, now: u64) -> Duration {
+    left(until, now).map_or(LONGEST_NAP, |left| left.min(LONGEST_NAP))
 }
 
 impl Wake for Parker {
@@ -94,6 +99,16 @@ mod tests {
     use super::*;
     use crate::time::MockClock;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    /// The machine may be suspended in each of them, and the time is up at once when it goes on.
+    #[test]
+    fn a_long_wait_looks_at_the_clock_now_and_then() {
+        let (second, hour) = (1_000_000_000, 3_600_000_000_000);
+        assert_eq!(nap(hour + second, hour), Duration::from_secs(1));
+        assert_eq!(nap(hour, hour), Duration::ZERO);
+        assert_eq!(nap(2 * hour, hour), LONGEST_NAP);
+        assert_eq!(nap(NEVER, hour), LONGEST_NAP);
+    }
 
     #[derive(Default)]
     struct Woken(AtomicUsize);

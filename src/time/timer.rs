@@ -132,11 +132,10 @@ fn wake_some(wakers: Vec<Waker>) {
 #[cfg(not(shuttle))]
 mod real {
     use super::*;
-    use crate::time::left;
+    use crate::time::park::nap;
     use parking_lot::{Condvar, Mutex};
     use std::sync::LazyLock;
     use std::thread;
-    use std::time::Duration;
 
     static TIMERS: Mutex<Timers> = Mutex::new(Timers::new());
     /// Told when the first timer is another one.
@@ -148,10 +147,6 @@ mod real {
         let thread = thread::Builder::new().name("haybox-timer".into());
         thread.spawn(serve).is_ok()
     });
-
-    /// The thread looks at the clock this often while a timer runs: it sleeps by a clock that
-    /// stands still while the machine is suspended, and deadlines do not.
-    const LONGEST_NAP: Duration = Duration::from_secs(60);
 
     pub(super) fn add(deadline: Deadline, waker: Waker) -> u64 {
         LazyLock::force(&STARTED);
@@ -181,10 +176,10 @@ mod real {
                 timers = TIMERS.lock();
                 continue;
             }
-            match timers.first().and_then(|first| left(first, now)) {
+            match timers.first() {
                 None => CHANGED.wait(&mut timers),
-                Some(left) => {
-                    CHANGED.wait_for(&mut timers, left.min(LONGEST_NAP));
+                Some(first) => {
+                    CHANGED.wait_for(&mut timers, nap(first, now));
                 }
             }
         }
