@@ -61,7 +61,7 @@ impl std::error::Error for FlushError {
 /// What counters need of where they are kept. They know nothing of how keys are encoded.
 pub(super) trait Keep<K>: Send + Sync {
     /// The count of a key was taken.
-    fn took(&self, key: &K);
+    fn took(&self, hash: u64, key: &K);
 
     /// Writes down what has changed. Whether it waits until that is safe is for the caller to say.
     fn flush(&self, state: &State<K>, waits: bool) -> Result<(), FlushError>;
@@ -84,7 +84,7 @@ pub(super) struct Kept<K> {
     /// One flush at a time; whether the last one failed, so that the next has to look at
     /// everything.
     failed: Mutex<bool>,
-    taken: Mutex<Vec<K>>,
+    taken: Mutex<Taken<K>>,
     /// The public handles. The thread that flushes holds another now and then.
     handles: AtomicUsize,
     flusher: Mutex<Option<Flusher>>,
@@ -147,8 +147,8 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Kept<K> {
 
     /// Has the store say of what was taken what has come in since then: mostly nothing, and then it
     /// is removed.
-    fn settle(&self, state: &State<K>, taken: &mut Vec<K>, problems: &mut Problems) {
-        taken.retain(|key| {
+    fn settle(&self, state: &State<K>, taken: &mut Taken<K>, problems: &mut Problems) {
+        taken.0.retain(|(_, key)| {
             let settled = problems.none_in(|| self.settle_one(state, key));
             settled.is_none()
         });
@@ -203,29 +203,59 @@ impl Problems {
     }
 }
 
-/// Keys that were taken, and go back to the others unless their flush has dealt with them.
-struct Taken<'k, K> {
-    home: &'k Mutex<Vec<K>>,
-    keys: Vec<K>,
+/// Keys whose counts were taken, with their hashes: each once, however long nothing can be written.
+struct Taken<K>(HashTable<(u64, K)>);
+
+impl<K> Default for Taken<K> {
+    fn default() -> Self {
+        Self(HashTable::new())
+    }
 }
 
-impl<K> Drop for Taken<'_, K> {
+impl<K: Eq> Taken<K> {
+    /// Notes a key, or gives it back where it is noted already.
+    fn note(&mut self, hash: u64, key: K) -> Option<K> {
+        if self.0.find(hash, |(_, own)| *own == key).is_some() {
+            return Some(key);
+        }
+        self.0.insert_unique(hash, (hash, key), |(hash, _)| *hash);
+        None
+    }
+}
+
+/// Keys that go back to the others unless their flush has dealt with them.
+struct Lent<'k, K: Eq> {
+    home: &'k Mutex<Taken<K>>,
+    keys: Taken<K>,
+}
+
+impl<K: Eq> Drop for Lent<'_, K> {
     fn drop(&mut self) {
-        self.home.lock().append(&mut self.keys);
+        let keys = mem::take(&mut self.keys);
+        let inside = reentrancy::enter();
+        let mut home = self.home.lock();
+        let note = |(hash, key)| contain(|| home.note(hash, key)).flatten();
+        let known: Vec<K> = keys.0.into_iter().filter_map(note).collect();
+        drop(home);
+        drop(inside);
+        drop(known);
     }
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
-    fn took(&self, key: &K) {
+    fn took(&self, hash: u64, key: &K) {
         let key = key.clone();
-        self.taken.lock().push(key);
+        let inside = reentrancy::enter();
+        let known = self.taken.lock().note(hash, key);
+        drop(inside);
+        drop(known);
     }
 
     fn flush(&self, state: &State<K>, waits: bool) -> Result<(), FlushError> {
         let mut failed = self.failed.lock();
         // Until it is known that nothing went wrong, whatever a key may do.
         let everything = mem::replace(&mut *failed, true);
-        let mut taken = Taken {
+        let mut taken = Lent {
             home: &self.taken,
             keys: mem::take(&mut *self.taken.lock()),
         };
@@ -346,13 +376,22 @@ mod tests {
 
     #[test]
     fn keys_that_could_not_be_removed_go_back_to_those_that_were_taken_since() {
-        let home = Mutex::new(vec![1]);
-        let mut taken = Taken {
-            home: &home,
-            keys: vec![2, 3],
+        let taken = |keys: &[u32]| {
+            let mut taken = Taken::default();
+            let known = keys.iter().filter_map(|key| taken.note(7, *key)).count();
+            (taken, known)
         };
-        taken.keys.retain(|key| *key == 3);
-        drop(taken);
-        assert_eq!(*home.lock(), [1, 3]);
+        let (home, known) = taken(&[1, 3, 1, 1]);
+        assert_eq!(known, 2, "each once");
+        let home = Mutex::new(home);
+        let mut lent = Lent {
+            home: &home,
+            keys: taken(&[2, 3, 4]).0,
+        };
+        lent.keys.0.retain(|(_, key)| *key != 2);
+        drop(lent);
+        let mut all: Vec<_> = home.lock().0.iter().map(|(_, key)| *key).collect();
+        all.sort_unstable();
+        assert_eq!(all, [1, 3, 4]);
     }
 }

@@ -321,7 +321,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
             .filter_map(|shard| shard.take(hash, key, life))
             .collect();
         if let Some(cell) = taken.first() {
-            state.took(&cell.key);
+            state.took(hash, &cell.key);
         }
         sum_of(&taken)
     }
@@ -367,7 +367,9 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
                 }
             }
             drop(ended);
-            totals.iter().for_each(|Total(_, key, _)| state.took(key));
+            totals
+                .iter()
+                .for_each(|Total(hash, key, _)| state.took(*hash, key));
             all.extend(totals.into_iter().map(|Total(_, key, count)| (key, count)));
         }
         all
@@ -464,10 +466,10 @@ impl<K> State<K> {
 
     /// The count of a key is in the hands of who took it.
     #[inline]
-    fn took(&self, _key: &K) {
+    fn took(&self, _hash: u64, _key: &K) {
         #[cfg(feature = "persist")]
         if let Some(kept) = &self.kept {
-            kept.took(_key);
+            kept.took(_hash, _key);
         }
     }
 
