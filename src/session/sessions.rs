@@ -138,7 +138,9 @@ impl Sessions {
         if self.is_news(&record, now) {
             self.touch(id, now);
         }
-        Some(Session(record))
+        // The wall clock may have been set forward since it was written.
+        let is_over = self.time_left(&record, now).is_zero();
+        (!is_over).then_some(Session(record))
     }
 
     /// Gives a session another content, its owner and its time with it. Counts as activity. Only

@@ -182,6 +182,21 @@ fn reading_counts_as_activity_once_in_a_while() {
 }
 
 #[test]
+fn a_session_whose_time_is_up_by_the_wall_clock_opens_nothing_though_that_was_set_forward() {
+    let (sessions, time) = store(|builder| builder.absolute_timeout(HOUR));
+    let ahead = |by: Duration| time.clock().system_time() + by;
+    let [long, short] = [HOUR * 9, MINUTE * 30].map(|until| {
+        let content = Content::new("").until(ahead(until));
+        sessions.start(content).unwrap()
+    });
+    time.set_system_time(ahead(MINUTE * 30));
+    assert!(sessions.get(&short).is_none() && sessions.get(&long).is_some());
+    time.set_system_time(ahead(MINUTE * 30));
+    assert!(sessions.get(&long).is_none());
+    assert!(sessions.is_empty() || sessions.sweep() == sessions.len());
+}
+
+#[test]
 fn a_full_store_takes_every_new_session_and_lets_the_idlest_go() {
     let (sessions, time) = store(|builder| builder.max_sessions(32));
     let ids: Vec<_> = (0..32)
