@@ -56,7 +56,7 @@ impl Rule {
         reading: &mut Reading<'_>,
     ) -> Decision {
         let now = reading.precise();
-        window.forget_until(now.saturating_sub(self.period));
+        window.forget(|taken| self.is_over(taken, now));
         let taken_at = free_from(&window.log, window.used, cost, self.limit);
         if taken_at.is_none() {
             window.take(now, cost);
@@ -73,9 +73,7 @@ impl Rule {
         reading: &mut Reading<'_>,
     ) -> Decision {
         let now = reading.precise();
-        let from = now.saturating_sub(self.period);
-        let is_over = |taken: &Taken| taken.at <= from;
-        let over = window.log.partition_point(is_over);
+        let over = window.log.partition_point(|taken| self.is_over(taken, now));
         let forgotten: u32 = window.log.range(..over).map(|taken| taken.cost).sum();
         let (rest, used) = (window.log.range(over..), window.used - forgotten);
         let last = rest.clone().next_back();
@@ -102,8 +100,16 @@ impl Rule {
     }
 
     fn end_of(&self, window: &Window) -> Option<u64> {
-        let last = window.log.back()?;
-        Some(last.at.saturating_add(self.period))
+        Some(self.end(window.log.back()?))
+    }
+
+    fn is_over(&self, taken: &Taken, now: u64) -> bool {
+        self.end(taken) <= now
+    }
+
+    /// When something is forgotten.
+    fn end(&self, taken: &Taken) -> u64 {
+        taken.at.saturating_add(self.period)
     }
 }
 
@@ -117,9 +123,9 @@ impl Window {
         }
     }
 
-    fn forget_until(&mut self, end: u64) {
+    fn forget(&mut self, is_over: impl Fn(&Taken) -> bool) {
         while let Some(first) = self.log.front()
-            && first.at <= end
+            && is_over(first)
         {
             self.used -= first.cost;
             self.log.pop_front();
@@ -155,6 +161,17 @@ mod tests {
     use super::*;
     use crate::slack::FEW;
     use crate::time::MockClock;
+
+    /// Where the clock starts with the process, its first reading may be zero.
+    #[test]
+    fn what_was_taken_at_the_start_of_the_clock_counts_for_a_whole_period() {
+        let rule = Rule::new(1, 10);
+        let taken = Taken { at: 0, cost: 1 };
+        assert_eq!(
+            [0, 9, 10].map(|now| rule.is_over(&taken, now)),
+            [false, false, true]
+        );
+    }
 
     #[test]
     fn a_key_that_was_busy_and_goes_on_quietly_gives_its_memory_back() {
