@@ -84,9 +84,9 @@
 //! # Waiting
 //! Threads and tasks wait for messages and for room in one line each, first come, first served; a
 //! message wakes one of them. Who pops while a message is ready takes it, though somebody was just
-//! woken for it, who then waits on at the head of the line. Nobody polls: when a delay or a visibility time-out is over while
-//! somebody waits, a timer wakes them. Nothing is done in the background otherwise; each call first
-//! does what has become due.
+//! woken for it, who then waits on at the head of the line. Nobody polls: when a delay or a
+//! visibility time-out is over while somebody waits, a timer wakes them. Nothing is done in the
+//! background otherwise; each call first does what has become due.
 //!
 //! # Cost
 //! A push and a pop take one lock for all of the queue, O(1) for messages that come in their order
