@@ -5,6 +5,7 @@
 //! a commit that has begun to change entries is done whole.
 
 use super::Engine;
+use super::budget::Room;
 use super::expire::{deadline_of, moved};
 use super::policy::{Deadlines, PASSED};
 use super::record::{self, Encoded, Meta};
@@ -216,24 +217,37 @@ where
         true
     }
 
+    /// When a change is applied: what leaves room before what takes it, since all of them together
+    /// may have no more than that.
+    fn turn(&self, change: &Change<K, V>, locks: &[Locked<'_, K, V>]) -> Turn {
+        match change {
+            // What only gets other deadlines, too, while it is there.
+            Change::Remove(..) | Change::Keep(..) => Turn::Clears,
+            Change::Store { deadlines, .. } if deadlines.effective == PASSED => Turn::Shrinks,
+            Change::Store {
+                set, live, pending, ..
+            } => match self.need(&locks[*set], pending.weight, *live) {
+                Room::NONE => Turn::Shrinks,
+                _ => Turn::Grows,
+            },
+        }
+    }
+
     /// Applies all changes. What finds no room even now leaves as if evicted at once: a cache may
     /// evict at any time, but it never keeps the value that was to be overwritten.
     fn apply(
         &self,
-        changes: Vec<Change<K, V>>,
+        mut changes: Vec<Change<K, V>>,
         locks: &mut [Locked<'_, K, V>],
         work: &mut Work<'_, K, V>,
     ) {
-        // Removals first, for the room they leave, and what only gets other deadlines, while it is
-        // there. None of the entries that are stored may be evicted for another before all is done.
-        let (stores, others): (Vec<_>, Vec<_>) = changes
-            .into_iter()
-            .partition(|change| matches!(change, Change::Store { .. }));
-        let mut pinned: Vec<_> = stores.iter().filter_map(Change::place).collect();
+        changes.sort_by_key(|change| self.turn(change, locks));
+        // None of the entries that are stored may be evicted for another before all is done.
+        let mut pinned: Vec<_> = changes.iter().filter_map(Change::place).collect();
         for (set, way) in &pinned {
             locks[*set].entry_mut(*way).pin();
         }
-        for change in others.into_iter().chain(stores) {
+        for change in changes {
             match change {
                 Change::Remove(set, way, cause) if work.is_recorded() => {
                     self.let_out(&mut locks[set], way, cause, work)
@@ -270,6 +284,15 @@ where
             }
         }
     }
+}
+
+/// The order in which changes are applied.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Clears,
+    /// Takes no more room than what was stored under its key.
+    Shrinks,
+    Grows,
 }
 
 /// The change of an entry whose value stays, with the deadlines that it gets.

@@ -550,7 +550,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use crate::{Cache, MockClock, Refused, Transaction, Ttl};
+    use crate::{Cache, MockClock, OnFull, Refused, Transaction, Ttl};
     use std::hash::{Hash, Hasher};
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::time::Duration;
@@ -686,7 +686,7 @@ mod tests {
     fn what_is_only_given_another_ttl_takes_up_no_room_anew() {
         let weigher = |_: &u64, value: &u64| *value;
         let builder = Cache::builder().max_weight(100).weigher(weigher);
-        let cache = builder.on_full(crate::OnFull::Reject).build().unwrap();
+        let cache = builder.on_full(OnFull::Reject).build().unwrap();
         cache.insert(1, 90);
         let done = cache.transaction(&[1], |tx| {
             assert!(tx.expire(&1, Duration::from_secs(60)));
@@ -701,7 +701,7 @@ mod tests {
     fn what_is_staged_anew_counts_once_against_the_bound() {
         let weigher = |_: &u64, value: &u64| *value;
         let builder = Cache::builder().max_weight(100).weigher(weigher);
-        let cache = builder.on_full(crate::OnFull::Reject).build().unwrap();
+        let cache = builder.on_full(OnFull::Reject).build().unwrap();
         cache.insert(1, 40);
         let done: Result<(), Refused<u64>> = cache.transaction(&[1, 2], |tx| {
             for weight in [100, 60, 90, 10] {
@@ -714,5 +714,27 @@ mod tests {
         });
         assert_eq!((done, cache.weight()), (Ok(()), 100));
         cache.validate();
+    }
+
+    /// What one store gives up is there for another, whichever comes first among the keys.
+    #[test]
+    fn stores_of_a_full_cache_that_take_from_one_another_are_all_kept() {
+        for on_full in [OnFull::Reject, OnFull::Evict] {
+            let weigher = |_: &u64, value: &u64| *value;
+            let builder = Cache::builder().max_weight(100).weigher(weigher);
+            let cache = builder.on_full(on_full).build().unwrap();
+            cache.insert_many([(1, 20), (2, 80)]);
+            for stores in [[(2, 30), (1, 70)], [(1, 20), (2, 80)]] {
+                let done: Result<(), Refused<u64>> = cache.transaction(&[1, 2], |tx| {
+                    let mut stores = stores.iter();
+                    stores.try_for_each(|(key, value)| tx.insert(key, *value))
+                });
+                assert_eq!(done, Ok(()));
+                for (key, value) in stores {
+                    assert_eq!(cache.get(&key), Some(value), "{on_full:?}");
+                }
+                cache.validate();
+            }
+        }
     }
 }
