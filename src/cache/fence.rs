@@ -8,6 +8,7 @@ use crate::labels::{self, Labels};
 use crate::unrun::refuse_future;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::slice;
 
 /// Invalidation.
 impl<K, V, S> Cache<K, V, S>
@@ -236,9 +237,44 @@ where
         for label in self.labels.as_slice() {
             self.engine.invalidate(*label);
         }
-        for (hash, key) in &self.keys {
+        let mut yet_to_come = YetToCome {
+            engine: self.engine,
+            keys: self.keys.iter(),
+        };
+        yet_to_come.invalidate();
+    }
+}
+
+/// The keys of a fence that are not invalidated yet. They are when it is dropped, too: what is
+/// removed may have a destructor that panics.
+struct YetToCome<'f, 'k, K, V, Q>
+where
+    K: Hash + Eq,
+    Q: Equivalent<K> + ?Sized,
+{
+    engine: &'f Engine<K, V>,
+    keys: slice::Iter<'f, (KeyHash, &'k Q)>,
+}
+
+impl<K, V, Q> YetToCome<'_, '_, K, V, Q>
+where
+    K: Hash + Eq,
+    Q: Equivalent<K> + ?Sized,
+{
+    fn invalidate(&mut self) {
+        for (hash, key) in &mut self.keys {
             drop(self.engine.remove(*hash, *key, |_| true));
         }
+    }
+}
+
+impl<K, V, Q> Drop for YetToCome<'_, '_, K, V, Q>
+where
+    K: Hash + Eq,
+    Q: Equivalent<K> + ?Sized,
+{
+    fn drop(&mut self) {
+        self.invalidate();
     }
 }
 

@@ -7,6 +7,7 @@ use std::future::pending;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::task::Poll;
+use std::thread;
 
 type Names = Cache<String, u32>;
 
@@ -139,4 +140,34 @@ fn invalidating_overtakes_a_load_and_forgets_the_value() {
         (None, 1)
     );
     assert_settled(&cache);
+}
+
+/// A value whose destructor panics, unless something else unwinds.
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            resume_unwind(Box::new("it breaks"));
+        }
+    }
+}
+
+#[test]
+fn all_keys_of_a_fence_are_invalidated_though_what_it_removes_panics() {
+    let cache: Cache<u32, Option<Fragile>> = Cache::new(10);
+    let fill = || {
+        let entry = |key| (key, (key == 2).then(|| Fragile));
+        assert_eq!(cache.insert_many((1..=4).map(entry)), 4);
+    };
+    let keys = [1, 2, 3, 4];
+    fill();
+    assert_eq!(panic_of(|| drop(cache.fence(&keys))), "it breaks");
+    assert!(cache.is_empty());
+    assert_eq!(
+        panic_of(|| cache.invalidate_around(&keys, fill)),
+        "it breaks"
+    );
+    assert!(cache.is_empty());
+    cache.validate();
 }
