@@ -67,6 +67,14 @@ impl<T> Lines<T> {
         Some(entry)
     }
 
+    /// Takes a message out, wherever it stands. O(n).
+    pub(super) fn remove(&mut self, id: u64) -> Option<Entry<T>> {
+        let mut lines = self.lines.iter_mut();
+        let entry = lines.find_map(|(_, line)| line.remove(id))?;
+        self.len -= 1;
+        Some(entry)
+    }
+
     /// Since when the message is due that has been due for longest.
     pub(super) fn oldest(&self) -> Option<Deadline> {
         let fronts = self.lines.iter().filter_map(|(_, line)| line.front());
@@ -115,6 +123,13 @@ impl<T> Line<T> {
         }
     }
 
+    fn remove(&mut self, id: u64) -> Option<Entry<T>> {
+        if let Some(at) = self.in_order.iter().position(|entry| entry.id == id) {
+            return self.in_order.remove(at);
+        }
+        remove_from(&mut self.others, id)
+    }
+
     /// Gives memory back when a long line has become short, in O(1) on average.
     #[inline]
     fn pop_in_order(&mut self) -> Option<Entry<T>> {
@@ -124,6 +139,15 @@ impl<T> Line<T> {
         }
         entry
     }
+}
+
+/// Takes a message out of those in the order of their times. O(n).
+pub(super) fn remove_from<T>(
+    entries: &mut BTreeMap<(Deadline, u64), Entry<T>>,
+    id: u64,
+) -> Option<Entry<T>> {
+    let place = *entries.keys().find(|(_, own)| *own == id)?;
+    entries.remove(&place)
 }
 
 fn place<T>(entry: &Entry<T>) -> (Deadline, u64) {
@@ -169,6 +193,19 @@ mod tests {
             .collect();
         assert_eq!(ids, [4, 3, 1, 8, 2, 7, 5, 6]);
         assert_eq!((lines.len(), lines.oldest()), (0, None));
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_others_in_their_order() {
+        let mut lines = lines();
+        for id in [3, 5, 2] {
+            assert_eq!(lines.remove(id).map(|entry| entry.id), Some(id));
+            assert!(lines.remove(id).is_none());
+        }
+        let ids: Vec<_> = std::iter::from_fn(|| lines.pop())
+            .map(|entry| entry.id)
+            .collect();
+        assert_eq!((ids.as_slice(), lines.len()), (&[4, 1, 8, 7, 6][..], 0));
     }
 
     #[test]

@@ -35,9 +35,11 @@
 //! | any of these but `ack` and `release`, after the [last attempt](QueueBuilder::max_attempts) | it is a [dead letter](Queue::dead_letters): it stays until it is requeued or purged |
 //! | [`bury`](Delivery::bury) | it is a dead letter at once |
 //!
+//! While it is ready or delayed it can be [cancelled](Queue::cancel).
+//!
 //! # What it promises, and what not
 //! - While the process lives, each message that was taken in is acknowledged once, or is in the
-//!   queue, or a dead letter, or was discarded and counted as such
+//!   queue, or a dead letter, or was discarded or cancelled and counted as such
 //!   ([`QueueStats::discarded`]). None is lost by a panic, a dropped future, or a worker that
 //!   hangs.
 //! - At least once, not exactly once: a worker may do its work and then fail, or take longer than

@@ -212,6 +212,31 @@ impl<T: Send + Sync + 'static> Queue<T> {
         }
     }
 
+    /// Takes a message out that waits, ready or delayed, and drops it; whether there was one with
+    /// that number, as [`push`](Self::push) has said it. What is in flight is with its worker, who has
+    /// to look whether the work is still wanted; a dead letter is [purged](Self::purge). The
+    /// de-duplication key counts for the rest of its window.
+    ///
+    /// O(n) in the messages that wait, under the lock of the queue. Of a [kept](QueueBuilder::open)
+    /// queue a crash within some milliseconds may bring the message back, as one that was
+    /// acknowledged.
+    ///
+    /// ```
+    /// use haybox::queue::{PushOptions, Queue};
+    /// use std::time::Duration;
+    ///
+    /// let reminders = Queue::new(1_000)?;
+    /// let in_a_day = PushOptions::new().delay(Duration::from_secs(86_400));
+    /// let id = reminders.push_with("your cart is waiting", in_a_day)?.id();
+    /// assert!(reminders.cancel(id)); // It was paid for.
+    /// assert!(reminders.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn cancel(&self, id: u64) -> bool {
+        self.shared
+            .change(|state, now, after| state.cancel(id, now, after))
+    }
+
     // ---- popping ----
 
     /// Takes the message whose turn it is, and blocks the thread until there is one.

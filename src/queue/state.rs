@@ -9,7 +9,7 @@ use super::error::{PopError, ReceiptError, RequeueError};
 use super::flights::Flights;
 use super::kept::{Kept, NotKept, Pending};
 use super::keys::Keys;
-use super::line::Lines;
+use super::line::{Lines, remove_from};
 use super::message::{DeadLetter, Entry, Payload};
 use super::stats::QueueStats;
 use super::turns::Turns;
@@ -255,6 +255,19 @@ impl<T> State<T> {
             self.leave(&entry, now);
             self.discard(entry, after);
         }
+    }
+
+    /// Takes a message out for good that waits; whether it did. Its destructor runs afterwards.
+    pub(super) fn cancel(&mut self, id: u64, now: u64, after: &mut After<T>) -> bool {
+        let ready = self.ready.remove(id);
+        let Some(entry) = ready.or_else(|| remove_from(&mut self.delayed, id)) else {
+            return false;
+        };
+        self.leave(&entry, now);
+        self.kept.remove(id);
+        self.counts.cancelled += 1;
+        after.garbage.push(entry.payload);
+        true
     }
 
     /// Puts a message where it belongs by its time.

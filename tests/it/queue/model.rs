@@ -50,6 +50,8 @@ enum Op {
     Requeue(usize),
     RequeueAll,
     Purge(usize),
+    /// Any message, also one that does not wait.
+    Cancel(usize),
     Pass(u64),
 }
 
@@ -76,6 +78,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => which().prop_map(Op::Requeue),
         1 => Just(Op::RequeueAll),
         1 => which().prop_map(Op::Purge),
+        1 => which().prop_map(Op::Cancel),
         5 => prop_oneof![0..4_u64, 0..25_u64, Just(1000)].prop_map(Op::Pass),
     ]
 }
@@ -113,6 +116,7 @@ struct World {
     next_id: u64,
     deliveries: u32,
     discarded: u64,
+    cancelled: u64,
     is_paused: bool,
     time: MockClock,
     queue: Queue<u64>,
@@ -147,6 +151,7 @@ impl World {
             next_id: 1,
             deliveries: 0,
             discarded: 0,
+            cancelled: 0,
             is_paused: false,
             queue: builder.clock(time.clock()).build().unwrap(),
             time,
@@ -292,6 +297,17 @@ impl World {
                     dead[which % dead.len()]
                 };
                 assert_eq!(self.queue.purge(id), self.messages.remove(&id).is_some());
+            }
+            Op::Cancel(which) => {
+                let all: Vec<_> = self.messages.keys().copied().collect();
+                let id = *all.get(which).unwrap_or(&1000);
+                let waits = |message: &Message| message.place == Place::Line;
+                let is_there = self.messages.get(&id).is_some_and(waits);
+                assert_eq!(self.queue.cancel(id), is_there);
+                if is_there {
+                    self.messages.remove(&id);
+                    self.cancelled += 1;
+                }
             }
             Op::Pass(time) => {
                 self.now += time;
@@ -518,7 +534,10 @@ impl World {
         assert_eq!(stats.delayed, in_line - line.len());
         let in_flight = of(&|message| matches!(message.place, Place::Flight { .. }));
         assert_eq!(stats.in_flight, in_flight);
-        assert_eq!(stats.discarded, self.discarded);
+        assert_eq!(
+            (stats.discarded, stats.cancelled),
+            (self.discarded, self.cancelled)
+        );
         let oldest = line.iter().map(|id| self.now - self.messages[id].due).max();
         assert_eq!(stats.oldest_age, oldest.map(nanoseconds));
         let letters = self.queue.dead_letters();

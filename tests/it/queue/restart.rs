@@ -109,6 +109,8 @@ fn delays_and_keys_and_dead_letters_come_back() {
         queue.try_pop().unwrap().bury("poison").unwrap();
     }
     assert_eq!(queue.purge_all(), 2);
+    let cancelled = queue.push(7).unwrap();
+    assert!(queue.cancel(cancelled) && !queue.cancel(cancelled));
     drop(queue);
     let queue = open(&dir, &time);
     assert_eq!((queue.len(), queue.stats().dead), (0, 0));

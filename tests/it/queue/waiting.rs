@@ -175,6 +175,24 @@ fn room_that_comes_by_time_wakes_a_push() {
     assert_eq!(queue.stats().dead, 1);
 }
 
+#[test]
+fn what_is_cancelled_leaves_room_and_an_empty_queue() {
+    let (queue, _time) = on_mock(1, |builder| builder.overflow(Overflow::Block(SECOND)));
+    let (wakes, waker) = Wakes::new();
+    let id = queue.push(1).unwrap();
+    let mut pushing = Box::pin(queue.push_async(2));
+    assert!(poll(pushing.as_mut(), &waker).is_pending());
+    assert!(queue.cancel(id));
+    assert_eq!(wakes.count(), 1);
+    let second = block_on(pushing).unwrap();
+    assert!(!queue.wait_until_empty(Duration::ZERO));
+    let delivery = queue.try_pop().unwrap();
+    assert!(!queue.cancel(second), "it is in flight");
+    assert!(delivery.release().is_ok());
+    assert!(queue.cancel(second));
+    assert!(queue.wait_until_empty(Duration::ZERO));
+}
+
 /// Runs something on a thread and says when it has ended.
 fn ends<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> mpsc::Receiver<R> {
     let (tell, told) = mpsc::channel();
