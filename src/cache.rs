@@ -19,6 +19,7 @@ use crate::event::{Event, Events};
 use crate::hash::{DefaultHashBuilder, KeyHash};
 use crate::pubsub::Topic;
 use crate::stats::Stats;
+use crate::to_key::ToKey;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -220,6 +221,7 @@ where
     ///
     /// Keys are looked up by reference: by one to a key, or to what it borrows as, as for
     /// [`HashMap::get`](std::collections::HashMap::get), or by what is [`Equivalent`] to it.
+    /// Calls that may store what is missing take what a key can be made [of](crate::ToKey).
     ///
     /// ```
     /// let stock: haybox::Cache<String, u32> = haybox::Cache::new(100);
@@ -430,7 +432,7 @@ where
         f: impl FnOnce(&mut V) -> R,
     ) -> R
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let result = self.engine.update_or_insert(self.hash(key), key, make, f);
         self.grow();
@@ -449,7 +451,7 @@ where
     /// ```
     /// use haybox::{Cache, Op, Outcome};
     ///
-    /// let votes = Cache::new(100);
+    /// let votes = Cache::<String, u32>::new(100);
     /// let vote = |name: &str| votes.compute(name, |count: Option<&u32>| Op::Put(count.map_or(1, |count| count + 1)));
     /// assert_eq!(vote("hay"), Outcome::Inserted);
     /// assert_eq!(vote("hay"), Outcome::Replaced(1));
@@ -461,7 +463,7 @@ where
     #[track_caller]
     pub fn compute<Q>(&self, key: &Q, f: impl FnOnce(Option<&V>) -> Op<V>) -> Outcome<V>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let outcome = self.engine.compute(self.hash(key), key, f);
         self.grow();

@@ -24,13 +24,12 @@ use std::borrow::Borrow;
 /// assert_eq!(cache.get(&Pair("oats", 1)), Some("shelf 4"), "with no String made");
 /// ```
 ///
-/// Calls that may store what is not there, as all that load and `update_or_insert_with`, take what
-/// a key can be made of by `to_owned`: a `&str` for a `String`, or a reference to the key. Of a
-/// type like `Pair` there is no such way. Where making a key for a hit is too dear, ask by `get`
-/// first:
+/// # Where a key may have to be made
+/// Calls that may store what is not there, as all that load and `update_or_insert_with`, have to
+/// know how a key is made, too, which [`ToKey`](crate::ToKey) says:
 ///
 /// ```
-/// # use haybox::{Cache, Equivalent};
+/// # use haybox::Equivalent;
 /// # #[derive(Hash)]
 /// # struct Pair<'a>(&'a str, u32);
 /// # impl Equivalent<(String, u32)> for Pair<'_> {
@@ -38,14 +37,18 @@ use std::borrow::Borrow;
 /// #         self.0 == key.0 && self.1 == key.1
 /// #     }
 /// # }
-/// # let cache = Cache::<(String, u32), u32>::new(100);
-/// let query = |name: &str, size: u32| name.len() as u32 * size;
-/// let price = |name: &str, size: u32| {
-///     let found = cache.get(&Pair(name, size));
-///     let load = || cache.get_or_insert_with(&(name.to_owned(), size), || query(name, size));
-///     found.unwrap_or_else(load)
-/// };
-/// assert_eq!((price("oats", 2), price("oats", 2)), (8, 8));
+/// use haybox::{Cache, ToKey};
+///
+/// impl ToKey<(String, u32)> for Pair<'_> {
+///     fn to_key(&self) -> (String, u32) {
+///         (self.0.to_owned(), self.1)
+///     }
+/// }
+///
+/// let prices = Cache::<(String, u32), u32>::new(100);
+/// let price = |name, size| prices.get_or_insert_with(&Pair(name, size), || size * 4);
+/// assert_eq!(price("oats", 2), 8);
+/// assert_eq!(price("oats", 2), 8, "with no String made for a hit");
 /// ```
 #[diagnostic::on_unimplemented(
     message = "a `{Self}` cannot stand for a key of type `{K}`",

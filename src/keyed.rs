@@ -13,6 +13,7 @@ use crate::hash::KeyHash;
 use crate::reentrancy;
 use crate::sync::{AtomicUsize, Mutex, SpinLock, yield_now};
 use crate::time::{Aftermath, Clock, Deadline, NEAR, Sweep, Swept, register};
+use crate::to_key::ToKey;
 use hashtable::HashTable;
 use std::hash::{BuildHasher, Hash};
 use std::mem;
@@ -183,7 +184,7 @@ impl<K, V, H> Keyed<K, V, H> {
         change: impl FnOnce(&mut V, &mut Reading<'_>) -> R,
     ) -> Option<R>
     where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         K: Eq,
         V: State,
     {
@@ -194,7 +195,7 @@ impl<K, V, H> Keyed<K, V, H> {
         }
         drop(slots);
         drop(inside);
-        self.shared.add(hash, key.to_owned(), change)
+        self.shared.add(hash, key.to_key(), change)
     }
 
     /// Changes the state of a key, if it is there.

@@ -38,6 +38,7 @@ mod stats;
 mod sync;
 mod table;
 mod time;
+mod to_key;
 mod unrun;
 mod unwind;
 mod wait;
@@ -59,3 +60,4 @@ pub use load::{
 pub use persist::{Store, WeakStore};
 pub use stats::Stats;
 pub use time::{Clock, MockClock};
+pub use to_key::ToKey;

@@ -2,9 +2,9 @@
 
 use super::Cache;
 use crate::engine::{Call, Offered, PlainLeader, Start};
-use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::load::{Form, LoadError, Loaded, Maybe, REENTRANT, TIMED_OUT, Value};
+use crate::to_key::ToKey;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
 
@@ -22,8 +22,8 @@ use std::hash::{BuildHasher, Hash};
 /// | … and brings several values | [`read_through_many`](Self::read_through_many) | [`read_through_many_async`](Self::read_through_many_async) |
 ///
 /// The left column stops its thread while somebody loads; tasks call the right one. Keys come by
-/// reference, as what their `to_owned` makes a key of: a `&str` where the key is a `String`. Where
-/// it is a `&'static str` or an `Arc<str>`, a reference to one: `&"plum"`, `&Arc::from("plum")`.
+/// reference, or as what [`ToKey`] can make one of: a `&str` where the key is a `String` or an
+/// `Arc<str>`. Where it is a `&'static str`, a reference to one: `&"plum"`.
 ///
 /// # What every loading call keeps
 /// All of them share one load per key, threads and tasks together. Whoever misses first leads: its
@@ -89,7 +89,7 @@ where
     #[doc(alias = "memoize")]
     pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> V
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
         V: Clone,
     {
         match self.try_get_or_insert_with(key, || Ok::<V, Infallible>(load())) {
@@ -121,7 +121,7 @@ where
         load: impl FnOnce() -> Result<V, E>,
     ) -> Result<V, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
         V: Clone,
         E: Send + Sync + 'static,
     {
@@ -152,7 +152,7 @@ where
     #[doc(alias = "get_with")]
     pub async fn get_or_load<Q, F>(&self, key: &Q, load: impl FnOnce() -> F) -> V
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
         V: Clone,
         F: Future<Output = V>,
     {
@@ -186,7 +186,7 @@ where
         load: impl FnOnce() -> F,
     ) -> Result<V, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
         V: Clone,
         E: Send + Sync + 'static,
         F: Future<Output = Result<V, E>>,
@@ -228,7 +228,7 @@ where
     #[doc(alias = "optionally_get_with")]
     pub fn get_or_find_with<Q>(&self, key: &Q, load: impl FnOnce() -> Option<V>) -> Option<V>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
         V: Clone,
     {
         self.try_get_or_find_with(key, || Ok::<_, Infallible>(load()))
@@ -245,7 +245,7 @@ where
         load: impl FnOnce() -> Result<Option<V>, E>,
     ) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
         V: Clone,
         E: Send + Sync + 'static,
     {
@@ -264,7 +264,7 @@ where
     #[doc(alias = "optionally_get_with")]
     pub async fn get_or_find<Q, F>(&self, key: &Q, load: impl FnOnce() -> F) -> Option<V>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
         V: Clone,
         F: Future<Output = Option<V>>,
     {
@@ -283,7 +283,7 @@ where
         load: impl FnOnce() -> F,
     ) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
         V: Clone,
         E: Send + Sync + 'static,
         F: Future<Output = Result<Option<V>, E>>,
@@ -308,7 +308,7 @@ where
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         V: Clone,
         E: Send + Sync + 'static,
     {
@@ -334,7 +334,7 @@ where
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         V: Clone,
         E: Send + Sync + 'static,
         L: Future<Output = Result<F::Brought, E>>,
@@ -385,7 +385,7 @@ where
         mut load: impl FnMut(Vec<K>) -> I,
     ) -> Vec<Option<V>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        Q: Hash + ToKey<K> + ?Sized + 'k,
         V: Clone,
         I: IntoIterator<Item = (K, T)>,
         T: Into<Loaded<V>>,
@@ -408,7 +408,7 @@ where
         load: impl FnMut(Vec<K>) -> Result<I, E>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        Q: Hash + ToKey<K> + ?Sized + 'k,
         V: Clone,
         E: Send + Sync + 'static,
         I: IntoIterator<Item = (K, T)>,
@@ -437,7 +437,7 @@ where
         mut load: impl FnMut(Vec<K>) -> F,
     ) -> Vec<Option<V>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        Q: Hash + ToKey<K> + ?Sized + 'k,
         V: Clone,
         I: IntoIterator<Item = (K, T)>,
         T: Into<Loaded<V>>,
@@ -486,7 +486,7 @@ where
         load: impl FnMut(Vec<K>) -> F,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        Q: Hash + ToKey<K> + ?Sized + 'k,
         V: Clone,
         E: Send + Sync + 'static,
         I: IntoIterator<Item = (K, T)>,

@@ -7,10 +7,10 @@
 //! No lock of a stripe is held together with one of these.
 
 use super::{Mutex, SHARDS, shard_of};
-use crate::Equivalent;
 use crate::reentrancy;
 use crate::slack::enough;
 use crate::time::{Clock, Deadline, after};
+use crate::{Equivalent, ToKey};
 use hashtable::HashTable;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -89,12 +89,12 @@ impl<K> Lives<K> {
     /// The life of a key now, or one that begins; with what is to be dropped.
     pub(super) fn begin<Q>(&self, clock: &Clock, hash: u64, key: &Q) -> (Arc<Life>, Option<K>)
     where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         if let Some(life) = self.current(clock, hash, key) {
             return (life, None);
         }
-        let own = key.to_owned();
+        let own = key.to_key();
         let _inside = reentrancy::enter();
         let mut part = self.parts[shard_of(hash)].lock();
         let part = &mut *part;

@@ -22,7 +22,7 @@ use crate::reentrancy;
 use crate::stats::thread_number;
 use crate::sync::Mutex;
 use crate::time::{Aftermath, Clock, Sweep, Swept, register};
-use crate::{DefaultHashBuilder, Equivalent};
+use crate::{DefaultHashBuilder, Equivalent, ToKey};
 use hashtable::HashTable;
 use life::{Life, Lives};
 use recent::Windows;
@@ -165,7 +165,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     #[inline]
     pub fn incr<Q>(&self, key: &Q)
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.add(key, 1);
     }
@@ -174,7 +174,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     #[inline]
     pub fn decr<Q>(&self, key: &Q)
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.add(key, -1);
     }
@@ -185,7 +185,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     #[inline]
     pub fn add<Q>(&self, key: &Q, by: i64)
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         if !reentrancy::check() {
             return;
@@ -204,7 +204,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     #[cold]
     fn add_slowly<Q>(&self, shard: &Shard<K>, hash: u64, key: &Q, by: i64)
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let state = &*self.0;
         loop {
@@ -213,7 +213,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
                 drop(unused);
                 life
             });
-            let own = key.to_owned();
+            let own = key.to_key();
             match shard.insert(state, hash, own, by, life) {
                 Found::Done(left) => return drop(left),
                 // Somebody took the counter between the two steps.
@@ -239,7 +239,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     /// use std::time::Duration;
     ///
     /// let (time, minute) = (MockClock::new(), Duration::from_secs(60));
-    /// let views = Counters::builder().window(minute).clock(time.clock()).build()?;
+    /// let views = Counters::<String>::builder().window(minute).clock(time.clock()).build()?;
     /// views.add("bread", 30);
     /// time.advance(minute / 2);
     /// views.add("bread", 10);

@@ -13,6 +13,7 @@ use crate::load::{
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::time::{Deadline, after};
+use crate::to_key::ToKey;
 use std::any::Any;
 use std::cell::Cell;
 use std::hash::Hash;
@@ -203,7 +204,7 @@ where
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
     {
         self.engine.count_load(self.started, result.is_ok());
@@ -234,7 +235,7 @@ where
         terms: Option<&Freshness>,
     ) -> Option<V>
     where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         self.has_returned();
         let is_old = matches!(loaded.what, What::NotModified);
@@ -271,7 +272,7 @@ where
     /// Lets everybody know of the loader's error.
     fn fail<Q, E>(mut self, key: &Q, error: &Arc<E>)
     where
-        Q: ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
     {
         self.has_returned();
@@ -284,7 +285,7 @@ where
     /// Ends one of several loads that have all ended with an error.
     pub(super) fn fail_as<Q, E>(self, key: &Q, error: &LoadError<E>)
     where
-        Q: ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
     {
         match error {
@@ -295,7 +296,7 @@ where
 
     fn fail_for_good<Q, E>(mut self, key: &Q, error: &Arc<E>)
     where
-        Q: ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
     {
         let shared: Arc<dyn Any + Send + Sync> = Arc::<E>::clone(error);
@@ -328,9 +329,9 @@ where
     /// Ends a load that has brought no value.
     fn conclude<Q>(&mut self, key: &Q, known: Known, labels: Labels, ttl: Option<Duration>)
     where
-        Q: ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
-        let key = key.to_owned();
+        let key = key.to_key();
         let found_out = (known.clone(), labels.clone());
         self.engine
             .conclude(self.hash, key, found_out, ttl, &self.flight);
@@ -345,7 +346,7 @@ where
         weight: Option<u64>,
         age: Option<Age>,
     ) where
-        Q: ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         let fill = Fill {
             flight: &self.flight,
@@ -355,7 +356,7 @@ where
         };
         let _: Insert<V> =
             self.engine
-                .insert_generally(self.hash, key.to_owned(), value, options, Some(&fill));
+                .insert_generally(self.hash, key.to_key(), value, options, Some(&fill));
     }
 }
 

@@ -19,6 +19,7 @@ use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::{LoadRoom, Ways};
 use crate::time::{Clock, Deadline, NEVER, after, wake_at};
+use crate::to_key::ToKey;
 use std::any::TypeId;
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -332,7 +333,7 @@ where
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
     {
         if !reentrancy::check() {
@@ -384,7 +385,7 @@ where
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
         L: Future<Output = Result<F::Brought, E>>,
     {
@@ -446,9 +447,9 @@ where
         call: &mut Call<'_, V>,
     ) -> Role<'_, K, V>
     where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
-        let owned = key.to_owned();
+        let owned = key.to_key();
         let labels = self.with_group(&owned, Labels::NONE);
         call.waits_for_own = false;
         // Dropped when the lock is released.

@@ -12,7 +12,6 @@
 use super::Engine;
 use super::leader::OwnLeader;
 use super::load::{Call, Limit, Offered, Role, run, run_async};
-use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::load::{
     Flight, Landing, LoadError, Loaded, MayWait, Maybe, Node, Waiting, in_order, value_of,
@@ -20,6 +19,7 @@ use crate::load::{
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::time::Deadline;
+use crate::to_key::ToKey;
 use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ where
         behind: impl Fn(&[&'k Q], Vec<OwnLeader<'e, K, V>>) -> Offered<Vec<OwnLeader<'e, K, V>>>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
         I: IntoIterator<Item = (K, T)>,
         T: Into<Loaded<V>>,
@@ -149,7 +149,7 @@ where
         behind: impl Fn(&[&'k Q], Vec<OwnLeader<'e, K, V>>) -> Offered<Vec<OwnLeader<'e, K, V>>>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
         I: IntoIterator<Item = (K, T)>,
         T: Into<Loaded<V>>,
@@ -200,7 +200,7 @@ fn told_apart<K, Q>(
     keys: &[(KeyHash, &Q)],
 ) -> (Vec<usize>, Vec<(usize, usize)>)
 where
-    Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    Q: ToKey<K> + ?Sized,
 {
     if places.len() < 2 {
         return (places, Vec::new());
@@ -213,7 +213,7 @@ where
     for run in runs.filter(|run| run.len() > 1) {
         let mut firsts = vec![run[0]];
         for at in &run[1..] {
-            let key = keys[*at].1.to_owned();
+            let key = keys[*at].1.to_key();
             let same = |first: &&usize| keys[**first].1.equivalent(&key);
             match firsts.iter().find(same) {
                 Some(first) => again.push((*at, *first)),
@@ -230,7 +230,7 @@ impl<'e, 'k, K, V, Q> Many<'e, 'k, K, V, Q>
 where
     K: Hash + Eq,
     V: Clone,
-    Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    Q: ToKey<K> + ?Sized,
 {
     fn begin(engine: &'e Engine<K, V>, call: Call<'e, V>, keys: Vec<(KeyHash, &'k Q)>) -> Self {
         let found: Vec<_> = keys
@@ -372,7 +372,7 @@ where
     }
 
     fn to_load(&self, round: &Round<'_, K, V>) -> Vec<K> {
-        self.asked(round).map(Q::to_owned).collect()
+        self.asked(round).map(Q::to_key).collect()
     }
 
     /// Ends loads with what the loader returned for them, in their order.

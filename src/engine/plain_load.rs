@@ -19,6 +19,7 @@ use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::{Entry, LoadRoom, Locked, Spare};
 use crate::time::{Deadline, Glance, NEVER};
+use crate::to_key::ToKey;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -76,7 +77,7 @@ where
         terms: Option<&Freshness>,
     ) -> Start<'_, K, V>
     where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         if terms.is_some() || self.policy.reads_change_sets {
             let found = self.read_fresh(hash, key, terms);
@@ -124,13 +125,13 @@ where
         finds_old: bool,
     ) -> Option<PlainLeader<'e, K, V>>
     where
-        Q: ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         if !self.policy.is_plain || !set.is_bare() || !set.is_set_of(hash) {
             return None;
         }
         let epoch = self.register.latest();
-        let owned = key.to_owned();
+        let owned = key.to_key();
         let Spare { crew, room } = self.departure(is_task);
         set.begin_load(UnderWay::new(hash, owned, crew.known, epoch), room);
         drop(set);
@@ -175,7 +176,7 @@ where
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
     {
         let Self { lead, node } = self;
@@ -191,7 +192,7 @@ where
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
         L: Future<Output = Result<F::Brought, E>>,
     {
@@ -218,7 +219,7 @@ where
     ) -> Result<F::Given, LoadError<E>>
     where
         F: Form<V>,
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
         E: Send + Sync + 'static,
     {
         let loaded = match result {

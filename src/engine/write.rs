@@ -16,6 +16,7 @@ use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::{Item, Locked};
 use crate::time::Moment;
+use crate::to_key::ToKey;
 use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
@@ -525,7 +526,7 @@ where
         f: impl FnOnce(&mut V) -> R,
     ) -> R
     where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         let mut work = self.work();
         let is_admitted = self.admit(RECORD, &mut work);
@@ -643,7 +644,7 @@ where
         f: impl FnOnce(Option<&V>) -> Op<V>,
     ) -> Outcome<V>
     where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         let mut work = self.work();
         if !self.admit(RECORD, &mut work) {
@@ -687,9 +688,9 @@ where
         work: &mut Work<'_, K, V>,
     ) -> Outcome<V>
     where
-        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
-        let key = key.to_owned();
+        let key = key.to_key();
         if !self.encode(&key, &value, work) {
             work.outbox.discard_key(key);
             return Outcome::Refused(value);

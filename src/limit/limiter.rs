@@ -9,6 +9,7 @@ use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
 use crate::keyed::{Keyed, Reading, State};
 use crate::time::Clock;
+use crate::to_key::ToKey;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
@@ -151,7 +152,7 @@ where
     #[inline]
     pub fn check<Q>(&self, key: &Q) -> Decision
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.take(key, 1)
     }
@@ -174,7 +175,7 @@ where
     #[inline]
     pub fn check_n<Q>(&self, key: &Q, cost: u32) -> Result<Decision, CostAboveLimit>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.affordable(cost)?;
         Ok(self.take(key, cost))
@@ -185,7 +186,7 @@ where
     /// for a sliding window.
     pub fn peek<Q>(&self, key: &Q) -> Decision
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + Equivalent<K> + ?Sized,
     {
         match &self.cells {
             Cells::Bucket(gcra, cells) => {
@@ -216,7 +217,7 @@ where
     #[inline]
     pub(super) fn take<Q>(&self, key: &Q, cost: u32) -> Decision
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let decision = match &self.cells {
             Cells::Bucket(gcra, cells) => cells.change(cells.hash(key), key, |bucket, reading| {

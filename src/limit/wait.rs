@@ -2,10 +2,10 @@
 
 use super::decision::{CostAboveLimit, Decision};
 use super::limiter::Limiter;
-use crate::equivalent::Equivalent;
 use crate::random;
 use crate::reentrancy;
 use crate::time::{Deadline, NEVER, Parker, after, passing};
+use crate::to_key::ToKey;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
@@ -140,7 +140,7 @@ where
     /// ```
     pub fn until_ready<Q>(&self, key: &Q) -> Decision
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         match self.until_ready_with(key, Wait::new()) {
             Ok(decision) | Err(WaitError::TimedOut(decision)) => decision,
@@ -154,7 +154,7 @@ where
     /// [`WaitError`]; nothing is then taken.
     pub fn until_ready_with<Q>(&self, key: &Q, wait: Wait) -> Result<Decision, WaitError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let until = self.deadline(wait)?;
         loop {
@@ -183,7 +183,7 @@ where
     /// ```
     pub async fn until_ready_async<Q>(&self, key: &Q) -> Decision
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         match self.until_ready_with_async(key, Wait::new()).await {
             Ok(decision) | Err(WaitError::TimedOut(decision)) => decision,
@@ -201,7 +201,7 @@ where
         wait: Wait,
     ) -> Result<Decision, WaitError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let until = self.deadline(wait)?;
         loop {
@@ -221,7 +221,7 @@ where
 
     fn attempt<Q>(&self, key: &Q, wait: Wait, until: Deadline) -> Result<Attempt, WaitError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let decision = self.take(key, wait.cost);
         let Some(retry_after) = decision.retry_after() else {

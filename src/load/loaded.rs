@@ -1,6 +1,7 @@
 //! What a loader may answer besides a value.
 
 use crate::labels::{self, Labels};
+use crate::to_key::ToKey;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
@@ -173,11 +174,11 @@ pub(crate) fn in_order<'k, K, V, Q, T>(
 ) -> Vec<Loaded<V>>
 where
     K: Hash + Eq,
-    Q: ToOwned<Owned = K> + ?Sized + 'k,
+    Q: ToKey<K> + ?Sized + 'k,
     T: Into<Loaded<V>>,
 {
     let mut brought: HashMap<K, T> = brought.into_iter().collect();
-    let of_key = |key: &Q| brought.remove(&key.to_owned());
+    let of_key = |key: &Q| brought.remove(&key.to_key());
     let found = keys.into_iter().map(of_key);
     found
         .map(|loaded| loaded.map_or_else(Loaded::absent, T::into))

@@ -7,6 +7,7 @@ use crate::cache::Cache;
 use crate::engine::{Behind, Call, Left, Offered, OwnLeader, Start};
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
+use crate::to_key::ToKey;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::pin::Pin;
@@ -312,7 +313,7 @@ where
     /// a time-out, [`LoadError::Reentrant`] if the loader asks for a key that only it can provide.
     pub fn get<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let hash = self.cache.hash(key);
         let terms = self.terms();
@@ -320,7 +321,7 @@ where
             Start::Hit(value) => Ok(Some(value)),
             Start::Missed(None) => self.load(key, Call::new(false, terms)),
             Start::Missed(Some(leader)) => {
-                let load = || (self.loader)(&key.to_owned(), None);
+                let load = || (self.loader)(&key.to_key(), None);
                 let loaded = leader.run::<Full, _, _>(key, load);
                 self.cache.grow();
                 loaded
@@ -335,16 +336,16 @@ where
     /// As [`get`](Self::get), also where there is an old value.
     pub fn refresh<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.load(key, Call::new(false, self.terms()).insisting())
     }
 
     fn load<Q>(&self, key: &Q, call: Call<'_, V>) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
-        let load = |old: Option<V>| (self.loader)(&key.to_owned(), old.as_ref());
+        let load = |old: Option<V>| (self.loader)(&key.to_key(), old.as_ref());
         let at = (self.cache.hash(key), key);
         let loaded = self
             .cache
@@ -362,7 +363,7 @@ where
         old: Option<V>,
     ) -> Offered<OwnLeader<'e, K, V>>
     where
-        Q: ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         let engine = self.cache.shared_engine();
         let loader = Arc::clone(&self.loader);
@@ -370,7 +371,7 @@ where
             let Left { key, old, .. } = &loads[0];
             loader(key, old.as_ref()).map(|loaded| vec![loaded])
         };
-        let behind = Behind::new(&engine, [(key.to_owned(), leader, old)], self.terms());
+        let behind = Behind::new(&engine, [(key.to_key(), leader, old)], self.terms());
         match behind.give_to_pool(load) {
             Ok(()) => Offered::Taken,
             Err(behind) => {
@@ -418,7 +419,7 @@ where
     /// As there.
     pub async fn get<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let engine = self.cache.engine();
         let hash = self.cache.hash(key);
@@ -437,7 +438,7 @@ where
             Start::Hit(value) => Ok(Some(value)),
             Start::Missed(None) => self.load(key, Call::new(true, terms)).await,
             Start::Missed(Some(leader)) => {
-                let load = || (self.loader)(key.to_owned(), None);
+                let load = || (self.loader)(key.to_key(), None);
                 let loaded = leader.run_async::<Full, _, _, _>(key, load).await;
                 self.cache.grow();
                 loaded
@@ -451,7 +452,7 @@ where
     /// As there.
     pub async fn refresh<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.load(key, Call::new(true, self.terms()).insisting())
             .await
@@ -459,9 +460,9 @@ where
 
     async fn load<Q>(&self, key: &Q, call: Call<'_, V>) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
-        let load = |old| (self.loader)(key.to_owned(), old);
+        let load = |old| (self.loader)(key.to_key(), old);
         let at = (self.cache.hash(key), key);
         let engine = self.cache.engine();
         let is_left_behind = engine.spawner().is_some();
@@ -487,15 +488,15 @@ where
         old: Option<V>,
     ) -> Offered<OwnLeader<'e, K, V>>
     where
-        Q: ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         let Some(spawner) = self.cache.engine().spawner() else {
             return Offered::NoTaker(leader);
         };
         let engine = self.cache.shared_engine();
-        let (owned, loader, shown) = (key.to_owned(), Arc::clone(&self.loader), old.clone());
+        let (owned, loader, shown) = (key.to_key(), Arc::clone(&self.loader), old.clone());
         let load = move || async move { loader(owned, shown).await.map(|loaded| vec![loaded]) };
-        let behind = Behind::new(&engine, [(key.to_owned(), leader, old)], self.terms());
+        let behind = Behind::new(&engine, [(key.to_key(), leader, old)], self.terms());
         behind.spawn(spawner, load);
         Offered::Taken
     }

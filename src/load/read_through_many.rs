@@ -8,6 +8,7 @@ use crate::cache::Cache;
 use crate::engine::{Behind, Call, Left, Offered, OwnLeader};
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
+use crate::to_key::ToKey;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::pin::Pin;
@@ -236,7 +237,7 @@ where
     /// If the loader brings [`Loaded::not_modified`] and there is no old value.
     pub fn get<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.one.get(key)
     }
@@ -271,7 +272,7 @@ where
         keys: impl IntoIterator<Item = &'k Q>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        Q: Hash + ToKey<K> + ?Sized + 'k,
     {
         self.load(keys, Call::new(false, self.one.terms()))
     }
@@ -285,7 +286,7 @@ where
     /// If the loader brings [`Loaded::not_modified`] and there is no old value.
     pub fn refresh<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.one.refresh(key)
     }
@@ -304,7 +305,7 @@ where
         keys: impl IntoIterator<Item = &'k Q>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        Q: Hash + ToKey<K> + ?Sized + 'k,
     {
         self.load(keys, Call::new(false, self.one.terms()).insisting())
     }
@@ -315,7 +316,7 @@ where
         call: Call<'e, V>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        Q: Hash + ToKey<K> + ?Sized + 'k,
     {
         let cache = self.cache();
         let keys = cache.hashed(keys);
@@ -334,7 +335,7 @@ where
         leaders: Vec<OwnLeader<'e, K, V>>,
     ) -> Offered<Vec<OwnLeader<'e, K, V>>>
     where
-        Q: ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         let loader = Arc::clone(&self.loader);
         let load = move |loads: &[Left<K, V>]| {
@@ -342,7 +343,7 @@ where
             let brought = loader(keys.clone().cloned().collect());
             brought.map(|brought| in_order(keys, brought))
         };
-        let keys = keys.iter().map(|key| (*key).to_owned());
+        let keys = keys.iter().map(|key| (*key).to_key());
         let loads = keys.zip(leaders).map(|(key, leader)| (key, leader, None));
         let behind = Behind::new(&self.cache().shared_engine(), loads, self.one.terms());
         match behind.give_to_pool(load) {
@@ -369,7 +370,7 @@ where
     /// task that was spawned for this call, unless there is an old value to serve.
     pub async fn get<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.one.get(key).await
     }
@@ -414,7 +415,7 @@ where
         keys: impl IntoIterator<Item = &'k Q>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        Q: Hash + ToKey<K> + ?Sized + 'k,
     {
         self.load(keys, Call::new(true, self.one.terms())).await
     }
@@ -429,7 +430,7 @@ where
     /// task that was spawned for this call, also where there is one.
     pub async fn refresh<Q>(&self, key: &Q) -> Result<Option<V>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.one.refresh(key).await
     }
@@ -447,7 +448,7 @@ where
         keys: impl IntoIterator<Item = &'k Q>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        Q: Hash + ToKey<K> + ?Sized + 'k,
     {
         let call = Call::new(true, self.one.terms()).insisting();
         self.load(keys, call).await
@@ -459,7 +460,7 @@ where
         call: Call<'e, V>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized + 'k,
+        Q: Hash + ToKey<K> + ?Sized + 'k,
     {
         let cache = self.cache();
         let engine = cache.engine();
@@ -485,13 +486,13 @@ where
         leaders: Vec<OwnLeader<'e, K, V>>,
     ) -> Offered<Vec<OwnLeader<'e, K, V>>>
     where
-        Q: ToOwned<Owned = K> + ?Sized,
+        Q: ToKey<K> + ?Sized,
     {
         let Some(spawner) = self.cache().engine().spawner() else {
             return Offered::NoTaker(leaders);
         };
         let loader = Arc::clone(&self.loader);
-        let keys: Vec<K> = keys.iter().map(|key| (*key).to_owned()).collect();
+        let keys: Vec<K> = keys.iter().map(|key| (*key).to_key()).collect();
         let loads = keys.iter().cloned().zip(leaders);
         let loads = loads.map(|(key, leader)| (key, leader, None));
         let behind = Behind::new(&self.cache().shared_engine(), loads, self.one.terms());

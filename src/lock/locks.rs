@@ -11,6 +11,7 @@ use crate::hash::{DefaultHashBuilder, KeyHash};
 use crate::keyed::Keyed;
 use crate::load::this_thread;
 use crate::time::{Clock, Deadline, NEVER, after};
+use crate::to_key::ToKey;
 use crate::unrun::refuse_future;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -142,7 +143,7 @@ where
     /// [`Closed`](LockError::Closed).
     pub fn try_acquire<Q>(&self, key: &Q) -> Result<Lease<K>, LockError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let (target, ask) = (self.target(key), self.terms(this_thread()));
         let (hash, key) = (target.hash, &target.key);
@@ -160,7 +161,7 @@ where
     /// [`LockError::Reentrant`] or [`Closed`](LockError::Closed).
     pub fn acquire<Q>(&self, key: &Q) -> Result<Lease<K>, LockError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.acquire_until(key, || NEVER)
     }
@@ -184,7 +185,7 @@ where
     /// [`Closed`](LockError::Closed).
     pub fn acquire_timeout<Q>(&self, key: &Q, timeout: Duration) -> Result<Lease<K>, LockError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.acquire_until(key, || after(self.shared.clock.now(), timeout))
     }
@@ -208,7 +209,7 @@ where
     /// [`LockError::Closed`].
     pub fn acquire_async<Q>(&self, key: &Q) -> Acquire<K>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         Acquire::new(Call::new(self.target(key), self.terms(0)), None)
     }
@@ -220,7 +221,7 @@ where
     /// [`LockError::TimedOut`] or [`Closed`](LockError::Closed).
     pub fn acquire_timeout_async<Q>(&self, key: &Q, timeout: Duration) -> Acquire<K>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         Acquire::new(Call::new(self.target(key), self.terms(0)), Some(timeout))
     }
@@ -238,7 +239,7 @@ where
     #[track_caller]
     pub fn with_lock<Q, R>(&self, key: &Q, f: impl FnOnce(&Lease<K>) -> R) -> Result<R, LockError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         refuse_future::<R>("with_lock", "with_lock_async");
         let lease = self.acquire(key)?;
@@ -273,7 +274,7 @@ where
         work: impl AsyncFnOnce(&Lease<K>) -> R,
     ) -> Result<R, LockError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let lease = self.acquire_async(key).await?;
         let result = work(&lease).await;
@@ -378,14 +379,14 @@ where
 
     fn target<Q>(&self, key: &Q) -> Target<K>
     where
-        Q: Hash + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let hash: KeyHash = self.shared.slots.hash(key);
         let registry: Arc<dyn Registry<K>> = Arc::clone(&self.shared) as _;
         Target {
             registry,
             hash,
-            key: key.to_owned(),
+            key: key.to_key(),
         }
     }
 
@@ -403,7 +404,7 @@ where
         until: impl FnOnce() -> Deadline,
     ) -> Result<Lease<K>, LockError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         let (target, ask) = (self.target(key), self.terms(this_thread()));
         match self.shared.take_free(target.hash, &target.key, ask) {

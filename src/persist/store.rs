@@ -14,6 +14,7 @@ use crate::hash::DefaultHashBuilder;
 use crate::pubsub::Topic;
 use crate::reentrancy;
 use crate::stats::Stats;
+use crate::to_key::ToKey;
 use std::error::Error;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -259,7 +260,7 @@ where
         f: impl FnOnce(&mut V) -> R,
     ) -> Result<Commit<R>, WriteError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.commit(|cache| cache.update_or_insert_with(key, make, f))
     }
@@ -276,7 +277,7 @@ where
         f: impl FnOnce(Option<&V>) -> Op<V>,
     ) -> Result<Commit<Outcome<V>>, WriteError>
     where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + ToKey<K> + ?Sized,
     {
         self.commit(|cache| cache.compute(key, f))
     }

@@ -15,7 +15,7 @@ use crate::pubsub::{SubscribeOptions, Subscription, Topic, TopicState};
 use crate::reentrancy;
 use crate::sync::SpinLock;
 use crate::time::{Aftermath, Clock, Sweep, Swept};
-use crate::{BuildError, DefaultHashBuilder};
+use crate::{BuildError, DefaultHashBuilder, ToKey};
 use room::{Rooms, Told};
 use std::borrow::Borrow;
 use std::fmt;
@@ -190,8 +190,8 @@ where
     where
         R: Borrow<Q>,
         M: Borrow<N>,
-        Q: Hash + Eq + ToOwned<Owned = R> + ?Sized,
-        N: Hash + Eq + ToOwned<Owned = M> + ?Sized,
+        Q: Hash + Eq + ToKey<R> + ?Sized,
+        N: Hash + Eq + ToKey<M> + ?Sized,
     {
         self.sign(room, member, Sign::Heartbeat)
     }
@@ -201,8 +201,8 @@ where
     where
         R: Borrow<Q>,
         M: Borrow<N>,
-        Q: Hash + Eq + ToOwned<Owned = R> + ?Sized,
-        N: Hash + Eq + ToOwned<Owned = M> + ?Sized,
+        Q: Hash + Eq + ToKey<R> + ?Sized,
+        N: Hash + Eq + ToKey<M> + ?Sized,
     {
         self.sign(room, member, Sign::Activity)
     }
@@ -211,8 +211,8 @@ where
     where
         R: Borrow<Q>,
         M: Borrow<N>,
-        Q: Hash + Eq + ToOwned<Owned = R> + ?Sized,
-        N: Hash + Eq + ToOwned<Owned = M> + ?Sized,
+        Q: Hash + Eq + ToKey<R> + ?Sized,
+        N: Hash + Eq + ToKey<M> + ?Sized,
     {
         let known = self.in_room(room, false, |rooms, now, told| {
             rooms.sign(room, member, sign, now, told)
@@ -222,8 +222,8 @@ where
         }
         // Copies are made before the lock is taken: for the tables, and for the events.
         let (rooms, members) = (
-            [(); 2].map(|()| room.to_owned()),
-            [(); 2].map(|()| member.to_owned()),
+            [(); 2].map(|()| room.to_key()),
+            [(); 2].map(|()| member.to_key()),
         );
         self.in_room(room, false, |all, now, told| {
             all.join(rooms, members, sign, now, told)

@@ -32,6 +32,7 @@ mod session;
 mod sizes;
 mod tags;
 mod time;
+mod to_key;
 mod unwinding;
 mod upserts;
 mod weak;

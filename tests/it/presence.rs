@@ -172,7 +172,10 @@ fn rooms_are_apart_and_leave_nothing_behind() {
     assert!(online.rooms().is_empty());
 
     let time = MockClock::new();
-    let online = Presence::builder().clock(time.clock()).build().unwrap();
+    let online = Presence::<String, _>::builder()
+        .clock(time.clock())
+        .build()
+        .unwrap();
     let member = Arc::new(1);
     for _ in 0..1_000 {
         online.heartbeat("room", &member);
