@@ -6,6 +6,9 @@
 //! full bucket ahead. What the recommendation calls the limit (tau) is one interval less, since it
 //! counts what may come early and we count what may be taken at once.
 //!
+//! A cost that is charged moves it in any case, so it may be further ahead than that: the key is in
+//! debt, and no call conforms until enough time has passed.
+//!
 //! O(1) in time, 8 bytes a key. A bucket that is full is one that was never used, so it needs no
 //! memory at all.
 
@@ -67,6 +70,15 @@ impl Gcra {
         decision
     }
 
+    /// Takes a cost, whether it is there or not; what remains. No debt lasts longer than the clock
+    /// can tell.
+    pub(super) fn charge(&self, bucket: &mut Bucket, cost: u64, reading: &mut Reading<'_>) -> u32 {
+        let now = reading.precise();
+        let increment = self.interval.saturating_mul(cost);
+        bucket.full_at = bucket.full_at.max(now).saturating_add(increment);
+        self.decision(bucket.full_at - now, None).remaining
+    }
+
     /// What a call of cost 1 would be answered, but that nothing is taken.
     pub(super) fn preview(&self, bucket: &Bucket, reading: &mut Reading<'_>) -> Decision {
         let (_, as_if) = self.judge(bucket.full_at, 1, reading);
@@ -87,9 +99,10 @@ impl Gcra {
         if asked - now <= self.capacity {
             return (asked, self.decision(asked - now, None));
         }
-        let too_early = asked - now - self.capacity;
+        // What costs nothing is allowed in debt, too.
+        let too_early = (cost > 0).then(|| asked - now - self.capacity);
         let filling = full_at.max(now) - now;
-        (full_at, self.decision(filling, Some(too_early)))
+        (full_at, self.decision(filling, too_early))
     }
 
     /// A reading of the clock that decides as a precise one would: a coarse one if neither the time

@@ -160,6 +160,9 @@ where
     /// Takes `cost` for a key, all of it or nothing. Never waits. A cost of zero takes nothing and
     /// is always allowed.
     ///
+    /// For a cost that is known before the work. One that is known only afterwards is for
+    /// [`charge`](Self::charge): what is refused here takes nothing, though the work is done.
+    ///
     /// ```
     /// use haybox::limit::{Limiter, Quota};
     ///
@@ -181,9 +184,71 @@ where
         Ok(self.take(key, cost))
     }
 
+    /// Takes `cost` for a key whatever is left, and says what remains. Never waits, and is never
+    /// refused: a key that has less goes into debt, and is refused until that is paid off. It is for
+    /// costs that are known only when the work is done: the tokens of a language model's answer, the
+    /// bytes of a response, the time that a query took.
+    ///
+    /// [`peek`](Self::peek) before the work asks whether anything is left at all. Where the cost can
+    /// be estimated, [`check_n`](Self::check_n) takes the estimate before, and what it falls short
+    /// of is charged afterwards. Either way, who is let in with one unit left may cost any amount,
+    /// and so may all who are let in before the first of them is charged: a key can overshoot its
+    /// quota by the cost of what is under way for it at once. To bound that, bound how many those
+    /// are, for example by [`Locks`](crate::lock::Locks) with permits.
+    ///
+    /// - The debt of a token bucket is paid off at its rate: one of `n` tokens takes the time of `n`
+    ///   tokens, and what is charged meanwhile comes on top. So over a long time a key gets no more
+    ///   than the rate, whatever the costs are. A debt of more time than the clock holds (584 years)
+    ///   lasts until its end.
+    /// - A sliding window counts what was charged like all else: exactly one `period` after its
+    ///   charge it counts no more, also where it was many times the limit. A call is allowed if
+    ///   what was taken and charged within the last `period` leaves room for it.
+    ///
+    /// [`retry_after`](Decision::retry_after) of a refused call is exact in both. A debt takes up no
+    /// memory beyond that of a key in use. [`reset`](Self::reset) remits it.
+    ///
+    /// From a thread that unwinds while it holds a lock of this crate nothing is taken.
+    ///
+    /// ```
+    /// use haybox::MockClock;
+    /// use haybox::limit::{Limiter, Quota};
+    /// use std::time::Duration;
+    ///
+    /// // A gateway before a language model: 6,000 tokens a minute for each of its users.
+    /// let time = MockClock::new();
+    /// let quota = Quota::per_minute(6_000);
+    /// let tokens = Limiter::<String>::builder(quota).clock(time.clock()).build()?;
+    ///
+    /// // Before the request goes on.
+    /// assert!(tokens.peek("ada").is_allowed());
+    /// // After the answer, which says what it has cost.
+    /// assert_eq!(tokens.charge("ada", 9_000), 0);
+    ///
+    /// // 3,000 too many, which come back within half a minute, and one for the next request.
+    /// let refused = tokens.peek("ada");
+    /// assert_eq!(refused.retry_after(), Some(Duration::from_millis(30_010)));
+    /// time.advance(Duration::from_millis(30_010));
+    /// assert!(tokens.peek("ada").is_allowed());
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
+    pub fn charge<Q>(&self, key: &Q, cost: u64) -> u32
+    where
+        Q: Hash + ToKey<K> + ?Sized,
+    {
+        let remaining = match &self.cells {
+            Cells::Bucket(gcra, cells) => cells.change(cells.hash(key), key, |bucket, reading| {
+                gcra.charge(bucket, cost, reading)
+            }),
+            Cells::Window(rule, cells) => cells.change(cells.hash(key), key, |window, reading| {
+                rule.charge(window, cost, reading)
+            }),
+        };
+        remaining.unwrap_or(0)
+    }
+
     /// What [`check`](Self::check) would answer, but that nothing is taken: what remains is still
-    /// all there. For a page that shows its visitor where he stands. O(calls of the last period)
-    /// for a sliding window.
+    /// all there. For a page that shows its visitor where he stands, and before work whose cost is
+    /// [charged](Self::charge) afterwards. O(calls of the last period) for a sliding window.
     pub fn peek<Q>(&self, key: &Q) -> Decision
     where
         Q: Hash + Equivalent<K> + ?Sized,

@@ -27,6 +27,13 @@
 //!
 //! Take the first unless a contract says "at most N in any minute".
 //!
+//! # Costs
+//! A call takes 1, or what [`check_n`](Limiter::check_n) is given. What something costs may turn out
+//! only when it is done; then [`peek`](Limiter::peek) lets it in and [`charge`](Limiter::charge)
+//! takes what it has cost, also where that is more than is left or than is ever free at once: the
+//! key is refused until its debt is paid off. The promises above are about what is allowed; a charge
+//! comes on top of them, and is counted in what is allowed from then on.
+//!
 //! # Keys
 //! A key needs no declaration and no clean-up: it is there with its first call, and its memory is
 //! released in the background within 10 s and a sweep interval (1 s) after a full quota is free
@@ -38,8 +45,8 @@
 //! Time is that of the crate's [`Clock`](crate::Clock): steps of the wall clock change nothing, and
 //! time that the machine is suspended counts as time passed. Every call is one atomic step under
 //! the lock of one part of the keys, whose decision reads the clock after the lock was taken: at
-//! no moment do concurrent callers get more than the quota. A [`Limiter`] is a handle; clone it
-//! into every thread and task. What it has counted ends with the last handle.
+//! no moment do the checks of concurrent callers get more than the quota. A [`Limiter`] is a handle;
+//! clone it into every thread and task. What it has counted ends with the last handle.
 
 mod decision;
 mod gcra;

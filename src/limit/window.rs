@@ -2,6 +2,11 @@
 //!
 //! A call at `t` counts in every span `(t - period, t]` that holds it, and is forgotten exactly at
 //! `t + period`. What was taken at the same nanosecond is one entry of the log.
+//!
+//! The log never holds more than the limit, also where more was charged. Until the newest `limit` of
+//! it begin to be forgotten nothing is free, whatever came before them, and from then on nothing
+//! that came before them is counted any more. So what is older than the newest `limit` changes no
+//! answer, and a charge takes as much off the old end as there is too much.
 
 use super::decision::Decision;
 use crate::keyed::{Reading, State};
@@ -63,6 +68,17 @@ impl Rule {
             window.empty_at = self.end_of(window).unwrap_or(now);
         }
         self.decision(window.used, window.log.back(), now, taken_at)
+    }
+
+    /// Takes a cost, whether it is free or not; what remains. O(1) amortised.
+    pub(super) fn charge(&self, window: &mut Window, cost: u64, reading: &mut Reading<'_>) -> u32 {
+        let now = reading.precise();
+        window.forget(|taken| self.is_over(taken, now));
+        let cost = u32::try_from(cost).map_or(self.limit, |cost| cost.min(self.limit));
+        window.forget_oldest(cost.saturating_sub(self.limit - window.used));
+        window.take(now, cost);
+        window.empty_at = self.end_of(window).unwrap_or(now);
+        self.limit - window.used
     }
 
     /// What a call would be answered, without making it.
@@ -135,6 +151,21 @@ impl Window {
             self.log.shrink_to(room);
         }
     }
+
+    /// Takes so much off the old end, which is at most what is used.
+    fn forget_oldest(&mut self, mut excess: u32) {
+        self.used -= excess;
+        while let Some(first) = self.log.front_mut()
+            && excess > 0
+        {
+            let part = excess.min(first.cost);
+            excess -= part;
+            first.cost -= part;
+            if first.cost == 0 {
+                self.log.pop_front();
+            }
+        }
+    }
 }
 
 /// When the last of what is in the way of a call was taken; `None` if nothing is.
@@ -190,5 +221,24 @@ mod tests {
         let (len, capacity) = take(period);
         assert_eq!(len, 1);
         assert!(capacity <= 8 * (len + FEW));
+    }
+
+    #[test]
+    fn a_debt_takes_up_no_more_memory_than_the_limit() {
+        let (time, mut seen) = (MockClock::new(), 0);
+        let clock = time.clock();
+        let mut reading = Reading::new(&clock, &mut seen);
+        let (rule, mut window) = (Rule::new(5, 1_000_000), Window::default());
+        for _ in 0..1_000 {
+            assert!(rule.charge(&mut window, 1, &mut reading) < 5);
+            time.advance(Duration::from_nanos(1));
+        }
+        assert_eq!((window.used, window.log.len()), (5, 5));
+        assert!(window.log.capacity() <= 8);
+        let _ = rule.charge(&mut window, 3, &mut reading);
+        let kept: Vec<u32> = window.log.iter().map(|taken| taken.cost).collect();
+        assert_eq!(kept, [1, 1, 3]);
+        let _ = rule.charge(&mut window, u64::MAX, &mut reading);
+        assert_eq!((window.used, window.log.len()), (5, 1));
     }
 }

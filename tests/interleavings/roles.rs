@@ -271,3 +271,37 @@ fn no_interleaving_gets_more_than_the_quota() {
         }
     });
 }
+
+#[test]
+fn no_interleaving_loses_a_charge() {
+    check("charges", || {
+        let time = MockClock::new();
+        let is_window = choice(2) == 0;
+        let quota = if is_window {
+            Quota::sliding_window(5, seconds(60))
+        } else {
+            Quota::new(1, seconds(1)).burst(5)
+        };
+        let builder = Limiter::<u32>::builder(quota).clock(time.clock());
+        let built = builder.hasher(Fixed::default()).build();
+        let limiter: Limiter<u32, Fixed> = built.expect("the quota is possible");
+        let taken = AtomicU64::new(0);
+        scope(|threads| {
+            for cost in 1..3 {
+                threads.spawn({
+                    let (limiter, taken) = (&limiter, &taken);
+                    move || {
+                        let _ = limiter.charge(&KEY, cost);
+                        let is_allowed = limiter.check(&KEY).is_allowed();
+                        taken.fetch_add(cost + u64::from(is_allowed), SeqCst);
+                    }
+                });
+            }
+        });
+        let (taken, seen) = (taken.load(SeqCst), limiter.peek(&KEY));
+        assert_eq!(u64::from(seen.remaining()), 5 - taken);
+        if !is_window {
+            assert_eq!(seen.reset_after(), seconds(taken));
+        }
+    });
+}

@@ -1,6 +1,7 @@
 //! Rate limits by key.
 
 mod bad_input;
+mod charge;
 #[cfg(feature = "tower")]
 mod headers;
 mod idle;

@@ -14,6 +14,7 @@ const QUICK: u32 = 500;
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Take(u32, u32),
+    Charge(u32, u64),
     Peek(u32),
     Reset(u32),
     Pass(u64),
@@ -27,6 +28,7 @@ fn time() -> impl Strategy<Value = u64> {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (0..3_u32, 0..6_u32).prop_map(|(key, cost)| Op::Take(key, cost)),
+        2 => (0..3_u32, 0..20_u64).prop_map(|(key, cost)| Op::Charge(key, cost)),
         1 => (0..3_u32).prop_map(Op::Peek),
         1 => (0..3_u32).prop_map(Op::Reset),
         4 => time().prop_map(Op::Pass),
@@ -85,13 +87,27 @@ impl World {
         account.missing = account.missing.saturating_sub(now - account.at);
         account.at = now;
         let price = interval * u64::from(cost);
-        let is_allowed = account.missing + price <= capacity;
+        let is_allowed = cost == 0 || account.missing + price <= capacity;
         if is_allowed && takes {
             account.missing += price;
         }
-        let left = ((capacity - account.missing) / interval) as u32;
+        let left = (capacity.saturating_sub(account.missing) / interval) as u32;
         let retry = (!is_allowed).then(|| account.missing + price - capacity);
         (is_allowed, left, retry, account.missing)
+    }
+
+    /// What is left after a charge.
+    fn charge(&mut self, key: u32, cost: u64) -> u32 {
+        let (now, interval) = (self.now, self.interval());
+        // Brings the account up to date.
+        let _ = self.call(key, 0, false);
+        let account = self.accounts.entry(key).or_default();
+        account.missing += interval * cost;
+        if cost > 0 {
+            account.taken.push((now, cost as u32));
+        }
+        let (_, left, ..) = self.call(key, 0, false);
+        left
     }
 
     #[track_caller]
@@ -116,7 +132,7 @@ fn window(
         let recent = account.taken.iter().filter(|(at, _)| at + period > now);
         recent.map(|(_, cost)| cost).sum()
     };
-    let is_allowed = used_at(account, now) + cost <= limit;
+    let is_allowed = cost == 0 || used_at(account, now) + cost <= limit;
     if is_allowed && takes && cost > 0 {
         account.taken.push((now, cost));
     }
@@ -126,7 +142,8 @@ fn window(
     let fits = |at: &&u64| used_at(account, **at) + cost <= limit;
     let retry = (!is_allowed).then(|| later.iter().find(fits).unwrap() - now);
     let reset = later.last().map_or(0, |last| last - now);
-    (is_allowed, limit - used_at(account, now), retry, reset)
+    let left = limit.saturating_sub(used_at(account, now));
+    (is_allowed, left, retry, reset)
 }
 
 fn run(quota: Quota, ops: &[Op]) {
@@ -145,6 +162,10 @@ fn run(quota: Quota, ops: &[Op]) {
                     assert_eq!((error.cost(), error.limit()), (cost, quota.at_once()));
                 }
             },
+            Op::Charge(key, cost) => {
+                let left = limiter.charge(&key, cost);
+                assert_eq!(left, world.charge(key, cost));
+            }
             Op::Peek(key) => world.compare(key, 1, false, limiter.peek(&key)),
             Op::Reset(key) => {
                 limiter.reset(&key);
