@@ -212,9 +212,9 @@ impl fmt::Display for OpenError {
                 file.display(),
                 if found > expected {
                     "by a newer release of the program, which opens it; or give a migration that \
-                     accepts it"
+                     accepts it (Persistence::migrate)"
                 } else {
-                    "give a migration that accepts it"
+                    "give a migration that accepts it (Persistence::migrate)"
                 }
             ),
             Self::Undecodable {
@@ -226,7 +226,8 @@ impl fmt::Display for OpenError {
                 f,
                 "{}, frame at byte {offset}, number {seq}: cannot be decoded ({reason}); open it \
                  with the types that it was written with (a field that was added has to be \
-                 `#[serde(default)]`), or raise schema_version and give a migration",
+                 `#[serde(default)]`), or raise schema_version and give a migration \
+                 (Persistence::migrate)",
                 file.display()
             ),
             Self::OutOfReach { dir, oldest_seq } => write!(

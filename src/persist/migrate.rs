@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// What makes entries of today out of old ones.
 pub(super) type Migrate<C> = Arc<dyn Fn(&Old<'_, C>) -> Result<Migrated, CodecError> + Send + Sync>;
 
+/// The same, lent.
+pub(super) type MigrateRef<'m, C> = &'m dyn Fn(&Old<'_, C>) -> Result<Migrated, CodecError>;
+
 /// An entry of a file with another `schema_version`, for
 /// [`Persistence::migrate`](super::Persistence::migrate).
 pub struct Old<'a, C> {

@@ -2,7 +2,7 @@
 
 use super::codec::{Codec, CodecError, MessagePack};
 use super::header::CodecId;
-use super::migrate::{Migrate, Migrated, Old};
+use super::migrate::{Migrate, MigrateRef, Migrated, Old};
 use super::report::Progress;
 use super::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
 use crate::builder::BuildError;
@@ -133,6 +133,8 @@ impl<C: Codec> Persistence<C> {
     /// any type: `migrate(|old| Ok(old.gone()))` starts empty whenever the version was raised, as a
     /// cache may that is filled again anyway. What was migrated is not kept in its old form.
     ///
+    /// For messages of a queue see [`Old::with_message`].
+    ///
     /// ```
     /// use haybox::Cache;
     /// use haybox::persist::Persistence;
@@ -162,6 +164,18 @@ impl<C: Codec> Persistence<C> {
         self.migrate = Some(Arc::new(migrate));
         self.settings.accepts_schema = Some(Arc::new(|_| true));
         self
+    }
+
+    /// Has each entry pass through what a role asks of its own entries, where there is a migration.
+    pub(crate) fn migrate_through<F>(mut self, through: F) -> Self
+    where
+        F: Fn(&Old<'_, C>, MigrateRef<'_, C>) -> Result<Migrated, CodecError>,
+        F: Send + Sync + 'static,
+    {
+        match self.migrate.take() {
+            Some(migrate) => self.migrate(move |old| through(old, &*migrate)),
+            None => self,
+        }
     }
 
     /// What opening does about what it finds. Default: [`RecoveryMode::TolerateTornTail`].

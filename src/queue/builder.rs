@@ -2,7 +2,7 @@
 
 use super::Queue;
 #[cfg(feature = "persist")]
-use super::kept::Kept;
+use super::kept::{Kept, of_messages};
 use super::state::State;
 use crate::builder::BuildError;
 #[cfg(feature = "persist")]
@@ -281,8 +281,9 @@ impl<T> QueueBuilder<T> {
     }
 
     /// As [`open`](Self::open), with options: how safe a push is when it returns, how messages
-    /// become bytes, when the files are compacted. What is written is a message with what the queue
-    /// knows of it, so [`migrate`](Persistence::migrate) does not see messages alone.
+    /// become bytes, when the files are compacted, what becomes of messages of another type: a
+    /// [`migrate`](Persistence::migrate) of a queue uses
+    /// [`Old::with_message`](crate::persist::Old::with_message).
     /// [`when_full`](Persistence::when_full) says nothing here: a push waits at most 5 s for room,
     /// nothing else does.
     ///
@@ -299,6 +300,7 @@ impl<T> QueueBuilder<T> {
     {
         self.rules.check()?;
         let store = Cache::builder().stats(false).clock(self.clock.clone());
+        let options = of_messages(options);
         // It is called under the lock of the queue, where nobody may wait for the disk.
         let store = store.open_store_with(dir, options.when_full(WhenFull::Error))?;
         let (kept, entries, next) = Kept::recover(store, self.clock.clone());

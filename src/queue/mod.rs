@@ -76,7 +76,9 @@
 //! - Delays go on by the wall clock, but never for longer than they were when they began, whatever
 //!   the clock was set to. The windows of de-duplication keys end with the process; while a message
 //!   is in the queue its key counts.
-//! - Messages have to be `Serialize` and `DeserializeOwned`. All of them are in memory, once.
+//! - Messages have to be `Serialize` and `DeserializeOwned`. All of them are in memory, once. A
+//!   change of their type that the codec does not bridge needs a higher
+//!   `Persistence::schema_version`, and a `Persistence::migrate` that uses `Old::with_message`.
 //! - When the disk is full or fails, pushes are refused (`PushError::NotKept`), and work goes on.
 //!   `Queue::journal` tells what is wrong. Where it merely does not keep up, a push waits for up to
 //!   5 s before it is refused. Acknowledgements of that time are written later, with those that

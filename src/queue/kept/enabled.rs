@@ -59,7 +59,7 @@ const RETRIES: usize = 8;
 const BLOCK: u64 = 10_000;
 
 /// The record that says which numbers are reserved. Messages are numbered from 1.
-const MARK: u64 = 0;
+pub(super) const MARK: u64 = 0;
 
 impl<T> Kept<T> {
     pub(in crate::queue) fn nowhere() -> Self {

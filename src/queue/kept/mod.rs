@@ -6,6 +6,8 @@ mod disabled;
 #[cfg(feature = "persist")]
 mod enabled;
 #[cfg(feature = "persist")]
+mod migrate;
+#[cfg(feature = "persist")]
 mod record;
 
 #[cfg(not(feature = "persist"))]
@@ -18,3 +20,5 @@ pub(super) use enabled::{
     Kept, NotKept, NotSure, Patience, Pending, Room, check, is_keeping, is_off_limits, wait,
     wait_async,
 };
+#[cfg(feature = "persist")]
+pub(super) use migrate::of_messages;

@@ -95,7 +95,7 @@ fn since_1970(wall: SystemTime) -> u64 {
 
 /// As tuples, which stay short in codecs that write the names of fields. Both kinds begin with the
 /// reserved number, which is 0 for a message.
-type Written<V, S> = (u64, Option<Fields<V, S>>);
+pub(super) type Written<V, S> = (u64, Option<Fields<V, S>>);
 type Fields<V, S> = (Option<(u64, u64)>, u32, Option<S>, bool, i8, Option<S>, V);
 
 impl<T: Serialize> Serialize for Record<T> {

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod deliveries;
+#[cfg(feature = "persist")]
+mod migration;
 mod model;
 #[cfg(feature = "persist")]
 mod restart;
