@@ -222,7 +222,9 @@ impl<T> QueueBuilder<T> {
     /// queue; that long it counts in any case.
     ///
     /// A key that is remembered takes up about 150 bytes, and is cleared by the first call after
-    /// its time.
+    /// its time. The window ends with the process, also of a queue that is
+    /// [kept](crate::queue#surviving-a-restart): after a restart a key counts only while its message
+    /// is in the queue.
     pub fn dedup_window(mut self, window: Duration) -> Self {
         self.rules.dedup_window = window;
         self
@@ -359,7 +361,9 @@ impl PushOptions {
     /// in, and the push answers [`Pushed::Duplicate`](super::Pushed::Duplicate). Default: no key.
     ///
     /// So a request that is sent twice, or an hourly job that two schedulers push, is done once.
-    /// Dead letters do not count as in the queue.
+    /// Dead letters do not count as in the queue. After a restart of a queue that is
+    /// [kept](crate::queue#surviving-a-restart) only what is still in it counts: the window ends with
+    /// the process, so it is no memory of what was ever done.
     pub fn dedup_key(self, key: impl Into<Arc<str>>) -> Self {
         Self {
             key: Some(key.into()),

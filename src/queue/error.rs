@@ -5,7 +5,12 @@ use super::kept::{NotKept, NotSure};
 use crate::persist::{CommitError, WriteError};
 use std::fmt;
 
-/// Why a message was not taken in. It gives the message back.
+/// Why a message was not taken in, and the message with it; or, of a queue that is
+/// [kept](crate::queue#surviving-a-restart), that it was taken in and may not survive a restart.
+///
+/// Not each of these means that the message is not in the queue: after `Unsure` it is, and who
+/// pushes it again has it done twice. [`into_inner`](Self::into_inner) gives back what may be pushed
+/// again, and nothing after `Unsure`.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum PushError<T> {
@@ -17,8 +22,9 @@ pub enum PushError<T> {
     /// slow that there was no room for it after 5 s.
     #[cfg(feature = "persist")]
     NotKept(T, WriteError),
-    /// The message *is* in the queue, under this number, but it is not known whether it would
-    /// survive a restart: the disk fails.
+    /// The message *is* in the queue, under this number, and will be handed out, but it is not known
+    /// whether it would survive a restart: the disk fails. Not to be pushed again. The same of the
+    /// message that a push was found to be a duplicate of.
     #[cfg(feature = "persist")]
     Unsure(u64, CommitError),
 }

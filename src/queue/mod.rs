@@ -74,16 +74,19 @@
 //!   what becomes ready later, and counts as due since the queue was opened:
 //!   [`QueueStats::oldest_age`] begins at zero.
 //! - Delays go on by the wall clock, but never for longer than they were when they began, whatever
-//!   the clock was set to. The windows of de-duplication keys end with the process; while a message
-//!   is in the queue its key counts.
+//!   the clock was set to; but times on the disk are whole milliseconds, rounded up, so what comes
+//!   back may be ready up to 1 ms later. The windows of de-duplication keys end with the process;
+//!   while a message is in the queue its key counts.
 //! - Messages have to be `Serialize` and `DeserializeOwned`. All of them are in memory, once. A
 //!   change of their type that the codec does not bridge needs a higher
 //!   `Persistence::schema_version`, and a `Persistence::migrate` that uses `Old::with_message`.
-//! - When the disk is full or fails, pushes are refused (`PushError::NotKept`), and work goes on.
-//!   `Queue::journal` tells what is wrong. Where it merely does not keep up, a push waits for up to
-//!   5 s before it is refused. Acknowledgements of that time are written later, with those that
-//!   follow; a failed attempt or a burial of that time is not, and a restart finds the message as
-//!   it was before.
+//! - When the disk is full or fails, pushes are refused (`PushError::NotKept`), and work goes on. A
+//!   push that was taken in before that was known is answered with `PushError::Unsure`: its message
+//!   *is* in the queue, and may not survive a restart. Who pushes it again has it done twice.
+//!   `Queue::journal` tells what is wrong. Where the disk merely does not keep up, a push waits for
+//!   up to 5 s before it is refused. Acknowledgements of that time are written later, with those
+//!   that follow; a failed attempt or a burial of that time is not, and a restart finds the message
+//!   as it was before.
 //!
 //! # Waiting
 //! Threads and tasks wait for messages and for room in one line each, first come, first served; a

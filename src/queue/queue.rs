@@ -103,7 +103,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// message before. What happens when the queue is full is for [`Overflow`] to say.
     ///
     /// # Errors
-    /// [`PushError`] gives the message back.
+    /// [`PushError`] gives the message back, but for `PushError::Unsure` of a queue that is
+    /// [kept](crate::queue#surviving-a-restart): then the message is in the queue, and who pushes
+    /// again has it done twice. [`PushError::into_inner`] tells which.
     #[doc(alias = "LPUSH")]
     #[doc(alias = "RPUSH")]
     #[doc(alias = "XADD")]

@@ -48,9 +48,8 @@ impl<T> Record<T> {
     ) -> Self {
         let ahead = Duration::from_nanos(entry.due.saturating_sub(now));
         let delay = (!ahead.is_zero()).then(|| {
-            // A part of a millisecond is a whole one: nothing comes too early.
-            let ahead = milliseconds(ahead).saturating_add(1);
-            (since_1970(wall).saturating_add(ahead), ahead)
+            let until = since_1970(wall).saturating_add(ahead);
+            (whole_milliseconds(until), whole_milliseconds(ahead))
         });
         Self::Message(Message {
             delay,
@@ -70,12 +69,13 @@ impl<T> Record<T> {
         let Self::Message(message) = self else {
             return None;
         };
-        let left = message.delay.map_or(0, |(until, ahead)| {
-            until.saturating_sub(since_1970(wall)).min(ahead)
+        let left = message.delay.map_or(Duration::ZERO, |(until, ahead)| {
+            let left = Duration::from_millis(until).saturating_sub(since_1970(wall));
+            left.min(Duration::from_millis(ahead))
         });
         let entry = Entry {
             id,
-            due: after(now, Duration::from_millis(left)),
+            due: after(now, left),
             attempts: message.attempts,
             error: message.error,
             payload: message.payload,
@@ -84,13 +84,15 @@ impl<T> Record<T> {
     }
 }
 
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+/// A part of a millisecond is a whole one: nothing comes too early.
+fn whole_milliseconds(time: Duration) -> u64 {
+    let milliseconds = time.as_nanos().div_ceil(1_000_000);
+    u64::try_from(milliseconds).unwrap_or(u64::MAX)
 }
 
-fn since_1970(wall: SystemTime) -> u64 {
+fn since_1970(wall: SystemTime) -> Duration {
     let since = wall.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, milliseconds)
+    since.unwrap_or_default()
 }
 
 /// As tuples, which stay short in codecs that write the names of fields. Both kinds begin with the
@@ -164,8 +166,11 @@ mod tests {
             // The clocks of two processes have nothing in common but the wall's time.
             let written = millisecond - 1;
             let record = Record::of(&entry, false, 100, wall(written));
-            let (back, _) = record.into_entry(1, (0, wall(written))).unwrap();
-            assert!((ahead..=ahead + 2 * millisecond).contains(&back.due));
+            for passed in [0, 1, millisecond / 2] {
+                let read = wall(written + passed);
+                let (back, _) = record.clone().into_entry(1, (passed, read)).unwrap();
+                assert!((ahead..ahead + millisecond).contains(&back.due));
+            }
         }
     }
 }
