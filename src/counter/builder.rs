@@ -27,6 +27,7 @@ use std::time::Duration;
 /// | [`time_to_live`](Self::time_to_live) | counts stay until they are taken |
 /// | [`window`](Self::window) | none |
 /// | [`sweep_interval`](Self::sweep_interval) | 1 s |
+/// | `flush_interval`, of counters that are kept (feature `persist`) | 1 s |
 /// | [`clock`](Self::clock) | the system's |
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct CountersBuilder<K> {

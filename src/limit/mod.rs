@@ -31,8 +31,9 @@
 //! A call takes 1, or what [`check_n`](Limiter::check_n) is given. What something costs may turn out
 //! only when it is done; then [`peek`](Limiter::peek) lets it in and [`charge`](Limiter::charge)
 //! takes what it has cost, also where that is more than is left or than is ever free at once: the
-//! key is refused until its debt is paid off. The promises above are about what is allowed; a charge
-//! comes on top of them, and is counted in what is allowed from then on.
+//! key is refused until its debt is paid off. What is to count only if it fails, as a log-in, is
+//! charged 1 when it has. The promises above are about what is allowed; a charge comes on top of
+//! them, and is counted in what is allowed from then on.
 //!
 //! # Keys
 //! A key needs no declaration and no clean-up: it is there with its first call, and its memory is

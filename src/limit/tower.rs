@@ -41,9 +41,18 @@ use tower_service::Service;
 ///     let user = request.headers().get("x-authenticated-user")?;
 ///     Some(user.to_str().ok()?.to_owned())
 /// });
-/// // axum: Router::new().route(…).layer(layer)
 /// # drop(layer);
 /// # Ok::<(), haybox::BuildError>(())
+/// ```
+///
+/// With axum, whose requests have a type of their own, and by address, where no proxy is in between:
+///
+/// ```text
+/// let layer = RateLimitLayer::new(limiter, |request: &axum::extract::Request| {
+///     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip())
+/// });
+/// let app = Router::new().route("/", get(page)).layer(layer);
+/// let service = app.into_make_service_with_connect_info::<SocketAddr>();
 /// ```
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
 pub struct RateLimitLayer<K, F, S = DefaultHashBuilder> {

@@ -64,7 +64,9 @@ impl Error for CodecError {
 ///
 /// A struct may gain fields that are `#[serde(default)]`, may lose fields, and may have its fields
 /// in another order, all with no change of the schema version; values that describe themselves,
-/// such as `serde_json::Value`, come back as they were. Of an `Option` of an `Option` or of `()`,
+/// such as `serde_json::Value`, come back as they were. A `Vec<u8>` is written as a list of numbers,
+/// of up to two bytes each, unless serde is told that it is bytes, as by the crate `serde_bytes`. Of
+/// an `Option` of an `Option` or of `()`,
 /// `Some` of nothing comes back as `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessagePack;
