@@ -59,10 +59,11 @@ impl<K, V, S: Clone> WeakCache<K, V, S> {
     pub fn upgrade(&self) -> Option<Cache<K, V, S>> {
         let hasher = self.hasher.clone();
         let engine = self.engine.upgrade()?;
-        // The background may hold what has no handle any more, and is closed.
+        // The background may hold what has no handle any more, and is closed. The handle is made only
+        // where it counts, since it is counted off as it is dropped.
         engine
             .add_handle_if_open()
-            .then_some(Cache { engine, hasher })
+            .then(|| Cache { engine, hasher })
     }
 }
 

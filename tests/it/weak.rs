@@ -61,15 +61,24 @@ fn a_listener_with_a_weak_handle_calls_the_cache_and_does_not_keep_it() {
 #[test]
 fn the_last_handle_may_go_inside_a_listener() {
     let (slot, last) = (Slot::default(), Arc::new(Mutex::new(None)));
+    let closed = Arc::new(OnceLock::new());
     let (cache, time) = {
         let (slot, last) = (Arc::clone(&slot), Arc::clone(&last));
+        let closed = Arc::clone(&closed);
         timed(|builder| {
             builder
                 .sweep_interval(SECOND)
                 .removal_listener(move |_, _, _| {
-                    let cache = slot.get().unwrap().upgrade();
+                    let weak = slot.get().unwrap();
+                    let cache = weak.upgrade();
                     drop(last.lock().unwrap().take());
                     drop(cache);
+                    // Who sweeps still holds what is closed. To ask for a handle does not open it.
+                    for _ in 0..3 {
+                        assert!(weak.upgrade().is_none());
+                        assert_eq!(format!("{weak:?}"), "WeakCache { is_open: false, .. }");
+                    }
+                    closed.set(()).unwrap();
                 })
         })
     };
@@ -78,7 +87,7 @@ fn the_last_handle_may_go_inside_a_listener() {
     cache.insert(2, 20);
     *last.lock().unwrap() = Some(cache);
     time.advance(SECOND);
-    assert!(last.lock().unwrap().is_none(), "the listener was called");
+    assert!(closed.get().is_some(), "the listener came to its end");
     assert!(slot.get().unwrap().upgrade().is_none());
     time.advance(SECOND);
 }
