@@ -337,9 +337,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// The function borrows the group from the key; for what would have to be made from it, such as
     /// a number divided by a hundred, use [tags](Cache::invalidate_tag). It is called once for each
     /// write, outside all locks by insertions and loads, and under the lock of the entry's set by
-    /// `compute` and transactions, where a call of a cache panics. Costs about 30 bytes for each
-    /// entry. Where it changes between two openings of a directory, what comes back is of its new
-    /// group, and of the one that it had, until it is written again.
+    /// `compute`, transactions and the opening of a directory, where a call of a cache panics. Costs
+    /// about 30 bytes for each entry. Where it changes between two openings of a directory, what comes
+    /// back is of its new group from then on, and of the one that it had, until it is written again.
     ///
     /// ```
     /// use haybox::Cache;

@@ -29,6 +29,15 @@ pub(crate) struct Restored {
     pub(crate) heat: u8,
 }
 
+/// What came of it when all was brought back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ended {
+    /// Entries that had expired or fallen.
+    pub(crate) dropped: u64,
+    /// Whether there are entries that are not recorded as of the group that they are of now.
+    pub(crate) has_regrouped: bool,
+}
+
 /// What one thread has brought back and taken out since it last told the budget, where all threads
 /// that restore would meet at each entry.
 #[derive(Debug, Default)]
@@ -38,16 +47,9 @@ pub(crate) struct Tally {
     added: Room,
     removed: Room,
     changes: u32,
-    has_regrouped: bool,
 }
 
 impl Tally {
-    /// Whether an entry came back that is not recorded as one of the group it is of now.
-    #[cfg_attr(not(feature = "persist"), allow(dead_code, reason = "nobody records"))]
-    pub(crate) fn has_regrouped(&self) -> bool {
-        self.has_regrouped
-    }
-
     fn add(&mut self, room: Room) {
         self.changes += 1;
         let rest = self.removed.missing(room);
@@ -73,10 +75,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         restored: Restored,
         tally: &mut Tally,
     ) {
-        // The group that it was recorded with stays: what was invalidated then is still to fall.
-        let recorded = restored.labels.as_slice().len();
-        let labels = self.with_group(&key, restored.labels);
-        tally.has_regrouped |= labels.as_slice().len() > recorded;
+        let labels = restored.labels;
         let weight = self.restored_weight(&key, &value, &labels, restored.weight);
         // Entries without labels have none, and the threads that restore need not meet there.
         if restored.epoch > 0 {
@@ -186,6 +185,87 @@ impl<K: Hash + Eq, V> Engine<K, V> {
             }
         }
     }
+
+    /// Takes an entry out, and says what it took up.
+    fn drop_restored(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        work: &mut Work<'_, K, V>,
+    ) -> Room {
+        let item = set.take(way);
+        work.outbox.discard(item.key, item.value);
+        self.budget.cost(item.beside.weight)
+    }
+
+    /// Ends the restoring: all deadlines come sooner by as much as the clock that counts is ahead
+    /// of the wall clock, what has expired or fallen goes, untold, and the rest is put into the groups
+    /// of today.
+    pub(crate) fn end_restoring(&self, ahead: u64) -> Ended {
+        let (mut next, mut ended) = (0, Ended::default());
+        while let Some(after) = self.end_restoring_set(next, ahead, &mut ended) {
+            next = after;
+        }
+        self.table.refresh_earliest();
+        self.have_swept();
+        if self.register.is_due() {
+            self.start_sweeping();
+        }
+        ended
+    }
+
+    fn end_restoring_set(&self, from: usize, ahead: u64, ended: &mut Ended) -> Option<usize> {
+        let mut work = self.work();
+        let inside = reentrancy::enter()?;
+        let mut set = self.table.lock_next(&inside, from)?;
+        for way in 0..set.width() {
+            if set.get(way).is_none() {
+                continue;
+            }
+            if ahead > 0 {
+                self.bring_forward(&mut set, way, ahead);
+            }
+            let entry = set.entry(way);
+            if !self.is_live(set.gone(way)) || self.has_fallen(&set, way, entry) {
+                let room = self.drop_restored(&mut set, way, &mut work);
+                self.budget.give(room);
+                ended.dropped += 1;
+            } else if self.has_groups() {
+                ended.has_regrouped |= self.regroup(&mut set, way, &mut work);
+            }
+        }
+        set.refresh_hint();
+        set.shrink_if_sparse();
+        Some(set.index() + 1)
+    }
+
+    /// Has an entry be of its group of today, too; whether it is not recorded as one of it. What
+    /// was invalidated before today meant those who were of the group then, by which it has been
+    /// judged: it is of this one from now on.
+    fn regroup(&self, set: &mut Locked<'_, K, V>, way: usize, work: &mut Work<'_, K, V>) -> bool {
+        let recorded = set.labels(way);
+        let labels = self.with_group(&set.entry(way).key, recorded.clone());
+        if labels == *recorded {
+            return false;
+        }
+        // There is no bound yet, so it stays.
+        self.relabel(set, way, labels, self.register.latest(), work);
+        true
+    }
+
+    fn bring_forward(&self, set: &mut Locked<'_, K, V>, way: usize, ahead: u64) {
+        let sooner = |deadline: Deadline| match deadline {
+            NEVER => NEVER,
+            _ => whole(deadline.saturating_sub(ahead)),
+        };
+        let Life { hard, idle } = record::life(set, way);
+        let ends = Ends {
+            hard: sooner(hard),
+            idle: sooner(idle),
+        };
+        set.move_ends(way, ends);
+        set.move_deadline(way, ends.sooner());
+    }
 }
 
 impl<K, V> Engine<K, V> {
@@ -217,9 +297,7 @@ impl<K, V> Engine<K, V> {
 
     fn settle_if_due(&self, tally: &mut Tally) {
         if tally.changes >= UNTOLD {
-            let has_regrouped = tally.has_regrouped;
             self.settle(mem::take(tally));
-            tally.has_regrouped = has_regrouped;
         }
     }
 
@@ -228,72 +306,6 @@ impl<K, V> Engine<K, V> {
         // There is no bound yet, so nothing can be refused.
         self.budget.try_take(tally.added);
         self.budget.give(tally.removed);
-    }
-
-    /// Takes an entry out, and says what it took up.
-    fn drop_restored(
-        &self,
-        set: &mut Locked<'_, K, V>,
-        way: usize,
-        work: &mut Work<'_, K, V>,
-    ) -> Room {
-        let item = set.take(way);
-        work.outbox.discard(item.key, item.value);
-        self.budget.cost(item.beside.weight)
-    }
-
-    /// Ends the restoring: all deadlines come sooner by as much as the clock that counts is ahead
-    /// of the wall clock, and what has expired or fallen goes, untold; how many entries that are.
-    pub(crate) fn end_restoring(&self, ahead: u64) -> u64 {
-        let (mut next, mut dropped) = (0, 0);
-        while let Some((after, of_set)) = self.end_restoring_set(next, ahead) {
-            next = after;
-            dropped += of_set;
-        }
-        self.table.refresh_earliest();
-        self.have_swept();
-        if self.register.is_due() {
-            self.start_sweeping();
-        }
-        dropped
-    }
-
-    fn end_restoring_set(&self, from: usize, ahead: u64) -> Option<(usize, u64)> {
-        let mut work = self.work();
-        let inside = reentrancy::enter()?;
-        let mut set = self.table.lock_next(&inside, from)?;
-        let mut dropped = 0;
-        for way in 0..set.width() {
-            if set.get(way).is_none() {
-                continue;
-            }
-            if ahead > 0 {
-                self.bring_forward(&mut set, way, ahead);
-            }
-            let entry = set.entry(way);
-            if !self.is_live(set.gone(way)) || self.has_fallen(&set, way, entry) {
-                let room = self.drop_restored(&mut set, way, &mut work);
-                self.budget.give(room);
-                dropped += 1;
-            }
-        }
-        set.refresh_hint();
-        set.shrink_if_sparse();
-        Some((set.index() + 1, dropped))
-    }
-
-    fn bring_forward(&self, set: &mut Locked<'_, K, V>, way: usize, ahead: u64) {
-        let sooner = |deadline: Deadline| match deadline {
-            NEVER => NEVER,
-            _ => whole(deadline.saturating_sub(ahead)),
-        };
-        let Life { hard, idle } = record::life(set, way);
-        let ends = Ends {
-            hard: sooner(hard),
-            idle: sooner(idle),
-        };
-        set.move_ends(way, ends);
-        set.move_deadline(way, ends.sooner());
     }
 
     /// Visits the entries of the set at `position` that live, under its lock, the oldest of each

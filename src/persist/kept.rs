@@ -170,18 +170,16 @@ where
     }
 
     fn settle(&self, tally: Tally) {
-        if tally.has_regrouped() {
-            self.has_regrouped.store(true, Release);
-        }
         self.engine.settle(tally);
     }
 
     fn recovered(&self, now_ms: u64) {
         let ahead_ms = now_ms.saturating_sub(self.wall.now_ms());
-        let dropped = self
+        let ended = self
             .engine
             .end_restoring(ahead_ms.saturating_mul(1_000_000));
-        self.dropped.store(dropped, Release);
+        self.dropped.store(ended.dropped, Release);
+        self.has_regrouped.store(ended.has_regrouped, Release);
     }
 
     fn len(&self) -> u64 {

@@ -41,7 +41,7 @@ where
     /// - A [`weigher`](Self::weigher) weighs everything anew. Without one, a weight that a loader gave
     ///   comes back.
     /// - A [`group_by`](Self::group_by) groups everything anew. Until it is written again, an entry is
-    ///   of the group that it had, too.
+    ///   of the group that it had, too. What was invalidated before were the groups of then.
     /// - A [`time_to_live`](Self::time_to_live) or an [`expiry`](Self::expiry) is for what is written
     ///   from then on: what comes back keeps its deadline, or has none. A
     ///   [`time_to_idle`](Self::time_to_idle) begins anew for all.

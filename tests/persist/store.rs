@@ -274,6 +274,37 @@ fn a_listener_with_a_weak_handle_writes_to_the_store_and_leaves_the_directory_fr
     assert_eq!(open().get(&0), Some(10));
 }
 
+/// The log says of a group that it was invalidated, and of the entry that it is of another one. That
+/// they have the same name by the next `group_by` means nothing.
+#[test]
+fn a_store_loses_nothing_to_what_was_invalidated_before_it_was_grouped_anew() {
+    let dir = dir();
+    let builder = Cache::<(u8, u8), u32>::builder;
+    let by_first = builder().group_by(|(first, _)| first);
+    let store = by_first.open_store(dir.path()).unwrap();
+    let both = [((1, 2), 12), ((2, 1), 21)];
+    store.insert_many(both).unwrap().wait().unwrap();
+    store.invalidate_group(&2u8).unwrap().wait().unwrap();
+    drop(store);
+    let store = builder().open_store(dir.path()).unwrap();
+    store.insert((3, 2), 32).unwrap().wait().unwrap();
+    drop(store);
+    let by_second = || builder().group_by(|(_, second)| second);
+    let store = by_second().open_store(dir.path()).unwrap();
+    let values = |store: &Store<(u8, u8), u32>| {
+        let keys = [(1, 2), (2, 1), (3, 2)];
+        keys.map(|key| store.get(&key))
+    };
+    assert_eq!(values(&store), [Some(12), None, Some(32)]);
+    drop(store);
+    let store = by_second().open_store(dir.path()).unwrap();
+    assert_eq!(values(&store), [Some(12), None, Some(32)]);
+    store.invalidate_group(&2u8).unwrap().wait().unwrap();
+    drop(store);
+    let store = by_second().open_store(dir.path()).unwrap();
+    assert_eq!(values(&store), [None; 3]);
+}
+
 /// In a release build this store would not open again.
 #[cfg(debug_assertions)]
 #[test]
