@@ -1,6 +1,7 @@
 //! Keeping what is loaded from overtaking what is committed.
 
 use super::Cache;
+use crate::contain::contain;
 use crate::engine::Engine;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
@@ -8,7 +9,7 @@ use crate::labels::{self, Labels};
 use crate::unrun::refuse_future;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::slice;
+use std::{slice, thread};
 
 /// Invalidation.
 impl<K, V, S> Cache<K, V, S>
@@ -246,7 +247,8 @@ where
 }
 
 /// The keys of a fence that are not invalidated yet. They are when it is dropped, too: what is
-/// removed may have a destructor that panics.
+/// removed may have a destructor that panics, and so may what is removed then, where another panic
+/// would end the process.
 struct YetToCome<'f, 'k, K, V, Q>
 where
     K: Hash + Eq,
@@ -274,7 +276,9 @@ where
     Q: Equivalent<K> + ?Sized,
 {
     fn drop(&mut self) {
-        self.invalidate();
+        for (hash, key) in &mut self.keys {
+            let _ = contain(|| drop(self.engine.remove(*hash, *key, |_| true)));
+        }
     }
 }
 
@@ -284,7 +288,12 @@ where
     Q: Equivalent<K> + ?Sized,
 {
     fn drop(&mut self) {
-        self.invalidate();
+        if thread::panicking() {
+            // It is the commit's, and goes on. That of a destructor would end the process.
+            let _ = contain(|| self.invalidate());
+        } else {
+            self.invalidate();
+        }
     }
 }
 

@@ -171,3 +171,38 @@ fn all_keys_of_a_fence_are_invalidated_though_what_it_removes_panics() {
     assert!(cache.is_empty());
     cache.validate();
 }
+
+/// One whose destructor always does.
+struct Brittle;
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("it breaks"));
+    }
+}
+
+/// A panic that leaves a destructor while another one unwinds ends the process.
+#[test]
+fn several_values_of_a_fence_may_panic_and_its_commit_as_well() {
+    let cache: Cache<u32, Option<Brittle>> = Cache::new(10);
+    let keys = [1, 2, 3, 4];
+    let fill = || {
+        let entry = |key| (key, (key == 2 || key == 3).then(|| Brittle));
+        assert_eq!(cache.insert_many(keys.map(entry)), 4);
+    };
+    fill();
+    assert_eq!(panic_of(|| drop(cache.fence(&keys))), "it breaks");
+    assert!(cache.is_empty());
+    let fails = || {
+        fill();
+        if !cache.is_empty() {
+            resume_unwind(Box::new("no commit"));
+        }
+    };
+    assert_eq!(
+        panic_of(|| cache.invalidate_around(&keys, fails)),
+        "no commit"
+    );
+    assert!(cache.is_empty());
+    cache.validate();
+}
