@@ -58,6 +58,11 @@ impl<'b> Held<'b> {
         }
     }
 
+    /// Whether there is enough.
+    pub(super) fn covers(&self, need: Room) -> bool {
+        self.room.covers(need)
+    }
+
     /// Whether there is enough, after a look at what is free.
     #[inline]
     pub(super) fn reaches(&mut self, need: Room) -> bool {

@@ -354,13 +354,15 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     /// commit it is too late to refuse.
     fn fits(&mut self, balance: Balance) -> bool {
         let (needs, has) = (balance.needs.room(), balance.has.room());
+        let missing = has.missing(needs);
+        if missing == Room::NONE {
+            // A store may hold more than what it is bounded at by now.
+            return true;
+        }
         if !self.engine.budget.could_fit(needs) {
             return false;
         }
-        if self.engine.policy.on_full == OnFull::Evict {
-            return true;
-        }
-        (self.reaches)(has.missing(needs))
+        self.engine.policy.on_full == OnFull::Evict || (self.reaches)(missing)
     }
 
     #[track_caller]

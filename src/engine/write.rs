@@ -320,12 +320,13 @@ where
         patience: Patience,
         work: &mut Work<'_, K, V>,
     ) -> Made {
-        if !self.budget.could_fit(self.budget.cost(weight)) {
-            return Made::Refused;
-        }
         let need = self.need(set, weight, live);
         if need == Room::NONE {
             return Made::Enough;
+        }
+        // What a call has set aside it may use, though the bound may have become lower since then.
+        if !self.budget.could_fit(self.budget.cost(weight)) && !work.held.covers(need) {
+            return Made::Refused;
         }
         if live.is_none() && !set.has_room() && !self.evict_from(set, work) {
             return Made::Refused;

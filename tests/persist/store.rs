@@ -250,6 +250,50 @@ fn a_full_store_is_given_room_while_it_is_open_and_loses_nothing_to_a_lower_boun
     assert!(store.set_max_weight(7).is_err() && store.max_weight().is_none());
 }
 
+/// Also where it comes between what a transaction has set aside and its commit, and where one entry
+/// alone is beyond it.
+#[test]
+fn a_lower_bound_takes_nothing_of_what_is_under_way() {
+    let dir = dir();
+    let open = || {
+        Cache::<u32, u32>::builder()
+            .max_weight(100)
+            .weigher(|_, value| u64::from(*value))
+            .open_store(dir.path())
+            .unwrap()
+    };
+    let store = open();
+    store.insert(1, 20).unwrap().wait().unwrap();
+    let grown = store.transaction(&[1, 2], |tx| {
+        tx.insert(&1, 60).map_err(|_| "no room")?;
+        tx.insert(&2, 30).map_err(|_| "no room")?;
+        thread::scope(|scope| {
+            let lowers = scope.spawn(|| store.set_max_weight(10).unwrap());
+            lowers.join().unwrap();
+        });
+        Ok::<_, &str>(())
+    });
+    grown.unwrap().wait().unwrap();
+    let values = |store: &Store<u32, u32>| [1, 2].map(|key| store.get(&key));
+    assert_eq!(values(&store), [Some(60), Some(30)]);
+
+    // What adds nothing is no matter of the bound.
+    store.insert(1, 59).unwrap().wait().unwrap();
+    store
+        .update(&1, |value| *value -= 1)
+        .unwrap()
+        .wait()
+        .unwrap();
+    let shrunk = store.transaction(&[1], |tx| tx.insert(&1, 57).map_err(|_| "no room"));
+    shrunk.unwrap().wait().unwrap();
+    assert!(matches!(store.insert(1, 58), Err(WriteError::NoRoom)));
+    let grown = store.transaction(&[1], |tx| tx.insert(&1, 58).map_err(|_| "no room"));
+    assert!(matches!(grown, Err(TransactionError::Aborted("no room"))));
+    assert_eq!(values(&store), [Some(57), Some(30)]);
+    drop(store);
+    assert_eq!(values(&open()), [Some(57), Some(30)]);
+}
+
 /// A listener with a handle of its own would keep the directory.
 #[test]
 fn a_listener_with_a_weak_handle_writes_to_the_store_and_leaves_the_directory_free() {
