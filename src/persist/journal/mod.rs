@@ -371,6 +371,11 @@ impl Inner {
 
     #[cold]
     fn wait_for_room(&self, bytes: usize) -> Result<(), WriteError> {
+        if self.is_forked() {
+            // There is no thread here that would make some.
+            self.leave_to_parent();
+            return Err(WriteError::Closed);
+        }
         let start = Instant::now();
         let WhenFull::Block(patience) = self.settings.when_full else {
             self.writer.ring();

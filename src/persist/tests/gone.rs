@@ -5,7 +5,7 @@ use super::memory::{Memory, Operation};
 use super::model::{Store, Write, append, by_hand, dir};
 use crate::persist::error::{CommitError, CompactError, WriteError};
 use crate::persist::report::HealthState;
-use crate::persist::settings::{Settings, SyncPolicy};
+use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -286,4 +286,23 @@ fn a_process_that_was_forked_leaves_the_files_alone() {
             assert_eq!(memory.operations(), before);
         }
     }
+}
+
+/// No thread there makes any: each write would wait for as long as it may, and in vain.
+#[test]
+fn a_process_that_was_forked_does_not_wait_for_room() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        when_full: WhenFull::Error,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    store.journal.fork();
+    let refused = loop {
+        if let Err(error) = write(&store) {
+            break error;
+        }
+    };
+    assert!(matches!(refused, WriteError::Closed), "{refused}");
+    assert_eq!(store.journal.health().state, HealthState::Closed);
 }
