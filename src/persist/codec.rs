@@ -13,7 +13,10 @@ use std::fmt;
 /// What the codec is given must come back equal. What does not come back at all would keep the next
 /// opening from succeeding: in debug builds every write is decoded at once, and refused if that
 /// fails, as one is that does not encode ([`WriteError::Encode`](super::WriteError)); in release
-/// builds it is found at the next start, when the files are read. `decode` must read all bytes, and fail where some are left over.
+/// builds it is found at the next start, when the files are read. What was decoded for that is
+/// dropped, so in debug builds `Deserialize`, and `Drop` of what it makes, run where `Serialize` does:
+/// by updates and transactions under the lock of a set, where a call of a cache panics. `decode` must
+/// read all bytes, and fail where some are left over.
 pub trait Codec: Clone + Send + Sync + 'static {
     /// What the files name the codec. Never changes.
     fn id(&self) -> [u8; 4];

@@ -16,7 +16,7 @@
 //! | [`SyncPolicy::Os`] | the same | no promise |
 //!
 //! A write of a store is acknowledged when its [`Commit`] was waited for, one of a cache when the
-//! call returns; what a store was not waited for is as that of a cache. Whatever happens, what is
+//! call returns; a write of a store that was not waited for is as one of a cache. Whatever happens, what is
 //! recovered is the state after some first part of the writes, in their order, and never a mixture;
 //! a transaction is there as a whole or not at all. Only
 //! [`snapshots_only`](Persistence::snapshots_only) does not promise that: of what was written while

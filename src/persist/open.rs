@@ -44,7 +44,8 @@ where
     ///   of the group that it had, too. What was invalidated before were the groups of then.
     /// - A [`time_to_live`](Self::time_to_live) or an [`expiry`](Self::expiry) is for what is written
     ///   from then on: what comes back keeps its deadline, or has none. A
-    ///   [`time_to_idle`](Self::time_to_idle) begins anew for all.
+    ///   [`time_to_idle`](Self::time_to_idle) is for what is accessed from then on: until that, what had
+    ///   one goes on with what is left of it, and an eighth of the new one. Without it there is none.
     ///
     /// What is beyond the bounds is evicted at once, and gone from the directory, too. So a store is
     /// opened by [`open_store`](Self::open_store), which keeps all of it.

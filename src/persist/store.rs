@@ -140,7 +140,8 @@ impl<K, V, S: Clone> Store<K, V, S> {
 }
 
 impl<K, V, S: Clone> WeakStore<K, V, S> {
-    /// A handle of the store; `None` once its last one was dropped. O(1).
+    /// A handle of the store; `None` once its last one was dropped. O(1). As [`WeakCache::upgrade`],
+    /// which says what comes of one that is dropped last.
     #[must_use]
     pub fn upgrade(&self) -> Option<Store<K, V, S>> {
         let cache = self.cache.upgrade()?;
