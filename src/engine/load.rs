@@ -321,6 +321,23 @@ where
         self.clock.has_passed(from)
     }
 
+    /// What a caller is told of what is remembered: then it loads nothing, and is counted.
+    pub(super) fn tell_known<F, E>(
+        &self,
+        call: &mut Call<'_, V>,
+        known: Known,
+    ) -> Option<Result<F::Given, LoadError<E>>>
+    where
+        F: Form<V>,
+        E: Send + Sync + 'static,
+    {
+        let told = call.told::<F, E>(known);
+        if told.is_some() {
+            self.count(Count::KnownAbsences);
+        }
+        told
+    }
+
     /// What `load` brings for a key that was not there just now, or what somebody else has brought
     /// meanwhile. `load` is given the old value. `behind` is offered to run the load where the
     /// caller need not wait for it.
@@ -342,7 +359,7 @@ where
         loop {
             let flight = match self.take_role(hash, key, &mut call) {
                 Role::Hit(value) => return Ok(give::<F, V>(Some(value))),
-                Role::Known(known) => match call.told::<F, E>(known) {
+                Role::Known(known) => match self.tell_known::<F, E>(&mut call, known) {
                     Some(end) => return end,
                     None => continue,
                 },
@@ -395,7 +412,7 @@ where
         loop {
             let flight = match self.take_role(hash, key, &mut call) {
                 Role::Hit(value) => return Ok(give::<F, V>(Some(value))),
-                Role::Known(known) => match call.told::<F, E>(known) {
+                Role::Known(known) => match self.tell_known::<F, E>(&mut call, known) {
                     Some(end) => return end,
                     None => continue,
                 },
@@ -504,7 +521,6 @@ where
             && let Some(known) = self.known(&set, hash, key)
         {
             work.outbox.discard_key(owned);
-            work.outbox.count(Count::KnownAbsences);
             return Role::Known(known);
         }
         if let Some(found) = set.load_of(hash, key) {

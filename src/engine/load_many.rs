@@ -297,14 +297,16 @@ where
                     round.node.goes_instead_of(&node);
                     round.loads.push((missing, None));
                 }
-                Role::Known(known) => match missing.call.told::<Maybe, E>(known) {
-                    Some(Ok(end)) => self.found[at] = end,
-                    Some(Err(error)) => {
-                        round.give_up();
-                        return Err(error);
+                Role::Known(known) => {
+                    match (self.engine).tell_known::<Maybe, E>(&mut missing.call, known) {
+                        Some(Ok(end)) => self.found[at] = end,
+                        Some(Err(error)) => {
+                            round.give_up();
+                            return Err(error);
+                        }
+                        None => self.missing.push(missing),
                     }
-                    None => self.missing.push(missing),
-                },
+                }
             }
         }
         Ok(round)

@@ -147,8 +147,12 @@ fn errors_are_remembered_only_where_that_is_asked_for() {
 #[test]
 fn a_remembered_error_means_nothing_to_another_type() {
     let (cache, _) = remembering();
-    assert!(cache.try_get_or_insert_with(&1, || Err("down")).is_err());
-    assert_eq!(cache.get_or_insert_with(&1, || 2), 2);
+    for known_absences in 0..3 {
+        assert!(cache.try_get_or_insert_with(&1, || Err("down")).is_err());
+        assert_eq!(cache.stats().known_absences, known_absences);
+    }
+    assert_eq!(cache.try_get_or_insert_with(&1, || Ok::<_, u8>(2)), Ok(2));
+    assert_eq!(cache.stats().known_absences, 2, "that one has loaded");
     assert_settled(&cache);
 }
 
