@@ -125,19 +125,26 @@ impl<T> Line<T> {
 
     fn remove(&mut self, id: u64) -> Option<Entry<T>> {
         if let Some(at) = self.in_order.iter().position(|entry| entry.id == id) {
-            return self.in_order.remove(at);
+            let entry = self.in_order.remove(at);
+            self.give_back();
+            return entry;
         }
         remove_from(&mut self.others, id)
     }
 
-    /// Gives memory back when a long line has become short, in O(1) on average.
     #[inline]
     fn pop_in_order(&mut self) -> Option<Entry<T>> {
         let entry = self.in_order.pop_front();
+        self.give_back();
+        entry
+    }
+
+    /// Gives memory back when a long line has become short, in O(1) on average.
+    #[inline]
+    fn give_back(&mut self) {
         if let Some(room) = enough(self.in_order.len(), self.in_order.capacity()) {
             self.in_order.shrink_to(room);
         }
-        entry
     }
 }
 
@@ -210,14 +217,18 @@ mod tests {
 
     #[test]
     fn a_line_that_was_long_gives_its_memory_back() {
-        let mut lines = Lines::default();
-        for id in 0..100_000 {
-            lines.insert(entry(id, 0, 0));
-        }
-        for id in 0..100_000 {
-            assert_eq!(lines.pop().map(|entry| entry.id), Some(id));
-            let line = &lines.lines[0].1.in_order;
-            assert!(line.capacity() <= 8 * line.len() + 512);
+        let pop = |lines: &mut Lines<()>, _| lines.pop();
+        let remove = |lines: &mut Lines<()>, id| lines.remove(id);
+        for take in [pop, remove] as [fn(&mut Lines<()>, u64) -> Option<Entry<()>>; 2] {
+            let mut lines = Lines::default();
+            for id in 0..100_000 {
+                lines.insert(entry(id, 0, 0));
+            }
+            for id in 0..100_000 {
+                assert_eq!(take(&mut lines, id).map(|entry| entry.id), Some(id));
+                let line = &lines.lines[0].1.in_order;
+                assert!(line.capacity() <= 8 * line.len() + 512);
+            }
         }
     }
 

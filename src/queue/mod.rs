@@ -134,7 +134,8 @@ pub enum Pushed {
     /// The message is in the queue, under this number.
     Queued(u64),
     /// Its [de-duplication key](PushOptions::dedup_key) counts for a message that was pushed
-    /// before, under this number, and it was dropped.
+    /// before, under this number, and it was dropped. The other may have been done by now, or
+    /// cancelled: its key counts until its window has ended.
     Duplicate(u64),
 }
 
