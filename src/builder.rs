@@ -337,9 +337,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// The function borrows the group from the key; for what would have to be made from it, such as
     /// a number divided by a hundred, use [tags](Cache::invalidate_tag). It is called once for each
     /// write, outside all locks by insertions and loads, and under the lock of the entry's set by
-    /// `compute`, transactions and the opening of a directory, where a call of a cache panics. Costs
-    /// about 30 bytes for each entry. Where it changes between two openings of a directory, what comes
-    /// back is of its new group from then on, and of the one that it had, until it is written again.
+    /// `compute`, transactions and the opening of a directory, where a call of a cache panics.
+    /// Costs about 30 bytes for each entry. Where it changes between two openings of a directory,
+    /// what comes back is of its new group from then on, and of the one that it had, until it is
+    /// written again.
     ///
     /// ```
     /// use haybox::Cache;
@@ -505,10 +506,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// It is called by the task that asks, so if it panics, as `tokio::spawn` does outside a
     /// runtime, that task does. If it drops the future, or the future is dropped later, a caller
-    /// loads. So does one that has waited for [`lock_timeout`](Self::lock_timeout), within its own task,
-    /// also where its load goes on, which is then not stored: set it to longer than a load takes. A
-    /// future that was not polled until then does nothing any more. If the loader panics, so does the
-    /// caller whose load it is, unless there is an old value to serve.
+    /// loads. So does one that has waited for [`lock_timeout`](Self::lock_timeout), within its own
+    /// task, also where its load goes on, which is then not stored: set it to longer than a load
+    /// takes. A future that was not polled until then does nothing any more. If the loader panics,
+    /// so does the caller whose load it is, unless there is an old value to serve.
     pub fn spawner(mut self, spawn: impl Fn(BoxedLoad) + Send + Sync + 'static) -> Self {
         self.policy.spawner = Some(Box::new(spawn));
         self
@@ -548,10 +549,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// case when a time is up, does a delayed message of a kept
     /// [`Queue`](crate::queue::Queue).
     ///
-    /// A listener that has a [`Cache`] handle of its own keeps the cache for ever, and its directory
-    /// open: give it a [`WeakCache`](crate::WeakCache), whose example shows how. One that stores what
-    /// was evicted in the same full cache evicts something else by that, is told of it, and so on
-    /// without end: the call that evicted first does not return.
+    /// A listener that has a [`Cache`] handle of its own keeps the cache for ever, and its
+    /// directory open: give it a [`WeakCache`](crate::WeakCache), whose example shows how. One that
+    /// stores what was evicted in the same full cache evicts something else by that, is told of it,
+    /// and so on without end: the call that evicted first does not return.
     #[doc(alias = "eviction_listener")]
     #[doc(alias = "removalListener")]
     pub fn removal_listener(

@@ -398,8 +398,8 @@ where
     ///
     /// Both run under the lock of the entry's set, each at most once: nobody sees what `make` has
     /// made before `f` has changed it. If one of them panics as there is no value, nothing is
-    /// stored. It is not told whether a new value fits: as with [`compute`](Self::compute), it is not
-    /// stored where no room can be made for it.
+    /// stored. It is not told whether a new value fits: as with [`compute`](Self::compute), it is
+    /// not stored where no room can be made for it.
     ///
     /// ```
     /// let views = haybox::Cache::<String, u64>::new(100);

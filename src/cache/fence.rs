@@ -43,9 +43,9 @@ where
     /// a load:                                                   |---> reads what was committed
     /// ```
     ///
-    /// A commit that is awaited is for [`invalidate_around_async`](Self::invalidate_around_async): a
-    /// closure that makes a future has not run it when this returns. For tags and groups, alone or
-    /// with keys, see [`fence`](Self::fence).
+    /// A commit that is awaited is for [`invalidate_around_async`](Self::invalidate_around_async):
+    /// a closure that makes a future has not run it when this returns. For tags and groups, alone
+    /// or with keys, see [`fence`](Self::fence).
     ///
     /// # Panics
     /// With `commit`; and in debug builds, before it runs, if it returns an `async` block, or a closure,

@@ -38,8 +38,8 @@ use std::hash::{BuildHasher, Hash};
 ///   with all others of its type.
 /// * If the loader panics, if its future is dropped or its task aborted, one of those who wait
 ///   leads, with its own loader. While loaders go on panicking, they run one after the other: each
-///   caller runs its own at most once, gets its panic, and may have waited for those before it,
-///   up to the `lock_timeout`. So have a loader return what can go wrong as an error, which ends all
+///   caller runs its own at most once, gets its panic, and may have waited for those before it, up
+///   to the `lock_timeout`. So have a loader return what can go wrong as an error, which ends all
 ///   waits at once. Where a [`Freshness`](crate::Freshness#a-loader-that-panics) has an old value,
 ///   those who wait get that.
 /// * A caller waits at most for the [`lock_timeout`](crate::CacheBuilder::lock_timeout), on the
@@ -55,9 +55,9 @@ use std::hash::{BuildHasher, Hash};
 /// Where the cache was built with a [`Freshness`](crate::Freshness), the calls for one key go by
 /// it, as far as a loader can that does not outlive its call: the caller that notices that a value
 /// is due loads it, and if it cannot be loaded a stale one is served. So do the calls for several
-/// keys, with one call of the loader for all that are missing or due: where it fails, and there is an
-/// old value to serve for each key that it was given, these are the answer, and otherwise its error
-/// is. For loads behind callers there are [`read_through`](Self::read_through) and
+/// keys, with one call of the loader for all that are missing or due: where it fails, and there is
+/// an old value to serve for each key that it was given, these are the answer, and otherwise its
+/// error is. For loads behind callers there are [`read_through`](Self::read_through) and
 /// [`read_through_many`](Self::read_through_many), whose loader outlives each call.
 ///
 /// A hit allocates nothing and takes one lock.
@@ -364,8 +364,8 @@ where
     ///
     /// `load` brings pairs of a key and a value, or a [`Loaded`], which can say more of it: a TTL,
     /// tags, a weight. It is called once more for keys that this call had to leave to others, if
-    /// their loader panics, is dropped or takes too long. Where all calls have the same loader, bind
-    /// it: [`read_through_many`](Self::read_through_many).
+    /// their loader panics, is dropped or takes too long. Where all calls have the same loader,
+    /// bind it: [`read_through_many`](Self::read_through_many).
     ///
     /// # Panics
     /// If `load` asks for a key that only it can provide, directly or through other loads, or brings
@@ -423,8 +423,8 @@ where
         loaded
     }
 
-    /// As [`get_many_or_insert_with`](Self::get_many_or_insert_with), for tasks. When the future that
-    /// this returns is dropped, its loads end with it, also where the cache has a
+    /// As [`get_many_or_insert_with`](Self::get_many_or_insert_with), for tasks. When the future
+    /// that this returns is dropped, its loads end with it, also where the cache has a
     /// [`spawner`](crate::CacheBuilder::spawner): that can only run loaders that are bound, by
     /// [`read_through_many_async`](Self::read_through_many_async).
     ///

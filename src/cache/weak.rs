@@ -56,16 +56,16 @@ impl<K, V, S: Clone> Cache<K, V, S> {
 impl<K, V, S: Clone> WeakCache<K, V, S> {
     /// A handle of the cache; `None` once its last one was dropped. O(1).
     ///
-    /// It counts as any other. Where a listener in the background has one while the last of yours is
-    /// dropped, the cache is closed when the listener drops it, on its thread: a directory may then
-    /// still be open as your `drop` returns. Where that matters, as at the end of the program, call
-    /// `journal().close()` before.
+    /// It counts as any other. Where a listener in the background has one while the last of yours
+    /// is dropped, the cache is closed when the listener drops it, on its thread: a directory may
+    /// then still be open as your `drop` returns. Where that matters, as at the end of the program,
+    /// call `journal().close()` before.
     #[must_use]
     pub fn upgrade(&self) -> Option<Cache<K, V, S>> {
         let hasher = self.hasher.clone();
         let engine = self.engine.upgrade()?;
-        // The background may hold what has no handle any more, and is closed. The handle is made only
-        // where it counts, since it is counted off as it is dropped.
+        // The background may hold what has no handle any more, and is closed. The handle is made
+        // only where it counts, since it is counted off as it is dropped.
         engine
             .add_handle_if_open()
             .then(|| Cache { engine, hasher })

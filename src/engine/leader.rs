@@ -362,8 +362,8 @@ where
 
 impl<K, V> Engine<K, V> {
     /// Takes a load that has brought nothing out of its set, so that the next caller leads one of
-    /// its own: at once, or after a pause where there is an old value. What the set knew of it is to
-    /// be dropped.
+    /// its own: at once, or after a pause where there is an old value. What the set knew of it is
+    /// to be dropped.
     fn abandon(
         &self,
         hash: KeyHash,

@@ -388,7 +388,8 @@ where
         E: Send + Sync + 'static,
     {
         self.engine.count_load(started, result.is_ok());
-        // All of them first: what panics for one, or for a key that is loaded alone, ends the others.
+        // All of them first: what panics for one, or for a key that is loaded alone, ends the
+        // others.
         let leaders = loads.iter_mut().filter_map(|(_, leader)| leader.as_mut());
         leaders.for_each(OwnLeader::has_returned);
         let brought = match result {

@@ -67,7 +67,8 @@ where
     K: Hash + Eq,
     V: Clone,
 {
-    /// A live value that is not due to be loaded anew, or the lead of its load where that is simple.
+    /// A live value that is not due to be loaded anew, or the lead of its load where that is
+    /// simple.
     #[inline(always)]
     pub(crate) fn start<Q>(
         &self,

@@ -108,8 +108,8 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         }
     }
 
-    /// What an entry weighs. Where there is a weigher, it says so anew: it may be another one, or the
-    /// value take up other room, than when the entry was recorded.
+    /// What an entry weighs. Where there is a weigher, it says so anew: it may be another one, or
+    /// the value take up other room, than when the entry was recorded.
     fn restored_weight(&self, key: &K, value: &V, labels: &Labels, recorded: Option<u64>) -> u64 {
         match (&self.policy.weigher, recorded) {
             (None, Some(recorded)) => recorded,
@@ -199,8 +199,8 @@ impl<K: Hash + Eq, V> Engine<K, V> {
     }
 
     /// Ends the restoring: all deadlines come sooner by as much as the clock that counts is ahead
-    /// of the wall clock, what has expired or fallen goes, untold, and the rest is put into the groups
-    /// of today.
+    /// of the wall clock, what has expired or fallen goes, untold, and the rest is put into the
+    /// groups of today.
     pub(crate) fn end_restoring(&self, ahead: u64) -> Ended {
         let (mut next, mut ended) = (0, Ended::default());
         while let Some(after) = self.end_restoring_set(next, ahead, &mut ended) {

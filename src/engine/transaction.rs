@@ -143,8 +143,8 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     }
 
     /// How long the value of a key will live if nobody accesses it, with what this transaction has
-    /// done to it; `None` if there is none. That is the sooner of its TTL and its idle time, counted
-    /// from the beginning of the transaction.
+    /// done to it; `None` if there is none. That is the sooner of its TTL and its idle time,
+    /// counted from the beginning of the transaction.
     ///
     /// A TTL that is random or that an [`Expiry`](crate::Expiry) decides on is drawn again when the
     /// transaction commits.
@@ -202,8 +202,8 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         }
     }
 
-    /// Sets the TTL of a value, zero meaning that it ends with the commit; whether there was one. A load
-    /// of the key that is under way is overtaken.
+    /// Sets the TTL of a value, zero meaning that it ends with the commit; whether there was one. A
+    /// load of the key that is under way is overtaken.
     ///
     /// # Panics
     /// If the key is none of the transaction's.

@@ -292,8 +292,8 @@ where
         }
     }
 
-    /// Whether there may be room for an entry for who lets go of its set: what is in the way may be in
-    /// sets that others hold.
+    /// Whether there may be room for an entry for who lets go of its set: what is in the way may be
+    /// in sets that others hold.
     #[cold]
     fn may_come_again(&self, made: Made, weight: u64) -> bool {
         match made {
@@ -613,7 +613,8 @@ where
         }
     }
 
-    /// Gives an entry another weight, or removes it where there is no room for that; whether it stays.
+    /// Gives an entry another weight, or removes it where there is no room for that; whether it
+    /// stays.
     pub(super) fn reweigh(
         &self,
         set: &mut Locked<'_, K, V>,

@@ -23,8 +23,8 @@ use std::time::Duration;
 pub enum RemovalCause {
     /// Its time was up.
     Expired,
-    /// It was removed by a call: `remove`, `retain`, `clear` and their relatives. Or its tag or group
-    /// was invalidated: this is told when the entry is swept or replaced.
+    /// It was removed by a call: `remove`, `retain`, `clear` and their relatives. Or its tag or
+    /// group was invalidated: this is told when the entry is swept or replaced.
     Explicit,
     /// Another value was stored under its key.
     Replaced,
@@ -64,7 +64,8 @@ pub struct Event<K> {
 /// [`lost`](Self::lost) counts them. Dropping the subscription ends it.
 ///
 /// It is for threads, which it blocks while they wait. Tasks take
-/// [`Cache::publish_events`](crate::Cache::publish_events), whose subscriptions have a `recv_async`.
+/// [`Cache::publish_events`](crate::Cache::publish_events), whose subscriptions have a
+/// `recv_async`.
 pub struct Events<K> {
     receiver: Receiver<Event<K>>,
     shared: Arc<Shared>,

@@ -1,11 +1,12 @@
 //! The tags and the group of an entry, as the store knows them: by their hashes.
 //!
 //! A label is 64 bits of a hash with keys that the process draws once; with the feature `persist`,
-//! of one with keys that never change, since a label has to mean the same after a restart. It is the
-//! process's hash and not the cache's, so that a list of tags can be made before it is known which
-//! cache it is for, and so that a hasher of the user's that is made for one type of keys is not given
-//! others. Two tags with one label are invalidated together: that is one pair in 2^64, and costs a
-//! miss. Who can choose tags and knows the keys can find such pairs with some 2^32 attempts.
+//! of one with keys that never change, since a label has to mean the same after a restart. It is
+//! the process's hash and not the cache's, so that a list of tags can be made before it is known
+//! which cache it is for, and so that a hasher of the user's that is made for one type of keys is
+//! not given others. Two tags with one label are invalidated together: that is one pair in 2^64,
+//! and costs a miss. Who can choose tags and knows the keys can find such pairs with some 2^32
+//! attempts.
 
 mod register;
 

@@ -185,27 +185,27 @@ where
     }
 
     /// Takes `cost` for a key whatever is left, and says what remains. Never waits, and is never
-    /// refused: a key that has less goes into debt, and is refused until that is paid off. It is for
-    /// costs that are known only when the work is done: the tokens of a language model's answer, the
-    /// bytes of a response, the time that a query took.
+    /// refused: a key that has less goes into debt, and is refused until that is paid off. It is
+    /// for costs that are known only when the work is done: the tokens of a language model's
+    /// answer, the bytes of a response, the time that a query took.
     ///
-    /// [`peek`](Self::peek) before the work asks whether anything is left at all. Where the cost can
-    /// be estimated, [`check_n`](Self::check_n) takes the estimate before, and what it falls short
-    /// of is charged afterwards. Either way, who is let in with one unit left may cost any amount,
-    /// and so may all who are let in before the first of them is charged: a key can overshoot its
-    /// quota by the cost of what is under way for it at once. To bound that, bound how many those
-    /// are, for example by [`Locks`](crate::lock::Locks) with permits.
+    /// [`peek`](Self::peek) before the work asks whether anything is left at all. Where the cost
+    /// can be estimated, [`check_n`](Self::check_n) takes the estimate before, and what it falls
+    /// short of is charged afterwards. Either way, who is let in with one unit left may cost any
+    /// amount, and so may all who are let in before the first of them is charged: a key can
+    /// overshoot its quota by the cost of what is under way for it at once. To bound that, bound
+    /// how many those are, for example by [`Locks`](crate::lock::Locks) with permits.
     ///
-    /// - The debt of a token bucket is paid off at its rate: one of `n` tokens takes the time of `n`
-    ///   tokens, and what is charged meanwhile comes on top. So over a long time a key gets no more
-    ///   than the rate, whatever the costs are. A debt of more time than the clock holds (584 years)
-    ///   lasts until its end.
+    /// - The debt of a token bucket is paid off at its rate: one of `n` tokens takes the time of
+    ///   `n` tokens, and what is charged meanwhile comes on top. So over a long time a key gets no
+    ///   more than the rate, whatever the costs are. A debt of more time than the clock holds (584
+    ///   years) lasts until its end.
     /// - A sliding window counts what was charged like all else: exactly one `period` after its
     ///   charge it counts no more, also where it was many times the limit. A call is allowed if
     ///   what was taken and charged within the last `period` leaves room for it.
     ///
-    /// [`retry_after`](Decision::retry_after) of a refused call is exact in both. A debt takes up no
-    /// memory beyond that of a key in use. [`reset`](Self::reset) remits it.
+    /// [`retry_after`](Decision::retry_after) of a refused call is exact in both. A debt takes up
+    /// no memory beyond that of a key in use. [`reset`](Self::reset) remits it.
     ///
     /// From a thread that unwinds while it holds a lock of this crate nothing is taken.
     ///

@@ -26,8 +26,8 @@ use tower_service::Service;
 /// | `X-RateLimit-Limit`, `-Remaining`, `-Reset` | habit, no standard | the same `q`, `r` and `t`, where `t` counts seconds from now, as the draft's early versions had it |
 /// | `Retry-After`, with a 429 | RFC 9110, section 10.2.3 | the seconds until the same request would be allowed |
 ///
-/// Seconds are rounded up, so who waits for as long as he is told is not too early. Headers of these
-/// names that the service sets itself are overwritten.
+/// Seconds are rounded up, so who waits for as long as he is told is not too early. Headers of
+/// these names that the service sets itself are overwritten.
 ///
 /// The address that a connection comes from is no good key behind a proxy, and a header that a
 /// client can set is no key at all: take the one that your own proxy sets.
@@ -45,7 +45,8 @@ use tower_service::Service;
 /// # Ok::<(), haybox::BuildError>(())
 /// ```
 ///
-/// With axum, whose requests have a type of their own, and by address, where no proxy is in between:
+/// With axum, whose requests have a type of their own, and by address, where no proxy is in
+/// between:
 ///
 /// ```text
 /// let layer = RateLimitLayer::new(limiter, |request: &axum::extract::Request| {

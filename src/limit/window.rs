@@ -3,8 +3,8 @@
 //! A call at `t` counts in every span `(t - period, t]` that holds it, and is forgotten exactly at
 //! `t + period`. What was taken at the same nanosecond is one entry of the log.
 //!
-//! The log never holds more than the limit, also where more was charged. Until the newest `limit` of
-//! it begin to be forgotten nothing is free, whatever came before them, and from then on nothing
+//! The log never holds more than the limit, also where more was charged. Until the newest `limit`
+//! of it begin to be forgotten nothing is free, whatever came before them, and from then on nothing
 //! that came before them is counted any more. So what is older than the newest `limit` changes no
 //! answer, and a charge takes as much off the old end as there is too much.
 

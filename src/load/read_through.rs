@@ -145,9 +145,9 @@ where
     /// ```
     ///
     /// What only one request has, such as its body, its headers or a trace id, comes in by a handle
-    /// that is made for this request. That takes two small allocations, and the loads of all handles of
-    /// a cache are shared: one of those who ask at once loads, with its own loader. So the key has to
-    /// say all that the value depends on.
+    /// that is made for this request. That takes two small allocations, and the loads of all
+    /// handles of a cache are shared: one of those who ask at once loads, with its own loader. So
+    /// the key has to say all that the value depends on.
     ///
     /// ```
     /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();

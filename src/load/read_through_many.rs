@@ -75,8 +75,8 @@ where
     /// more: a TTL, tags, a weight.
     ///
     /// What it does not bring is absent, remembered for the
-    /// [`negative_ttl`](crate::CacheBuilder::negative_ttl); what it brings unasked is dropped, and of
-    /// two pairs for one key the last counts. It is shown no old values, so it cannot answer
+    /// [`negative_ttl`](crate::CacheBuilder::negative_ttl); what it brings unasked is dropped, and
+    /// of two pairs for one key the last counts. It is shown no old values, so it cannot answer
     /// [`Loaded::not_modified`].
     ///
     /// The loader is kept as long as the handle, so it owns what it uses: give it a clone of the
@@ -379,9 +379,9 @@ where
     ///
     /// Without a [`spawner`](crate::CacheBuilder::spawner) the caller that notices that values are
     /// missing or due loads them, and if its future is dropped its load ends with it, for all of
-    /// the keys. With one, all that a call is to load runs there, with one call of the loader, and to
-    /// its end when all callers have gone. The call waits for the values that are missing; those that
-    /// are due it returns as they are, also where it waits for others.
+    /// the keys. With one, all that a call is to load runs there, with one call of the loader, and
+    /// to its end when all callers have gone. The call waits for the values that are missing; those
+    /// that are due it returns as they are, also where it waits for others.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), haybox::BuildError> {

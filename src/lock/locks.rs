@@ -455,9 +455,9 @@ impl<K, S> LocksBuilder<K, S> {
     /// Has each lease renewed in the background while its [`Lease`] lives, until it is `at_most`
     /// old. Default: not at all.
     ///
-    /// So the lease time can be short though the work may take long. What hangs, or leaks its lease,
-    /// holds others up for `at_most`. A lease time of at least 1 ms is needed. A holder that is
-    /// paused together with the whole process or machine loses its lease all the same: nobody is
+    /// So the lease time can be short though the work may take long. What hangs, or leaks its
+    /// lease, holds others up for `at_most`. A lease time of at least 1 ms is needed. A holder that
+    /// is paused together with the whole process or machine loses its lease all the same: nobody is
     /// there to renew it.
     ///
     /// ```

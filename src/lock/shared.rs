@@ -91,8 +91,8 @@ where
         drop((unused, timer));
     }
 
-    /// A copy of a key for the timer that is to go off at `deadline`. Should that panic, the next call
-    /// on the key sets the timer; while a thread unwinds already, the panic goes no further.
+    /// A copy of a key for the timer that is to go off at `deadline`. Should that panic, the next
+    /// call on the key sets the timer; while a thread unwinds already, the panic goes no further.
     fn copy(&self, hash: KeyHash, key: &K, deadline: Deadline) -> Option<K> {
         let copied = catch_unwind(AssertUnwindSafe(|| key.clone()));
         if copied.is_err() {
@@ -109,8 +109,8 @@ where
         }
     }
 
-    /// Grants what is asked for where nobody holds anything or waits, as it is nearly always. `None`
-    /// where there is more to it, also where the locks are closed.
+    /// Grants what is asked for where nobody holds anything or waits, as it is nearly always.
+    /// `None` where there is more to it, also where the locks are closed.
     #[inline]
     pub(super) fn take_free(&self, hash: KeyHash, key: &K, ask: Ask) -> Option<Grant> {
         let taken = self.slots.change(hash, key, |slot, reading| {

@@ -63,12 +63,12 @@ pub fn verify(
     Ok(recovered.report)
 }
 
-/// Saves all that can be read to a new store in another directory, and changes nothing in the first.
-/// Takes about twice the memory of the keys and values.
+/// Saves all that can be read to a new store in another directory, and changes nothing in the
+/// first. Takes about twice the memory of the keys and values.
 ///
-/// A part of a file that cannot be read, as of a disk with a bad sector, is read around, in blocks of
-/// 4 KiB. What was lost, and where, is in the report. Where parts of the log are missing the result may be
-/// a mixture of states: an entry that was removed may be back.
+/// A part of a file that cannot be read, as of a disk with a bad sector, is read around, in blocks
+/// of 4 KiB. What was lost, and where, is in the report. Where parts of the log are missing the
+/// result may be a mixture of states: an entry that was removed may be back.
 ///
 /// # Errors
 ///

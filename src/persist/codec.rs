@@ -14,9 +14,9 @@ use std::fmt;
 /// opening from succeeding: in debug builds every write is decoded at once, and refused if that
 /// fails, as one is that does not encode ([`WriteError::Encode`](super::WriteError)); in release
 /// builds it is found at the next start, when the files are read. What was decoded for that is
-/// dropped, so in debug builds `Deserialize`, and `Drop` of what it makes, run where `Serialize` does:
-/// by updates and transactions under the lock of a set, where a call of a cache panics. `decode` must
-/// read all bytes, and fail where some are left over.
+/// dropped, so in debug builds `Deserialize`, and `Drop` of what it makes, run where `Serialize`
+/// does: by updates and transactions under the lock of a set, where a call of a cache panics.
+/// `decode` must read all bytes, and fail where some are left over.
 pub trait Codec: Clone + Send + Sync + 'static {
     /// What the files name the codec. Never changes.
     fn id(&self) -> [u8; 4];
@@ -67,10 +67,9 @@ impl Error for CodecError {
 ///
 /// A struct may gain fields that are `#[serde(default)]`, may lose fields, and may have its fields
 /// in another order, all with no change of the schema version; values that describe themselves,
-/// such as `serde_json::Value`, come back as they were. A `Vec<u8>` is written as a list of numbers,
-/// of up to two bytes each, unless serde is told that it is bytes, as by the crate `serde_bytes`. Of
-/// an `Option` of an `Option` or of `()`,
-/// `Some` of nothing comes back as `None`.
+/// such as `serde_json::Value`, come back as they were. A `Vec<u8>` is written as a list of
+/// numbers, of up to two bytes each, unless serde is told that it is bytes, as by the crate
+/// `serde_bytes`. Of an `Option` of an `Option` or of `()`, `Some` of nothing comes back as `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessagePack;
 

@@ -16,13 +16,14 @@
 //! | [`SyncPolicy::Os`] | the same | no promise |
 //!
 //! A write of a store is acknowledged when its [`Commit`] was waited for, one of a cache when the
-//! call returns; a write of a store that was not waited for is as one of a cache. Whatever happens, what is
-//! recovered is the state after some first part of the writes, in their order, and never a mixture;
-//! a transaction is there as a whole or not at all. Only
+//! call returns; a write of a store that was not waited for is as one of a cache. Whatever happens,
+//! what is recovered is the state after some first part of the writes, in their order, and never a
+//! mixture; a transaction is there as a whole or not at all. Only
 //! [`snapshots_only`](Persistence::snapshots_only) does not promise that: of what was written while
 //! a snapshot was made it has a part. Damage below what is proven to have been on the disk is
-//! refused, with the file, the place and what can be done, and nothing is touched; so is a file that
-//! cannot be read in part. What a crash cuts short at the end of the log is put aside and reported.
+//! refused, with the file, the place and what can be done, and nothing is touched; so is a file
+//! that cannot be read in part. What a crash cuts short at the end of the log is put aside and
+//! reported.
 //!
 //! What a log cannot give back: an entry that was loaded counts as due for a refresh, an idle time
 //! may come out longer by an eighth of it at each start without a read in between, a deadline that
@@ -41,11 +42,11 @@
 //! | the directory is removed, moved away or replaced | goes on in memory | [`WriteError::DirectoryGone`] |
 //! | a thread of haybox panics | goes on in memory | [`WriteError::Panicked`] |
 //!
-//! Where new files are needed and cannot be made, after a failed sync for instance, that is tried again
-//! after a second and then ever more seldom, at last every five minutes. A write that waits for them, or
-//! that a store refuses for want of them, has them tried within a second, or four times as long as the
-//! last attempt took, or an eighth of the time for which they have failed. A wait ends with what comes of
-//! that; a store takes writes again soon after the disk is well. With
+//! Where new files are needed and cannot be made, after a failed sync for instance, that is tried
+//! again after a second and then ever more seldom, at last every five minutes. A write that waits
+//! for them, or that a store refuses for want of them, has them tried within a second, or four
+//! times as long as the last attempt took, or an eighth of the time for which they have failed. A
+//! wait ends with what comes of that; a store takes writes again soon after the disk is well. With
 //! [`snapshots_only`](Persistence::snapshots_only), its interval rules.
 //!
 //! [`Journal::health`] tells of all of it. That the directory is gone is found out, on Unix, with
@@ -80,16 +81,17 @@
 //! # Restoring a backup
 //!
 //! A backup is a directory like any other: open it, or copy it to where the store was, as the user
-//! that runs the program. It is of one moment; those of two directories are of two, so what one holds
-//! about the other may be ahead or behind. A copy that other programs make of a directory that is
-//! open is of no moment at all, and may not open; of one that is closed it is as good as a backup.
+//! that runs the program. It is of one moment; those of two directories are of two, so what one
+//! holds about the other may be ahead or behind. A copy that other programs make of a directory
+//! that is open is of no moment at all, and may not open; of one that is closed it is as good as a
+//! backup.
 //!
 //! # Ending the program
 //!
-//! Dropping the last handle writes everything. Nothing is dropped of what is in a `static`, nor where
-//! the program ends by `std::process::exit`, by `abort` or by a signal that it does not handle, as
-//! `SIGTERM` of `docker stop`: then the last milliseconds of writes are lost, as by a `kill -9`. So
-//! handle the signal, and let `main` return or call [`Journal::close`].
+//! Dropping the last handle writes everything. Nothing is dropped of what is in a `static`, nor
+//! where the program ends by `std::process::exit`, by `abort` or by a signal that it does not
+//! handle, as `SIGTERM` of `docker stop`: then the last milliseconds of writes are lost, as by a
+//! `kill -9`. So handle the signal, and let `main` return or call [`Journal::close`].
 //!
 //! # What belongs together
 //!
@@ -132,11 +134,11 @@
 //! ```
 //!
 //! A job of a [`Queue`](crate::queue::Queue) that follows from a write is pushed before it, delayed
-//! by a little, and does nothing where it finds that the write was not made; or it is an entry of the
-//! store, in the same transaction, that is pushed with its own
-//! [`dedup_key`](crate::queue::PushOptions::dedup_key) after it and again at each start, and removed
-//! when it is done. A time-out that has to be acted on, such as a reservation that gives its item
-//! back, is such a job: what expires while a store is closed is told to nobody.
+//! by a little, and does nothing where it finds that the write was not made; or it is an entry of
+//! the store, in the same transaction, that is pushed with its own
+//! [`dedup_key`](crate::queue::PushOptions::dedup_key) after it and again at each start, and
+//! removed when it is done. A time-out that has to be acted on, such as a reservation that gives
+//! its item back, is such a job: what expires while a store is closed is told to nobody.
 
 pub mod check;
 mod codec;

@@ -30,25 +30,26 @@ where
     /// Builds a cache that survives restarts: with what the directory holds, in which every change
     /// is kept from now on. The directory is made if it is not there.
     ///
-    /// Entries come back with their deadlines, as times of the wall clock, their tags, and with what
-    /// the eviction policy knew of them: as of the last snapshot, which is made at the end, too, where
-    /// there are less than 16 MiB. Freshness ([`freshness`](Self::freshness)) takes what comes back as
-    /// due to be loaded anew. What expired while the directory was closed does not come back, and no
-    /// listener or event tells of it.
+    /// Entries come back with their deadlines, as times of the wall clock, their tags, and with
+    /// what the eviction policy knew of them: as of the last snapshot, which is made at the end,
+    /// too, where there are less than 16 MiB. Freshness ([`freshness`](Self::freshness)) takes what
+    /// comes back as due to be loaded anew. What expired while the directory was closed does not
+    /// come back, and no listener or event tells of it.
     ///
     /// The builder may be another one than that of last time:
     ///
-    /// - A [`weigher`](Self::weigher) weighs everything anew. Without one, a weight that a loader gave
-    ///   comes back.
-    /// - A [`group_by`](Self::group_by) groups everything anew. Until it is written again, an entry is
-    ///   of the group that it had, too. What was invalidated before were the groups of then.
-    /// - A [`time_to_live`](Self::time_to_live) or an [`expiry`](Self::expiry) is for what is written
-    ///   from then on: what comes back keeps its deadline, or has none. A
-    ///   [`time_to_idle`](Self::time_to_idle) is for what is accessed from then on: until that, what had
-    ///   one goes on with what is left of it, and an eighth of the new one. Without it there is none.
+    /// - A [`weigher`](Self::weigher) weighs everything anew. Without one, a weight that a loader
+    ///   gave comes back.
+    /// - A [`group_by`](Self::group_by) groups everything anew. Until it is written again, an entry
+    ///   is of the group that it had, too. What was invalidated before were the groups of then.
+    /// - A [`time_to_live`](Self::time_to_live) or an [`expiry`](Self::expiry) is for what is
+    ///   written from then on: what comes back keeps its deadline, or has none. A
+    ///   [`time_to_idle`](Self::time_to_idle) is for what is accessed from then on: until that,
+    ///   what had one goes on with what is left of it, and an eighth of the new one. Without it
+    ///   there is none.
     ///
-    /// What is beyond the bounds is evicted at once, and gone from the directory, too. So a store is
-    /// opened by [`open_store`](Self::open_store), which keeps all of it.
+    /// What is beyond the bounds is evicted at once, and gone from the directory, too. So a store
+    /// is opened by [`open_store`](Self::open_store), which keeps all of it.
     ///
     /// Dropping the last handle writes what is not written yet. **A `static` is never dropped**: a
     /// program that keeps its cache in one calls [`Journal::close`] before it ends, or it loses the
@@ -222,9 +223,9 @@ where
         cache.engine().set_bounds(bounds);
         cache.reset_stats();
         if (is_migrated || kept.has_regrouped()) && !is_read_only {
-            // The files are to say what is there now: an invalidation of a group finds entries by what
-            // is recorded of them. If it fails, the old ones are read again next time; health() says
-            // why.
+            // The files are to say what is there now: an invalidation of a group finds entries by
+            // what is recorded of them. If it fails, the old ones are read again next time;
+            // health() says why.
             let _ = journal.compact();
         }
         Ok((cache, journal))

@@ -129,9 +129,9 @@ impl<C: Codec> Persistence<C> {
     /// files are still those of the other version.
     ///
     /// Keys stay as they are: the log names them. To change their type, open the directory with the
-    /// old one, and insert into another. Only of entries that are [gone](Old::gone) the key may be of
-    /// any type: `migrate(|old| Ok(old.gone()))` starts empty whenever the version was raised, as a
-    /// cache may that is filled again anyway. What was migrated is not kept in its old form.
+    /// old one, and insert into another. Only of entries that are [gone](Old::gone) the key may be
+    /// of any type: `migrate(|old| Ok(old.gone()))` starts empty whenever the version was raised,
+    /// as a cache may that is filled again anyway. What was migrated is not kept in its old form.
     ///
     /// For messages of a queue see [`Old::with_message`].
     ///

@@ -37,10 +37,10 @@ pub struct RecoveryReport {
     pub dropped_seqs: Option<(u64, u64)>,
     /// Entries that a salvage left out because they do not decode.
     pub undecodable: u64,
-    /// What was put aside, in `quarantine/`. Of a torn tail one file for each log that was cut, with what
-    /// lay behind the cut; of a salvage, and of a return to a point in time, one directory with all files
-    /// as they were, which is opened like any other. Empty if nothing was, and where nothing may be
-    /// changed.
+    /// What was put aside, in `quarantine/`. Of a torn tail one file for each log that was cut,
+    /// with what lay behind the cut; of a salvage, and of a return to a point in time, one
+    /// directory with all files as they were, which is opened like any other. Empty if nothing was,
+    /// and where nothing may be changed.
     pub quarantine: Vec<PathBuf>,
     /// What the clock looked like.
     pub clock: ClockCheck,
@@ -107,8 +107,8 @@ pub enum ClockCheck {
     /// Before the last write, but not much: the time of the last write counted, so that nothing
     /// that had expired by then came back.
     WentBack(Duration),
-    /// So long before the last write that one of the two clocks was wrong: the clock of now counted,
-    /// so that one wrong clock cannot expire everything for ever.
+    /// So long before the last write that one of the two clocks was wrong: the clock of now
+    /// counted, so that one wrong clock cannot expire everything for ever.
     LogAhead(Duration),
 }
 
@@ -212,9 +212,9 @@ pub struct CloseReport {
 pub struct Health {
     /// Whether all is well, in one word.
     pub state: HealthState,
-    /// What the last failure said, while it lasts: the same for a cache and for a store. A failure is
-    /// over when what failed has succeeded; that of a compaction that was asked for and is not needed,
-    /// of which nobody knows whether it would succeed now, when the log takes a write.
+    /// What the last failure said, while it lasts: the same for a cache and for a store. A failure
+    /// is over when what failed has succeeded; that of a compaction that was asked for and is not
+    /// needed, of which nobody knows whether it would succeed now, when the log takes a write.
     pub trouble: Option<String>,
     /// The number of the last write in memory.
     pub last_seq: u64,
@@ -259,9 +259,9 @@ pub enum HealthState {
     /// All is well.
     #[default]
     Well,
-    /// The disk is full or fails: it is tried again, and [`Health::trouble`] says what it says. Or the
-    /// directory was removed or replaced, and nothing is written any more. A store refuses writes that
-    /// cannot be kept, a cache goes on in memory.
+    /// The disk is full or fails: it is tried again, and [`Health::trouble`] says what it says. Or
+    /// the directory was removed or replaced, and nothing is written any more. A store refuses
+    /// writes that cannot be kept, a cache goes on in memory.
     Troubled,
     /// Opened read-only.
     ReadOnly,

@@ -33,9 +33,9 @@ impl Default for SyncPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// Waits, at most this long. The default, with 5 seconds for a store and 100 ms for a cache. What
-    /// waits is the thread: where tasks write to a store, [`Error`](Self::Error) keeps a slow disk from
-    /// holding up their executor.
+    /// Waits, at most this long. The default, with 5 seconds for a store and 100 ms for a cache.
+    /// What waits is the thread: where tasks write to a store, [`Error`](Self::Error) keeps a slow
+    /// disk from holding up their executor.
     Block(Duration),
     /// Fails at once.
     Error,
@@ -60,8 +60,8 @@ pub enum RecoveryMode {
     #[default]
     TolerateTornTail,
     /// Goes back to an earlier state; what came after it is moved to `quarantine/`. How far back
-    /// depends on how many generations are kept. Without a log it is that of the last snapshot before
-    /// the point.
+    /// depends on how many generations are kept. Without a log it is that of the last snapshot
+    /// before the point.
     PointInTime(Point),
     /// Takes all that can be read, whatever is missing. If anything was left out, because it is
     /// damaged or does not decode, all of it is written anew, after the old files were moved to a
@@ -70,15 +70,16 @@ pub enum RecoveryMode {
     /// where the old files are. Nothing in `quarantine/` is ever removed, so it is a mode for once
     /// rather than for every start.
     ///
-    /// Damage costs the frame that it is in: of a log what was written to it in one go, of a snapshot
-    /// less than 32 KiB, of a small one less than an eighth of it or 2 KiB, or in either an entry that is
-    /// larger.
+    /// Damage costs the frame that it is in: of a log what was written to it in one go, of a
+    /// snapshot less than 32 KiB, of a small one less than an eighth of it or 2 KiB, or in either
+    /// an entry that is larger.
     ///
-    /// A part of a file that cannot be read, as of a disk with a bad sector, is read around, in blocks
-    /// of 4 KiB: it costs the frames that it is a part of, and the whole file where it is in the first
-    /// 64 bytes. In every other mode it is [`OpenError::Unreadable`](super::OpenError). The files are
-    /// kept by second names; on a file system that has none, where they have to be copied, one that
-    /// cannot be read is refused: there `haybox-check --salvage` saves the rest to another directory.
+    /// A part of a file that cannot be read, as of a disk with a bad sector, is read around, in
+    /// blocks of 4 KiB: it costs the frames that it is a part of, and the whole file where it is in
+    /// the first 64 bytes. In every other mode it is [`OpenError::Unreadable`](super::OpenError).
+    /// The files are kept by second names; on a file system that has none, where they have to be
+    /// copied, one that cannot be read is refused: there `haybox-check --salvage` saves the rest to
+    /// another directory.
     Salvage,
     /// Changes nothing in the directory. The writes of a store fail, those of a cache are in memory
     /// alone. Beside others that only read, and not while

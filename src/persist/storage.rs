@@ -222,8 +222,8 @@ fn parents_of_new(dir: &Path) -> (PathBuf, Vec<PathBuf>) {
     (found.unwrap_or_else(|| PathBuf::from(".")), parents)
 }
 
-/// What is kept may be sessions, or rows of a database that asks for passwords: others than its owner
-/// have no business in it, whatever the mask of the process says.
+/// What is kept may be sessions, or rows of a database that asks for passwords: others than its
+/// owner have no business in it, whatever the mask of the process says.
 fn of_new_files() -> OpenOptions {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no mode to set"))]
     let mut options = OpenOptions::new();

@@ -59,9 +59,9 @@ use std::time::{Duration, SystemTime};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A `Store` is a handle, as a `Cache` is: clone it into every thread and task. When the last one is
-/// dropped, everything is put on the disk, and the directory is free;
-/// [`Journal::close`] does so sooner and says whether it has succeeded.
+/// A `Store` is a handle, as a `Cache` is: clone it into every thread and task. When the last one
+/// is dropped, everything is put on the disk, and the directory is free; [`Journal::close`] does so
+/// sooner and says whether it has succeeded.
 ///
 /// Calls from inside closures that run under a lock panic, as those of a cache do. `Serialize` of
 /// what `update`, `compute` and `transaction` store, and of the keys of what is removed, runs under
@@ -120,9 +120,9 @@ impl<K, V, S> Store<K, V, S> {
     }
 }
 
-/// A handle that keeps no store open, from [`Store::downgrade`], as [`WeakCache`] is of a cache: for
-/// a [`removal_listener`](crate::CacheBuilder::removal_listener) that calls the store, which would
-/// otherwise never be closed.
+/// A handle that keeps no store open, from [`Store::downgrade`], as [`WeakCache`] is of a cache:
+/// for a [`removal_listener`](crate::CacheBuilder::removal_listener) that calls the store, which
+/// would otherwise never be closed.
 pub struct WeakStore<K, V, S = DefaultHashBuilder> {
     cache: WeakCache<K, V, S>,
     journal: Journal,
@@ -140,8 +140,8 @@ impl<K, V, S: Clone> Store<K, V, S> {
 }
 
 impl<K, V, S: Clone> WeakStore<K, V, S> {
-    /// A handle of the store; `None` once its last one was dropped. O(1). As [`WeakCache::upgrade`],
-    /// which says what comes of one that is dropped last.
+    /// A handle of the store; `None` once its last one was dropped. O(1). As
+    /// [`WeakCache::upgrade`], which says what comes of one that is dropped last.
     #[must_use]
     pub fn upgrade(&self) -> Option<Store<K, V, S>> {
         let cache = self.cache.upgrade()?;
@@ -212,8 +212,8 @@ where
         self.commit(|cache| cache.insert_with(key, value, options))
     }
 
-    /// Stores several values, each by itself, until one is refused; the commit has their number, and
-    /// is that of the last. For all or nothing there is [`transaction`](Self::transaction).
+    /// Stores several values, each by itself, until one is refused; the commit has their number,
+    /// and is that of the last. For all or nothing there is [`transaction`](Self::transaction).
     ///
     /// # Errors
     /// That of the first value that is refused; those before it are stored.
@@ -231,8 +231,9 @@ where
     }
 
     /// Changes a copy of a live value, which then takes its place; the commit has what `f` returns.
-    /// The deadline stays. As [`Cache::update`]. It is a write also where `f` changes nothing: for a
-    /// change that depends on the value take [`compute`](Self::compute), whose `Op::Keep` is none.
+    /// The deadline stays. As [`Cache::update`]. It is a write also where `f` changes nothing: for
+    /// a change that depends on the value take [`compute`](Self::compute), whose `Op::Keep` is
+    /// none.
     ///
     /// # Errors
     /// As for [`insert`](Self::insert). `f` may have run, on the copy.
@@ -376,8 +377,8 @@ where
         self.commit(|cache| cache.persist(key))
     }
 
-    /// Reads and changes several keys as one, in memory and on the disk: whatever happens, a restart
-    /// finds all of it or nothing. As [`Cache::transaction`].
+    /// Reads and changes several keys as one, in memory and on the disk: whatever happens, a
+    /// restart finds all of it or nothing. As [`Cache::transaction`].
     ///
     /// # Errors
     /// [`TransactionError::Aborted`] has the error of `f`; [`TransactionError::Write`] says why what
@@ -497,9 +498,10 @@ impl<K, V, S> Store<K, V, S> {
         self.cache.max_memory()
     }
 
-    /// Changes the bound in entries, or sets one, until the store is closed: as a store that is full
-    /// is given room without a restart. What is in the store stays there, also where the bound is now
-    /// lower: what would add to it is refused with [`WriteError::NoRoom`] until there is room.
+    /// Changes the bound in entries, or sets one, until the store is closed: as a store that is
+    /// full is given room without a restart. What is in the store stays there, also where the bound
+    /// is now lower: what would add to it is refused with [`WriteError::NoRoom`] until there is
+    /// room.
     ///
     /// # Errors
     /// If `max_entries` is 0.
@@ -533,8 +535,8 @@ impl<K, V, S> Store<K, V, S> {
         self.cache.stats()
     }
 
-    /// Removes what has expired or was invalidated, on this thread; how many entries that were. There
-    /// is no need to call it. As [`Cache::sweep`].
+    /// Removes what has expired or was invalidated, on this thread; how many entries that were.
+    /// There is no need to call it. As [`Cache::sweep`].
     pub fn sweep(&self) -> usize {
         self.cache.sweep()
     }

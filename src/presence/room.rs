@@ -268,8 +268,8 @@ where
         told.forget(self.notes.void(seat.note));
         told.what().members.push(key);
         told.what().seats.push(seat);
-        // Last, since `Hash` or `Eq` may panic: a room then stays with nobody in it, or a table with
-        // more room than it needs.
+        // Last, since `Hash` or `Eq` may panic: a room then stays with nobody in it, or a table
+        // with more room than it needs.
         if there.seats.is_empty() {
             told.what().rooms.extend(self.rooms.remove_entry(room));
             give_back(&mut self.rooms);

@@ -223,8 +223,8 @@ impl<T> QueueBuilder<T> {
     ///
     /// A key that is remembered takes up about 150 bytes, and is cleared by the first call after
     /// its time. The window ends with the process, also of a queue that is
-    /// [kept](crate::queue#surviving-a-restart): after a restart a key counts only while its message
-    /// is in the queue.
+    /// [kept](crate::queue#surviving-a-restart): after a restart a key counts only while its
+    /// message is in the queue.
     pub fn dedup_window(mut self, window: Duration) -> Self {
         self.rules.dedup_window = window;
         self
@@ -362,8 +362,8 @@ impl PushOptions {
     ///
     /// So a request that is sent twice, or an hourly job that two schedulers push, is done once.
     /// Dead letters do not count as in the queue. After a restart of a queue that is
-    /// [kept](crate::queue#surviving-a-restart) only what is still in it counts: the window ends with
-    /// the process, so it is no memory of what was ever done.
+    /// [kept](crate::queue#surviving-a-restart) only what is still in it counts: the window ends
+    /// with the process, so it is no memory of what was ever done.
     pub fn dedup_key(self, key: impl Into<Arc<str>>) -> Self {
         Self {
             key: Some(key.into()),

@@ -9,8 +9,8 @@ use std::fmt;
 /// [kept](crate::queue#surviving-a-restart), that it was taken in and may not survive a restart.
 ///
 /// Not each of these means that the message is not in the queue: after `Unsure` it is, and who
-/// pushes it again has it done twice. [`into_inner`](Self::into_inner) gives back what may be pushed
-/// again, and nothing after `Unsure`.
+/// pushes it again has it done twice. [`into_inner`](Self::into_inner) gives back what may be
+/// pushed again, and nothing after `Unsure`.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum PushError<T> {
@@ -22,9 +22,9 @@ pub enum PushError<T> {
     /// slow that there was no room for it after 5 s.
     #[cfg(feature = "persist")]
     NotKept(T, WriteError),
-    /// The message *is* in the queue, under this number, and will be handed out, but it is not known
-    /// whether it would survive a restart: the disk fails. Not to be pushed again. The same of the
-    /// message that a push was found to be a duplicate of.
+    /// The message *is* in the queue, under this number, and will be handed out, but it is not
+    /// known whether it would survive a restart: the disk fails. Not to be pushed again. The same
+    /// of the message that a push was found to be a duplicate of.
     #[cfg(feature = "persist")]
     Unsure(u64, CommitError),
 }

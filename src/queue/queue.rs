@@ -215,8 +215,8 @@ impl<T: Send + Sync + 'static> Queue<T> {
     }
 
     /// Takes a message out that waits, ready or delayed, and drops it; whether there was one with
-    /// that number, as [`push`](Self::push) has said it. What is in flight is with its worker, who has
-    /// to look whether the work is still wanted; a dead letter is [purged](Self::purge). The
+    /// that number, as [`push`](Self::push) has said it. What is in flight is with its worker, who
+    /// has to look whether the work is still wanted; a dead letter is [purged](Self::purge). The
     /// de-duplication key counts for the rest of its window.
     ///
     /// O(n) in the messages that wait, under the lock of the queue. Of a [kept](QueueBuilder::open)

@@ -42,7 +42,7 @@ pub struct QueueStats {
     pub buried: u64,
     /// Messages that were [cancelled](super::Queue::cancel).
     pub cancelled: u64,
-    /// Messages that were given up: for a new one ([`Overflow::DropOldest`](super::Overflow)), or as
-    /// the oldest of too many dead letters.
+    /// Messages that were given up: for a new one ([`Overflow::DropOldest`](super::Overflow)), or
+    /// as the oldest of too many dead letters.
     pub discarded: u64,
 }

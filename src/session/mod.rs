@@ -22,15 +22,16 @@
 //!
 //! Handlers take a `tower_sessions::Session` as before. Four habits make it safe:
 //!
-//! - **At every log-in `session.cycle_id().await?`, then `session.insert("user", name).await?`.** The
-//!   id from before, which somebody else may have seen or slipped in, opens nothing afterwards. Call
-//!   it nowhere else: it saves what the request has read under a new id, whatever has become of the
-//!   session since, so in a request that is under way during a log-out it brings the session back.
+//! - **At every log-in `session.cycle_id().await?`, then `session.insert("user", name).await?`.**
+//!   The id from before, which somebody else may have seen or slipped in, opens nothing afterwards.
+//!   Call it nowhere else: it saves what the request has read under a new id, whatever has become
+//!   of the session since, so in a request that is under way during a log-out it brings the session
+//!   back.
 //! - **Log out by `session.flush().await?`**, everywhere by `sessions.end_all(name)`.
-//! - **`Expiry::OnSessionEnd`, and let the store decide** when a session ends. An `Expiry::OnInactivity`
-//!   is a time in the cookie too, which is only written again when the session changes: who merely
-//!   reads would be logged out. If you want cookies that outlive the browser, give them an
-//!   `Expiry::AtDateTime` that is later than the absolute time-out.
+//! - **`Expiry::OnSessionEnd`, and let the store decide** when a session ends. An
+//!   `Expiry::OnInactivity` is a time in the cookie too, which is only written again when the
+//!   session changes: who merely reads would be logged out. If you want cookies that outlive the
+//!   browser, give them an `Expiry::AtDateTime` that is later than the absolute time-out.
 //! - **Leave `with_secure(true)`, `with_http_only(true)` and `SameSite` as they are.** With
 //!   `.with_name("__Host-session").with_path("/")` the browser sees to the rest.
 //!
@@ -44,11 +45,12 @@
 //! There, `session.renew()` changes the id, at a log-in and nowhere else, and `session.purge()`
 //! logs out. Two things differ:
 //!
-//! - actix-session ends a session a day after its last change, unless its `session_lifecycle` is given
-//!   another `state_ttl`, as `BrowserSession::default().state_ttl(…)`: let it be longer than the
-//!   absolute time-out.
-//! - It shows handlers no id, so they cannot name the session that [`end_others`](Sessions::end_others)
-//!   spares. Put a random number into the session at its log-in: that of
+//! - actix-session ends a session a day after its last change, unless its `session_lifecycle` is
+//!   given another `state_ttl`, as `BrowserSession::default().state_ttl(…)`: let it be longer than
+//!   the absolute time-out.
+//! - It shows handlers no id, so they cannot name the session that
+//!   [`end_others`](Sessions::end_others) spares. Put a random number into the session at its
+//!   log-in: that of
 //!   [`of_owner`](Sessions::of_owner) whose [`text`](Session::text) has it is this device, and
 //!   [`end_one`](Sessions::end_one) ends each of the others.
 //!

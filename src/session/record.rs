@@ -116,8 +116,8 @@ impl fmt::Debug for SessionRecord {
 pub struct Session(pub(super) SessionRecord);
 
 impl Session {
-    /// What it holds, as its framework has written it: tower-sessions a JSON object, actix-session a
-    /// JSON object whose values are JSON in text.
+    /// What it holds, as its framework has written it: tower-sessions a JSON object, actix-session
+    /// a JSON object whose values are JSON in text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0.text
@@ -168,8 +168,8 @@ impl fmt::Debug for Session {
     }
 }
 
-/// A time of the wall clock in nanoseconds since 1970: half as large as a `SystemTime`, and the same
-/// in every format.
+/// A time of the wall clock in nanoseconds since 1970: half as large as a `SystemTime`, and the
+/// same in every format.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Wall(u64);
 

@@ -198,12 +198,12 @@ impl Inner {
         Ok(rotation)
     }
 
-    /// Has the manifest say that a sync failed, where no new generation makes up for that: it failed
-    /// to come about, a panic keeps it from being begun, or the directory is given free before. For
-    /// who is [`alone`](Self::alone), and owns the directory.
+    /// Has the manifest say that a sync failed, where no new generation makes up for that: it
+    /// failed to come about, a panic keeps it from being begun, or the directory is given free
+    /// before. For who is [`alone`](Self::alone), and owns the directory.
     ///
-    /// If this fails or panics it is as if the process had been killed here. It is done again by the
-    /// next compaction, if there will be one, and by `close`.
+    /// If this fails or panics it is as if the process had been killed here. It is done again by
+    /// the next compaction, if there will be one, and by `close`.
     pub(super) fn note_failed_sync(&self) {
         let mut next = self.catalog.lock().clone();
         let _: Result<(), CommitError> = self.caught("manifest", || {
@@ -235,7 +235,8 @@ impl Inner {
         // A log that follows on half a frame would be cut off with it.
         let cut = self.attempt("compactor", || Ok::<_, CompactError>(tail.cut_back()))?;
         if cut.is_err() {
-            // What the new log holds follows on nothing, and may be much newer than what stays behind.
+            // What the new log holds follows on nothing, and may be much newer than what stays
+            // behind.
             syncing.fail();
         }
         let has_lost = cut.is_err() || has_lost;
@@ -550,8 +551,8 @@ struct Sink {
     frames: Vec<u8>,
 }
 
-/// Damage costs a salvage a whole frame. So they are small, and in a small snapshot smaller, down to
-/// where their headers would be much beside them.
+/// Damage costs a salvage a whole frame. So they are small, and in a small snapshot smaller, down
+/// to where their headers would be much beside them.
 const FRAME: RangeInclusive<usize> = 1 << 10..=16 << 10;
 
 /// What is written of the snapshot, for each byte of a frame.

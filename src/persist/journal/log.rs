@@ -22,8 +22,8 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// A new log with a header and no frames, durable with its name: were it listed without, a crash
-    /// could leave the list and take the file.
+    /// A new log with a header and no frames, durable with its name: were it listed without, a
+    /// crash could leave the list and take the file.
     pub(super) fn create(
         storage: &dyn Storage,
         dir: &Path,

@@ -102,8 +102,8 @@ struct Syncing {
     /// files before anything more counts as durable.
     is_distrusted: bool,
     /// How many syncs of the log have failed. The next sync of the same file says nothing of what
-    /// that one lost, so who relies on a sync has to know whether one failed before it. Where half a
-    /// frame stays in the midst of the log it is the same: it has to be written anew.
+    /// that one lost, so who relies on a sync has to know whether one failed before it. Where half
+    /// a frame stays in the midst of the log it is the same: it has to be written anew.
     failures: u64,
 }
 

@@ -2,9 +2,9 @@
 //!
 //! A process whose directory is removed keeps its open files, and all that it does by name meets
 //! whatever is there by then: nothing, or the store of another process, which the lock does not
-//! keep out, since it is of a file that has no name any more. So the file that is locked is compared
-//! with the one that has its name. That costs a look at the file system, which is made before
-//! anything is created, renamed or removed, and before a sync counts, but for no write.
+//! keep out, since it is of a file that has no name any more. So the file that is locked is
+//! compared with the one that has its name. That costs a look at the file system, which is made
+//! before anything is created, renamed or removed, and before a sync counts, but for no write.
 //!
 //! A process that is forked has the open files and the lock, but none of the threads, and knows
 //! nothing of what its parent writes from then on: what it wrote would be in the place of that.

@@ -11,8 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// What a step can end a call with: of what stops the journal for good, such as a panic, the caller is
-/// told as of everything else.
+/// What a step can end a call with: of what stops the journal for good, such as a panic, the caller
+/// is told as of everything else.
 pub(super) trait Failure {
     fn stopped(why: CommitError) -> Self;
 }
@@ -237,8 +237,8 @@ impl Inner {
         }
     }
 
-    /// Runs a step, outside of all locks. A panic anywhere in it ends the journal, visibly, and so does
-    /// a directory that is gone. In a process that was forked there are no steps.
+    /// Runs a step, outside of all locks. A panic anywhere in it ends the journal, visibly, and so
+    /// does a directory that is gone. In a process that was forked there are no steps.
     pub(super) fn guarded<R, E: Failure>(
         &self,
         thread: &str,
@@ -257,9 +257,9 @@ impl Inner {
         result
     }
 
-    /// Changes files, under the lock that keeps others from them. A panic leaves them in a state that
-    /// nobody knows, so it is decided before the lock is given back: who has it next begins nothing.
-    /// Wakes nobody, since that is not done under a lock: the step is guarded, too.
+    /// Changes files, under the lock that keeps others from them. A panic leaves them in a state
+    /// that nobody knows, so it is decided before the lock is given back: who has it next begins
+    /// nothing. Wakes nobody, since that is not done under a lock: the step is guarded, too.
     pub(super) fn attempt<R, E: Failure>(
         &self,
         thread: &str,

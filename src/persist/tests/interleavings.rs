@@ -4,8 +4,8 @@
 //! RUSTFLAGS="--cfg shuttle" cargo test --lib --all-features persist::interleavings
 //! ```
 //!
-//! `HAYBOX_SHUTTLE_ITERATIONS` says how many schedules each scenario is given. There is no time here,
-//! so whatever waits has to be woken.
+//! `HAYBOX_SHUTTLE_ITERATIONS` says how many schedules each scenario is given. There is no time
+//! here, so whatever waits has to be woken.
 
 #[path = "memory.rs"]
 #[allow(dead_code)]
@@ -390,8 +390,8 @@ fn a_directory_is_not_given_free_while_a_compaction_is_at_it() {
     });
 }
 
-/// Two write and wait, and the first operation of a kind panics, on whichever thread it is. Says how
-/// many operations there were then, and what came to the disk.
+/// Two write and wait, and the first operation of a kind panics, on whichever thread it is. Says
+/// how many operations there were then, and what came to the disk.
 fn nobody_goes_on_after_a_panic(operation: Operation) -> (u64, u64) {
     let memory = Memory::new(1);
     let (journal, _) = open(&memory, settings(SyncPolicy::Always));

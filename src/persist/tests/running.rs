@@ -515,8 +515,8 @@ fn a_backup_is_a_store_of_its_own() {
     assert_eq!(Some(&store.map()), history.at(21));
 }
 
-/// Whatever fails, a backup that was made is whole when the power goes, and one that was not made is
-/// no store, or the same one.
+/// Whatever fails, a backup that was made is whole when the power goes, and one that was not made
+/// is no store, or the same one.
 #[test]
 fn a_backup_is_whole_or_none_whatever_fails() {
     let backup = Path::new("/backup");

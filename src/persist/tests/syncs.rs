@@ -1,5 +1,6 @@
-//! Faults 19 and 20: a sync of the log that fails, or panics. What it was to write may be lost though
-//! the system shows it, so nothing of it is trusted, here or by who opens the directory next.
+//! Faults 19 and 20: a sync of the log that fails, or panics. What it was to write may be lost
+//! though the system shows it, so nothing of it is trusted, here or by who opens the directory
+//! next.
 
 use super::faults::{empty, lazily, opens, path};
 use super::memory::{Fault, How, Memory, Operation, Spoilt};
@@ -319,8 +320,8 @@ fn a_sync_that_fails_as_the_snapshot_is_named_is_made_up_for_by_the_next() {
     drop(opens(&memory, &history, 2));
 }
 
-/// A process may end at any moment. Whether a sync has failed before a compaction, or while it makes
-/// its log, the manifest says so before the next file is made.
+/// A process may end at any moment. Whether a sync has failed before a compaction, or while it
+/// makes its log, the manifest says so before the next file is made.
 #[test]
 fn word_of_a_failed_sync_is_there_before_the_next_file() {
     // The first file is the manifest, or the log and then the manifest, twice.
@@ -378,7 +379,8 @@ fn a_log_that_is_never_synced_is_made_up_for_by_new_files() {
     }
 }
 
-/// While nobody waits it is tried ever more seldom, since each attempt may write as much as there is.
+/// While nobody waits it is tried ever more seldom, since each attempt may write as much as there
+/// is.
 #[test]
 fn new_files_that_fail_are_tried_again_soon_if_a_write_waits_or_is_refused() {
     let long = |store: &Store| store.journal.time_to_compaction() > Some(Duration::from_secs(60));

@@ -11,10 +11,10 @@ impl<C: Codec> Old<'_, C> {
     /// [gone](Self::gone) where there is none. The closure is given the message as the type that it
     /// was written as.
     ///
-    /// What the queue knows of the message stays: its number and place in the line, delay, priority,
-    /// attempts, de-duplication key, and that it is a dead letter and why. [`value`](Self::value)
-    /// and [`with_value`](Self::with_value), which are for caches and stores, see a message and all
-    /// of that in one, in a form of the queue's own.
+    /// What the queue knows of the message stays: its number and place in the line, delay,
+    /// priority, attempts, de-duplication key, and that it is a dead letter and why.
+    /// [`value`](Self::value) and [`with_value`](Self::with_value), which are for caches and
+    /// stores, see a message and all of that in one, in a form of the queue's own.
     ///
     /// ```
     /// use haybox::persist::Persistence;
