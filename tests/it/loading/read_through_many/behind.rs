@@ -189,12 +189,19 @@ impl Crowd {
         let cache: Numbers = builder.freshness(due).build().unwrap();
         cache.insert_many((0..2_000).map(|key| (key, 0)));
         time.advance(SECOND);
+        let (enter, has_entered) = mpsc::channel();
         let (go_on, may_go_on) = mpsc::channel::<()>();
         let may_go_on = Mutex::new(may_go_on);
         let rows = cache.read_through(move |_| {
+            let _ = enter.send(());
             let _ = may_go_on.lock().unwrap().recv();
             Ok::<u32, ()>(1)
         });
+        // A thread that came only now would take a load out, and leave room for one.
+        for key in 0..2 {
+            assert_eq!(rows.get(&key), Ok(Some(0)));
+            has_entered.recv_timeout(PATIENCE).unwrap();
+        }
         while cache.stats().refused_refreshes == 0 {
             (0..2_000).for_each(|key| assert_eq!(rows.get(&key), Ok(Some(0))));
         }
