@@ -26,6 +26,7 @@ pub mod lock;
 #[cfg(feature = "persist")]
 pub mod persist;
 pub mod presence;
+mod process;
 pub mod pubsub;
 pub mod queue;
 mod random;

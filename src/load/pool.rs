@@ -14,6 +14,7 @@ pub(crate) use threads::offer;
 mod threads {
     use super::Behind;
     use crate::contain::contain;
+    use crate::process::this_process;
     use crossbeam_channel::{Receiver, Sender, bounded};
     use std::sync::LazyLock;
     use std::thread;
@@ -65,11 +66,6 @@ mod threads {
     fn run(load: Behind) {
         // Of one that panics, the load has been handed on.
         let _ = contain(load);
-    }
-
-    /// Elsewhere nothing forks, and some targets have no number to give.
-    fn this_process() -> u32 {
-        if cfg!(unix) { std::process::id() } else { 0 }
     }
 
     /// Has a thread of the pool run a load; gives it back when there are too many, or no thread is

@@ -15,10 +15,10 @@ use crate::persist::recovery::{Recovered, Recovery};
 use crate::persist::report::{ClockCheck, RecoveryReport};
 use crate::persist::settings::{Settings, SyncPolicy};
 use crate::persist::storage::{Hold, Lock, Storage};
+use crate::process::this_process;
 use crate::sync::{AtomicU64, Mutex};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -197,7 +197,7 @@ fn inner(
         log_bytes: AtomicU64::new(recovered.log_bytes),
         counts: Counts::default(),
         now: Mutex::new(Now::default()),
-        process: AtomicU64::new(process::id().into()),
+        process: AtomicU64::new(this_process().into()),
         settings,
     }
 }

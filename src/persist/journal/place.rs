@@ -13,8 +13,8 @@ use super::Inner;
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
 use crate::persist::files::remove_unlisted;
 use crate::persist::manifest::{LOCK, Manifest};
+use crate::process::this_process;
 use std::io;
-use std::process;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Inner {
@@ -37,7 +37,7 @@ impl Inner {
 
     /// Whether this is a child of the process that has opened the directory.
     pub(super) fn is_forked(&self) -> bool {
-        u64::from(process::id()) != self.process.load(Relaxed)
+        u64::from(this_process()) != self.process.load(Relaxed)
     }
 
     /// Ends the journal, and leaves the files to the process that has opened them.
