@@ -9,3 +9,13 @@ pub(crate) const FEW: usize = 64;
 pub(crate) fn enough(len: usize, capacity: usize) -> Option<usize> {
     (capacity > 8 * (len + FEW)).then_some(2 * (len + FEW))
 }
+
+/// Has a collection keep no more room than is [`enough`]; a hash table takes its hasher along.
+macro_rules! give_back {
+    ($collection:expr $(, $hasher:expr)?) => {
+        if let Some(room) = $crate::slack::enough($collection.len(), $collection.capacity()) {
+            $collection.shrink_to(room $(, $hasher)?);
+        }
+    };
+}
+pub(crate) use give_back;

@@ -8,7 +8,7 @@
 
 use super::{Mutex, SHARDS, shard_of};
 use crate::reentrancy;
-use crate::slack::enough;
+use crate::slack::give_back;
 use crate::time::{Clock, Deadline, after};
 use crate::{Equivalent, ToKey};
 use hashtable::HashTable;
@@ -211,12 +211,8 @@ impl<K> Part<K> {
 
     /// Gives memory back when many lives have become few, in O(1) on average.
     fn give_back(&mut self) {
-        if let Some(room) = enough(self.current.len(), self.current.capacity()) {
-            self.current.shrink_to(room, |(_, life)| life.hash);
-        }
-        if let Some(room) = enough(self.queue.len(), self.queue.capacity()) {
-            self.queue.shrink_to(room);
-        }
+        give_back!(self.current, |(_, life)| life.hash);
+        give_back!(self.queue);
     }
 }
 

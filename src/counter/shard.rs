@@ -9,7 +9,7 @@ use super::recent::Recent;
 use super::{State, Total};
 use crate::Equivalent;
 use crate::reentrancy;
-use crate::slack::enough;
+use crate::slack::give_back;
 #[cfg(feature = "persist")]
 use crate::sync::AtomicBool;
 use crate::sync::SpinLock;
@@ -249,9 +249,7 @@ impl<K> Shard<K> {
 /// Gives memory back when many cells have become few, in O(1) on average.
 #[inline]
 fn give_back<K>(cells: &mut HashTable<Cell<K>>) {
-    if let Some(room) = enough(cells.len(), cells.capacity()) {
-        cells.shrink_to(room, |cell| cell.hash);
-    }
+    give_back!(cells, |cell| cell.hash);
 }
 
 #[cfg(all(test, not(shuttle)))]

@@ -10,7 +10,7 @@
 
 use super::decision::Decision;
 use crate::keyed::{Reading, State};
-use crate::slack::enough;
+use crate::slack::give_back;
 use crate::time::Deadline;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -147,9 +147,7 @@ impl Window {
             self.log.pop_front();
         }
         // In O(1) on average.
-        if let Some(room) = enough(self.log.len(), self.log.capacity()) {
-            self.log.shrink_to(room);
-        }
+        give_back!(self.log);
     }
 
     /// Takes so much off the old end, which is at most what is used.

@@ -4,7 +4,7 @@
 //! when it comes up, or when half of all are like it.
 
 use crate::DefaultHashBuilder;
-use crate::slack::{FEW, enough};
+use crate::slack::{FEW, give_back};
 use crate::time::Deadline;
 use std::cmp::Ordering;
 use std::collections::binary_heap::PeekMut;
@@ -71,12 +71,8 @@ impl<R, M> Notes<R, M> {
     pub(super) fn pop(&mut self) -> Option<Note<R, M>> {
         let note = self.heap.pop()?;
         self.void.remove(&note.number);
-        if let Some(room) = enough(self.void.len(), self.void.capacity()) {
-            self.void.shrink_to(room);
-        }
-        if let Some(room) = enough(self.heap.len(), self.heap.capacity()) {
-            self.heap.shrink_to(room);
-        }
+        give_back!(self.void);
+        give_back!(self.heap);
         Some(note)
     }
 

@@ -8,7 +8,7 @@ use super::notes::{Note, Notes};
 use super::{Change, PresenceEvent, Sign, Status, Times};
 use crate::DefaultHashBuilder;
 use crate::pubsub::{Left, TopicState};
-use crate::slack::enough;
+use crate::slack::give_back;
 use crate::time::{Deadline, NEVER, after};
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -324,9 +324,7 @@ where
 
 /// Gives memory back when many have become few, in O(1) on average.
 fn give_back<K: Hash + Eq, V>(table: &mut HashMap<K, V, DefaultHashBuilder>) {
-    if let Some(room) = enough(table.len(), table.capacity()) {
-        table.shrink_to(room);
-    }
+    give_back!(table);
 }
 
 impl<R, M: Hash + Eq> Room<R, M> {

@@ -1,6 +1,6 @@
 //! De-duplication: which keys count as pushed already.
 
-use crate::slack::enough;
+use crate::slack::give_back;
 use crate::time::{Deadline, after};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -91,12 +91,8 @@ impl Keys {
 
     /// Gives memory back when many keys have become few, in O(1) on average.
     fn give_back(&mut self) {
-        if let Some(room) = enough(self.known.len(), self.known.capacity()) {
-            self.known.shrink_to(room);
-        }
-        if let Some(room) = enough(self.ends.len(), self.ends.capacity()) {
-            self.ends.shrink_to(room);
-        }
+        give_back!(self.known);
+        give_back!(self.ends);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -2,7 +2,7 @@
 //! time since which they are due, then by their numbers.
 
 use super::message::Entry;
-use crate::slack::enough;
+use crate::slack::give_back;
 use crate::time::Deadline;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -142,9 +142,7 @@ impl<T> Line<T> {
     /// Gives memory back when a long line has become short, in O(1) on average.
     #[inline]
     fn give_back(&mut self) {
-        if let Some(room) = enough(self.in_order.len(), self.in_order.capacity()) {
-            self.in_order.shrink_to(room);
-        }
+        give_back!(self.in_order);
     }
 }
 
