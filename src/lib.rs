@@ -26,6 +26,8 @@ pub mod lock;
 #[cfg(feature = "persist")]
 pub mod persist;
 pub mod presence;
+// The interleaving checker runs no threads but its own, so that without files nothing asks.
+#[cfg(any(not(shuttle), feature = "persist"))]
 mod process;
 pub mod pubsub;
 pub mod queue;
