@@ -57,7 +57,7 @@ pub use event::{Event, EventKind, Events, NoEvent, RemovalCause};
 pub use hash::{DefaultHashBuilder, DefaultHasher};
 pub use load::{
     BoxedLoad, Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync, ReadThroughMany,
-    ReadThroughManyAsync,
+    ReadThroughManyAsync, Source,
 };
 #[cfg(feature = "persist")]
 pub use persist::{Store, WeakStore};

@@ -126,7 +126,7 @@ where
         E: Send + Sync + 'static,
     {
         let hash = self.hash(key);
-        match self.engine.start(hash, key, false, self.engine.freshness()) {
+        match self.engine.start(hash, key, false, self.engine.terms(None)) {
             Start::Hit(value) => Ok(value),
             Start::Missed(leader) => self.load_missing::<Value, _, _>(leader, (hash, key), load),
         }
@@ -192,7 +192,7 @@ where
         F: Future<Output = Result<V, E>>,
     {
         let hash = self.hash(key);
-        match self.engine.start(hash, key, true, self.engine.freshness()) {
+        match self.engine.start(hash, key, true, self.engine.terms(None)) {
             Start::Hit(value) => Ok(value),
             Start::Missed(leader) => {
                 self.load_missing_async::<Value, _, _, _>(leader, (hash, key), load)
@@ -250,7 +250,7 @@ where
         E: Send + Sync + 'static,
     {
         let hash = self.hash(key);
-        match self.engine.start(hash, key, false, self.engine.freshness()) {
+        match self.engine.start(hash, key, false, self.engine.terms(None)) {
             Start::Hit(value) => Ok(Some(value)),
             Start::Missed(leader) => self.load_missing::<Maybe, _, _>(leader, (hash, key), load),
         }
@@ -289,7 +289,7 @@ where
         F: Future<Output = Result<Option<V>, E>>,
     {
         let hash = self.hash(key);
-        match self.engine.start(hash, key, true, self.engine.freshness()) {
+        match self.engine.start(hash, key, true, self.engine.terms(None)) {
             Start::Hit(value) => Ok(Some(value)),
             Start::Missed(leader) => {
                 self.load_missing_async::<Maybe, _, _, _>(leader, (hash, key), load)
@@ -315,7 +315,7 @@ where
         let loaded = match leader {
             Some(leader) => leader.run::<F, Q, E>(key, load),
             None => self.engine.load::<F, _, _>(
-                Call::new(false, self.engine.freshness()),
+                Call::new(false, self.engine.terms(None)),
                 (hash, key),
                 |_| load(),
                 |leader, _| Offered::NoTaker(leader),
@@ -343,7 +343,7 @@ where
             Some(leader) => leader.run_async::<F, Q, E, L>(key, load).await,
             None => {
                 let loading = self.engine.load_async::<F, _, _, _>(
-                    Call::new(true, self.engine.freshness()),
+                    Call::new(true, self.engine.terms(None)),
                     (hash, key),
                     |_| load(),
                     |leader, _| Offered::NoTaker(leader),
@@ -416,7 +416,7 @@ where
     {
         let keys = self.hashed(keys);
         let number = keys.len();
-        let call = Call::new(false, self.engine.freshness());
+        let call = Call::new(false, self.engine.terms(None));
         let nobody = |_: &[&Q], leaders| Offered::NoTaker(leaders);
         let loaded = self.engine.load_many(call, keys, load, nobody);
         self.grow_for(number);
@@ -495,7 +495,7 @@ where
     {
         let keys = self.hashed(keys);
         let number = keys.len();
-        let call = Call::new(true, self.engine.freshness());
+        let call = Call::new(true, self.engine.terms(None));
         let nobody = |_: &[&Q], leaders| Offered::NoTaker(leaders);
         let loaded = self.engine.load_many_async(call, keys, load, nobody).await;
         self.grow_for(number);

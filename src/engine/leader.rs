@@ -1,14 +1,13 @@
 //! Ending a load, however it ends.
 
 use super::Engine;
-use super::load::give;
 use crate::entry::{Insert, InsertOptions, Life};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels, NOW};
 use crate::load::{
-    Age, Fill, Flight, Form, Freshness, Known, Landing, LoadError, Loaded, Node, UnderWay, What,
-    value_of,
+    Age, Fill, Flight, Form, Freshness, Known, Landing, LoadError, Loaded, Node, OwnTimes, Source,
+    UnderWay, What, give, value_of,
 };
 use crate::reentrancy;
 use crate::stats::Count;
@@ -20,6 +19,7 @@ use std::hash::Hash;
 use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Who leads a load. Lands the flight whatever happens to it: a panic, or that its future is
@@ -211,7 +211,7 @@ where
         match result {
             Ok(brought) => {
                 let value = self.take_in(key, F::loaded(brought), old, terms);
-                Ok(give::<F, V>(value))
+                Ok(give::<F, V>(value, Source::Loaded))
             }
             Err(error) => {
                 let error = Arc::new(error);
@@ -251,9 +251,7 @@ where
             return None;
         };
         let life = loaded.ttl.map_or(Life::Default, Life::For);
-        // Where the cache has the same freshness the store sees to it.
-        let terms = terms.filter(|terms| self.engine.freshness() != Some(terms));
-        let age = terms.map(|terms| terms.age(self.engine.clock.coarse()));
+        let age = self.engine.age_of_loaded(terms, loaded.times);
         let renewed = is_old && {
             let relabel = has_given.then_some(&labels);
             let engine = &self.engine;
@@ -381,9 +379,30 @@ impl<K, V> Engine<K, V> {
         {
             let retry_at = after(self.clock.now(), pause);
             let age = set.age(way).unwrap_or_default();
-            set.set_age(way, Some(Age { retry_at, ..age }));
+            set.set_age(way, Some(age.resting(retry_at)));
         }
         ended
+    }
+
+    /// The age of a value that is stored now; none where the cache alone has a say in it, so that
+    /// the store sees to it.
+    fn age_of_loaded(&self, terms: Option<&Freshness>, own: OwnTimes) -> Option<Age>
+    where
+        K: Hash + Eq,
+        V: Clone,
+    {
+        let of_call = terms.filter(|terms| self.terms(None) != Some(terms));
+        if of_call.is_none() && own.are_none() {
+            return None;
+        }
+        let now = self.clock.coarse();
+        let terms = of_call.or(self.freshness());
+        let age = terms.map_or(Age::written(now), |terms| terms.age(now));
+        if !own.are_none() {
+            // Before the value is there, so that who finds it goes by what is said of it.
+            self.times_are_own.store(true, Relaxed);
+        }
+        Some(age.with(own, now))
     }
 
     /// Ends a load that says that the value still holds; whether it is there to have its TTL

@@ -12,8 +12,8 @@ use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels};
 use crate::load::{
-    Flight, Form, Freshness, Known, Landing, LoadError, MayWait, Node, PANICKED, Running, Spawner,
-    UnderWay, Waiting, value_of,
+    Flight, Form, Freshness, Known, Landing, LoadError, MayWait, Node, PANICKED, Running, Source,
+    Spawner, UnderWay, Waiting, give, value_of,
 };
 use crate::reentrancy;
 use crate::stats::Count;
@@ -26,6 +26,7 @@ use std::future::poll_fn;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ pub(super) enum Role<'e, K, V>
 where
     K: Eq,
 {
-    /// The value came meanwhile.
-    Hit(V),
+    /// The value came meanwhile, or there is one that serves.
+    Hit(V, Source),
     /// There is none, as is known.
     Known(Known),
     Lead(OwnLeader<'e, K, V>),
@@ -79,12 +80,24 @@ enum AsWhat {
 }
 
 /// What is there of a key that is loaded all the same.
+#[derive(Clone)]
 pub(super) struct Old<V> {
     pub(super) value: V,
     /// Its TTL is not over.
     pub(super) is_live: bool,
     /// It is better than an error.
     pub(super) may_serve: bool,
+}
+
+impl<V> Old<V> {
+    /// The value as an answer, where it is better than none.
+    fn given<F: Form<V>>(self) -> F::Given {
+        let source = match self.is_live {
+            true => Source::Hit,
+            false => Source::Stale,
+        };
+        give::<F, V>(Some(self.value), source)
+    }
 }
 
 /// What an offer to run a load elsewhere, or several, came to.
@@ -207,6 +220,14 @@ impl<'f, V> Call<'f, V> {
             && flight.node().has_panicked()
     }
 
+    /// Where what a flight brings has come from.
+    fn source_of_wait(&self) -> Source {
+        match self.waits_for_own {
+            true => Source::Loaded,
+            false => Source::Joined,
+        }
+    }
+
     /// The old value, where it is better than nothing.
     pub(super) fn fallback(&self) -> Option<&Old<V>> {
         let old = self.old.as_ref();
@@ -274,6 +295,25 @@ where
         self.policy.freshness.as_ref()
     }
 
+    /// What a call goes by: its own terms, or else the cache's. Where loaders have a say, by what
+    /// they say at least.
+    #[inline]
+    pub(crate) fn terms<'t>(&'t self, of_call: Option<&'t Freshness>) -> Option<&'t Freshness> {
+        let terms = of_call.or(self.freshness());
+        terms.or_else(|| self.times_are_own().then(Freshness::of_loaders))
+    }
+
+    #[inline]
+    fn times_are_own(&self) -> bool {
+        self.times_are_own.load(Relaxed)
+    }
+
+    /// Whether there may be values to be loaded anew before their time is over.
+    #[inline]
+    fn refreshes(&self, terms: &Freshness) -> bool {
+        terms.refreshes() || self.times_are_own()
+    }
+
     /// What the user spawns loads with.
     pub(crate) fn spawner(&self) -> Option<&Spawner> {
         self.policy.spawner.as_ref()
@@ -290,7 +330,7 @@ where
     where
         Q: Equivalent<K> + ?Sized,
     {
-        match terms.filter(|terms| terms.refreshes()) {
+        match terms.filter(|terms| self.refreshes(terms)) {
             None => self.read(hash, key, V::clone),
             Some(terms) => self.read_if_fresh(hash, key, terms),
         }
@@ -331,7 +371,7 @@ where
         F: Form<V>,
         E: Send + Sync + 'static,
     {
-        let told = call.told::<F, E>(known);
+        let told = call.told::<F, E>(known, Source::Hit);
         if told.is_some() {
             self.count(Count::KnownAbsences);
         }
@@ -358,13 +398,13 @@ where
         }
         loop {
             let flight = match self.take_role(hash, key, &mut call) {
-                Role::Hit(value) => return Ok(give::<F, V>(Some(value))),
+                Role::Hit(value, source) => return Ok(give::<F, V>(Some(value), source)),
                 Role::Known(known) => match self.tell_known::<F, E>(&mut call, known) {
                     Some(end) => return end,
                     None => continue,
                 },
                 Role::Lead(leader) => match self.offer(&mut call, leader, &behind) {
-                    Lead::Serve(value) => return Ok(give::<F, V>(Some(value))),
+                    Lead::Serve(value) => return Ok(give::<F, V>(Some(value), Source::Hit)),
                     Lead::Wait(flight) => flight,
                     Lead::Load(leader) => {
                         let old = call.old_value().cloned();
@@ -411,13 +451,13 @@ where
         }
         loop {
             let flight = match self.take_role(hash, key, &mut call) {
-                Role::Hit(value) => return Ok(give::<F, V>(Some(value))),
+                Role::Hit(value, source) => return Ok(give::<F, V>(Some(value), source)),
                 Role::Known(known) => match self.tell_known::<F, E>(&mut call, known) {
                     Some(end) => return end,
                     None => continue,
                 },
                 Role::Lead(leader) => match self.offer(&mut call, leader, &behind) {
-                    Lead::Serve(value) => return Ok(give::<F, V>(Some(value))),
+                    Lead::Serve(value) => return Ok(give::<F, V>(Some(value), Source::Hit)),
                     Lead::Wait(flight) => flight,
                     Lead::Load(leader) => {
                         let old = call.old_value().cloned();
@@ -488,17 +528,17 @@ where
                 Seen::Fresh => {
                     set.note_access(way);
                     work.outbox.discard_key(owned);
-                    return Role::Hit(set.entry(way).value.clone());
+                    return Role::Hit(set.entry(way).value.clone(), Source::Hit);
                 }
                 Seen::Old { serves: true, .. } => {
                     work.outbox.discard_key(owned);
                     work.outbox.count(Count::StaleServed);
-                    return Role::Hit(set.entry(way).value.clone());
+                    return Role::Hit(set.entry(way).value.clone(), Source::Stale);
                 }
                 // While it is loaded everybody gets the old value.
                 Seen::Old { is_live: true, .. } if !call.insists && is_loaded(&set, hash, key) => {
                     work.outbox.discard_key(owned);
-                    return Role::Hit(set.entry(way).value.clone());
+                    return Role::Hit(set.entry(way).value.clone(), Source::Hit);
                 }
                 Seen::Old {
                     is_live, may_serve, ..
@@ -594,7 +634,7 @@ where
             };
         };
         if self.is_live(deadline) {
-            return if terms.refreshes() && self.is_due(set, way, hash, terms) {
+            return if self.refreshes(terms) && self.is_due(set, way, hash, terms) {
                 Seen::old(true, true)
             } else {
                 Seen::Fresh
@@ -724,12 +764,13 @@ where
         };
         if failed && call.fallback().is_some() {
             self.count(Count::StaleServed);
-            return call.take_old().map(|old| Ok(give::<F, V>(Some(old))));
+            return call.old.take().map(|old| Ok(old.given::<F>()));
         }
         assert!(!has_panicked, "{PANICKED}");
+        let source = call.source_of_wait();
         match landing {
-            Some(Landing::Loaded(value)) => F::give(Some(V::clone(&value))).map(Ok),
-            Some(Landing::Known(known)) => call.told::<F, E>(known),
+            Some(Landing::Loaded(value)) => F::give(Some(V::clone(&value)), source).map(Ok),
+            Some(Landing::Known(known)) => call.told::<F, E>(known, source),
             // Who has no error to get cannot be told, and loads for itself.
             Some(Landing::TimedOut) if never_fails::<E>() => None,
             Some(Landing::TimedOut) => Some(Err(LoadError::TimedOut)),
@@ -753,18 +794,18 @@ where
         F: Form<V>,
     {
         end.or_else(|error| match self.old_of(call) {
-            Some(old) => Ok(give::<F, V>(Some(old))),
+            Some(old) => Ok(old.clone().given::<F>()),
             None => Err(error),
         })
     }
 
     /// The old value that a call is given whose load has failed, if there is one.
-    pub(super) fn old_of(&self, call: &Call<'_, V>) -> Option<V> {
+    pub(super) fn old_of<'c>(&self, call: &'c Call<'_, V>) -> Option<&'c Old<V>> {
         let old = call.fallback()?;
         if !old.is_live {
             self.count(Count::StaleServed);
         }
-        Some(old.value.clone())
+        Some(old)
     }
 
     /// Loads for one caller only: nobody joins it, and nothing is stored.
@@ -883,13 +924,17 @@ impl<K, V> Engine<K, V> {
 
 impl<V: Clone> Call<'_, V> {
     /// What it means to a caller that there is no value.
-    pub(super) fn told<F, E>(&mut self, known: Known) -> Option<Result<F::Given, LoadError<E>>>
+    pub(super) fn told<F, E>(
+        &mut self,
+        known: Known,
+        source: Source,
+    ) -> Option<Result<F::Given, LoadError<E>>>
     where
         F: Form<V>,
         E: Send + Sync + 'static,
     {
         let told = match known {
-            Known::Absent => F::give(None).map(Ok),
+            Known::Absent => F::give(None, source).map(Ok),
             // An error of another type means nothing to this caller, who has to ask for itself;
             // all callers with its type share the one load that comes of it.
             Known::Failed(error) => {
@@ -950,17 +995,16 @@ pub(super) async fn run_async<L: Future>(
     .await
 }
 
-pub(super) fn give<F: Form<V>, V>(value: Option<V>) -> F::Given {
-    F::give(value).expect("a loader that always brings a value has brought one")
-}
-
 /// What a loader brought, or why not, as its caller gets it.
 fn given<F: Form<V>, V: Clone, E>(
     result: Result<F::Brought, E>,
     old: Option<&V>,
 ) -> Result<F::Given, LoadError<E>> {
     match result {
-        Ok(brought) => Ok(give::<F, V>(value_of(F::loaded(brought).what, old))),
+        Ok(brought) => {
+            let value = value_of(F::loaded(brought).what, old);
+            Ok(give::<F, V>(value, Source::Loaded))
+        }
         Err(error) => Err(LoadError::Failed(Arc::new(error))),
     }
 }

@@ -287,7 +287,7 @@ where
                 continue;
             }
             match self.engine.take_role(hash, key, &mut missing.call) {
-                Role::Hit(value) => self.found[at] = Some(value),
+                Role::Hit(value, _) => self.found[at] = Some(value),
                 Role::Lead(leader) => {
                     self.engine.count_refresh(&missing.call);
                     round.loads.push((missing, Some(leader)));
@@ -424,7 +424,7 @@ where
             return Err(error);
         }
         for Missing { at, call, .. } in &ended {
-            self.found[*at] = self.engine.old_of(call);
+            self.found[*at] = self.engine.old_of(call).map(|old| old.value.clone());
         }
         Ok(())
     }

@@ -73,6 +73,8 @@ pub(crate) struct Engine<K, V> {
     verdict_hand: AtomicUsize,
     /// Which tags and groups were invalidated.
     register: Register,
+    /// Whether a loader has ever said of a value how fresh it is to be.
+    times_are_own: AtomicBool,
     /// Turns of the background that the next pass for them is put off.
     rest: AtomicUsize,
     /// The public handles. What the keeper holds does not count.
@@ -110,6 +112,7 @@ where
             verdict_weight: AtomicU64::new(0),
             verdict_hand: AtomicUsize::new(0),
             register: Register::new(),
+            times_are_own: AtomicBool::new(false),
             rest: AtomicUsize::new(0),
             handles: AtomicUsize::new(1),
             #[cfg(feature = "persist")]

@@ -7,13 +7,14 @@
 
 use super::Engine;
 use super::leader::{Leader, OwnLeader};
-use super::load::{give, run, run_async};
+use super::load::{run, run_async};
 use crate::entry::Life;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels};
 use crate::load::{
-    Crew, Flight, Form, Freshness, Landing, LoadError, Loaded, Node, UnderWay, value_of,
+    Crew, Flight, Form, Freshness, Landing, LoadError, Loaded, Node, Source, UnderWay, give,
+    value_of,
 };
 use crate::reentrancy;
 use crate::stats::Count;
@@ -247,7 +248,7 @@ where
                 self.hand_over().take_in(key, loaded, None, None)
             }
         };
-        Ok(give::<F, V>(value))
+        Ok(give::<F, V>(value, Source::Loaded))
     }
 
     /// Stores what a load has brought and takes the load out of its set, if that is simple; what

@@ -1,6 +1,6 @@
 //! What loaders bring, and what their callers are given.
 
-use super::{Loaded, What};
+use super::{Loaded, Source, What};
 
 /// A kind of loading call.
 pub(crate) trait Form<V> {
@@ -13,7 +13,7 @@ pub(crate) trait Form<V> {
 
     /// What a caller gets of what was loaded, possibly by the loader of another form of call;
     /// `None` when it has to load for itself, since its form knows no absence.
-    fn give(value: Option<V>) -> Option<Self::Given>;
+    fn give(value: Option<V>, source: Source) -> Option<Self::Given>;
 }
 
 /// The loader brings the value.
@@ -27,7 +27,7 @@ impl<V> Form<V> for Value {
         Loaded::new(brought)
     }
 
-    fn give(value: Option<V>) -> Option<V> {
+    fn give(value: Option<V>, _: Source) -> Option<V> {
         value
     }
 }
@@ -43,7 +43,7 @@ impl<V> Form<V> for Maybe {
         Loaded::from(brought)
     }
 
-    fn give(value: Option<V>) -> Option<Option<V>> {
+    fn give(value: Option<V>, _: Source) -> Option<Option<V>> {
         Some(value)
     }
 }
@@ -59,9 +59,31 @@ impl<V> Form<V> for Full {
         brought
     }
 
-    fn give(value: Option<V>) -> Option<Option<V>> {
+    fn give(value: Option<V>, _: Source) -> Option<Option<V>> {
         Some(value)
     }
+}
+
+/// The same, for a caller that wants to know where the value has come from.
+pub(crate) struct Sourced;
+
+impl<V> Form<V> for Sourced {
+    type Brought = Loaded<V>;
+    type Given = (Option<V>, Source);
+
+    fn loaded(brought: Loaded<V>) -> Loaded<V> {
+        brought
+    }
+
+    fn give(value: Option<V>, source: Source) -> Option<(Option<V>, Source)> {
+        Some((value, source))
+    }
+}
+
+/// What a caller gets of a value that is there, or of what its own loader has brought.
+#[inline]
+pub(crate) fn give<F: Form<V>, V>(value: Option<V>, source: Source) -> F::Given {
+    F::give(value, source).expect("a loader that always brings a value has brought one")
 }
 
 /// The value that a loader brought, given the one that it was shown.

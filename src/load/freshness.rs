@@ -68,38 +68,107 @@ enum Refresh {
     Share(f64),
 }
 
+/// What a loader says of how fresh one value is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OwnTimes {
+    pub(crate) refresh_after: Option<Duration>,
+    pub(crate) stale_if_error: Option<Duration>,
+}
+
+impl OwnTimes {
+    pub(crate) fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What is known of the age of an entry, where that matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Age {
-    /// When it was written; 0 when that is not known.
-    pub(crate) written: Deadline,
+    /// When it was written, 0 when that is not known; said by its loader, when it is due.
+    since: Said,
     /// For how long after its deadline it is kept.
-    pub(crate) kept: u64,
+    kept: Said,
     /// No load is tried before this.
     pub(crate) retry_at: Deadline,
 }
 
+/// A time in 63 bits, which are 292 years, and whether the loader of the value has said it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Said(u64);
+
+impl Said {
+    const BY_LOADER: u64 = 1 << 63;
+
+    fn by_call(time: u64) -> Self {
+        Self(time.min(!Self::BY_LOADER))
+    }
+
+    fn by_loader(time: u64) -> Self {
+        Self(Self::by_call(time).0 | Self::BY_LOADER)
+    }
+
+    fn time(self) -> u64 {
+        self.0 & !Self::BY_LOADER
+    }
+
+    fn is_by_loader(self) -> bool {
+        self.0 & Self::BY_LOADER != 0
+    }
+}
+
 impl Age {
+    /// Of an entry that is written now.
+    pub(crate) fn written(now: Deadline) -> Self {
+        Self {
+            since: Said::by_call(now),
+            ..Self::default()
+        }
+    }
+
+    /// The same with what its loader says.
+    pub(crate) fn with(mut self, own: OwnTimes, now: Deadline) -> Self {
+        if let Some(age) = own.refresh_after {
+            self.since = Said::by_loader(now.saturating_add(nanoseconds(age)));
+        }
+        if let Some(longest) = own.stale_if_error {
+            self.kept = Said::by_loader(nanoseconds(longest));
+        }
+        self
+    }
+
+    /// The same where no load is tried for a while.
+    pub(crate) fn resting(self, retry_at: Deadline) -> Self {
+        Self { retry_at, ..self }
+    }
+
     /// When an entry with this deadline is gone.
     pub(crate) fn gone(self, deadline: Deadline) -> Deadline {
-        deadline.saturating_add(self.kept)
+        deadline.saturating_add(self.kept.time())
     }
 }
 
 impl Default for Freshness {
     fn default() -> Self {
-        Self {
-            refresh: Refresh::Never,
-            jitter: 0.0,
-            stale_if_error: None,
-            retry_after: Duration::from_secs(1),
-            soft_timeout: None,
-            hard_timeout: None,
-        }
+        Self::NO_WISHES
     }
 }
 
 impl Freshness {
+    const NO_WISHES: Self = Self {
+        refresh: Refresh::Never,
+        jitter: 0.0,
+        stale_if_error: None,
+        retry_after: Duration::from_secs(1),
+        soft_timeout: None,
+        hard_timeout: None,
+    };
+
+    /// For calls that go by what loaders say of their values, and by nothing else.
+    pub(crate) fn of_loaders() -> &'static Self {
+        static OF_LOADERS: Freshness = Freshness::NO_WISHES;
+        &OF_LOADERS
+    }
+
     /// No wishes: the same as `default()`.
     pub fn new() -> Self {
         Self::default()
@@ -277,31 +346,34 @@ impl Freshness {
     /// The age of a value that is written now.
     pub(crate) fn age(&self, now: Deadline) -> Age {
         Age {
-            written: now,
-            kept: self.stale_if_error.map_or(0, nanoseconds),
-            retry_at: 0,
+            kept: Said::by_call(self.stale_if_error.map_or(0, nanoseconds)),
+            ..Age::written(now)
         }
     }
 
     /// When a value is to be refreshed that expires at `deadline`. `salt` is different for each
     /// key.
     pub(crate) fn refresh_from(&self, age: Age, deadline: Deadline, salt: u64) -> Deadline {
-        if age.written == 0 {
+        let written = age.since.time();
+        if age.since.is_by_loader() {
+            return written.max(age.retry_at);
+        }
+        if written == 0 {
             return NEVER;
         }
         let life = match self.refresh {
             Refresh::Never => return NEVER,
             Refresh::After(age) => nanoseconds(age),
             Refresh::Share(_) if deadline == NEVER => return NEVER,
-            Refresh::Share(share) => (deadline.saturating_sub(age.written) as f64 * share) as u64,
+            Refresh::Share(share) => (deadline.saturating_sub(written) as f64 * share) as u64,
         };
         let taken_off = if self.jitter == 0.0 {
             0
         } else {
-            let random = random::fraction_of(salt ^ age.written);
+            let random = random::fraction_of(salt ^ written);
             (life as f64 * self.jitter * random) as u64
         };
-        let from = age.written.saturating_add(life.saturating_sub(taken_off));
+        let from = written.saturating_add(life.saturating_sub(taken_off));
         from.max(age.retry_at)
     }
 
@@ -313,8 +385,11 @@ impl Freshness {
 
     /// Until when a value that expired at `deadline` may be served.
     pub(crate) fn stale_until(&self, age: Age, deadline: Deadline) -> Deadline {
-        let own = self.stale_if_error.map_or(0, nanoseconds);
-        deadline.saturating_add(own.min(age.kept))
+        let longest = match age.kept.is_by_loader() {
+            true => NEVER,
+            false => self.stale_if_error.map_or(0, nanoseconds),
+        };
+        deadline.saturating_add(longest.min(age.kept.time()))
     }
 
     pub(crate) fn pause(&self) -> Duration {
@@ -343,10 +418,7 @@ mod tests {
     }
 
     fn written(at: u64) -> Age {
-        Age {
-            written: seconds(at),
-            ..Age::default()
-        }
+        Age::written(seconds(at))
     }
 
     #[test]

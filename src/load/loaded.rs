@@ -1,5 +1,6 @@
 //! What a loader may answer besides a value.
 
+use super::freshness::OwnTimes;
 use crate::labels::{self, Labels};
 use crate::to_key::ToKey;
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ pub struct Loaded<V> {
     pub(crate) ttl: Option<Duration>,
     pub(crate) weight: Option<u64>,
     pub(crate) labels: Labels,
+    pub(crate) times: OwnTimes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +67,12 @@ impl<V> Loaded<V> {
     /// The value, if nothing but how long it holds is said of it.
     pub(crate) fn plain_value(&self) -> Option<&V> {
         match &self.what {
-            What::Value(value) if self.weight.is_none() && self.labels.is_empty() => Some(value),
-            _ => None,
+            What::Value(value) => {
+                let is_plain =
+                    self.weight.is_none() && self.labels.is_empty() && self.times.are_none();
+                is_plain.then_some(value)
+            }
+            What::Absent | What::NotModified => None,
         }
     }
 
@@ -76,6 +82,7 @@ impl<V> Loaded<V> {
             ttl: None,
             weight: None,
             labels: Labels::NONE,
+            times: OwnTimes::default(),
         }
     }
 
@@ -85,6 +92,63 @@ impl<V> Loaded<V> {
     /// [`negative_weigher`](crate::CacheBuilder::negative_weigher).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// When it is older than this, the value is served at once, and one load of its key begins behind
+    /// it: as [`Freshness::refresh_after`](crate::Freshness::refresh_after), for this value. Zero
+    /// means that each call begins a load, unless one is under way.
+    ///
+    /// It goes before what the cache or a call says, needs no [`Freshness`](crate::Freshness) of
+    /// theirs, and their [`jitter`](crate::Freshness::jitter) is not taken off it. Like all that is
+    /// known of ages it is not kept in files: of what comes back after a restart the cache decides.
+    /// In the sets where such values lie, each entry takes 24 bytes more, which
+    /// [`max_memory`](crate::CacheBuilder::max_memory) counts only where the cache was built with a
+    /// freshness.
+    ///
+    /// What an origin says of a response with `Cache-Control: max-age=60,
+    /// stale-while-revalidate=30, stale-if-error=3600` ([RFC 5861]) is then:
+    ///
+    /// ```
+    /// use haybox::{Cache, Loaded, MockClock, Source};
+    /// use std::time::Duration;
+    ///
+    /// let seconds = Duration::from_secs;
+    /// # type Error = std::io::Error;
+    /// # struct Answer { body: String, max_age: Duration, revalidate: Duration, if_error: Duration }
+    /// # fn fetch(_: &str) -> Result<Answer, Error> {
+    /// #     let seconds = Duration::from_secs;
+    /// #     Ok(Answer { body: "hay".into(), max_age: seconds(60), revalidate: seconds(30), if_error: seconds(3600) })
+    /// # }
+    /// let clock = MockClock::new();
+    /// let cache: Cache<String, String> =
+    ///     Cache::builder().max_entries(1_000).clock(clock.clock()).build()?;
+    /// let pages = cache.read_through(|url: &String| {
+    ///     let answer = fetch(url)?;
+    ///     Ok::<_, Error>(
+    ///         Loaded::new(answer.body)
+    ///             .ttl(answer.max_age + answer.revalidate)
+    ///             .refresh_after(answer.max_age)
+    ///             .stale_if_error(answer.if_error),
+    ///     )
+    /// });
+    /// assert_eq!(pages.get_with_source("/")?.1, Source::Loaded);
+    /// clock.advance(seconds(70));
+    /// assert_eq!(pages.get_with_source("/")?.1, Source::Hit); // And it is fetched behind.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [RFC 5861]: https://www.rfc-editor.org/rfc/rfc5861
+    pub fn refresh_after(mut self, age: Duration) -> Self {
+        self.times.refresh_after = Some(age);
+        self
+    }
+
+    /// The value is kept for this long beyond its TTL, and served when it cannot be loaded: as
+    /// [`Freshness::stale_if_error`](crate::Freshness::stale_if_error), for this value. Zero means
+    /// that it is not. What is said of [`refresh_after`](Self::refresh_after) holds for it as well.
+    pub fn stale_if_error(mut self, longest: Duration) -> Self {
+        self.times.stale_if_error = Some(longest);
         self
     }
 

@@ -7,18 +7,20 @@ mod loaded;
 mod pool;
 mod read_through;
 mod read_through_many;
+mod source;
 mod verdict;
 mod waiting;
 
 pub(crate) use flight::{Crew, Fill, Flight, Landing, Loads, UnderWay};
-pub(crate) use form::{Form, Maybe, Value, value_of};
-pub(crate) use freshness::Age;
+pub(crate) use form::{Form, Maybe, Value, give, value_of};
 pub use freshness::Freshness;
+pub(crate) use freshness::{Age, OwnTimes};
 pub use loaded::Loaded;
 pub(crate) use loaded::{What, in_order};
 pub(crate) use pool::offer as offer_to_pool;
 pub use read_through::{ReadThrough, ReadThroughAsync};
 pub use read_through_many::{ReadThroughMany, ReadThroughManyAsync};
+pub use source::Source;
 pub(crate) use verdict::{Known, Verdict};
 pub(crate) use waiting::{MayWait, Node, Running, Waiting, this_thread};
 

@@ -1,7 +1,7 @@
 //! A loader bound to a cache, so that who reads has one value to hold and cannot forget either.
 
-use super::form::Full;
-use super::{Freshness, LoadError, Loaded};
+use super::form::{Form, Full, Sourced};
+use super::{Freshness, LoadError, Loaded, Source, give};
 use crate::builder::BuildError;
 use crate::cache::Cache;
 use crate::engine::{Behind, Call, Left, Offered, OwnLeader, Start};
@@ -249,7 +249,9 @@ macro_rules! handles {
             /// How long a value is kept beyond its TTL is decided by the call that loads it, so a
             /// longer [`stale_if_error`](Freshness::stale_if_error) counts from the next load on.
             /// Nor is an age known of values that were stored by other calls, unless the cache has
-            /// a freshness itself. Costs 24 bytes per entry, as that does.
+            /// a freshness itself. Costs 24 bytes per entry, as that does, which
+            /// [`max_memory`](crate::CacheBuilder::max_memory) counts only where the cache has one.
+            /// What a loader says of a value goes before it: [`Loaded::refresh_after`].
             ///
             /// # Errors
             /// If the freshness makes no sense; the error names the setting.
@@ -285,9 +287,7 @@ macro_rules! handles {
             }
 
             pub(super) fn terms(&self) -> Option<&Freshness> {
-                self.freshness
-                    .as_deref()
-                    .or_else(|| self.cache.engine().freshness())
+                self.cache.engine().terms(self.freshness.as_deref())
             }
         }
     )*};
@@ -315,14 +315,45 @@ where
     where
         Q: Hash + ToKey<K> + ?Sized,
     {
+        self.get_as::<Full, _>(key)
+    }
+
+    /// As [`get`](Self::get), and where the answer has come from.
+    ///
+    /// ```
+    /// # fn query(id: &u32) -> Result<String, std::io::Error> { Ok(format!("user {id}")) }
+    /// use haybox::{Cache, Source};
+    ///
+    /// let users = Cache::<u32, String>::new(10_000).read_through(query);
+    /// assert_eq!(users.get_with_source(&7)?.1, Source::Loaded);
+    /// let (user, source) = users.get_with_source(&7)?;
+    /// assert_eq!(user.as_deref(), Some("user 7"));
+    /// assert_eq!(format!("X-Cache: {source}"), "X-Cache: hit");
+    /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_with_source<Q>(&self, key: &Q) -> Result<(Option<V>, Source), LoadError<E>>
+    where
+        Q: Hash + ToKey<K> + ?Sized,
+    {
+        self.get_as::<Sourced, _>(key)
+    }
+
+    fn get_as<F, Q>(&self, key: &Q) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V, Brought = Loaded<V>>,
+        Q: Hash + ToKey<K> + ?Sized,
+    {
         let hash = self.cache.hash(key);
         let terms = self.terms();
         match self.cache.engine().start(hash, key, false, terms) {
-            Start::Hit(value) => Ok(Some(value)),
-            Start::Missed(None) => self.load(key, Call::new(false, terms)),
+            Start::Hit(value) => Ok(give::<F, V>(Some(value), Source::Hit)),
+            Start::Missed(None) => self.load::<F, _>(key, Call::new(false, terms)),
             Start::Missed(Some(leader)) => {
                 let load = || (self.loader)(&key.to_key(), None);
-                let loaded = leader.run::<Full, _, _>(key, load);
+                let loaded = leader.run::<F, _, _>(key, load);
                 self.cache.grow();
                 loaded
             }
@@ -338,11 +369,12 @@ where
     where
         Q: Hash + ToKey<K> + ?Sized,
     {
-        self.load(key, Call::new(false, self.terms()).insisting())
+        self.load::<Full, _>(key, Call::new(false, self.terms()).insisting())
     }
 
-    fn load<Q>(&self, key: &Q, call: Call<'_, V>) -> Result<Option<V>, LoadError<E>>
+    fn load<F, Q>(&self, key: &Q, call: Call<'_, V>) -> Result<F::Given, LoadError<E>>
     where
+        F: Form<V, Brought = Loaded<V>>,
         Q: Hash + ToKey<K> + ?Sized,
     {
         let load = |old: Option<V>| (self.loader)(&key.to_key(), old.as_ref());
@@ -350,7 +382,7 @@ where
         let loaded = self
             .cache
             .engine()
-            .load::<Full, _, _>(call, at, load, |leader, old| self.offer(key, leader, old));
+            .load::<F, _, _>(call, at, load, |leader, old| self.offer(key, leader, old));
         self.cache.grow();
         loaded
     }
@@ -421,6 +453,26 @@ where
     where
         Q: Hash + ToKey<K> + ?Sized,
     {
+        self.get_as::<Full, _>(key).await
+    }
+
+    /// As [`get`](Self::get), and where the answer has come from; as
+    /// [`ReadThrough::get_with_source`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get_with_source<Q>(&self, key: &Q) -> Result<(Option<V>, Source), LoadError<E>>
+    where
+        Q: Hash + ToKey<K> + ?Sized,
+    {
+        self.get_as::<Sourced, _>(key).await
+    }
+
+    async fn get_as<F, Q>(&self, key: &Q) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V, Brought = Loaded<V>>,
+        Q: Hash + ToKey<K> + ?Sized,
+    {
         let engine = self.cache.engine();
         let hash = self.cache.hash(key);
         let terms = self.terms();
@@ -429,17 +481,17 @@ where
                 Some(value) => {
                     // As in `load`: what a burst has stored may be all that is ever asked for.
                     self.cache.grow();
-                    Ok(Some(value))
+                    Ok(give::<F, V>(Some(value), Source::Hit))
                 }
-                None => self.load(key, Call::new(true, terms)).await,
+                None => self.load::<F, _>(key, Call::new(true, terms)).await,
             };
         }
         match engine.start(hash, key, true, terms) {
-            Start::Hit(value) => Ok(Some(value)),
-            Start::Missed(None) => self.load(key, Call::new(true, terms)).await,
+            Start::Hit(value) => Ok(give::<F, V>(Some(value), Source::Hit)),
+            Start::Missed(None) => self.load::<F, _>(key, Call::new(true, terms)).await,
             Start::Missed(Some(leader)) => {
                 let load = || (self.loader)(key.to_key(), None);
-                let loaded = leader.run_async::<Full, _, _, _>(key, load).await;
+                let loaded = leader.run_async::<F, _, _, _>(key, load).await;
                 self.cache.grow();
                 loaded
             }
@@ -454,12 +506,13 @@ where
     where
         Q: Hash + ToKey<K> + ?Sized,
     {
-        self.load(key, Call::new(true, self.terms()).insisting())
+        self.load::<Full, _>(key, Call::new(true, self.terms()).insisting())
             .await
     }
 
-    async fn load<Q>(&self, key: &Q, call: Call<'_, V>) -> Result<Option<V>, LoadError<E>>
+    async fn load<F, Q>(&self, key: &Q, call: Call<'_, V>) -> Result<F::Given, LoadError<E>>
     where
+        F: Form<V, Brought = Loaded<V>>,
         Q: Hash + ToKey<K> + ?Sized,
     {
         let load = |old| (self.loader)(key.to_key(), old);
@@ -472,9 +525,8 @@ where
             self.cache.grow();
         }
         let call = call.leaving_behind(is_left_behind);
-        let loaded = engine.load_async::<Full, _, _, _>(call, at, load, |leader, old| {
-            self.offer(key, leader, old)
-        });
+        let loaded = engine
+            .load_async::<F, _, _, _>(call, at, load, |leader, old| self.offer(key, leader, old));
         let loaded = loaded.await;
         self.cache.grow();
         loaded

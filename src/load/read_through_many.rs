@@ -2,7 +2,7 @@
 //!
 //! What concerns one key is left to a [`ReadThrough`] whose loader asks for that key alone.
 
-use super::{Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync, in_order};
+use super::{Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync, Source, in_order};
 use crate::builder::BuildError;
 use crate::cache::Cache;
 use crate::engine::{Behind, Call, Left, Offered, OwnLeader};
@@ -242,6 +242,21 @@ where
         self.one.get(key)
     }
 
+    /// As [`get`](Self::get), and where the answer has come from; as
+    /// [`ReadThrough::get_with_source`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As [`get`](Self::get).
+    pub fn get_with_source<Q>(&self, key: &Q) -> Result<(Option<V>, Source), LoadError<E>>
+    where
+        Q: Hash + ToKey<K> + ?Sized,
+    {
+        self.one.get_with_source(key)
+    }
+
     /// The values of several keys, in their order, those that are missing or not fresh enough by
     /// one call of the loader; `None` where there is none.
     ///
@@ -373,6 +388,21 @@ where
         Q: Hash + ToKey<K> + ?Sized,
     {
         self.one.get(key).await
+    }
+
+    /// As [`get`](Self::get), and where the answer has come from; as
+    /// [`ReadThrough::get_with_source`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As [`get`](Self::get).
+    pub async fn get_with_source<Q>(&self, key: &Q) -> Result<(Option<V>, Source), LoadError<E>>
+    where
+        Q: Hash + ToKey<K> + ?Sized,
+    {
+        self.one.get_with_source(key).await
     }
 
     /// The values of several keys, in their order; as [`ReadThroughMany::get_many`].

@@ -238,12 +238,7 @@ mod tests {
             set.set_weight(way, random.u64(0..9));
         }
         if kinds.ages {
-            let written = random.u64(..);
-            let age = Age {
-                written,
-                ..Age::default()
-            };
-            set.set_age(way, Some(age));
+            set.set_age(way, Some(Age::written(random.u64(..))));
         }
         (0..random.u8(0..3)).for_each(|_| set.entry_mut(way).count_read());
         if kinds.labels && random.bool() {
