@@ -430,8 +430,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// How long a caller waits for a load of another caller before it loads for itself. Default:
-    /// 30 s. More than zero.
+    /// How long callers wait for a load of another caller before one of them loads, for which the
+    /// others wait once more: [what every loading call keeps](Cache#what-every-loading-call-keeps).
+    /// Default: 30 s. More than zero.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.policy.lock_timeout = timeout;
         self

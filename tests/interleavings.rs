@@ -1778,6 +1778,43 @@ fn a_wait_ends_with_its_time_out() {
     });
 }
 
+/// What a late load brings, and what the one that was begun instead of it does, come in any order,
+/// beside those who give up, write and come anew.
+#[test]
+fn late_loads_and_those_begun_instead_of_them_end_in_any_order() {
+    check("late loads", || {
+        let time = MockClock::new();
+        let cache = built(numbers().clock(time.clock()).lock_timeout(seconds(1)));
+        let (done, wrote) = (AtomicU32::new(0), choice(3) == 0);
+        scope(|threads| {
+            for own in 1..=3 {
+                let (cache, done) = (&cache, &done);
+                threads.spawn(move || {
+                    let got = any_load(cache, || {
+                        yield_now();
+                        own
+                    });
+                    assert!((1..=3).contains(&got));
+                    done.fetch_add(1, SeqCst);
+                });
+            }
+            threads.spawn(|| {
+                if wrote {
+                    cache.remove(&1);
+                }
+                while done.load(SeqCst) < 3 {
+                    time.advance(seconds(1));
+                    yield_now();
+                }
+            });
+        });
+        let value = cache.get(&1);
+        assert!(value.is_some() || wrote);
+        assert_eq!((cache.loads_under_way(), time.timers()), (0, 0));
+        cache.validate();
+    });
+}
+
 /// The time-out passes while a task is about to run the load, is at it, has dropped it or has not
 /// come to it yet.
 #[test]

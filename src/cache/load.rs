@@ -42,8 +42,12 @@ use std::hash::{BuildHasher, Hash};
 ///   to the `lock_timeout`. So have a loader return what can go wrong as an error, which ends all
 ///   waits at once. Where a [`Freshness`](crate::Freshness#a-loader-that-panics) has an old value,
 ///   those who wait get that.
-/// * A caller waits at most for the [`lock_timeout`](crate::CacheBuilder::lock_timeout), on the
-///   clock of the cache, and then loads for itself. The load that took so long is not stored.
+/// * No wait for a load of others outlasts the
+///   [`lock_timeout`](crate::CacheBuilder::lock_timeout), on the clock of the cache. Then one of
+///   those who wait loads, and the others wait for that, or are given a stale value where there is
+///   one; so a source that hangs for one question is asked once more, and not by all of them. Who
+///   has waited for as long again loads for itself, and stores nothing. What the late load brings
+///   is stored, and given to those who still wait, if it comes first and nothing has overtaken it.
 /// * A call that could never end, because the load that it would wait for is waiting for it,
 ///   directly or through other loads and caches, is [`LoadError::Reentrant`]. A blocking call
 ///   that would stop the very thread that has to go on with a load of a task does not wait but
@@ -72,9 +76,9 @@ where
     ///
     /// `load` runs outside all locks and may use the cache. If it panics, another caller loads. A
     /// value whose key was written or removed while it was loaded is given to those who waited but
-    /// not stored. A caller waits at most for the
-    /// [`lock_timeout`](crate::CacheBuilder::lock_timeout) and then loads for itself. A hit
-    /// allocates nothing.
+    /// not stored. A caller waits for the [`lock_timeout`](crate::CacheBuilder::lock_timeout), twice
+    /// at most, and then loads for itself: so a loader must not do what is to be done once, such as
+    /// to charge a card. A hit allocates nothing.
     ///
     /// # Panics
     /// If `load` asks for a key that only it can provide, directly or through other loads.

@@ -257,13 +257,19 @@ where
             let engine = &self.engine;
             engine.renew(self.hash, key, &self.flight, (life, age), relabel)
         };
+        let landing = || Landing::Loaded(Arc::new(value.clone()));
         if !renewed {
             let mut options = InsertOptions::new();
             options.life = life;
             options.given = Given::new(labels.clone(), NOW);
-            self.store(key, value.clone(), options, loaded.weight, age);
+            let ended = self.store(key, value.clone(), options, loaded.weight, age);
+            // Who waits for a load that was begun instead of this one need not go on waiting.
+            if let Some(other) = ended.filter(|ended| !Arc::ptr_eq(&ended.flight, &self.flight)) {
+                let made = Given::new(labels.clone(), self.made.epoch);
+                other.flight.land(landing(), made);
+            }
         }
-        self.land(|| Landing::Loaded(Arc::new(value.clone())), labels);
+        self.land(landing, labels);
         Some(value)
     }
 
@@ -336,6 +342,7 @@ where
         self.land(|| Landing::Known(known), labels);
     }
 
+    /// Stores a value; what the set knew of the load that has ended with it.
     fn store<Q>(
         &self,
         key: &Q,
@@ -343,7 +350,8 @@ where
         options: InsertOptions,
         weight: Option<u64>,
         age: Option<Age>,
-    ) where
+    ) -> Option<UnderWay<K, V>>
+    where
         Q: ToKey<K> + ?Sized,
     {
         let fill = Fill {
@@ -355,6 +363,7 @@ where
         let _: Insert<V> =
             self.engine
                 .insert_generally(self.hash, key.to_key(), value, options, Some(&fill));
+        fill.ended.into_inner()
     }
 }
 

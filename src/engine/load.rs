@@ -60,8 +60,12 @@ pub(crate) struct Call<'f, V> {
     waits_for_own: bool,
     /// When the caller began to load or to wait, once it has.
     began: Option<Deadline>,
-    /// The flight that took longer than the caller had patience.
+    /// Since when it has had patience with others.
+    patient_since: Option<Deadline>,
+    /// The last flight that took longer than that.
     given_up: Option<Arc<Flight<V>>>,
+    /// How many there were.
+    give_ups: u8,
     /// What is remembered is of no use to this caller.
     ignores_known: bool,
     /// The epoch at which the call began: what was invalidated up to it, nothing that it gets may
@@ -159,7 +163,9 @@ impl<'f, V> Call<'f, V> {
             was_offered: false,
             waits_for_own: false,
             began: None,
+            patient_since: None,
             given_up: None,
+            give_ups: 0,
             ignores_known: false,
             since: None,
             old: None,
@@ -190,7 +196,21 @@ impl<'f, V> Call<'f, V> {
 
     /// Notes that it begins to load or to wait, and says when it did so first.
     pub(super) fn begin(&mut self, now: Deadline) -> Deadline {
+        self.patient_since.get_or_insert(now);
         *self.began.get_or_insert(now)
+    }
+
+    /// Waits no longer for a load. For another that is begun instead, by one of those who gave up
+    /// the same, it does once more.
+    fn give_up(&mut self, flight: Arc<Flight<V>>) {
+        flight.node().call_off();
+        self.given_up = Some(flight);
+        self.give_ups = self.give_ups.saturating_add(1);
+        self.patient_since = None;
+    }
+
+    fn has_patience(&self) -> bool {
+        self.give_ups < 2
     }
 
     pub(super) fn node(&self) -> Arc<Node> {
@@ -563,6 +583,7 @@ where
             work.outbox.discard_key(owned);
             return Role::Known(known);
         }
+        let mut late = None;
         if let Some(found) = set.load_of(hash, key) {
             let found = Arc::clone(found);
             match &call.given_up {
@@ -570,26 +591,35 @@ where
                 _ if found.has_landed() => work.outbox.discard_load(set.end_load(&found)),
                 None if self.is_overdue(&mut set, &found, call) => {
                     found.node().call_off();
-                    work.outbox.discard_load(set.end_load(&found));
+                    late = set.end_load(&found);
                 }
                 None => {
                     work.outbox.discard_key(owned);
                     return Role::Wait(found);
                 }
-                // Nobody has to wait for it any more, nor is what it brings stored.
+                // The others who wait for it give it up as well, and find what begins now.
                 Some(given_up) if Arc::ptr_eq(given_up, &found) => {
-                    work.outbox.discard_load(set.end_load(&found));
+                    late = set.end_load(&found);
                 }
-                // Others gave it up, too, and one of them leads; its load may take as long again.
+                // Others gave it up, too, and one of them leads.
                 Some(_) => {
                     work.outbox.discard_key(owned);
+                    if let Some(old) = call.fallback() {
+                        work.outbox.count(Count::StaleServed);
+                        return Role::Hit(old.value.clone(), Source::Stale);
+                    }
+                    if call.has_patience() {
+                        return Role::Wait(found);
+                    }
+                    // It may take as long again.
                     return Role::Alone(Arc::clone(found.node()));
                 }
             }
         }
         let flight = call.depart();
         let load = UnderWay::new(hash, owned, Arc::clone(&flight), epoch);
-        set.begin_load(load, LoadRoom::default());
+        set.begin_load(load.instead_of(late.as_ref()), LoadRoom::default());
+        work.outbox.discard_load(late);
         drop(set);
         drop(inside);
         let made = Given {
@@ -697,22 +727,23 @@ where
         }
     }
 
-    /// Until when a caller waits, and why no longer. All its waits together end with the time-out.
+    /// Until when a caller waits, and why no longer. All its waits together end with the time-outs;
+    /// only its patience begins anew, once.
     pub(super) fn limit<E: 'static>(&self, call: &mut Call<'_, V>) -> (Deadline, Limit) {
         let began = call.begin(self.clock.now());
         let soft = call.soft_limit();
         let terms = call.terms.filter(|_| !never_fails::<E>());
         let hard = terms.and_then(Freshness::hard_limit);
-        let patience = (self.policy.lock_timeout, Limit::Patience);
+        let since = call.patient_since.unwrap_or(began);
+        let patience = (after(since, self.policy.lock_timeout), Limit::Patience);
         let limits = [
-            soft.map(|soft| (soft, Limit::Soft)),
-            hard.map(|hard| (hard, Limit::Hard)),
+            soft.map(|soft| (after(began, soft), Limit::Soft)),
+            hard.map(|hard| (after(began, hard), Limit::Hard)),
         ];
-        let sooner = |first: (Duration, Limit), other: (Duration, Limit)| {
+        let sooner = |first: (Deadline, Limit), other: (Deadline, Limit)| {
             if other.0 < first.0 { other } else { first }
         };
-        let (longest, limit) = limits.into_iter().flatten().fold(patience, sooner);
-        (after(began, longest), limit)
+        limits.into_iter().flatten().fold(patience, sooner)
     }
 
     /// When a load that begins now has taken too long.
@@ -777,8 +808,7 @@ where
             Some(Landing::Abandoned) => None,
             None if matches!(limit, Limit::Hard) => Some(Err(LoadError::TimedOut)),
             None => {
-                flight.node().call_off();
-                call.given_up = Some(flight);
+                call.give_up(flight);
                 None
             }
         }

@@ -21,8 +21,16 @@ pub(crate) struct UnderWay<K, V> {
     pub(crate) key: K,
     pub(crate) flight: Arc<Flight<V>>,
     epoch: u64,
+    /// One that took too long, so that this one was begun. What it brings is as good, as long as
+    /// neither has been overtaken.
+    late: Option<Box<Late<V>>>,
     /// When somebody waited for it first; [`NEVER`] until then.
     awaited_since: Deadline,
+}
+
+struct Late<V> {
+    flight: Arc<Flight<V>>,
+    epoch: u64,
 }
 
 /// The loads that a set knows of: most often one, for a short time, which needs no memory of its
@@ -36,8 +44,39 @@ impl<K, V> UnderWay<K, V> {
             key,
             flight,
             epoch,
+            late: None,
             awaited_since: NEVER,
         }
+    }
+
+    /// The same, begun instead of another that takes too long.
+    pub(crate) fn instead_of(mut self, other: Option<&Self>) -> Self {
+        self.late = other.map(|other| {
+            Box::new(Late {
+                flight: Arc::clone(&other.flight),
+                epoch: other.epoch,
+            })
+        });
+        self
+    }
+
+    /// The epoch at which a load began that may store what it brings: this one, or the late one.
+    pub(crate) fn epoch_of(&self, flight: &Arc<Flight<V>>) -> Option<u64> {
+        if Arc::ptr_eq(&self.flight, flight) {
+            return Some(self.epoch);
+        }
+        let late = self.late.as_ref()?;
+        Arc::ptr_eq(&late.flight, flight).then_some(late.epoch)
+    }
+
+    /// Nothing is to be expected any more of the late load, if this is it.
+    pub(crate) fn forget_late(&mut self, flight: &Arc<Flight<V>>) {
+        self.late.take_if(|late| Arc::ptr_eq(&late.flight, flight));
+    }
+
+    /// The epoch at which the older of the two began.
+    pub(crate) fn oldest_epoch(&self) -> u64 {
+        self.late.as_ref().map_or(self.epoch, |late| late.epoch)
     }
 
     /// Notes that somebody waits for it from now on, and says since when anybody has.
@@ -143,12 +182,16 @@ impl<V> Flight<V> {
         self.state.lock().landing.is_some()
     }
 
-    /// Ends the flight and wakes all who wait for it.
+    /// Ends the flight and wakes all who wait for it, unless a late load has ended it with what it
+    /// brought.
     pub(crate) fn land(&self, landing: Landing<V>, made: Option<Box<Given>>) {
         if let Some(made) = made {
             self.made.get_or_init(|| made);
         }
         let mut state = self.state.lock();
+        if state.landing.is_some() {
+            return;
+        }
         state.landing = Some(landing);
         let mut waiters = Vec::new();
         state.waiters.take(&mut waiters);

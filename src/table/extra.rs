@@ -265,8 +265,7 @@ impl<K, V> Ways<K, V> {
 
     /// The epoch at which a load began, if it has not been overtaken.
     pub(crate) fn epoch_of(&self, flight: &Arc<Flight<V>>) -> Option<u64> {
-        let at = self.place_of_load(flight)?;
-        Some(self.loads()[at].epoch())
+        self.loads().iter().find_map(|load| load.epoch_of(flight))
     }
 
     /// Where a load is among those of the set, if it has not been overtaken.
@@ -298,7 +297,7 @@ impl<K, V> Ways<K, V> {
 
     /// The epoch at which the oldest load began.
     pub(crate) fn oldest_epoch(&self) -> Option<u64> {
-        self.loads().iter().map(UnderWay::epoch).min()
+        self.loads().iter().map(UnderWay::oldest_epoch).min()
     }
 
     #[inline(always)]
@@ -307,9 +306,24 @@ impl<K, V> Ways<K, V> {
         extra.loads.push(load);
     }
 
-    /// Takes a load out, if it is still there.
+    /// Takes a load out, if it is still there. One that another was begun instead of leaves that
+    /// alone.
     pub(crate) fn end_load(&mut self, flight: &Arc<Flight<V>>) -> Option<UnderWay<K, V>> {
-        let at = self.place_of_load(flight)?;
+        if let Some(at) = self.place_of_load(flight) {
+            return self.end_load_at(at).map(|(load, _)| load);
+        }
+        let extra = self.extra.as_mut()?;
+        extra
+            .loads
+            .iter_mut()
+            .for_each(|load| load.forget_late(flight));
+        None
+    }
+
+    /// Takes a load out that has brought a value, or that which was begun instead of it.
+    pub(crate) fn end_loads_with(&mut self, flight: &Arc<Flight<V>>) -> Option<UnderWay<K, V>> {
+        let mut loads = self.loads().iter();
+        let at = loads.position(|load| load.epoch_of(flight).is_some())?;
         self.end_load_at(at).map(|(load, _)| load)
     }
 

@@ -3,6 +3,7 @@
 mod absences;
 mod fences;
 mod freshness;
+mod late;
 mod leaders;
 mod many_callers;
 mod many_keys;

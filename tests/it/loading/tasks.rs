@@ -107,41 +107,6 @@ fn a_waiter_that_is_dropped_leaves_nothing_behind() {
     assert_settled(&cache);
 }
 
-#[test]
-fn a_waiter_that_waits_too_long_loads_for_itself() {
-    let (cache, time) = timed(|builder| builder.max_entries(10).lock_timeout(SECOND));
-    let leave = Gate::default();
-    let mut leader = pin!(cache.get_or_load(&1, || async {
-        leave.pass().await;
-        "late"
-    }));
-    assert!(poll_once(leader.as_mut()).is_pending());
-    let calls = AtomicU32::new(0);
-    let load = || {
-        calls.fetch_add(1, SeqCst);
-        pending::<&'static str>()
-    };
-    let mut first = pin!(cache.get_or_load(&1, load));
-    let mut second = pin!(cache.get_or_load(&1, || async { "own" }));
-    let ((first_wakes, first_waker), (second_wakes, second_waker)) = (Wakes::new(), Wakes::new());
-    assert!(poll(first.as_mut(), &first_waker).is_pending());
-    assert!(poll(second.as_mut(), &second_waker).is_pending());
-    assert_eq!(time.timers(), 2);
-    time.advance(SECOND);
-    assert_eq!((first_wakes.count(), second_wakes.count()), (1, 1));
-    // The first leads now. The second does not wait a second time.
-    assert!(poll(first.as_mut(), &first_waker).is_pending());
-    assert_eq!(calls.load(SeqCst), 1);
-    assert_eq!(poll(second.as_mut(), &second_waker), Poll::Ready("own"));
-    leave.open();
-    assert_eq!(poll_once(leader.as_mut()), Poll::Ready("late"));
-    assert_eq!(cache.get(&1), None, "neither is stored");
-    // Who comes later joins the one that leads.
-    let mut third = pin!(cache.get_or_load(&1, || async { "third" }));
-    assert!(poll_once(third.as_mut()).is_pending());
-    assert_eq!(cache.loads_under_way(), 1);
-}
-
 /// Boxed, so that a test can drop it while it is under way.
 type Call<'c> = Pin<Box<dyn Future<Output = u32> + 'c>>;
 

@@ -1,0 +1,358 @@
+//! Loads that take longer than those who wait have patience.
+
+use super::{Gate, Numbers, assert_settled, block_on, poll_once, until_waiting};
+use crate::common::{HOUR, PATIENCE, SECOND, timed};
+use haybox::{Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, Source};
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+/// Nobody waits for longer than a second.
+fn hasty() -> (Numbers, MockClock) {
+    timed(|builder: CacheBuilder<u32, u32>| builder.max_entries(10).lock_timeout(SECOND))
+}
+
+type Call<'c> = Pin<Box<dyn Future<Output = u32> + 'c>>;
+
+/// A load of key 1, begun, that brings `value` when the gate is open.
+fn begun<'c>(cache: &'c Numbers, value: u32, gate: &Gate) -> Call<'c> {
+    let gate = gate.clone();
+    let mut call: Call<'c> = Box::pin(cache.get_or_load(&1, move || async move {
+        gate.pass().await;
+        value
+    }));
+    assert!(poll_once(call.as_mut()).is_pending());
+    call
+}
+
+/// One that waits, and would load at once.
+fn waits(cache: &Numbers, value: u32) -> Call<'_> {
+    let mut call: Call<'_> = Box::pin(cache.get_or_load(&1, move || async move { value }));
+    assert!(poll_once(call.as_mut()).is_pending());
+    call
+}
+
+/// A late load of 10, one of 20 that was begun instead of it, and one who waits for that.
+struct Scene<'c> {
+    late: (Call<'c>, Gate),
+    second: (Call<'c>, Gate),
+    waits: Call<'c>,
+}
+
+fn scene<'c>(cache: &'c Numbers, time: &MockClock) -> Scene<'c> {
+    let (first_gate, second_gate) = (Gate::default(), Gate::default());
+    let late = begun(cache, 10, &first_gate);
+    let mut second = begun(cache, 20, &second_gate);
+    let mut waits = waits(cache, 30);
+    time.advance(SECOND);
+    assert!(poll_once(second.as_mut()).is_pending(), "it loads");
+    assert!(poll_once(waits.as_mut()).is_pending(), "it waits once more");
+    assert_eq!(cache.loads_under_way(), 1);
+    Scene {
+        late: (late, first_gate),
+        second: (second, second_gate),
+        waits,
+    }
+}
+
+#[test]
+fn the_first_whose_time_is_up_loads_and_the_others_wait_for_that() {
+    let (cache, time) = hasty();
+    let Scene {
+        mut late,
+        mut second,
+        waits,
+    } = scene(&cache, &time);
+    second.1.open();
+    assert_eq!(poll_once(second.0.as_mut()), Poll::Ready(20));
+    assert_eq!(block_on(waits), 20);
+    late.1.open();
+    assert_eq!(poll_once(late.0.as_mut()), Poll::Ready(10));
+    assert_eq!(cache.get(&1), Some(20), "the late one has come too late");
+    assert_eq!(cache.stats().discarded_loads, 1);
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_the_late_load_brings_is_for_all_while_there_is_nothing_else() {
+    let (cache, time) = hasty();
+    let Scene {
+        mut late,
+        mut second,
+        waits,
+    } = scene(&cache, &time);
+    late.1.open();
+    assert_eq!(poll_once(late.0.as_mut()), Poll::Ready(10));
+    assert_eq!((cache.get(&1), block_on(waits)), (Some(10), 10));
+    assert_eq!(cache.loads_under_way(), 0);
+    second.1.open();
+    assert_eq!(poll_once(second.0.as_mut()), Poll::Ready(20));
+    assert_eq!(cache.get(&1), Some(10));
+    assert_settled(&cache);
+}
+
+#[test]
+fn who_has_waited_twice_in_vain_waits_for_nobody_any_more() {
+    let (cache, time) = hasty();
+    let Scene {
+        late,
+        second,
+        waits: mut patient,
+    } = scene(&cache, &time);
+    let never = Gate::default();
+    time.advance(SECOND - Duration::from_nanos(1));
+    assert!(poll_once(patient.as_mut()).is_pending());
+    time.advance(Duration::from_nanos(1));
+    assert_eq!(poll_once(patient.as_mut()), Poll::Ready(30));
+    assert_eq!(cache.get(&1), Some(30));
+    drop((late, second));
+    cache.remove(&1);
+
+    let leader = begun(&cache, 10, &never);
+    let mut first = begun(&cache, 11, &never);
+    let mut second = begun(&cache, 12, &never);
+    let mut third = waits(&cache, 13);
+    let poll_all = |calls: &mut [&mut Call<'_>]| {
+        for call in calls {
+            assert!(poll_once(call.as_mut()).is_pending());
+        }
+    };
+    time.advance(SECOND);
+    poll_all(&mut [&mut first, &mut second, &mut third]);
+    time.advance(SECOND);
+    poll_all(&mut [&mut second]);
+    assert_eq!(poll_once(third.as_mut()), Poll::Ready(13), "alone");
+    assert_eq!(cache.get(&1), None, "it is not stored");
+    assert_eq!(cache.loads_under_way(), 1);
+    drop((leader, first, second));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_late_load_that_a_write_has_overtaken_is_stored_nowhere() {
+    let changes: [fn(&Numbers); 3] = [
+        |cache| drop(cache.remove(&1)),
+        |cache| cache.invalidate(&1),
+        Cache::clear,
+    ];
+    for change in changes {
+        let (cache, time) = hasty();
+        let Scene {
+            mut late,
+            mut second,
+            waits,
+        } = scene(&cache, &time);
+        change(&cache);
+        late.1.open();
+        assert_eq!(poll_once(late.0.as_mut()), Poll::Ready(10));
+        assert_eq!(cache.get(&1), None);
+        second.1.open();
+        assert_eq!(poll_once(second.0.as_mut()), Poll::Ready(20));
+        assert_eq!((block_on(waits), cache.get(&1)), (20, None));
+        assert_settled(&cache);
+    }
+}
+
+#[test]
+fn a_late_load_that_is_dropped_leaves_the_other_alone() {
+    let (cache, time) = hasty();
+    let Scene {
+        late,
+        mut second,
+        waits,
+    } = scene(&cache, &time);
+    drop(late);
+    assert_eq!(cache.loads_under_way(), 1);
+    second.1.open();
+    assert_eq!(poll_once(second.0.as_mut()), Poll::Ready(20));
+    assert_eq!((block_on(waits), cache.get(&1)), (20, Some(20)));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_late_load_that_fails_or_finds_nothing_leaves_the_other_alone() {
+    for brings in [Err("down"), Ok(None)] {
+        let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+            builder
+                .max_entries(10)
+                .negative_ttl(HOUR)
+                .error_ttl(HOUR)
+                .lock_timeout(SECOND)
+        });
+        let gates = [Gate::default(), Gate::default()];
+        let load = |at: usize, brings: Result<Option<u32>, &'static str>| {
+            let gate = gates[at].clone();
+            Box::pin(cache.try_get_or_find(&1, move || async move {
+                gate.pass().await;
+                brings
+            }))
+        };
+        let (mut late, mut second) = (load(0, brings), load(1, Ok(Some(20))));
+        assert!(poll_once(late.as_mut()).is_pending());
+        assert!(poll_once(second.as_mut()).is_pending());
+        time.advance(SECOND);
+        assert!(poll_once(second.as_mut()).is_pending());
+        gates[0].open();
+        let own = brings.map_err(|error| LoadError::Failed(Arc::new(error)));
+        assert_eq!(poll_once(late.as_mut()), Poll::Ready(own));
+        gates[1].open();
+        assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(20))));
+        assert_eq!(cache.get(&1), Some(20));
+        assert_settled(&cache);
+    }
+}
+
+#[test]
+fn a_late_load_with_a_tag_that_fell_before_the_other_began_is_not_given_to_anybody_else() {
+    let (cache, time) = hasty();
+    let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
+    let of_loader = gates.clone();
+    let rows = cache.read_through_async(move |_: u32| {
+        let at = number.fetch_add(1, SeqCst);
+        let gate = of_loader[at as usize].clone();
+        async move {
+            gate.pass().await;
+            Ok::<_, ()>(Loaded::new(at).tag("row"))
+        }
+    });
+    let mut calls = [(); 3].map(|()| Box::pin(rows.get_with_source(&1)));
+    for call in &mut calls {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    cache.invalidate_tag("row");
+    time.advance(SECOND);
+    let [late, second, waits] = &mut calls;
+    assert!(poll_once(second.as_mut()).is_pending());
+    assert!(poll_once(waits.as_mut()).is_pending());
+    gates[0].open();
+    assert_eq!(
+        poll_once(late.as_mut()),
+        Poll::Ready(Ok((Some(0), Source::Loaded)))
+    );
+    assert_eq!(cache.get(&1), None);
+    assert!(poll_once(waits.as_mut()).is_pending());
+    gates[1].open();
+    assert_eq!(
+        poll_once(second.as_mut()),
+        Poll::Ready(Ok((Some(1), Source::Loaded)))
+    );
+    assert_eq!(
+        poll_once(waits.as_mut()),
+        Poll::Ready(Ok((Some(1), Source::Joined)))
+    );
+    assert_eq!(cache.get(&1), Some(1));
+    assert_settled(&cache);
+}
+
+/// Who comes after an invalidation has joined the load that was begun instead, and must not get
+/// what the late one read before.
+#[test]
+fn who_joined_after_a_tag_fell_does_not_get_what_the_late_load_brings() {
+    let (cache, time) = hasty();
+    let (gates, number) = (
+        [Gate::default(), Gate::default(), Gate::default()],
+        AtomicU32::new(0),
+    );
+    let of_loader = gates.clone();
+    let rows = cache.read_through_async(move |_: u32| {
+        let at = number.fetch_add(1, SeqCst);
+        let gate = of_loader[at as usize].clone();
+        async move {
+            gate.pass().await;
+            Ok::<_, ()>(Loaded::new(at).tag("row"))
+        }
+    });
+    let (mut late, mut second) = (Box::pin(rows.get(&1)), Box::pin(rows.get(&1)));
+    assert!(poll_once(late.as_mut()).is_pending());
+    assert!(poll_once(second.as_mut()).is_pending());
+    time.advance(SECOND);
+    assert!(poll_once(second.as_mut()).is_pending());
+    cache.invalidate_tag("row");
+    let mut after = Box::pin(rows.get(&1));
+    assert!(poll_once(after.as_mut()).is_pending());
+    gates[0].open();
+    assert_eq!(poll_once(late.as_mut()), Poll::Ready(Ok(Some(0))));
+    assert_eq!(cache.get(&1), None, "it is as old as the first question");
+    gates[1].open();
+    assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(1))));
+    assert!(poll_once(after.as_mut()).is_pending(), "it loads anew");
+    gates[2].open();
+    assert_eq!(poll_once(after.as_mut()), Poll::Ready(Ok(Some(2))));
+    assert_settled(&cache);
+}
+
+#[test]
+fn who_has_a_stale_value_does_not_wait_once_more() {
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder
+            .max_entries(10)
+            .time_to_live(SECOND)
+            .freshness(Freshness::new().stale_if_error(HOUR))
+            .lock_timeout(SECOND)
+    });
+    cache.insert(1, 7);
+    time.advance(SECOND);
+    let load = || Box::pin(cache.get_or_load(&1, pending));
+    let mut calls = [load(), load(), load(), load()];
+    for call in &mut calls {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    time.advance(SECOND);
+    let [_, second, third, fourth] = &mut calls;
+    assert!(poll_once(second.as_mut()).is_pending(), "it loads");
+    assert_eq!(poll_once(third.as_mut()), Poll::Ready(7));
+    assert_eq!(poll_once(fourth.as_mut()), Poll::Ready(7));
+    assert_eq!(cache.stats().stale_served, 2);
+    drop(calls);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_crowd_of_threads_costs_a_slow_source_one_more_query() {
+    const CROWD: u64 = 20;
+    let (cache, time) = hasty();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (may_go_on, queries) = (Mutex::new(may_go_on), AtomicU32::new(0));
+    let query = || match queries.fetch_add(1, SeqCst) {
+        0 => {
+            let patience = may_go_on.lock().unwrap().recv_timeout(PATIENCE);
+            patience.expect("the test lets it go on");
+            0
+        }
+        1 => {
+            // The others wait for this one before it ends; the late one ends first.
+            until_waiting(&cache, CROWD + CROWD - 1);
+            go_on.send(()).unwrap();
+            while cache.get(&1).is_none() {
+                thread::yield_now();
+            }
+            1
+        }
+        _ => panic!("nobody else is to ask"),
+    };
+    thread::scope(|scope| {
+        let late = scope.spawn(|| cache.get_or_insert_with(&1, query));
+        while queries.load(SeqCst) == 0 {
+            thread::yield_now();
+        }
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|_| scope.spawn(|| cache.get_or_insert_with(&1, query)))
+            .collect();
+        while time.timers() < CROWD as usize {
+            thread::yield_now();
+        }
+        time.advance(SECOND);
+        assert_eq!(late.join().unwrap(), 0);
+        let mut got: Vec<_> = crowd.into_iter().map(|call| call.join().unwrap()).collect();
+        got.sort_unstable();
+        let mut expected = vec![0; CROWD as usize - 1];
+        expected.push(1);
+        assert_eq!(got, expected);
+    });
+    assert_eq!((queries.load(SeqCst), cache.get(&1)), (2, Some(0)));
+    assert_settled(&cache);
+}
