@@ -239,6 +239,7 @@ where
     {
         self.has_returned();
         let is_old = matches!(loaded.what, What::NotModified);
+        let life = loaded.life();
         let value = value_of(loaded.what, old);
         let has_given = !loaded.labels.is_empty();
         let labels = match is_old && !has_given {
@@ -250,7 +251,6 @@ where
             self.conclude(key, Known::Absent, labels, ttl);
             return None;
         };
-        let life = loaded.ttl.map_or(Life::Default, Life::For);
         let age = self.engine.age_of_loaded(terms, loaded.times);
         let renewed = is_old && {
             let relabel = has_given.then_some(&labels);

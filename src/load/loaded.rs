@@ -1,6 +1,7 @@
 //! What a loader may answer besides a value.
 
 use super::freshness::OwnTimes;
+use crate::entry::Life;
 use crate::labels::{self, Labels};
 use crate::to_key::ToKey;
 use std::collections::HashMap;
@@ -76,6 +77,20 @@ impl<V> Loaded<V> {
         }
     }
 
+    /// How long the value lives. What is to be kept for longer is stored, though its time is as good
+    /// as over.
+    pub(crate) fn life(&self) -> Life {
+        let is_kept = self
+            .times
+            .stale_if_error
+            .is_some_and(|longest| !longest.is_zero());
+        match self.ttl {
+            None => Life::Default,
+            Some(Duration::ZERO) if is_kept => Life::For(Duration::from_micros(1)),
+            Some(ttl) => Life::For(ttl),
+        }
+    }
+
     fn of(what: What<V>) -> Self {
         Self {
             what,
@@ -87,8 +102,10 @@ impl<V> Loaded<V> {
     }
 
     /// The value, or its absence, holds for this long, whatever the policy of the cache. Zero means
-    /// that it goes to those who wait and is not stored, more than the clock can hold that it never
-    /// expires. An absence is remembered only where its key can be weighed:
+    /// that it goes to those who wait and is not stored, unless the loader also says that it is
+    /// [kept](Self::stale_if_error); more than the clock can hold that it never expires. To those who
+    /// wait it goes in any case: what only one caller may have, such as a page with a name on it, has
+    /// to have a key of its own. An absence is remembered only where its key can be weighed:
     /// [`negative_weigher`](crate::CacheBuilder::negative_weigher).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -146,7 +163,9 @@ impl<V> Loaded<V> {
 
     /// The value is kept for this long beyond its TTL, and served when it cannot be loaded: as
     /// [`Freshness::stale_if_error`](crate::Freshness::stale_if_error), for this value. Zero means
-    /// that it is not. What is said of [`refresh_after`](Self::refresh_after) holds for it as well.
+    /// that it is not. With a TTL of zero (HTTP's `no-cache`) each call asks the loader, which is
+    /// shown the old value where it [revalidates](crate::Cache::read_through_revalidating): only
+    /// within the first microseconds it is served as it is. What is said of [`refresh_after`](Self::refresh_after) holds for it as well.
     pub fn stale_if_error(mut self, longest: Duration) -> Self {
         self.times.stale_if_error = Some(longest);
         self

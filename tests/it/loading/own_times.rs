@@ -235,6 +235,34 @@ fn what_still_holds_is_told_anew_how_long() {
 }
 
 #[test]
+fn a_value_may_be_kept_and_asked_for_each_time() {
+    for holds in [false, true] {
+        let (cache, time) = plain();
+        let origin = Arc::<Origin>::default();
+        let asked = Arc::clone(&origin);
+        let rows = cache.read_through_revalidating(move |_, old| {
+            let new = asked.ask()?;
+            let loaded = match old {
+                Some(_) if holds => Loaded::not_modified(),
+                _ => new,
+            };
+            Ok(loaded.ttl(Duration::ZERO).stale_if_error(HOUR))
+        });
+        let moment = Duration::from_micros(2);
+        for load in 1..4 {
+            assert_answer(&rows, if holds { 1 } else { load }, Source::Loaded);
+            time.advance(moment);
+            assert_eq!(cache.get(&1), None);
+        }
+        origin.is_down.store(true, SeqCst);
+        assert_answer(&rows, if holds { 1 } else { 3 }, Source::Stale);
+        time.advance(HOUR);
+        assert!(rows.get(&1).is_err());
+        assert_settled(&cache);
+    }
+}
+
+#[test]
 fn lists_and_tasks_go_by_it_too() {
     let _pool = pool();
     let (cache, time) = plain();
