@@ -8,6 +8,7 @@
 
 use super::Engine;
 use super::leader::{Leader, OwnLeader};
+use super::room::Work;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels};
@@ -43,6 +44,16 @@ where
     Wait(Arc<Flight<V>>),
     /// It has waited for long enough.
     Alone(Arc<Node>),
+}
+
+/// What becomes of a load that a caller has found under way.
+enum Met<'e, K, V>
+where
+    K: Eq,
+{
+    /// It is waited for no longer, and the caller leads one, instead of this one if it still runs.
+    Ends(Option<UnderWay<K, V>>),
+    GoesOn(Role<'e, K, V>),
 }
 
 /// One loading call, from its miss to its end.
@@ -583,39 +594,16 @@ where
             work.outbox.discard_key(owned);
             return Role::Known(known);
         }
-        let mut late = None;
-        if let Some(found) = set.load_of(hash, key) {
-            let found = Arc::clone(found);
-            match &call.given_up {
-                // Its leader was dropped where no lock could be taken.
-                _ if found.has_landed() => work.outbox.discard_load(set.end_load(&found)),
-                None if self.is_overdue(&mut set, &found, call) => {
-                    found.node().call_off();
-                    late = set.end_load(&found);
-                }
-                None => {
+        let late = match set.load_of(hash, key).map(Arc::clone) {
+            None => None,
+            Some(found) => match self.meet(&mut set, found, call, &mut work) {
+                Met::Ends(late) => late,
+                Met::GoesOn(role) => {
                     work.outbox.discard_key(owned);
-                    return Role::Wait(found);
+                    return role;
                 }
-                // The others who wait for it give it up as well, and find what begins now.
-                Some(given_up) if Arc::ptr_eq(given_up, &found) => {
-                    late = set.end_load(&found);
-                }
-                // Others gave it up, too, and one of them leads.
-                Some(_) => {
-                    work.outbox.discard_key(owned);
-                    if let Some(old) = call.fallback() {
-                        work.outbox.count(Count::StaleServed);
-                        return Role::Hit(old.value.clone(), Source::Stale);
-                    }
-                    if call.has_patience() {
-                        return Role::Wait(found);
-                    }
-                    // It may take as long again.
-                    return Role::Alone(Arc::clone(found.node()));
-                }
-            }
-        }
+            },
+        };
         let flight = call.depart();
         let load = UnderWay::new(hash, owned, Arc::clone(&flight), epoch);
         set.begin_load(load.instead_of(late.as_ref()), LoadRoom::default());
@@ -632,6 +620,40 @@ where
         // does not yet lie where what is returned does, which such a panic leaks.
         drop((work, before));
         Role::Lead(leader)
+    }
+
+    /// What a caller does about a load that it has found under way.
+    fn meet<'e>(
+        &'e self,
+        set: &mut Ways<K, V>,
+        found: Arc<Flight<V>>,
+        call: &Call<'_, V>,
+        work: &mut Work<'_, K, V>,
+    ) -> Met<'e, K, V> {
+        // Its leader was dropped where no lock could be taken.
+        if found.has_landed() {
+            work.outbox.discard_load(set.end_load(&found));
+            return Met::Ends(None);
+        }
+        match &call.given_up {
+            None if self.is_overdue(set, &found, call) => {
+                found.node().call_off();
+                Met::Ends(set.end_load(&found))
+            }
+            None => Met::GoesOn(Role::Wait(found)),
+            // The others who wait for it give it up as well, and find what begins now.
+            Some(given_up) if Arc::ptr_eq(given_up, &found) => Met::Ends(set.end_load(&found)),
+            // Others gave it up, too, and one of them leads.
+            Some(_) => Met::GoesOn(match call.fallback() {
+                Some(old) => {
+                    work.outbox.count(Count::StaleServed);
+                    Role::Hit(old.value.clone(), Source::Stale)
+                }
+                None if call.has_patience() => Role::Wait(found),
+                // It may take as long again.
+                None => Role::Alone(Arc::clone(found.node())),
+            }),
+        }
     }
 
     /// Whether a load of a task has been waited for as long as anybody has patience. Callers with
