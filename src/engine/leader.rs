@@ -239,6 +239,7 @@ where
     {
         self.has_returned();
         let is_old = matches!(loaded.what, What::NotModified);
+        let is_unshared = matches!(loaded.what, What::Unshared(_));
         let life = loaded.life();
         let value = value_of(loaded.what, old);
         let has_given = !loaded.labels.is_empty();
@@ -246,6 +247,13 @@ where
             true => mem::take(&mut self.made.labels),
             false => loaded.labels,
         };
+        if is_unshared && let Some(value) = value {
+            let nothing = (Known::Absent, Labels::NONE);
+            self.engine
+                .conclude(self.hash, key.to_key(), nothing, None, &self.flight);
+            self.land(|| Landing::Unshared(Arc::new(value.clone())), Labels::NONE);
+            return Some(value);
+        }
         let Some(value) = value else {
             let ttl = loaded.ttl.or(self.engine.policy.negative_ttl);
             self.conclude(key, Known::Absent, labels, ttl);

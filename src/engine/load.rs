@@ -77,6 +77,8 @@ pub(crate) struct Call<'f, V> {
     given_up: Option<Arc<Flight<V>>>,
     /// How many there were.
     give_ups: u8,
+    /// What it waited for is not for it, nor would be what others load.
+    goes_alone: Option<Arc<Node>>,
     /// What is remembered is of no use to this caller.
     ignores_known: bool,
     /// The epoch at which the call began: what was invalidated up to it, nothing that it gets may
@@ -177,6 +179,7 @@ impl<'f, V> Call<'f, V> {
             patient_since: None,
             given_up: None,
             give_ups: 0,
+            goes_alone: None,
             ignores_known: false,
             since: None,
             old: None,
@@ -289,6 +292,11 @@ impl<'f, V> Call<'f, V> {
     /// Whether it need not wait for its load, since it has a live value to go on with.
     pub(super) fn is_served(&self) -> bool {
         self.fallback().is_some_and(|old| old.is_live)
+    }
+
+    /// A load that it cannot wait for, so that it has to load for itself.
+    pub(super) fn take_lone_way(&mut self) -> Option<Arc<Node>> {
+        self.goes_alone.take()
     }
 
     /// Whether somebody else is to run its load: it has something to go on with, or might go away.
@@ -428,6 +436,9 @@ where
             return given::<F, V, E>(load(None), None);
         }
         loop {
+            if let Some(node) = call.take_lone_way() {
+                return self.load_alone::<F, E>(&call, &node, load);
+            }
             let flight = match self.take_role(hash, key, &mut call) {
                 Role::Hit(value, source) => return Ok(give::<F, V>(Some(value), source)),
                 Role::Known(known) => match self.tell_known::<F, E>(&mut call, known) {
@@ -481,6 +492,9 @@ where
             return given::<F, V, E>(load(None).await, None);
         }
         loop {
+            if let Some(node) = call.take_lone_way() {
+                return self.load_alone_async::<F, E, L>(&call, &node, load).await;
+            }
             let flight = match self.take_role(hash, key, &mut call) {
                 Role::Hit(value, source) => return Ok(give::<F, V>(Some(value), source)),
                 Role::Known(known) => match self.tell_known::<F, E>(&mut call, known) {
@@ -824,6 +838,13 @@ where
         match landing {
             Some(Landing::Loaded(value)) => F::give(Some(V::clone(&value)), source).map(Ok),
             Some(Landing::Known(known)) => call.told::<F, E>(known, source),
+            Some(Landing::Unshared(value)) if call.waits_for_own => {
+                F::give(Some(V::clone(&value)), source).map(Ok)
+            }
+            Some(Landing::Unshared(_)) => {
+                call.goes_alone = Some(Arc::clone(flight.node()));
+                None
+            }
             // Who has no error to get cannot be told, and loads for itself.
             Some(Landing::TimedOut) if never_fails::<E>() => None,
             Some(Landing::TimedOut) => Some(Err(LoadError::TimedOut)),

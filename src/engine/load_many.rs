@@ -448,7 +448,10 @@ where
         let engine = self.engine;
         match engine.after_wait::<Maybe, E>(&mut missing.call, flight, landing, limit) {
             Some(end) => self.found[missing.at] = end?,
-            None => self.missing.push(missing),
+            None => {
+                missing.instead_of = missing.call.take_lone_way();
+                self.missing.push(missing);
+            }
         }
         Ok(())
     }

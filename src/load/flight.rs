@@ -124,6 +124,8 @@ pub(crate) enum Landing<V> {
     Loaded(Arc<V>),
     /// There is no value.
     Known(Known),
+    /// There is a value for the caller alone that has had it loaded.
+    Unshared(Arc<V>),
     /// It took longer than allowed.
     TimedOut,
     /// The loader panicked, or its future was dropped: somebody else has to load.
@@ -135,6 +137,7 @@ impl<V> Clone for Landing<V> {
         match self {
             Self::Loaded(value) => Self::Loaded(Arc::clone(value)),
             Self::Known(known) => Self::Known(known.clone()),
+            Self::Unshared(value) => Self::Unshared(Arc::clone(value)),
             Self::TimedOut => Self::TimedOut,
             Self::Abandoned => Self::Abandoned,
         }

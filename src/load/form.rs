@@ -92,7 +92,7 @@ pub(crate) fn give<F: Form<V>, V>(value: Option<V>, source: Source) -> F::Given 
 /// If it says that the old value holds, and there is none.
 pub(crate) fn value_of<V: Clone>(what: What<V>, old: Option<&V>) -> Option<V> {
     match what {
-        What::Value(value) => Some(value),
+        What::Value(value) | What::Unshared(value) => Some(value),
         What::Absent => None,
         What::NotModified => {
             let old = old

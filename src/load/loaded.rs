@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What a loader of a [`ReadThrough`](crate::ReadThrough) brings, or for each of its keys one of a
 /// [`ReadThroughMany`](crate::ReadThroughMany): a value, possibly with a TTL, a weight and tags of
-/// its own; that there is none; or that the old one still holds.
+/// its own; that there is none; that the old one still holds; or a value for its caller alone.
 ///
 /// A loader that always brings a value may return it as it is, and one that may find none an
 /// `Option`: both convert.
@@ -41,6 +41,7 @@ pub(crate) enum What<V> {
     Value(V),
     Absent,
     NotModified,
+    Unshared(V),
 }
 
 impl<V> Loaded<V> {
@@ -65,6 +66,37 @@ impl<V> Loaded<V> {
         Self::of(What::NotModified)
     }
 
+    /// A value for the caller alone that has loaded it, such as what an origin answers with
+    /// `Cache-Control: private` or `no-store`. It is not stored, takes the old value away, and is not
+    /// given to those who wait for the load: each of them loads for itself, all at once. Whatever
+    /// else is said of it does not count.
+    ///
+    /// It is for what turns out to be so. Where it is known before, have a key for each caller, or do
+    /// not ask the cache: those who come during such a load wait for it in vain.
+    ///
+    /// ```
+    /// use haybox::{Cache, Loaded};
+    ///
+    /// # type Error = std::io::Error;
+    /// # struct Answer { body: String, is_private: bool }
+    /// # fn fetch(url: &str) -> Result<Answer, Error> {
+    /// #     Ok(Answer { body: url.into(), is_private: url == "/me" })
+    /// # }
+    /// let pages = Cache::<String, String>::new(1_000).read_through(|url| {
+    ///     let answer = fetch(url)?;
+    ///     Ok::<_, Error>(match answer.is_private {
+    ///         true => Loaded::unshared(answer.body),
+    ///         false => Loaded::new(answer.body),
+    ///     })
+    /// });
+    /// assert_eq!(pages.get("/me")?.as_deref(), Some("/me"));
+    /// assert!(!pages.cache().contains_key("/me"));
+    /// # Ok::<(), haybox::LoadError<Error>>(())
+    /// ```
+    pub fn unshared(value: V) -> Self {
+        Self::of(What::Unshared(value))
+    }
+
     /// The value, if nothing but how long it holds is said of it.
     pub(crate) fn plain_value(&self) -> Option<&V> {
         match &self.what {
@@ -73,7 +105,7 @@ impl<V> Loaded<V> {
                     self.weight.is_none() && self.labels.is_empty() && self.times.are_none();
                 is_plain.then_some(value)
             }
-            What::Absent | What::NotModified => None,
+            What::Absent | What::NotModified | What::Unshared(_) => None,
         }
     }
 
@@ -104,8 +136,8 @@ impl<V> Loaded<V> {
     /// The value, or its absence, holds for this long, whatever the policy of the cache. Zero means
     /// that it goes to those who wait and is not stored, unless the loader also says that it is
     /// [kept](Self::stale_if_error); more than the clock can hold that it never expires. To those who
-    /// wait it goes in any case: what only one caller may have, such as a page with a name on it, has
-    /// to have a key of its own. An absence is remembered only where its key can be weighed:
+    /// wait it goes in any case; for what only one caller may have there is
+    /// [`unshared`](Self::unshared). An absence is remembered only where its key can be weighed:
     /// [`negative_weigher`](crate::CacheBuilder::negative_weigher).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);

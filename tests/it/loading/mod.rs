@@ -14,6 +14,7 @@ mod read_through_many;
 mod sources;
 mod tags;
 mod tasks;
+mod unshared;
 mod weighed_absences;
 
 use crate::common::{PATIENCE, SECOND, timed};
