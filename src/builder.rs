@@ -7,6 +7,8 @@ use crate::event::{Hub, Listener, RemovalCause};
 use crate::hash::DefaultHashBuilder;
 use crate::labels;
 use crate::load::{Age, BoxedLoad, Freshness};
+#[cfg(feature = "persist")]
+use crate::persist::DirKind;
 use crate::stats::Counters;
 use crate::time::Clock;
 use std::fmt;
@@ -60,6 +62,9 @@ pub struct CacheBuilder<K, V, S = DefaultHashBuilder> {
     stats: bool,
     listener: Option<Listener<K, V>>,
     hasher: S,
+    /// The role that asks for the cache, where one does: what its directory is kept for.
+    #[cfg(feature = "persist")]
+    role: Option<DirKind>,
 }
 
 /// A setting of a builder that is impossible, or a new bound that no cache can have.
@@ -197,6 +202,8 @@ where
             stats: true,
             listener: None,
             hasher: DefaultHashBuilder::default(),
+            #[cfg(feature = "persist")]
+            role: None,
         }
     }
 }
@@ -585,7 +592,21 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             stats: self.stats,
             listener: self.listener,
             hasher,
+            #[cfg(feature = "persist")]
+            role: self.role,
         }
+    }
+
+    /// Says for which role the cache is: a directory that it is opened on is kept for that.
+    #[cfg(feature = "persist")]
+    pub(crate) fn of_role(mut self, role: DirKind) -> Self {
+        self.role = Some(role);
+        self
+    }
+
+    #[cfg(feature = "persist")]
+    pub(crate) fn role(&self) -> Option<DirKind> {
+        self.role
     }
 
     #[cfg(feature = "persist")]

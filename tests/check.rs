@@ -115,7 +115,7 @@ fn a_sound_store_is_shown() {
     says(
         &out,
         &[
-            "codec MPCK",
+            "kept for a store, codec MPCK",
             "snap-2.db",
             "20 entries",
             "log-2.wal",
@@ -136,10 +136,12 @@ fn programs_get_an_object() {
     assert_eq!(object["action"], "show");
     assert_eq!(object["status"], "sound");
     assert_eq!(object["manifest"]["durable_seq"], 40);
+    assert_eq!(object["manifest"]["dir_kind"], "store");
     let files = object["files"].as_array().unwrap();
     assert_eq!(files.len(), 2);
     assert_eq!(files[0]["kind"], "snapshot");
     assert_eq!(files[0]["puts"], 20);
+    assert_eq!(files[0]["dir_kind"], "store");
     assert_eq!(files[1]["first_seq"], 21);
     assert_eq!(files[1]["deletes"], 10);
     assert_eq!(files[1]["damages"], Value::Array(Vec::new()));

@@ -9,7 +9,7 @@ use crate::BuildError;
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
 #[cfg(feature = "persist")]
-use crate::persist::{Codec, OpenError, Persistence};
+use crate::persist::{Codec, DirKind, OpenError, Persistence};
 use crate::time::Clock;
 #[cfg(feature = "persist")]
 use serde::{Serialize, de::DeserializeOwned};
@@ -143,7 +143,8 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
     /// ```
     ///
     /// # Errors
-    /// [`OpenError`] says what is wrong with the directory, or with a setting: a time of 0, or a
+    /// [`OpenError`] says what is wrong with the directory, which is not opened where it is kept for
+    /// anything but counters ([`DirKind`]), or with a setting: a time of 0, or a
     /// [`time_to_live`](Self::time_to_live), which counters that are kept cannot have.
     #[cfg(feature = "persist")]
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Counters<K>, OpenError>
@@ -173,7 +174,9 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
         let interval = self.flush_interval;
         let mut state = self.state()?;
         let store = Cache::builder().stats(false).clock(state.clock.clone());
-        let store = store.open_store_with(dir, options)?;
+        let store = store
+            .of_role(DirKind::Counters)
+            .open_store_with(dir, options)?;
         // What was counted in another process was not counted now.
         let windows = state.windows.take();
         Kept::restore(store, &mut state);

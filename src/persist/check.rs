@@ -84,6 +84,7 @@ pub fn salvage(
     let recovered = recovery(dir, &settings, &*raw).run()?;
     refuse_files_in(to)?;
     let target = Settings {
+        dir_kind: recovered.manifest.dir_kind,
         mode: RecoveryMode::Strict,
         progress: None,
         ..settings

@@ -1,5 +1,6 @@
 //! What can go wrong with files, said so that somebody can act on it.
 
+use super::dir_kind::DirKind;
 use super::header::{CodecId, StoreId};
 use crate::builder::BuildError;
 use std::error::Error;
@@ -47,6 +48,16 @@ pub enum OpenError {
     /// The log ends in the middle of a write, which
     /// [`Strict`](super::RecoveryMode::Strict) refuses.
     TornTail(Damage),
+    /// The directory is kept for something else: see [`DirKind`] for what may be opened as what.
+    /// Nothing of its data was read.
+    OtherKind {
+        /// The directory.
+        dir: PathBuf,
+        /// What it was to be opened as.
+        expected: DirKind,
+        /// What it is kept for.
+        found: DirKind,
+    },
     /// A file belongs to another store.
     OtherStore {
         /// The file.
@@ -167,6 +178,11 @@ impl fmt::Display for OpenError {
                 "{damage}: a write that a crash cut short; RecoveryMode::TolerateTornTail keeps \
                  all that is before it"
             ),
+            Self::OtherKind {
+                dir,
+                expected,
+                found,
+            } => OtherKind(dir, *expected, *found).fmt(f),
             Self::OtherStore {
                 file,
                 expected,
@@ -236,6 +252,26 @@ impl fmt::Display for OpenError {
                 dir.display()
             ),
         }
+    }
+}
+
+/// What is said of a directory that was to be opened as another kind than it is of.
+struct OtherKind<'a>(&'a Path, DirKind, DirKind);
+
+impl fmt::Display for OtherKind<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(dir, expected, found) = self;
+        write!(
+            f,
+            "{} is the directory of {found}, and was to be opened as that of {expected}: nothing was \
+             changed; ",
+            dir.display()
+        )?;
+        match found.call() {
+            Some(call) => write!(f, "open it with {call}")?,
+            None => f.write_str("open it with a newer version of haybox")?,
+        }
+        write!(f, ", or take another directory for {expected}")
     }
 }
 

@@ -1,5 +1,6 @@
 //! The first 64 bytes of every file: whose it is, and who can read it.
 
+use super::dir_kind::DirKind;
 use super::error::{OpenError, Unreadable};
 use super::storage::{Blob, read_full};
 use super::varint::{take_array, take_u32, take_u64};
@@ -75,6 +76,9 @@ pub(crate) struct FileHeader {
     pub(crate) schema: u32,
     /// Goes into every checksum of the file, so that a frame of another file is none of this one.
     pub(crate) salt: u32,
+    /// What the directory was kept for when the file was made. Versions that know of no kinds wrote
+    /// zeros here, and do not look at it.
+    pub(crate) dir_kind: Option<DirKind>,
 }
 
 impl FileHeader {
@@ -89,6 +93,7 @@ impl FileHeader {
         bytes.extend_from_slice(&self.codec.0);
         bytes.extend_from_slice(&self.schema.to_le_bytes());
         bytes.extend_from_slice(&self.salt.to_le_bytes());
+        bytes.extend_from_slice(&DirKind::code(self.dir_kind).to_le_bytes());
         let mut header = [0; LENGTH];
         header[..bytes.len()].copy_from_slice(&bytes);
         let checksum = crc32c::crc32c(&header[..LENGTH - 4]);
@@ -152,6 +157,7 @@ impl FileHeader {
                 codec: CodecId(take_array(&mut rest)?),
                 schema: take_u32(&mut rest)?,
                 salt: take_u32(&mut rest)?,
+                dir_kind: DirKind::of_code(u16::from_le_bytes(take_array(&mut rest)?)),
             };
             Some((features, header))
         };

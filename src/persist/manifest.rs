@@ -1,5 +1,6 @@
 //! `MANIFEST`: which files count. It is replaced as a whole, so it says either the old or the new.
 
+use super::dir_kind::DirKind;
 use super::error::{Damage, DiskError, OpenError};
 use super::frame::{self, FrameReader, Stamp, Unread};
 use super::header::{self, CodecId, FileHeader, Kind, StoreId};
@@ -13,6 +14,8 @@ pub(crate) struct Manifest {
     pub(crate) store: StoreId,
     pub(crate) codec: CodecId,
     pub(crate) schema: u32,
+    /// What the directory is kept for; `None` if it was not opened since that is recorded.
+    pub(crate) dir_kind: Option<DirKind>,
     /// How often it was written.
     pub(crate) version: u64,
     /// The highest number of a file so far.
@@ -49,6 +52,7 @@ impl Manifest {
             store,
             codec,
             schema,
+            dir_kind: None,
             version: 0,
             generation: 0,
             durable: 0,
@@ -56,6 +60,21 @@ impl Manifest {
             from_start: true,
             snapshots: Vec::new(),
             logs: Vec::new(),
+        }
+    }
+
+    /// Fails unless the directory may be opened as what is asked for, if anything is.
+    pub(crate) fn check_kind(&self, dir: &Path, asked: Option<DirKind>) -> Result<(), OpenError> {
+        match (self.dir_kind, asked) {
+            (Some(found), Some(expected)) if !found.opens_as(expected) => {
+                let dir = dir.to_owned();
+                Err(OpenError::OtherKind {
+                    dir,
+                    expected,
+                    found,
+                })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -80,6 +99,7 @@ impl Manifest {
             codec: self.codec,
             schema: self.schema,
             salt: crate::random::number() as u32,
+            dir_kind: self.dir_kind,
         }
     }
 
@@ -185,6 +205,7 @@ impl Manifest {
             store: header.store,
             codec: header.codec,
             schema: header.schema,
+            dir_kind: header.dir_kind,
             version: header.generation,
             generation,
             durable,

@@ -72,8 +72,8 @@
 //! is made as that says. Who opens it [read-only](RecoveryMode::ReadOnly), or runs `haybox-check`,
 //! has to be the same user.
 //!
-//! Each file begins with 64 bytes that say its format, its store, its codec and its schema version.
-//! Then follow frames: a header of 48 bytes with a checksum of its own, and a payload that the
+//! Each file begins with 64 bytes that say its format, its store, its codec, its schema version and
+//! what the directory is [kept for](DirKind). Then follow frames: a header of 48 bytes with a checksum of its own, and a payload that the
 //! header has the checksum of. All checksums are CRC32C and begin with a number that is drawn for
 //! each file, so no frame of another file is taken for one of this. Nothing is deleted but files
 //! with such names that the manifest does not list.
@@ -144,6 +144,7 @@ pub mod check;
 mod codec;
 mod commit;
 mod contents;
+mod dir_kind;
 mod effect;
 mod error;
 mod files;
@@ -179,6 +180,7 @@ pub use codec::Json;
 pub use codec::Postcard;
 pub use codec::{Codec, CodecError, MessagePack};
 pub use commit::{Commit, CommitFuture};
+pub use dir_kind::DirKind;
 pub use error::{CommitError, CompactError, Damage, DiskError, OpenError, Unreadable, WriteError};
 pub use handle::Journal;
 pub use header::{CodecId, StoreId};

@@ -1,6 +1,7 @@
 //! Opening a cache or a store on a directory.
 
 use super::codec::{Codec, CodecError};
+use super::dir_kind::DirKind;
 use super::error::OpenError;
 use super::handle::Journal;
 use super::journal;
@@ -48,8 +49,10 @@ where
     ///   what had one goes on with what is left of it, and an eighth of the new one. Without it
     ///   there is none.
     ///
-    /// What is beyond the bounds is evicted at once, and gone from the directory, too. So a store
-    /// is opened by [`open_store`](Self::open_store), which keeps all of it.
+    /// What is beyond the bounds is evicted at once, and gone from the directory, too. So the
+    /// directory of a store, or of anything else, is not opened as a cache's: that is
+    /// [`OpenError::OtherKind`], and changes nothing ([`DirKind`]). A store is opened by
+    /// [`open_store`](Self::open_store), which keeps all of it.
     ///
     /// Dropping the last handle writes what is not written yet. **A `static` is never dropped**: a
     /// program that keeps its cache in one calls [`Journal::close`] before it ends, or it loses the
@@ -145,6 +148,10 @@ where
     /// [`on_full`](Self::on_full) has no say. What the directory holds stays, also where the bound
     /// is less than that: then a value under a new key does not fit before enough is removed.
     ///
+    /// The directory of a cache may be opened as a store, and is a store's from then on. That of
+    /// counters, a queue or sessions is [`OpenError::OtherKind`], as a store's is for
+    /// [`open`](Self::open) ([`DirKind`]).
+    ///
     /// # Errors
     /// As for [`open`](Self::open).
     ///
@@ -185,7 +192,13 @@ where
     ) -> Result<(Cache<K, V, S>, Journal), OpenError> {
         options.check()?;
         let clock = self.chosen_clock().clone();
-        let (settings, waits) = options.settle(is_store, clock.clone());
+        let of_face = if is_store {
+            DirKind::Store
+        } else {
+            DirKind::Cache
+        };
+        let kind = self.role().unwrap_or(of_face);
+        let (settings, waits) = options.settle(is_store, kind, clock.clone());
         let (migrates, is_read_only) = (options.migrate.is_some(), settings.is_read_only());
         let cache = self.assemble(false)?;
         let bounds = cache.engine().lift_bounds();

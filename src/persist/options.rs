@@ -1,6 +1,7 @@
 //! How a directory is kept: everything that can be chosen, in one place.
 
 use super::codec::{Codec, CodecError, MessagePack};
+use super::dir_kind::DirKind;
 use super::header::CodecId;
 use super::migrate::{Migrate, MigrateRef, Migrated, Old};
 use super::report::Progress;
@@ -295,8 +296,14 @@ impl<C: Codec> Persistence<C> {
     }
 
     /// The settings for a face, and for how long its writes wait until they are durable.
-    pub(super) fn settle(&self, is_store: bool, clock: Clock) -> (Settings, Option<Duration>) {
+    pub(super) fn settle(
+        &self,
+        is_store: bool,
+        kind: DirKind,
+        clock: Clock,
+    ) -> (Settings, Option<Duration>) {
         let mut settings = self.settings.clone();
+        settings.dir_kind = Some(kind);
         settings.clock = clock;
         settings.refuses = is_store;
         settings.when_full = match (self.when_full, is_store) {

@@ -1,5 +1,6 @@
 //! How a directory is kept, and how it is opened.
 
+use super::dir_kind::DirKind;
 use super::header::CodecId;
 use super::report::Progress;
 use crate::time::Clock;
@@ -109,6 +110,8 @@ pub(crate) type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 pub(crate) struct Settings {
     pub(crate) codec: CodecId,
     pub(crate) schema: u32,
+    /// What the directory is opened as. `None` opens any, and leaves it what it is.
+    pub(crate) dir_kind: Option<DirKind>,
     /// Files of another schema are refused without it.
     pub(crate) accepts_schema: Option<AcceptsSchema>,
     pub(crate) sync: SyncPolicy,
@@ -147,6 +150,7 @@ impl Settings {
         Self {
             codec,
             schema: 0,
+            dir_kind: None,
             accepts_schema: None,
             sync: SyncPolicy::default(),
             when_full: WhenFull::default(),

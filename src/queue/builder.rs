@@ -8,7 +8,7 @@ use crate::builder::BuildError;
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
 #[cfg(feature = "persist")]
-use crate::persist::{Codec, OpenError, Persistence, WhenFull};
+use crate::persist::{Codec, DirKind, OpenError, Persistence, WhenFull};
 use crate::time::Clock;
 #[cfg(feature = "persist")]
 use serde::{Serialize, de::DeserializeOwned};
@@ -272,7 +272,8 @@ impl<T> QueueBuilder<T> {
     /// ```
     ///
     /// # Errors
-    /// [`OpenError`] says what is wrong with the directory, and what can be done about it; or with
+    /// [`OpenError`] says what is wrong with the directory, and what can be done about it; one that
+    /// is kept for anything but a queue is not opened ([`DirKind`]). Or it says what is wrong with
     /// a setting, as for [`build`](Self::build).
     #[cfg(feature = "persist")]
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Queue<T>, OpenError>
@@ -302,6 +303,7 @@ impl<T> QueueBuilder<T> {
     {
         self.rules.check()?;
         let store = Cache::builder().stats(false).clock(self.clock.clone());
+        let store = store.of_role(DirKind::Queue);
         let options = of_messages(options);
         // It is called under the lock of the queue, where nobody may wait for the disk.
         let store = store.open_store_with(dir, options.when_full(WhenFull::Error))?;

@@ -4,6 +4,8 @@ use super::owners::Owners;
 use super::record::SessionRecord;
 use super::stats::Counts;
 use super::{SessionError, SessionId, Sessions, State};
+#[cfg(feature = "persist")]
+use crate::persist::DirKind;
 use crate::{
     BuildError, Cache, CacheBuilder, Clock, EvictionPolicy, InsertOptions, OnFull, RemovalCause,
 };
@@ -213,7 +215,8 @@ impl SessionsBuilder {
     /// end, may be lost then. Whoever can read the directory can take over every session in it.
     ///
     /// # Errors
-    /// If a setting is impossible, and those of `make`.
+    /// If a setting is impossible, and those of `make`: a directory that is kept for anything but
+    /// sessions is not opened.
     pub fn build_with<E: From<BuildError>>(
         self,
         make: impl FnOnce(
@@ -261,6 +264,8 @@ impl SessionsBuilder {
                     owners.remove(owner, id);
                 }
             });
+        #[cfg(feature = "persist")]
+        let builder = builder.of_role(DirKind::Sessions);
         match self.max_memory {
             None => builder,
             Some(bytes) => builder

@@ -10,6 +10,7 @@ mod gone;
 mod heat;
 #[cfg(unix)]
 mod kill;
+mod kinds;
 mod reader;
 mod store;
 

@@ -4,7 +4,7 @@ use super::arguments::Command;
 use super::outcome::{Done, Outcome};
 use super::text;
 use haybox::persist::check::{FileKind, FileReport, ManifestReport};
-use haybox::persist::{CompactReport, Damage, RecoveryReport, Unreadable};
+use haybox::persist::{CompactReport, Damage, DirKind, RecoveryReport, Unreadable};
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
@@ -40,6 +40,7 @@ pub fn of(command: &Command, outcome: &Outcome) -> String {
 fn manifest(manifest: &ManifestReport) -> Value {
     json!({
         "store": manifest.store.to_string(),
+        "dir_kind": dir_kind(manifest.dir_kind),
         "codec": manifest.codec.to_string(),
         "schema_version": manifest.schema,
         "version": manifest.version,
@@ -48,6 +49,18 @@ fn manifest(manifest: &ManifestReport) -> Value {
         "snapshots": manifest.snapshots,
         "logs": manifest.logs,
     })
+}
+
+fn dir_kind(kind: Option<DirKind>) -> Value {
+    match kind {
+        Some(DirKind::Cache) => "cache".into(),
+        Some(DirKind::Store) => "store".into(),
+        Some(DirKind::Counters) => "counters".into(),
+        Some(DirKind::Queue) => "queue".into(),
+        Some(DirKind::Sessions) => "sessions".into(),
+        Some(_) => "other".into(),
+        None => Value::Null,
+    }
 }
 
 fn file(file: &FileReport) -> Value {
@@ -62,6 +75,7 @@ fn file(file: &FileReport) -> Value {
         "listed": file.is_listed,
         "bytes": file.bytes,
         "store": file.store.map(|store| store.to_string()),
+        "dir_kind": dir_kind(file.dir_kind),
         "codec": file.codec.map(|codec| codec.to_string()),
         "schema_version": file.schema,
         "frames": file.frames,

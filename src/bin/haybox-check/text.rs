@@ -101,10 +101,14 @@ fn describe(inspection: &Inspection, text: &mut String) {
 }
 
 fn describe_manifest(manifest: &ManifestReport, text: &mut String) {
+    let kept = manifest.dir_kind.map_or_else(
+        || "its kind not recorded".to_owned(),
+        |kind| format!("kept for {kind}"),
+    );
     let _ = writeln!(
         text,
-        "store {}, codec {}, schema version {}\nMANIFEST  written {} times, proven on disk up to \
-         number {}",
+        "store {}, {kept}, codec {}, schema version {}\nMANIFEST  written {} times, proven on disk \
+         up to number {}",
         manifest.store,
         manifest.codec,
         manifest.schema,

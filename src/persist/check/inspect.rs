@@ -1,6 +1,7 @@
 //! What is in each file of a store, also of one that cannot be opened.
 
 use super::hold;
+use crate::persist::dir_kind::DirKind;
 use crate::persist::effect::{Decoder, Effect};
 use crate::persist::error::{Damage, DiskError, OpenError, Unreadable};
 use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
@@ -40,6 +41,8 @@ impl Inspection {
 pub struct ManifestReport {
     /// The store.
     pub store: StoreId,
+    /// What the directory is kept for; `None` if it was not opened since that is recorded.
+    pub dir_kind: Option<DirKind>,
     /// What the keys and values are encoded with.
     pub codec: CodecId,
     /// The user's version of their types.
@@ -82,6 +85,8 @@ pub struct FileReport {
     pub bytes: u64,
     /// The store that it names, if its header can be read.
     pub store: Option<StoreId>,
+    /// What it says that its directory was kept for when it was made.
+    pub dir_kind: Option<DirKind>,
     /// The codec that it names.
     pub codec: Option<CodecId>,
     /// The schema version that it names.
@@ -173,6 +178,7 @@ impl From<&Manifest> for ManifestReport {
         let snapshots = manifest.snapshots.iter();
         Self {
             store: manifest.store,
+            dir_kind: manifest.dir_kind,
             codec: manifest.codec,
             schema: manifest.schema,
             version: manifest.version,
@@ -197,6 +203,7 @@ impl FileReport {
             generation: name.generation(),
             is_listed: false,
             store: None,
+            dir_kind: None,
             codec: None,
             schema: None,
             frames: 0,
@@ -251,6 +258,7 @@ impl FileReport {
         };
         header.expect(kind, self.generation, &path)?;
         self.store = Some(header.store);
+        self.dir_kind = header.dir_kind;
         self.codec = Some(header.codec);
         self.schema = Some(header.schema);
         if let Some(expected) = store.filter(|store| *store != header.store) {

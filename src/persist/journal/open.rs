@@ -36,15 +36,17 @@ impl Journal {
         contents: Arc<dyn Contents>,
     ) -> Result<(Arc<Self>, RecoveryReport), OpenError> {
         let start = Instant::now();
-        let lock = hold(dir, &settings, &*storage)?;
-        let mut recovered = Recovery {
+        enter(dir, &settings, &*storage)?;
+        let recovery = Recovery {
             dir,
             settings: &settings,
             storage: &*storage,
             contents: &*contents,
             may_change: !settings.is_read_only(),
-        }
-        .run()?;
+        };
+        recovery.refuse_other_kind()?;
+        let lock = hold(dir, &settings, &*storage)?;
+        let mut recovered = recovery.run()?;
         contents.recovered(now_that_counts(&settings, &recovered.report));
         let mut report = std::mem::take(&mut recovered.report);
         let journal = Self {
@@ -73,11 +75,13 @@ impl Journal {
         if recovered.replaces {
             inner.preserve(&recovered.manifest, report)?;
         }
+        // The newest log is to say it, too: a salvage may have nothing else to go by.
+        let is_of_other_kind = recovered.manifest.dir_kind != inner.catalog.lock().dir_kind;
         if inner.needs_generation() || recovered.is_of_other_schema(&inner.settings) {
             inner.compact().map_err(open_error)?;
-        } else if inner.tail.lock().log.is_none() && inner.settings.log {
+        } else if inner.settings.log && (inner.tail.lock().log.is_none() || is_of_other_kind) {
             inner.rotate().map_err(open_error)?;
-        } else if report.created {
+        } else if report.created || is_of_other_kind {
             inner.list().map_err(open_error)?;
         }
         let catalog = inner.catalog.lock().clone();
@@ -86,9 +90,8 @@ impl Journal {
     }
 }
 
-/// Takes the directory, after making it if need be. Read-only it may be taken by several, and
-/// where there is nothing to lock and nothing may be made, without a lock.
-fn hold(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<Option<Lock>, OpenError> {
+/// Makes the directory if need be.
+fn enter(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<(), OpenError> {
     if dir.as_os_str().is_empty() {
         let path = dir.to_owned();
         return Err(OpenError::NotADirectory { path });
@@ -111,6 +114,12 @@ fn hold(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<Option
         }
         _ => DiskError::new("list", dir, error).into(),
     })?;
+    Ok(())
+}
+
+/// Takes the directory. Read-only it may be taken by several, and where there is nothing to lock and
+/// nothing may be made, without a lock.
+fn hold(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<Option<Lock>, OpenError> {
     let path = dir.join(LOCK);
     let how = if settings.is_read_only() {
         Hold::Shared
@@ -168,6 +177,7 @@ fn inner(
     let mut manifest = recovered.manifest.clone();
     manifest.schema = settings.schema;
     manifest.codec = settings.codec;
+    manifest.dir_kind = settings.dir_kind.or(manifest.dir_kind);
     let keeps = settings.log && !settings.is_read_only();
     Inner {
         dir: dir.to_owned(),

@@ -1,6 +1,7 @@
 //! Which files to read: what the manifest lists, or what a salvage finds.
 
 use super::Recovery;
+use crate::persist::dir_kind::DirKind;
 use crate::persist::error::{Damage, DiskError, OpenError, Unreadable};
 use crate::persist::header::{self, FileHeader, StoreId};
 use crate::persist::manifest::{self, Manifest, Name, Snapshot};
@@ -21,10 +22,30 @@ pub(super) struct Plan {
     pub(super) bytes: u64,
 }
 
+/// What the newest file of a store that says it says that the directory is kept for.
+fn kind_of(store: StoreId, headers: &[FileHeader]) -> Option<DirKind> {
+    let own = headers.iter().filter(|header| header.store == store);
+    let said = own.filter(|header| header.dir_kind.is_some());
+    let newest = said.max_by_key(|header| header.generation);
+    newest.and_then(|header| header.dir_kind)
+}
+
 impl Recovery<'_> {
+    /// Fails if the directory is kept for something else. Nothing has to be locked for this, and
+    /// whatever else is wrong with the directory is found again when it is.
+    pub(crate) fn refuse_other_kind(&self) -> Result<(), OpenError> {
+        match self.plan() {
+            Err(error @ OpenError::OtherKind { .. }) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn plan(&self) -> Result<Plan, OpenError> {
         match Manifest::read(self.storage, self.dir) {
-            Ok(Some(manifest)) => self.plan_listed(manifest),
+            Ok(Some(manifest)) => {
+                manifest.check_kind(self.dir, self.settings.dir_kind)?;
+                self.plan_listed(manifest)
+            }
             Ok(None) => self.plan_without_manifest(),
             Err(OpenError::Damaged(damage)) if self.is_salvage() => self.plan_guess(damage),
             Err(OpenError::Disk(error)) if self.is_salvage() => {
@@ -126,6 +147,8 @@ impl Recovery<'_> {
             return Err(OpenError::NoManifest { dir });
         };
         let mut manifest = Manifest::new(owner.store, owner.codec, self.settings.schema);
+        manifest.dir_kind = kind_of(owner.store, &headers);
+        manifest.check_kind(self.dir, self.settings.dir_kind)?;
         let (mut guess, mut unreadable) = (vec![why], Vec::new());
         for name in names {
             match name {
