@@ -327,6 +327,27 @@ fn where_there_is_no_store_none_is_made() {
 }
 
 #[test]
+fn the_manifest_of_another_program_is_no_damage() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path();
+    fs::write(dir.join("MANIFEST"), "MANIFEST-000004\n").unwrap();
+    let before = contents(dir);
+    let to = dir.join("saved");
+    let actions: [&[&dyn AsRef<std::ffi::OsStr>]; 3] = [
+        &[&dir, &"--verify"],
+        &[&dir, &"--compact"],
+        &[&dir, &"--salvage", &to],
+    ];
+    for action in actions {
+        let (_, err) = exits_with(7, action);
+        says(&err, &["MANIFEST is no file of haybox's"]);
+    }
+    let (out, _) = exits_with(7, &[&dir]);
+    says(&out, &["MANIFEST cannot be read"]);
+    assert_eq!(contents(dir), before);
+}
+
+#[test]
 fn the_command_line_explains_itself() {
     let (help, _) = exits_with(0, &[&"--help"]);
     says(&help, &["Usage:", "--salvage TO", "--json", "Exit status:"]);

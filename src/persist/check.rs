@@ -32,13 +32,12 @@ pub use inspect::{FileKind, FileReport, Inspection, ManifestReport, inspect};
 use self::raw::Raw;
 use super::contents::Contents;
 use super::error::{CompactError, DiskError, OpenError};
-use super::header::FileHeader;
 use super::journal::Journal;
-use super::manifest::{LOCK, Manifest, Name};
+use super::manifest::{LOCK, Manifest, any_header};
 use super::recovery::Recovery;
 use super::report::{CompactReport, Progress, RecoveryReport};
 use super::settings::{RecoveryMode, Settings};
-use super::storage::{Access, Disk, Hold, Lock, Storage};
+use super::storage::{Disk, Hold, Lock, Storage};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -204,7 +203,7 @@ fn settings_of(
         }
         Err(error) if mode != RecoveryMode::Salvage => return Err(error),
         // What a file that can be read says.
-        _ => any_header(dir)?.map_or((super::CodecId(*b"none"), 0), |header| {
+        _ => any_header(&Disk, dir)?.map_or((super::CodecId(*b"none"), 0), |header| {
             (header.codec, header.schema)
         }),
     };
@@ -227,17 +226,6 @@ fn generations_in(dir: &Path) -> Result<usize, OpenError> {
         manifest.snapshots.len() + usize::from(manifest.from_start)
     });
     Ok(listed.max(1))
-}
-
-fn any_header(dir: &Path) -> Result<Option<FileHeader>, OpenError> {
-    let names = Disk.list(dir).map_err(DiskError::of("list", dir))?;
-    let read = |name: Name| {
-        let path = name.in_dir(dir);
-        let blob = Disk.open(&path, Access::Read).ok()?;
-        FileHeader::read(&*blob, &path).ok()
-    };
-    let ours = names.iter().filter_map(|name| Name::parse(name));
-    Ok(ours.filter(|name| *name != Name::Temporary).find_map(read))
 }
 
 /// Keeps the store from being opened while it is looked at, if it has ever been opened.

@@ -42,6 +42,12 @@ pub enum OpenError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The directory has a file `MANIFEST` that does not begin like one of haybox's, and no log or
+    /// snapshot of haybox's beside it: it is another program's. Not even a `LOCK` file was made.
+    NotOurs {
+        /// The file.
+        file: PathBuf,
+    },
     /// A file is not what was written: below a point that was proven to be on disk, or where no
     /// crash can have done it.
     Damaged(Damage),
@@ -167,6 +173,12 @@ impl fmt::Display for OpenError {
                 "{} holds data and no MANIFEST: bring that back, restore a backup, or open with \
                  RecoveryMode::Salvage",
                 dir.display()
+            ),
+            Self::NotOurs { file } => write!(
+                f,
+                "{} is no file of haybox's: nothing was changed; give the path of a directory that \
+                 is haybox's alone, or one at which there is nothing yet",
+                file.display()
             ),
             Self::Damaged(damage) => write!(
                 f,

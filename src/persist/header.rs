@@ -5,6 +5,7 @@ use super::error::{OpenError, Unreadable};
 use super::storage::{Blob, read_full};
 use super::varint::{take_array, take_u32, take_u64};
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -114,6 +115,16 @@ impl FileHeader {
             return Err(OpenError::header(path, "a file header of 64 bytes", found));
         }
         Self::decode(&bytes, path)
+    }
+
+    /// Whether a file begins with what no file of ours does, also a damaged one: with other bytes, as
+    /// another program's. Nothing, zeros, and most of the mark are what is left of one.
+    pub(crate) fn is_none_of_ours(blob: &dyn Blob) -> io::Result<bool> {
+        let mut bytes = [0; MAGIC.len()];
+        let read = read_full(blob, &mut bytes, 0)?;
+        let found = &bytes[..read];
+        let right = found.iter().zip(MAGIC).filter(|(is, ours)| **is == *ours);
+        Ok(2 * right.count() < read && found.iter().any(|byte| *byte != 0))
     }
 
     fn decode(bytes: &[u8; LENGTH], path: &Path) -> Result<Self, OpenError> {

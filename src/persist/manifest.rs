@@ -4,7 +4,7 @@ use super::dir_kind::DirKind;
 use super::error::{Damage, DiskError, OpenError};
 use super::frame::{self, FrameReader, Stamp, Unread};
 use super::header::{self, CodecId, FileHeader, Kind, StoreId};
-use super::storage::{Access, Storage, write_all};
+use super::storage::{Access, Blob, Storage, write_all};
 use super::varint::{put_number, take_number, take_seq};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -158,7 +158,12 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(DiskError::new("open", &path, error).into()),
         };
-        let header = FileHeader::read(&*blob, &path)?;
+        let header = match FileHeader::read(&*blob, &path) {
+            Err(OpenError::Damaged(damage)) => {
+                return Err(not_ours_or(damage, &*blob, storage, dir));
+            }
+            header => header?,
+        };
         header.expect(Kind::Manifest, header.generation, &path)?;
         let mut reader =
             FrameReader::new(blob, header.salt).map_err(DiskError::of("read", &path))?;
@@ -215,6 +220,31 @@ impl Manifest {
             logs,
         })
     }
+}
+
+/// What a manifest without a whole header is: a damaged one, or no file of ours. It is damaged also
+/// where something has written over it, as what is beside it says.
+fn not_ours_or(damage: Damage, blob: &dyn Blob, storage: &dyn Storage, dir: &Path) -> OpenError {
+    let is_alone = || matches!(any_header(storage, dir), Ok(None));
+    match FileHeader::is_none_of_ours(blob) {
+        Ok(true) if is_alone() => OpenError::NotOurs { file: damage.file },
+        _ => OpenError::Damaged(damage),
+    }
+}
+
+/// The header of some log or snapshot that can be read, listed or not.
+pub(crate) fn any_header(
+    storage: &dyn Storage,
+    dir: &Path,
+) -> Result<Option<FileHeader>, OpenError> {
+    let names = storage.list(dir).map_err(DiskError::of("list", dir))?;
+    let read = |name: Name| {
+        let path = name.in_dir(dir);
+        let blob = storage.open(&path, Access::Read).ok()?;
+        FileHeader::read(&*blob, &path).ok()
+    };
+    let ours = names.iter().filter_map(|name| Name::parse(name));
+    Ok(ours.filter(|name| *name != Name::Temporary).find_map(read))
 }
 
 fn damaged(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> OpenError {

@@ -3,7 +3,7 @@
 use crate::{dir, store};
 use haybox::persist::{
     Codec, CodecError, CommitError, MessagePack, OpenError, Persistence, Point, RecoveryMode,
-    SyncPolicy, WhenFull, WriteError,
+    SyncPolicy, WhenFull, WriteError, check,
 };
 use haybox::{Cache, Store};
 use serde::de::DeserializeOwned;
@@ -187,6 +187,72 @@ fn a_file_in_the_place_of_the_directory() {
     let error = opened.map(drop).unwrap_err();
     assert!(matches!(error, OpenError::NotADirectory { .. }), "{error}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "not a directory");
+}
+
+#[test]
+fn a_manifest_of_another_program() {
+    let open = |dir: &Path, mode| {
+        let options = Persistence::new().recovery(mode);
+        Cache::builder().open_store_with(dir, options)
+    };
+    for foreign in [
+        "MANIFEST-000004\n",
+        "x",
+        "Manifest-Version: 1.0\n".repeat(9).as_str(),
+    ] {
+        let dir = dir();
+        fs::write(dir.path().join("MANIFEST"), foreign).unwrap();
+        fs::write(dir.path().join("log-3.wal"), foreign).unwrap();
+        for mode in [
+            RecoveryMode::TolerateTornTail,
+            RecoveryMode::Salvage,
+            RecoveryMode::ReadOnly,
+        ] {
+            let error = refusal(&dir, |dir| open(dir, mode));
+            assert!(matches!(error, OpenError::NotOurs { .. }), "{error}");
+            let said = error.to_string();
+            assert!(said.contains("MANIFEST is no file of haybox's"), "{said}");
+        }
+        let checked = check::verify(dir.path(), |_| ()).map(drop);
+        assert!(matches!(checked, Err(OpenError::NotOurs { .. })));
+        let saved = check::salvage(dir.path(), &dir.path().join("saved"), |_| ());
+        assert!(matches!(
+            saved.map(drop),
+            Err(check::CheckError::Open(OpenError::NotOurs { .. }))
+        ));
+    }
+}
+
+/// What is left of one of ours, and one that something has written over beside the other files.
+#[test]
+fn a_manifest_that_was_ours_is_damaged_and_salvaged() {
+    let open = |dir: &Path, mode| {
+        let options = Persistence::new().recovery(mode);
+        Cache::builder().open_store_with(dir, options)
+    };
+    let mark = b"\x89hbox\r\n\x1A";
+    for (left, is_alone) in [
+        (vec![], true),
+        (vec![0; 500], true),
+        (mark[..3].to_vec(), true),
+        // As text conversions leave it.
+        (b"\x09hbox\n\x1A and more".to_vec(), true),
+        (b"MANIFEST-000004".to_vec(), false),
+    ] {
+        let dir = with_data();
+        if is_alone {
+            let log = fs::read_dir(dir.path()).unwrap().map(Result::unwrap);
+            let mut log = log.filter(|file| file.path().extension() == Some("wal".as_ref()));
+            fs::remove_file(log.next().expect("a log").path()).unwrap();
+        }
+        fs::write(dir.path().join("MANIFEST"), left).unwrap();
+        let error = refusal(&dir, |dir| open(dir, RecoveryMode::TolerateTornTail));
+        assert!(matches!(error, OpenError::Damaged(_)), "{error}");
+        if !is_alone {
+            let salvaged = open(dir.path(), RecoveryMode::Salvage).unwrap();
+            assert_eq!(salvaged.get("ada"), Some(7));
+        }
+    }
 }
 
 #[test]

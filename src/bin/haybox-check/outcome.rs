@@ -92,7 +92,7 @@ fn lost_nothing(report: &RecoveryReport) -> bool {
 fn of_open(error: &OpenError) -> Exit {
     match error {
         OpenError::Locked { .. } => Exit::Locked,
-        OpenError::NotADirectory { .. } => Exit::NoStore,
+        OpenError::NotADirectory { .. } | OpenError::NotOurs { .. } => Exit::NoStore,
         OpenError::Disk(_) => Exit::Failed,
         OpenError::NewerFormat { .. } | OpenError::UnknownFeatures { .. } => Exit::Newer,
         OpenError::TornTail(_) => Exit::TornTail,

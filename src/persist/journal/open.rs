@@ -44,7 +44,7 @@ impl Journal {
             contents: &*contents,
             may_change: !settings.is_read_only(),
         };
-        recovery.refuse_other_kind()?;
+        recovery.refuse_others()?;
         let lock = hold(dir, &settings, &*storage)?;
         let mut recovered = recovery.run()?;
         contents.recovered(now_that_counts(&settings, &recovered.report));

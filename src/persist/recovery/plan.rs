@@ -31,11 +31,11 @@ fn kind_of(store: StoreId, headers: &[FileHeader]) -> Option<DirKind> {
 }
 
 impl Recovery<'_> {
-    /// Fails if the directory is kept for something else. Nothing has to be locked for this, and
-    /// whatever else is wrong with the directory is found again when it is.
-    pub(crate) fn refuse_other_kind(&self) -> Result<(), OpenError> {
+    /// Fails if the directory is another program's, or kept for something else. Nothing has to be
+    /// locked for this, and whatever else is wrong with the directory is found again when it is.
+    pub(crate) fn refuse_others(&self) -> Result<(), OpenError> {
         match self.plan() {
-            Err(error @ OpenError::OtherKind { .. }) => Err(error),
+            Err(error @ (OpenError::NotOurs { .. } | OpenError::OtherKind { .. })) => Err(error),
             _ => Ok(()),
         }
     }
