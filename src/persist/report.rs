@@ -248,7 +248,11 @@ pub struct Health {
     pub unlogged: u64,
     /// Entries that could not be encoded: they are in memory, and will be absent after a restart.
     pub unencodable: u64,
-    /// When all was last known to be on disk.
+    /// When all that had been written was last brought to the disk, by the wall clock: by a sync, by
+    /// a new snapshot, or by the opening of the directory, which syncs what it finds. It goes on only
+    /// where there is something to sync. So while `durable_seq` is `last_seq` all is on the disk,
+    /// however long ago this is; while it is less, what is not there yet has come since then, or
+    /// during that sync: an alarm asks for both. `None` where it was opened read-only.
     pub last_sync: Option<SystemTime>,
 }
 

@@ -84,6 +84,8 @@ impl Journal {
         } else if report.created || is_of_other_kind {
             inner.list().map_err(open_error)?;
         }
+        // Recovery has synced what it found, or a new generation holds it.
+        inner.now.lock().last_sync = Some(inner.settings.clock.system_time());
         let catalog = inner.catalog.lock().clone();
         inner.clear_away(&catalog);
         self.start_threads()

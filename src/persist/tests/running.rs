@@ -3,6 +3,7 @@
 use super::memory::{Fault, How, Memory, Operation};
 use super::model::{CODEC, History, Store, Write, append, by_hand, dir, effects};
 use super::record;
+use crate::MockClock;
 use crate::persist::effect::{Effect, Effects};
 use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
 use crate::persist::frame::{HEADER, LARGEST, PAYLOAD};
@@ -236,7 +237,52 @@ fn one_sync_serves_all_who_wait() {
         store.journal.wait(seq, None).unwrap();
     }
     assert_eq!(memory.operations() - before, 2, "a write and a sync");
-    assert!(store.journal.health().last_sync.is_some());
+}
+
+#[test]
+fn it_is_known_from_the_opening_on_when_all_was_brought_to_the_disk() {
+    for log in [true, false] {
+        let (memory, time) = (Memory::new(1), MockClock::new());
+        let open = |mode| {
+            let settings = Settings {
+                log,
+                mode,
+                clock: time.clock(),
+                ..by_hand()
+            };
+            Store::open(&memory.storage(), settings).unwrap()
+        };
+        let now = || {
+            time.advance(Duration::from_secs(10));
+            Some(time.clock().system_time())
+        };
+        let opened = now();
+        let store = open(RecoveryMode::default());
+        let last = || store.journal.health().last_sync;
+        assert_eq!(last(), opened, "nothing is not on the disk");
+        now();
+        store.put(b"a", b"1");
+        assert_eq!(last(), opened, "what came since is not");
+        let synced = now();
+        store.journal.sync().unwrap();
+        assert_eq!(last(), synced);
+        let compacted = now();
+        store.journal.compact().unwrap();
+        assert_eq!(last(), compacted);
+        now();
+        store.journal.sync().unwrap();
+        assert_eq!(last(), compacted, "there is nothing to sync");
+        store.put(b"a", b"2");
+        store.journal.close().unwrap();
+        let opened = now();
+        let store = open(RecoveryMode::default());
+        let health = store.journal.health();
+        assert_eq!((health.last_seq, health.durable_seq), (2, 2));
+        assert_eq!(health.last_sync, opened);
+        store.journal.close().unwrap();
+        let reader = open(RecoveryMode::ReadOnly);
+        assert_eq!(reader.journal.health().last_sync, None);
+    }
 }
 
 #[test]
@@ -637,9 +683,7 @@ fn dumps_alone_are_kept_without_a_log() {
     let killed = Store::open(&memory.copy().storage(), settings()).unwrap();
     // Its files have an owner from the beginning.
     assert!(killed.map().is_empty() && !killed.report.created && store.report.created);
-    assert_eq!(store.journal.health().last_sync, None);
     assert_eq!(store.journal.sync().unwrap(), 5);
-    assert!(store.journal.health().last_sync.is_some());
     record(&store, &mut history, &[Write::Put(vec![9], vec![9])]);
     let backup = store.journal.backup(Path::new("/backup")).unwrap();
     assert_eq!(backup.last_seq, 6);
