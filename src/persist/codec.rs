@@ -17,6 +17,9 @@ use std::fmt;
 /// dropped, so in debug builds `Deserialize`, and `Drop` of what it makes, run where `Serialize`
 /// does: by updates and transactions under the lock of a set, where a call of a cache panics.
 /// `decode` must read all bytes, and fail where some are left over.
+///
+/// What comes back as something else is accepted, and is that after a restart: a field with
+/// `#[serde(skip)]` its default, an untagged enum the first variant that fits.
 pub trait Codec: Clone + Send + Sync + 'static {
     /// What the files name the codec. Never changes.
     fn id(&self) -> [u8; 4];

@@ -378,6 +378,36 @@ fn a_debug_build_refuses_what_would_not_decode() {
     assert_eq!(open().get(&1), Some(cart(&[7])));
 }
 
+/// In debug builds, too, as the documentation says.
+#[test]
+fn what_decodes_as_something_else_is_accepted_and_is_that_after_a_restart() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Id {
+        Number(u64),
+        Code(u8),
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Visit {
+        id: Id,
+        #[serde(skip)]
+        cached: u32,
+    }
+    let visit = |id, cached| Visit { id, cached };
+    let dir = dir();
+    let open = || {
+        Cache::<u32, Visit>::builder()
+            .open_store(dir.path())
+            .unwrap()
+    };
+    let store = open();
+    let written = visit(Id::Code(7), 3);
+    store.insert(1, written.clone()).unwrap().wait().unwrap();
+    assert_eq!(store.get(&1), Some(written));
+    drop(store);
+    assert_eq!(open().get(&1), Some(visit(Id::Number(7), 0)));
+}
+
 #[test]
 fn after_close_writes_fail_and_reads_go_on() {
     let dir = dir();
