@@ -26,7 +26,7 @@ pub enum Ttl {
 /// | `SET … KEEPTTL` | `.keep_ttl()` |
 /// | `SET … NX` | `.if_absent()` |
 /// | `SET … XX` | `.if_present()` |
-/// | `SET … GET` | the answer: [`Insert::Replaced`] has the old value; for `NX` with `GET`, [`get_or_insert_with`](crate::Cache::get_or_insert_with) |
+/// | `SET … GET` | the answer: [`Insert::Replaced`] has the old value; for `NX` with `GET`, [`get_or_insert_with`](crate::Cache::get_or_insert_with), or [`compute`](crate::Cache::compute), which a store has, too |
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct InsertOptions {
@@ -151,7 +151,8 @@ pub enum Insert<V> {
     Inserted,
     /// Stored instead of this value.
     Replaced(V),
-    /// Not stored, since the condition did not hold; this is the new value back.
+    /// Not stored, since the condition did not hold; this is the new value back, not the one that is
+    /// there, which [`compute`](crate::Cache::compute) sees in the same step.
     Kept(V),
     /// Not stored, since it does not fit; this is the new value back. The old value is gone: a
     /// cache does not go on serving what its caller meant to overwrite.

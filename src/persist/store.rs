@@ -26,7 +26,9 @@ use std::time::{Duration, SystemTime};
 ///
 /// From [`CacheBuilder::open_store`](crate::CacheBuilder::open_store). It reads as fast as a cache,
 /// from memory, and all of it has to fit there. It evicts nothing. Entries expire when they are
-/// given a TTL, by the call or by the builder.
+/// given a TTL, by the call or by the builder. It has no loading calls: what is missing is made by
+/// [`update_or_insert_with`](Self::update_or_insert_with) or [`compute`](Self::compute), and what is
+/// loaded from elsewhere lies in a [`Cache`].
 ///
 /// Every write returns `Result<Commit<T>, WriteError>`:
 ///
@@ -199,6 +201,32 @@ where
 
     /// Stores a value on conditions, with tags, and says what became of it. As
     /// [`Cache::insert_with`]; never [`Insert::Refused`], which is an error here.
+    ///
+    /// Of a value that is there already [`Insert::Kept`] says nothing: it gives back that of the
+    /// call. [`compute`](Self::compute) sees it in the same step, and keeping it is no write, as
+    /// Redis's `SET … NX GET`:
+    ///
+    /// ```
+    /// use haybox::{Cache, Op, Outcome};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("seats");
+    /// let seats = Cache::<String, String>::builder().open_store(&dir)?;
+    /// let claim = |who: &str| {
+    ///     let mut holder = None;
+    ///     let claimed = seats.compute("12A", |seat| match seat {
+    ///         Some(by) => {
+    ///             holder = Some(by.clone());
+    ///             Op::Keep
+    ///         }
+    ///         None => Op::Put(who.to_owned()),
+    ///     })?;
+    ///     claimed.wait().map(|outcome| (outcome, holder)).map_err(Box::<dyn std::error::Error>::from)
+    /// };
+    /// assert_eq!(claim("ada")?, (Outcome::Inserted, None));
+    /// assert_eq!(claim("bob")?, (Outcome::Kept, Some("ada".to_owned())));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
