@@ -31,7 +31,7 @@ fn row(key: u32, is_down: &AtomicBool) -> Brought {
     if is_down.load(SeqCst) {
         return Err("down");
     }
-    Ok((key % 2 == 0).then_some(key * 10))
+    Ok(key.is_multiple_of(2).then_some(key * 10))
 }
 
 /// The same question, asked in each of the four ways.

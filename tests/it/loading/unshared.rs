@@ -36,7 +36,7 @@ fn it_takes_the_old_value_away() {
             .freshness(Freshness::new().stale_if_error(SECOND * 9))
     });
     let rows = cache.read_through(|key| Ok::<_, ()>(Loaded::unshared(*key)));
-    for ago in [SECOND * 0, SECOND] {
+    for ago in [std::time::Duration::ZERO, SECOND] {
         cache.insert(1, 7);
         time.advance(ago);
         assert_eq!(rows.refresh(&1), Ok(Some(1)));
