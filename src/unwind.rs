@@ -8,8 +8,8 @@
 use crate::counter::Counters;
 use crate::limit::Limiter;
 use crate::lock::{Acquire, Lease, Locks};
-use crate::presence::Presence;
-use crate::pubsub::{Bus, Subscription, Topic};
+use crate::presence::{Presence, WeakPresence};
+use crate::pubsub::{Bus, Subscription, Topic, WeakBus};
 use crate::queue::{Delivery, Queue, Workers};
 use crate::{Cache, Clock, Equivalent, Events, Fence, MockClock, WeakCache};
 use crate::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsync};
@@ -37,7 +37,9 @@ pass_through_panics! {
     [K] Lease<K>,
     [K] Acquire<K>,
     [R, M] Presence<R, M>,
+    [R, M] WeakPresence<R, M>,
     [] Bus,
+    [] WeakBus,
     [T] Topic<T>,
     [M] Subscription<M>,
     [T] Queue<T>,

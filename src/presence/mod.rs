@@ -8,8 +8,10 @@
 mod builder;
 mod notes;
 mod room;
+mod weak;
 
 pub use builder::PresenceBuilder;
+pub use weak::WeakPresence;
 
 use crate::pubsub::{SubscribeOptions, Subscription, Topic, TopicState};
 use crate::reentrancy;
@@ -72,8 +74,8 @@ pub enum Status {
 
 /// Members of rooms that are online, as long as their heartbeats come.
 ///
-/// A handle: clone it into every thread and task. When the last one is dropped, the subscriptions
-/// to its events end.
+/// A handle: clone it into every thread and task. When the last one is dropped, or one is
+/// [closed](Self::close), the subscriptions to its events end.
 ///
 /// A member is online from its first [`heartbeat`](Self::heartbeat) in a room until it
 /// [leaves](Self::leave), or until `timeout` has passed since the last one, on the nanosecond: no
@@ -317,7 +319,38 @@ where
     }
 
     /// As [`events`](Self::events), with options. A subscription that loses events
-    /// ([`Subscription::lost`]) is to ask for the members again.
+    /// ([`Subscription::take_lost`]) is to ask for the members again, by a weak handle: who waits for
+    /// events with a `Presence` of its own keeps it, and so waits for ever.
+    ///
+    /// ```
+    /// use haybox::presence::{Change, Presence};
+    /// use haybox::pubsub::SubscribeOptions;
+    /// use std::{collections::HashSet, thread};
+    ///
+    /// let online = Presence::<String, u32>::new();
+    /// let events = online.events_with(SubscribeOptions::new().capacity(64))?;
+    /// let presence = online.downgrade();
+    /// let forwarder = thread::spawn(move || {
+    ///     let mut there = HashSet::new();
+    ///     while let Ok(event) = events.recv() {
+    ///         match event.change {
+    ///             Change::Joined => there.insert(*event.member),
+    ///             Change::Left | Change::TimedOut => there.remove(&*event.member),
+    ///             _ => false,
+    ///         };
+    ///         if events.take_lost() > 0 {
+    ///             let Some(presence) = presence.upgrade() else { break };
+    ///             there = presence.members("kitchen").into_iter().collect();
+    ///         }
+    ///         // Show who is there.
+    ///     }
+    ///     there
+    /// });
+    /// online.heartbeat("kitchen", &7);
+    /// drop(online); // The forwarder reads what it has, and ends.
+    /// assert_eq!(forwarder.join().unwrap(), HashSet::from([7]));
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
     ///
     /// # Errors
     /// If the capacity is 0, and for [`Slow::Block`](crate::pubsub::Slow::Block): heartbeats wait
@@ -331,6 +364,19 @@ where
             return Err(BuildError::new("on_slow", problem));
         }
         Topic::of(Arc::clone(&self.0.0.events)).subscribe_with(options)
+    }
+
+    /// Ends all subscriptions to the events: who waits gets what is waiting, then
+    /// [`NoMessage::Closed`](crate::pubsub::NoMessage::Closed). For a shutdown, where others may
+    /// have handles still.
+    ///
+    /// All other calls do what they did: members come, go and time out, and nobody is told.
+    /// Subscriptions that are made later have ended from the start. Closing twice does nothing
+    /// more. Dropping the last handle does the same.
+    pub fn close(&self) {
+        if reentrancy::check() {
+            self.0.0.events.end();
+        }
     }
 
     /// Announces whose time is up now, on this thread. The background does this every

@@ -20,7 +20,9 @@ use std::sync::{Arc, Weak};
 /// A place where the parts of a program publish what happens and others hear of it: topics by
 /// name, each with messages of one type.
 ///
-/// A handle: clone it into every thread and task. When the last one is dropped the bus is closed.
+/// A handle: clone it into every thread and task. When the last one is dropped the bus is closed;
+/// one that who waits for its messages keeps meanwhile is never dropped: see
+/// [`WeakBus`](super::WeakBus).
 ///
 /// Messages are for those who have subscribed when they are published; nothing is kept for later.
 /// A process that must not lose them needs a queue. For a value that others want to look at
@@ -41,7 +43,7 @@ use std::sync::{Arc, Weak};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Bus(Arc<BusState>);
+pub struct Bus(pub(super) Arc<BusState>);
 
 /// What the handles of a bus share. Its topics hold it weakly, so that the last handle closes it.
 pub(super) struct BusState {

@@ -13,9 +13,11 @@ mod mailbox;
 mod pattern;
 mod subscription;
 mod topic;
+mod weak;
 
 pub use bus::{Bus, WrongType};
 pub use pattern::{Pattern, PatternError};
 pub use subscription::{IntoIter, Iter, NoMessage, Slow, SubscribeOptions, Subscription};
 pub(crate) use topic::{Left, TopicState};
 pub use topic::{Matched, Topic};
+pub use weak::WeakBus;

@@ -317,12 +317,31 @@ fn subscriptions_end_with_the_last_handle() {
 }
 
 #[test]
+fn a_closed_presence_goes_on_and_tells_nobody() {
+    let (online, time) = timed(|builder| builder);
+    let events = online.events();
+    online.heartbeat(&1, &1);
+    online.clone().close();
+    online.heartbeat(&1, &2);
+    assert_eq!(told(&events), [(1, 1, Joined)], "what it had");
+    assert_eq!(events.try_recv(), Err(NoMessage::Closed));
+    assert_eq!(online.events().try_recv(), Err(NoMessage::Closed));
+    assert_eq!(online.count(&1), 2);
+    online.close();
+    time.advance(SECOND * 30);
+    assert_eq!(online.count(&1), 0);
+}
+
+#[test]
 fn calls_from_inside_are_refused() {
     let (online, _time) = timed(|builder| builder);
     let cache = Cache::new(1);
     cache.insert(1, 1);
+    let events = online.events();
     assert!(panic_of(|| cache.update(&1, |_| online.heartbeat(&1, &1))).starts_with(INSIDE));
+    assert!(panic_of(|| cache.update(&1, |_| online.close())).starts_with(INSIDE));
     assert_eq!(online.count(&1), 0);
+    assert_eq!(events.try_recv(), Err(NoMessage::Empty), "it is not closed");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use haybox::counter::Counters;
 use haybox::limit::{Limiter, Quota};
 use haybox::lock::{Acquire, Lease, Locks};
-use haybox::presence::{Presence, PresenceEvent};
-use haybox::pubsub::{Bus, Subscription, Topic};
+use haybox::presence::{Presence, PresenceEvent, WeakPresence};
+use haybox::pubsub::{Bus, Subscription, Topic, WeakBus};
 use haybox::queue::{Delivery, Queue, Workers};
 use haybox::{Cache, Clock, Events, Fence, MockClock};
 use haybox::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsync};
@@ -29,9 +29,11 @@ fn handles_pass_through_panics() {
     passes::<Locks<u32>>();
     passes::<Lease<u32>>();
     passes::<Acquire<u32>>();
-    passes::<Presence<u32, u32>>();
+    passes::<Presence<Opaque, Opaque>>();
+    passes::<WeakPresence<Opaque, Opaque>>();
     passes::<Subscription<PresenceEvent<u32, u32>>>();
     passes::<Bus>();
+    passes::<WeakBus>();
     passes::<Topic<Opaque>>();
     passes::<Subscription<Opaque>>();
     passes::<Queue<Opaque>>();

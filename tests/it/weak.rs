@@ -1,6 +1,8 @@
-//! Handles that keep no cache open.
+//! Handles that keep nothing open.
 
 use crate::common::{SECOND, timed};
+use haybox::presence::{Presence, WeakPresence};
+use haybox::pubsub::{Bus, NoMessage, Pattern};
 use haybox::{Cache, RemovalCause, WeakCache};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -90,4 +92,55 @@ fn the_last_handle_may_go_inside_a_listener() {
     assert!(closed.get().is_some(), "the listener came to its end");
     assert!(slot.get().unwrap().upgrade().is_none());
     time.advance(SECOND);
+}
+
+#[test]
+fn a_reader_of_events_with_a_weak_handle_ends_with_the_presence() {
+    let online = Presence::<u8, u8>::new();
+    let (events, weak) = (online.events(), online.downgrade());
+    let asked = |weak: &WeakPresence<u8, u8>| Some(weak.upgrade()?.members(&1));
+    assert_eq!(
+        format!("{weak:?}"),
+        "WeakPresence { has_handles: true, .. }"
+    );
+    online.heartbeat(&1, &7);
+    assert_eq!(asked(&weak.clone()), Some(vec![7]));
+    drop(online);
+    assert!(events.try_recv().is_ok());
+    assert_eq!(events.try_recv(), Err(NoMessage::Closed));
+    assert_eq!(asked(&weak), None);
+    assert_eq!(
+        format!("{weak:?}"),
+        "WeakPresence { has_handles: false, .. }"
+    );
+}
+
+#[test]
+fn a_handle_from_a_weak_one_counts_as_any_other() {
+    let online = Presence::<u8, u8>::new();
+    let (events, second) = (online.events(), online.downgrade().upgrade().unwrap());
+    drop(online);
+    assert!(second.heartbeat(&1, &7) && events.try_recv().is_ok());
+    drop(second);
+    assert_eq!(events.try_recv(), Err(NoMessage::Closed));
+    let bus = Bus::new();
+    let heard = bus.subscribe_matching::<u32>(&Pattern::new("*").unwrap());
+    let second = bus.downgrade().upgrade().unwrap();
+    drop(bus);
+    assert_eq!(second.topic("here").unwrap().publish(1_u32), 1);
+    drop(second);
+    assert_eq!(heard.try_recv().unwrap().message, 1);
+    assert_eq!(heard.try_recv().unwrap_err(), NoMessage::Closed);
+}
+
+#[test]
+fn a_reader_of_messages_with_a_weak_handle_ends_with_the_bus() {
+    let bus = Bus::new();
+    let heard = bus.subscribe_matching::<u32>(&Pattern::new("*").unwrap());
+    let weak = bus.downgrade();
+    assert_eq!(format!("{weak:?}"), "WeakBus { has_handles: true, .. }");
+    drop(bus);
+    assert_eq!(heard.try_recv().unwrap_err(), NoMessage::Closed);
+    assert!(weak.clone().upgrade().is_none());
+    assert_eq!(format!("{weak:?}"), "WeakBus { has_handles: false, .. }");
 }
