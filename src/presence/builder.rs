@@ -63,7 +63,9 @@ where
     }
 
     /// How long after it last did something ([`Presence::active`], or joining) a member is idle,
-    /// more than 0. Default: nobody is idle.
+    /// more than 0. Default: nobody is idle. It may be longer than the
+    /// [`timeout`](Self::timeout), and mostly is: a member whose heartbeats come is there for as
+    /// long as they do, and idle while it does nothing else.
     pub fn idle_after(mut self, idle_after: Duration) -> Self {
         self.idle_after = Some(idle_after);
         self

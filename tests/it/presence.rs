@@ -317,6 +317,19 @@ fn subscriptions_end_with_the_last_handle() {
 }
 
 #[test]
+fn who_only_gives_heartbeats_is_idle_after_longer_than_the_timeout() {
+    let (online, time) = timed(|builder| builder.idle_after(SECOND * 90));
+    assert!(online.active(&1, &7));
+    for _ in 0..4 {
+        time.advance(SECOND * 20);
+        assert!(!online.heartbeat(&1, &7));
+        assert_eq!(online.status(&1, &7), Some(Status::Active));
+    }
+    time.advance(SECOND * 10);
+    assert_eq!(online.status(&1, &7), Some(Status::Idle));
+}
+
+#[test]
 fn a_closed_presence_goes_on_and_tells_nobody() {
     let (online, time) = timed(|builder| builder);
     let events = online.events();
