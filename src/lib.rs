@@ -17,6 +17,7 @@ mod engine;
 mod entry;
 mod equivalent;
 mod event;
+mod figures;
 mod hash;
 mod keyed;
 mod labels;

@@ -3,6 +3,7 @@
 //! Each thread counts in a stripe of its own, with a plain load and store and no atomic
 //! read-modify-write. Threads past the number of stripes share one and pay for it.
 
+use crate::figures::figures;
 use crate::sync::Mutex;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -10,63 +11,87 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What a cache has done since it was built or [`reset_stats`](crate::Cache::reset_stats) was
-/// called, and how full it is.
-///
-/// A snapshot: counts of other threads that are in the middle of a call may or may not be in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Look-ups that found a live value: by `get`, `read`, `get_many` and all calls that load.
-    pub hits: u64,
-    /// Look-ups that found none.
-    pub misses: u64,
-    /// Calls that would have loaded, but for what was remembered: that there is no value
-    /// ([`negative_ttl`](crate::CacheBuilder::negative_ttl)), or an error
-    /// ([`error_ttl`](crate::CacheBuilder::error_ttl)). They are misses, too.
-    pub known_absences: u64,
-    /// Values stored under a key that had no live value.
-    pub inserts: u64,
-    /// Values replaced or changed in place.
-    pub updates: u64,
-    /// Values that were not stored because they did not fit.
-    pub refusals: u64,
-    /// Entries removed to make room.
-    pub evictions: u64,
-    /// Entries removed because their time was up.
-    pub expirations: u64,
-    /// Entries removed by `remove` and its relatives, `retain` and `clear`, and those swept after
-    /// their tag or group was invalidated.
-    pub removals: u64,
-    /// Loads that ended with a value.
-    pub loads: u64,
-    /// Loads that ended with an error, a panic, a time-out, or because their future was dropped.
-    pub load_failures: u64,
-    /// Loads that were not stored because their key was written or removed meanwhile, or its group
-    /// or one of their tags invalidated.
-    pub discarded_loads: u64,
-    /// Calls that waited for a load of another caller.
-    pub waits: u64,
-    /// Stale values that were served because a load failed or took too long.
-    pub stale_served: u64,
-    /// Loads of keys that had a live value, begun because of its age or by a `refresh`.
-    pub refreshes: u64,
-    /// Loads that were not begun behind a caller because too many were waiting already.
-    pub refused_refreshes: u64,
-    /// Panics of the removal listener.
-    pub listener_panics: u64,
-    /// The time spent in loads, together, on the clock of the cache. Each is taken in ticks of 1 to
-    /// 10 ms, whose errors cancel each other out over many.
-    pub load_time: Duration,
-    /// Entries now, those that have expired and are not swept yet among them.
-    pub entries: u64,
-    /// How many absences and errors are remembered now. They count against the bounds, and not as
-    /// entries.
-    pub absences: u64,
-    /// The sum of the weights of the entries now; their number where nothing is weighed.
-    pub weight: u64,
-    /// About how many bytes the cache takes up now; see [`Cache::memory`](crate::Cache::memory).
-    pub memory: u64,
+figures! {
+    /// What a cache has done since it was built or [`reset_stats`](crate::Cache::reset_stats) was
+    /// called, and how full it is.
+    ///
+    /// A snapshot: counts of other threads that are in the middle of a call may or may not be in
+    /// it.
+    ///
+    /// # To export them
+    /// [`iter`](Self::iter) lists all of them, as it does for the statistics of the other roles, so
+    /// that an exporter misses none that a later version counts. For Prometheus:
+    ///
+    /// ```
+    /// use haybox::Cache;
+    /// use std::fmt::Write;
+    ///
+    /// let users: Cache<u32, &str> = Cache::new(100);
+    /// users.insert(7, "ada");
+    /// assert!(users.get(&7).is_some() && users.get(&8).is_none());
+    ///
+    /// let mut page = String::new();
+    /// for (name, value) in users.stats().iter() {
+    ///     writeln!(page, "haybox_{name}{{cache=\"users\"}} {value}")?;
+    /// }
+    /// assert!(page.contains("haybox_hits{cache=\"users\"} 1\n"));
+    /// assert!(page.contains("haybox_entries{cache=\"users\"} 1\n"));
+    /// # Ok::<(), std::fmt::Error>(())
+    /// ```
+    pub struct Stats {
+        /// Look-ups that found a live value: by `get`, `read`, `get_many` and all calls that load.
+        pub hits: u64,
+        /// Look-ups that found none.
+        pub misses: u64,
+        /// Calls that would have loaded, but for what was remembered: that there is no value
+        /// ([`negative_ttl`](crate::CacheBuilder::negative_ttl)), or an error
+        /// ([`error_ttl`](crate::CacheBuilder::error_ttl)). They are misses, too.
+        pub known_absences: u64,
+        /// Values stored under a key that had no live value.
+        pub inserts: u64,
+        /// Values replaced or changed in place.
+        pub updates: u64,
+        /// Values that were not stored because they did not fit.
+        pub refusals: u64,
+        /// Entries removed to make room.
+        pub evictions: u64,
+        /// Entries removed because their time was up.
+        pub expirations: u64,
+        /// Entries removed by `remove` and its relatives, `retain` and `clear`, and those swept
+        /// after their tag or group was invalidated.
+        pub removals: u64,
+        /// Loads that ended with a value.
+        pub loads: u64,
+        /// Loads that ended with an error, a panic, a time-out, or because their future was
+        /// dropped.
+        pub load_failures: u64,
+        /// Loads that were not stored because their key was written or removed meanwhile, or its
+        /// group or one of their tags invalidated.
+        pub discarded_loads: u64,
+        /// Calls that waited for a load of another caller.
+        pub waits: u64,
+        /// Stale values that were served because a load failed or took too long.
+        pub stale_served: u64,
+        /// Loads of keys that had a live value, begun because of its age or by a `refresh`.
+        pub refreshes: u64,
+        /// Loads that were not begun behind a caller because too many were waiting already.
+        pub refused_refreshes: u64,
+        /// Panics of the removal listener.
+        pub listener_panics: u64,
+        /// The time spent in loads, together, on the clock of the cache. Each is taken in ticks of
+        /// 1 to 10 ms, whose errors cancel each other out over many.
+        pub load_time: Duration,
+        /// Entries now, those that have expired and are not swept yet among them.
+        pub entries: u64,
+        /// How many absences and errors are remembered now. They count against the bounds, and not
+        /// as entries.
+        pub absences: u64,
+        /// The sum of the weights of the entries now; their number where nothing is weighed.
+        pub weight: u64,
+        /// About how many bytes the cache takes up now; see
+        /// [`Cache::memory`](crate::Cache::memory).
+        pub memory: u64,
+    }
 }
 
 impl Stats {

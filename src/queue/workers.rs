@@ -2,6 +2,7 @@
 
 use super::{Delivery, Queue};
 use crate::contain::{contain, discard};
+use crate::figures::figures;
 use std::any::Any;
 use std::fmt;
 use std::io;
@@ -49,20 +50,20 @@ pub struct Workers<T: Send + Sync + 'static> {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What [`Workers`] have done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkersReport {
-    /// Messages that were done and acknowledged.
-    pub done: u64,
-    /// Attempts that the handler ended with an error.
-    pub failed: u64,
-    /// Attempts that ended with a panic.
-    pub panicked: u64,
-    /// Attempts that the handler ended, one way or the other, when the time of the delivery had
-    /// passed: the message was or will be handed out again. If there are any, the visibility
-    /// time-out is too short for this work.
-    pub late: u64,
+figures! {
+    /// What [`Workers`] have done.
+    pub struct WorkersReport {
+        /// Messages that were done and acknowledged.
+        pub done: u64,
+        /// Attempts that the handler ended with an error.
+        pub failed: u64,
+        /// Attempts that ended with a panic.
+        pub panicked: u64,
+        /// Attempts that the handler ended, one way or the other, when the time of the delivery had
+        /// passed: the message was or will be handed out again. If there are any, the visibility
+        /// time-out is too short for this work.
+        pub late: u64,
+    }
 }
 
 /// More than a process can do anything with. A number that is wrong by a factor would have the

@@ -1,32 +1,33 @@
 //! What a store of sessions has done.
 
+use crate::figures::figures;
 use crate::sync::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What a store of sessions has done since it was built, and how full it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionStats {
-    /// Sessions that are there now, those that have expired and are not swept yet among them.
-    pub sessions: u64,
-    /// Look-ups that found their session.
-    pub found: u64,
-    /// Look-ups of ids that open nothing (any more).
-    pub not_found: u64,
-    /// Sessions started.
-    pub started: u64,
-    /// Sessions ended by a call: log-outs, and changes of the id.
-    pub ended: u64,
-    /// Sessions whose time was up.
-    pub expired: u64,
-    /// Idle sessions that had to go because the store was full.
-    pub evicted: u64,
-    /// Idle sessions that had to go because their owner had too many.
-    pub over_limit: u64,
-    /// Sessions not started because the store was full.
-    pub rejected: u64,
-    /// Changes that came when their session was gone, and were dropped.
-    pub too_late: u64,
+figures! {
+    /// What a store of sessions has done since it was built, and how full it is.
+    pub struct SessionStats {
+        /// Sessions that are there now, those that have expired and are not swept yet among them.
+        pub sessions: u64,
+        /// Look-ups that found their session.
+        pub found: u64,
+        /// Look-ups of ids that open nothing (any more).
+        pub not_found: u64,
+        /// Sessions started.
+        pub started: u64,
+        /// Sessions ended by a call: log-outs, and changes of the id.
+        pub ended: u64,
+        /// Sessions whose time was up.
+        pub expired: u64,
+        /// Idle sessions that had to go because the store was full.
+        pub evicted: u64,
+        /// Idle sessions that had to go because their owner had too many.
+        pub over_limit: u64,
+        /// Sessions not started because the store was full.
+        pub rejected: u64,
+        /// Changes that came when their session was gone, and were dropped.
+        pub too_late: u64,
+    }
 }
 
 #[derive(Debug, Default)]

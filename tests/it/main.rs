@@ -30,6 +30,7 @@ mod regressions;
 #[cfg(feature = "session")]
 mod session;
 mod sizes;
+mod statistics;
 mod tags;
 mod time;
 mod to_key;
