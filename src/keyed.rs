@@ -67,9 +67,20 @@ struct Part<K, V>(SpinLock<Slots<K, V>>);
 
 struct Slots<K, V> {
     table: HashTable<Slot<K, V>>,
-    /// The last reading of the clock by anybody who came here.
-    seen: u64,
+    notes: Notes,
 }
+
+/// What is noted of a part by those who come there, and lies on the line of its lock.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// The last reading of the clock.
+    seen: u64,
+    /// What the changes have counted.
+    counts: Counts,
+}
+
+/// How often each of two things has happened.
+pub(crate) type Counts = [u64; 2];
 
 struct Slot<K, V> {
     hash: u64,
@@ -88,32 +99,32 @@ struct Pass {
 /// The clock as a change sees it: read after the lock was taken, and as precisely as it is asked.
 pub(crate) struct Reading<'s> {
     clock: &'s Clock,
-    seen: &'s mut u64,
+    notes: &'s mut Notes,
 }
 
 impl<'s> Reading<'s> {
     /// For a key that is not there.
-    pub(crate) fn new(clock: &'s Clock, seen: &'s mut u64) -> Self {
-        Self { clock, seen }
+    pub(crate) fn new(clock: &'s Clock, notes: &'s mut Notes) -> Self {
+        Self { clock, notes }
     }
 
     /// A time that has passed, which costs no look at the clock: of the last change that looked.
     #[inline]
     pub(crate) fn seen(&self) -> u64 {
-        *self.seen
+        self.notes.seen
     }
 
     /// May lag by one tick of the kernel.
     #[inline]
     pub(crate) fn coarse(&mut self) -> u64 {
-        *self.seen = self.clock.coarse().max(*self.seen);
-        *self.seen
+        self.notes.seen = self.clock.coarse().max(self.notes.seen);
+        self.notes.seen
     }
 
     #[inline]
     pub(crate) fn precise(&mut self) -> u64 {
-        *self.seen = self.clock.now();
-        *self.seen
+        self.notes.seen = self.clock.now();
+        self.notes.seen
     }
 
     /// Whether a deadline has passed, precisely.
@@ -125,6 +136,12 @@ impl<'s> Reading<'s> {
 
     pub(crate) fn clock(&self) -> &Clock {
         self.clock
+    }
+
+    /// Counts one of the two things. Under the lock that is held it costs no atomic instruction.
+    #[inline]
+    pub(crate) fn count(&mut self, which: bool) {
+        self.notes.counts[usize::from(which)] += 1;
     }
 }
 
@@ -235,6 +252,21 @@ impl<K, V, H> Keyed<K, V, H> {
         removed.is_some()
     }
 
+    /// What the changes of all keys have counted, those of keys that are forgotten among them.
+    /// Takes the locks in turn: what is counted meanwhile may or may not be in it. Nothing from a
+    /// thread that unwinds while it holds a lock.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut sums = Counts::default();
+        for part in &self.shared.parts {
+            let Some(_inside) = reentrancy::enter() else {
+                return sums;
+            };
+            let counts = part.0.lock().notes.counts;
+            sums = [sums[0] + counts[0], sums[1] + counts[1]];
+        }
+        sums
+    }
+
     /// Visits the states of all keys that stay while this runs, each under its lock.
     pub(crate) fn each(&self, mut visit: impl FnMut(&mut V)) {
         for part in &self.shared.parts {
@@ -254,7 +286,7 @@ impl<K, V> Part<K, V> {
     fn new() -> Self {
         Self(SpinLock::new(Slots {
             table: HashTable::new(),
-            seen: 0,
+            notes: Notes::default(),
         }))
     }
 }
@@ -272,8 +304,8 @@ impl<K, V> Slots<K, V> {
     {
         let is_it = |slot: &Slot<K, V>| key.equivalent(&slot.key);
         let slot = self.table.find_mut(hash.bits(), is_it)?;
-        let seen = &mut self.seen;
-        Some((&mut slot.state, Reading { clock, seen }))
+        let notes = &mut self.notes;
+        Some((&mut slot.state, Reading { clock, notes }))
     }
 }
 
@@ -306,9 +338,9 @@ impl<K, V> Shared<K, V> {
             return Some(result);
         }
         let mut state = V::default();
-        let seen = &mut slots.seen;
+        let notes = &mut slots.notes;
         let clock = &self.clock;
-        let result = change(&mut state, &mut Reading { clock, seen });
+        let result = change(&mut state, &mut Reading { clock, notes });
         let hash = hash.bits();
         let slot = Slot { hash, key, state };
         slots.table.insert_unique(hash, slot, |slot| slot.hash);
@@ -526,10 +558,16 @@ mod tests {
         assert_eq!(table.len(), 2, "neither locked nor lost");
     }
 
+    /// All of what is touched for every change, beside the slot of the key.
+    #[test]
+    fn a_part_with_its_notes_takes_one_cache_line() {
+        assert_eq!(mem::size_of::<Part<u64, Until>>(), 64);
+    }
+
     #[test]
     fn a_coarse_reading_is_not_behind_what_was_seen() {
-        let (clock, mut seen) = (Clock::real(), 0);
-        let mut reading = Reading::new(&clock, &mut seen);
+        let (clock, mut notes) = (Clock::real(), Notes::default());
+        let mut reading = Reading::new(&clock, &mut notes);
         for _ in 0..100 {
             let precise = reading.precise();
             assert!(reading.seen() == precise && reading.coarse() >= precise);

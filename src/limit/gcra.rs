@@ -57,7 +57,7 @@ impl Gcra {
         Duration::from_nanos(self.capacity)
     }
 
-    /// Decides on a call, and takes its cost if it is allowed.
+    /// Decides on a call, takes its cost if it is allowed, and counts it.
     #[inline]
     pub(super) fn decide(
         &self,
@@ -67,6 +67,7 @@ impl Gcra {
     ) -> Decision {
         let (full_at, decision) = self.judge(bucket.full_at, cost, reading);
         bucket.full_at = full_at;
+        reading.count(decision.is_allowed());
         decision
     }
 

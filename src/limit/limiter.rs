@@ -3,11 +3,12 @@
 use super::decision::{CostAboveLimit, Decision};
 use super::gcra::{Bucket, Gcra};
 use super::quota::{Algorithm, Quota};
+use super::stats::LimiterStats;
 use super::window::{Rule, Window};
 use crate::builder::BuildError;
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
-use crate::keyed::{Keyed, Reading, State};
+use crate::keyed::{Keyed, Notes, Reading, State};
 use crate::time::Clock;
 use crate::to_key::ToKey;
 use std::fmt;
@@ -116,6 +117,30 @@ impl<K, S> Limiter<K, S> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many calls were allowed and refused so far, with all keys and through all handles. Takes
+    /// the lock of each part of the keys in turn.
+    ///
+    /// ```
+    /// use haybox::limit::{Limiter, Quota};
+    ///
+    /// let logins: Limiter<String> = Limiter::new(Quota::per_minute(2))?;
+    /// (0..5).for_each(|_| drop(logins.check("ada")));
+    /// assert_eq!((logins.stats().allowed, logins.stats().refused), (2, 3));
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> LimiterStats {
+        let [refused, allowed] = match &self.cells {
+            Cells::Bucket(_, cells) => cells.counts(),
+            Cells::Window(_, cells) => cells.counts(),
+        };
+        LimiterStats {
+            allowed,
+            refused,
+            keys: self.len(),
+        }
     }
 
     fn at_once(&self) -> u32 {
@@ -308,8 +333,8 @@ where
         let hash = cells.hash(key);
         let known = cells.existing(hash, key, |state, reading| preview(state, reading));
         known.unwrap_or_else(|| {
-            let mut seen = 0;
-            preview(&V::default(), &mut Reading::new(&self.clock, &mut seen))
+            let mut notes = Notes::default();
+            preview(&V::default(), &mut Reading::new(&self.clock, &mut notes))
         })
     }
 

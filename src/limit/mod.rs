@@ -53,6 +53,7 @@ mod decision;
 mod gcra;
 mod limiter;
 mod quota;
+mod stats;
 #[cfg(feature = "tower")]
 mod tower;
 mod wait;
@@ -61,6 +62,7 @@ mod window;
 pub use decision::{CostAboveLimit, Decision};
 pub use limiter::{Limiter, LimiterBuilder};
 pub use quota::Quota;
+pub use stats::LimiterStats;
 #[cfg(feature = "tower")]
 pub use tower::{RateLimit, RateLimitLayer, RateLimited};
 pub use wait::{Wait, WaitError};

@@ -53,7 +53,8 @@ impl Rule {
         self.limit
     }
 
-    /// Decides on a call, and takes its cost if it is allowed.
+    /// Decides on a call, takes its cost if it is allowed, and counts it.
+    #[inline]
     pub(super) fn decide(
         &self,
         window: &mut Window,
@@ -63,6 +64,7 @@ impl Rule {
         let now = reading.precise();
         window.forget(|taken| self.is_over(taken, now));
         let taken_at = free_from(&window.log, window.used, cost, self.limit);
+        reading.count(taken_at.is_none());
         if taken_at.is_none() {
             window.take(now, cost);
             window.empty_at = self.end_of(window).unwrap_or(now);
@@ -188,6 +190,7 @@ fn free_from<'w>(
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+    use crate::keyed::Notes;
     use crate::slack::FEW;
     use crate::time::MockClock;
 
@@ -207,10 +210,10 @@ mod tests {
         let period = Duration::from_millis(1);
         let rule = Rule::new(u32::MAX, period.as_nanos() as u64);
         let time = MockClock::new();
-        let (clock, mut window, mut seen) = (time.clock(), Window::default(), 0);
+        let (clock, mut window, mut notes) = (time.clock(), Window::default(), Notes::default());
         let mut take = |after: Duration| {
             time.advance(after);
-            let mut reading = Reading::new(&clock, &mut seen);
+            let mut reading = Reading::new(&clock, &mut notes);
             assert!(rule.decide(&mut window, 1, &mut reading).is_allowed());
             (window.log.len(), window.log.capacity())
         };
@@ -223,9 +226,9 @@ mod tests {
 
     #[test]
     fn a_debt_takes_up_no_more_memory_than_the_limit() {
-        let (time, mut seen) = (MockClock::new(), 0);
+        let (time, mut notes) = (MockClock::new(), Notes::default());
         let clock = time.clock();
-        let mut reading = Reading::new(&clock, &mut seen);
+        let mut reading = Reading::new(&clock, &mut notes);
         let (rule, mut window) = (Rule::new(5, 1_000_000), Window::default());
         for _ in 0..1_000 {
             assert!(rule.charge(&mut window, 1, &mut reading) < 5);

@@ -2,8 +2,10 @@
 
 use super::error::LeaseLost;
 use super::slot::{After, Grant};
+use super::stats::Count;
 use super::waiter::Target;
 use super::watchdog::Watch;
+use crate::reentrancy::is_inside;
 use crate::time::{NEVER, left};
 use std::fmt;
 use std::sync::Arc;
@@ -167,9 +169,17 @@ impl<K> Lease<K> {
             hash,
             key,
         } = &self.target;
-        if let Some(was_held) = registry.give_back(*hash, key, self.grant.token, asks) {
-            return was_held;
+        let given_back = registry.give_back(*hash, key, self.grant.token, asks);
+        let was_held = given_back.unwrap_or_else(|| self.end_among_others());
+        // Inside a closure under a lock nothing has ended yet.
+        if !was_held && !is_inside() {
+            registry.count(Count::Lost);
         }
+        was_held
+    }
+
+    /// The same where others wait, or it has ended before.
+    fn end_among_others(&self) -> bool {
         let mut was_held = false;
         self.target.existing(|slot, terms| {
             let (held, after) = slot.release(self.grant.token, terms);

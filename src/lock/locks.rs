@@ -4,6 +4,7 @@ use super::error::LockError;
 use super::lease::Lease;
 use super::shared::{Registry, Shared};
 use super::slot::Ask;
+use super::stats::LocksStats;
 use super::waiter::{Acquire, Call, Target};
 use crate::builder::BuildError;
 use crate::equivalent::Equivalent;
@@ -355,6 +356,25 @@ where
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What the locks have done so far. O(1).
+    ///
+    /// ```
+    /// use haybox::lock::Locks;
+    /// use std::time::Duration;
+    ///
+    /// let locks = Locks::<u32>::new(Duration::from_secs(60))?;
+    /// let lease = locks.try_acquire(&1)?;
+    /// assert!(locks.try_acquire(&1).is_err());
+    /// lease.release()?;
+    /// let stats = locks.stats();
+    /// assert_eq!((stats.acquired, stats.busy, stats.lost), (1, 1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> LocksStats {
+        self.shared.stats()
     }
 
     /// Grants no more leases, and wakes all who wait with [`LockError::Closed`]. The leases that

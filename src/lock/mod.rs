@@ -105,10 +105,12 @@ mod lease;
 mod locks;
 mod shared;
 mod slot;
+mod stats;
 mod waiter;
 mod watchdog;
 
 pub use error::{LeaseLost, LockError};
 pub use lease::Lease;
 pub use locks::{Locks, LocksBuilder};
+pub use stats::LocksStats;
 pub use waiter::Acquire;

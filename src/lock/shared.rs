@@ -2,6 +2,7 @@
 
 use super::error::LockError;
 use super::slot::{After, Ask, Asked, Grant, Slot, Terms};
+use super::stats::{Count, Counts, LocksStats};
 use super::waiter::Target;
 use crate::contain::discard;
 use crate::hash::KeyHash;
@@ -23,6 +24,8 @@ pub(super) struct Shared<K, S> {
     pub(super) watchdog: Option<Duration>,
     /// The token of the next lease.
     tokens: AtomicU64,
+    first_token: u64,
+    counts: Counts,
     is_closed: AtomicBool,
     /// The public handles. Leases and waiters do not count.
     handles: AtomicUsize,
@@ -35,6 +38,8 @@ pub(super) trait Registry<K>: Send + Sync {
 
     /// How long the watchdog renews a lease.
     fn watchdog(&self) -> Option<Duration>;
+
+    fn count(&self, count: Count);
 
     /// Changes the slot of a key, which is made if it is missing, unless the locks are closed;
     /// whether they are not.
@@ -67,6 +72,8 @@ where
             permits,
             watchdog,
             tokens: AtomicU64::new(first_token),
+            first_token,
+            counts: Counts::default(),
             is_closed: AtomicBool::new(false),
             handles: AtomicUsize::new(1),
             me: Weak::clone(me),
@@ -136,7 +143,10 @@ where
         match asked {
             _ if !is_open => Err(LockError::Closed),
             Asked::Granted(grant) => Ok(grant),
-            Asked::Reentrant | Asked::Busy => Err(LockError::Busy),
+            Asked::Reentrant | Asked::Busy => {
+                self.counts.add(Count::Busy);
+                Err(LockError::Busy)
+            }
         }
     }
 
@@ -170,6 +180,11 @@ impl<K, S> Shared<K, S> {
         self.handles.fetch_sub(1, SeqCst) == 1
     }
 
+    pub(super) fn stats(&self) -> LocksStats {
+        let granted = self.tokens.load(SeqCst) - self.first_token;
+        self.counts.stats(granted, self.slots.len())
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(SeqCst)
     }
@@ -198,6 +213,10 @@ where
 
     fn watchdog(&self) -> Option<Duration> {
         self.watchdog
+    }
+
+    fn count(&self, count: Count) {
+        self.counts.add(count);
     }
 
     fn change(&self, hash: KeyHash, key: &K, change: &mut Step<'_>) -> bool {

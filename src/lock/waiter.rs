@@ -4,6 +4,7 @@ use super::error::LockError;
 use super::lease::Lease;
 use super::shared::Registry;
 use super::slot::{Ask, Asked, Grant};
+use super::stats::Count;
 use crate::hash::KeyHash;
 use crate::sync::Mutex;
 use crate::time::{Alarm, Deadline, NEVER, Parker, after};
@@ -173,7 +174,7 @@ impl<K> Call<K> {
             Some(_) => None,
         };
         let served = served.or_else(|| self.waiter.as_ref()?.look(waker));
-        let served = served.or_else(|| clock.has_passed(until).then(|| self.leave())?);
+        let served = served.or_else(|| clock.has_passed(until).then(|| self.time_out())?);
         let served = served?;
         self.waiter = None;
         let target = self.target.take()?;
@@ -202,11 +203,22 @@ impl<K> Call<K> {
                 }
                 after
             });
+        if self.waiter.is_some() {
+            target.registry.count(Count::Waited);
+        }
         if is_open {
             answer
         } else {
             Some(Err(LockError::Closed))
         }
+    }
+
+    fn time_out(&self) -> Option<Served> {
+        let served = self.leave();
+        if let Some(Err(LockError::TimedOut)) = served {
+            self.registry().count(Count::TimedOut);
+        }
+        served
     }
 
     /// Leaves the queue; what the wait came to, if it was served before.

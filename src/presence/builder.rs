@@ -1,6 +1,7 @@
 //! The options of presence, and the one place where they are checked.
 
 use super::room::Rooms;
+use super::stats::Counts;
 use super::{Handle, PARTS, Presence, State, Times};
 use crate::pubsub::TopicState;
 use crate::sync::SpinLock;
@@ -109,6 +110,7 @@ where
                 .map(|_| SpinLock::new(Rooms::new(times, &hasher)))
                 .collect(),
             events: TopicState::alone("presence", self.clock.clone()),
+            counts: Counts::default(),
             clock: self.clock,
         });
         let sweep: Weak<State<R, M>> = Arc::downgrade(&state);

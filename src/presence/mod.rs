@@ -8,9 +8,11 @@
 mod builder;
 mod notes;
 mod room;
+mod stats;
 mod weak;
 
 pub use builder::PresenceBuilder;
+pub use stats::PresenceStats;
 pub use weak::WeakPresence;
 
 use crate::pubsub::{SubscribeOptions, Subscription, Topic, TopicState};
@@ -19,6 +21,7 @@ use crate::sync::SpinLock;
 use crate::time::{Aftermath, Clock, Sweep, Swept};
 use crate::{BuildError, DefaultHashBuilder, ToKey};
 use room::{Rooms, Told};
+use stats::Counts;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -133,6 +136,7 @@ struct State<R, M> {
     times: Times,
     parts: Box<[SpinLock<Rooms<R, M>>]>,
     events: Arc<TopicState<PresenceEvent<R, M>>>,
+    counts: Counts,
 }
 
 /// After which time of silence something happens.
@@ -308,6 +312,23 @@ where
             .collect()
     }
 
+    /// How many are in all rooms, and what they have done so far. O(1), and takes no lock.
+    ///
+    /// ```
+    /// use haybox::presence::Presence;
+    ///
+    /// let online = Presence::<String, u32>::new();
+    /// online.heartbeat("kitchen", &7);
+    /// online.heartbeat("garden", &7);
+    /// online.leave("garden", &7);
+    /// let stats = online.stats();
+    /// assert_eq!((stats.members, stats.joined, stats.left), (1, 2, 1));
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> PresenceStats {
+        self.0.0.counts.stats()
+    }
+
     /// What happens from now on in all rooms, with the defaults of [`SubscribeOptions`]. Nothing is
     /// noted while nobody subscribes.
     ///
@@ -443,7 +464,7 @@ where
         otherwise: A,
         f: impl FnOnce(&mut Rooms<R, M>, u64, &mut Told<R, M>) -> A,
     ) -> A {
-        let mut told = Told::new(&self.events);
+        let mut told = Told::new(&self.events, &self.counts);
         let Some(inside) = reentrancy::enter() else {
             return otherwise;
         };

@@ -5,6 +5,7 @@
 //! the note goes back into the heap for the time that is right now.
 
 use super::notes::{Note, Notes};
+use super::stats::Counts;
 use super::{Change, PresenceEvent, Sign, Status, Times};
 use crate::DefaultHashBuilder;
 use crate::pubsub::{Left, TopicState};
@@ -45,6 +46,7 @@ struct Seat<M> {
 /// What a call leaves to be done when the lock is released: readers to wake, names to drop.
 pub(super) struct Told<'p, R, M> {
     events: &'p TopicState<PresenceEvent<R, M>>,
+    counts: &'p Counts,
     /// Mostly nothing.
     what: Option<Box<Leftovers<R, M>>>,
 }
@@ -72,8 +74,12 @@ impl<R, M> Default for Leftovers<R, M> {
 }
 
 impl<'p, R, M> Told<'p, R, M> {
-    pub(super) fn new(events: &'p TopicState<PresenceEvent<R, M>>) -> Self {
-        Self { events, what: None }
+    pub(super) fn new(events: &'p TopicState<PresenceEvent<R, M>>, counts: &'p Counts) -> Self {
+        Self {
+            events,
+            counts,
+            what: None,
+        }
     }
 
     fn what(&mut self) -> &mut Leftovers<R, M> {
@@ -83,6 +89,7 @@ impl<'p, R, M> Told<'p, R, M> {
 
 impl<R: Send + Sync + 'static, M: Send + Sync + 'static> Told<'_, R, M> {
     fn tell(&mut self, room: &Arc<R>, member: &Arc<M>, change: Change) {
+        self.counts.add(change);
         let event = PresenceEvent {
             room: Arc::clone(room),
             member: Arc::clone(member),
@@ -377,7 +384,8 @@ mod tests {
             idle_after: None,
         };
         let events = TopicState::alone("presence", Clock::real());
-        let mut told = Told::new(&events);
+        let counts = Counts::default();
+        let mut told = Told::new(&events, &counts);
         let mut rooms = Rooms::new(times, &DefaultHashBuilder::default());
         let all = (0..10_000).map(|member| (0, member));
         let all = all.chain((1..10_000).map(|room| (room, 0)));

@@ -330,6 +330,26 @@ fn who_only_gives_heartbeats_is_idle_after_longer_than_the_timeout() {
 }
 
 #[test]
+fn what_is_told_is_counted_though_nobody_hears() {
+    let (online, time) = timed(|builder| builder.idle_after(SECOND * 10));
+    for room in 1..=3 {
+        assert!(online.heartbeat(&room, &7) && !online.heartbeat(&room, &7));
+    }
+    assert!(online.leave(&3, &7) && !online.leave(&3, &7));
+    time.advance(SECOND * 10);
+    online.sweep();
+    assert!(!online.active(&1, &7));
+    let stats = online.stats();
+    assert_eq!((stats.members, stats.joined, stats.left), (2, 3, 1));
+    assert_eq!((stats.turned_idle, stats.turned_active), (2, 1));
+    time.advance(SECOND * 20);
+    online.sweep();
+    let stats = online.stats();
+    assert_eq!((stats.members, stats.timed_out), (1, 1));
+    assert_eq!(stats.turned_idle, 3);
+}
+
+#[test]
 fn a_closed_presence_goes_on_and_tells_nobody() {
     let (online, time) = timed(|builder| builder);
     let events = online.events();

@@ -1,6 +1,9 @@
 //! Statistics as a list of names and values.
 
 use crate::common::{SECOND, timed};
+use haybox::limit::LimiterStats;
+use haybox::lock::LocksStats;
+use haybox::presence::PresenceStats;
 use haybox::queue::{Queue, QueueStats, WorkersReport};
 use haybox::{MockClock, Stats};
 use std::collections::BTreeMap;
@@ -25,6 +28,9 @@ fn every_figure_is_listed_by_its_name() {
     lists_all(Stats::default(), Stats::default().iter());
     lists_all(QueueStats::default(), QueueStats::default().iter());
     lists_all(WorkersReport::default(), WorkersReport::default().iter());
+    lists_all(LimiterStats::default(), LimiterStats::default().iter());
+    lists_all(LocksStats::default(), LocksStats::default().iter());
+    lists_all(PresenceStats::default(), PresenceStats::default().iter());
     #[cfg(feature = "session")]
     {
         use haybox::session::SessionStats;

@@ -6,6 +6,7 @@ mod charge;
 mod headers;
 mod idle;
 mod model;
+mod stats;
 mod waiting;
 
 use crate::common::SECOND;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod leases;
 mod model;
+mod stats;
 mod waiting;
 
 use crate::common::SECOND;

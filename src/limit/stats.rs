@@ -1,0 +1,18 @@
+//! What a limiter has done, in numbers.
+
+use crate::figures::figures;
+
+figures! {
+    /// What a limiter has done since it was built. From [`Limiter::stats`](super::Limiter::stats).
+    ///
+    /// [`Limiter::charge`](super::Limiter::charge) and [`peek`](super::Limiter::peek) are not counted.
+    pub struct LimiterStats {
+        /// Calls that were allowed.
+        pub allowed: u64,
+        /// Calls that were refused. One that [waits](super::Wait) is refused each time that it tries
+        /// and is too early.
+        pub refused: u64,
+        /// Keys that take up memory. Idle ones are among them until they are swept.
+        pub keys: usize,
+    }
+}
