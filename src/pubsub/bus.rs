@@ -5,8 +5,9 @@
 //! taken out is dropped when the lock has been released.
 
 use super::mailbox::Mailbox;
+use super::stats::{BusStats, Tally};
 use super::subscription::Home;
-use super::topic::{Matched, Target, TopicState};
+use super::topic::{Matched, Tallies, Target, TopicState};
 use super::{Pattern, SubscribeOptions, Subscription, Topic};
 use crate::BuildError;
 use crate::sync::Mutex;
@@ -48,14 +49,24 @@ pub struct Bus(pub(super) Arc<BusState>);
 /// What the handles of a bus share. Its topics hold it weakly, so that the last handle closes it.
 pub(super) struct BusState {
     clock: Clock,
+    /// What subscriptions have lost.
+    lost: Arc<Tally>,
     registry: Mutex<Registry>,
 }
 
 #[derive(Default)]
 struct Registry {
-    topics: HashMap<Arc<str>, Weak<dyn Named>>,
+    topics: HashMap<Arc<str>, Known>,
+    /// What was published to topics that are not among these any more.
+    published: u64,
     patterns: Vec<Listener>,
     is_closed: bool,
+}
+
+/// A topic that was not forgotten yet. What was published to it is known though it is gone.
+struct Known {
+    topic: Weak<dyn Named>,
+    published: Arc<Tally>,
 }
 
 /// A topic of any type.
@@ -120,6 +131,7 @@ impl Bus {
     pub fn with_clock(clock: Clock) -> Self {
         Self(Arc::new(BusState {
             clock,
+            lost: Arc::default(),
             registry: Mutex::default(),
         }))
     }
@@ -169,7 +181,7 @@ impl Bus {
         pattern: &Pattern,
         options: SubscribeOptions,
     ) -> Result<Subscription<Matched<T>>, BuildError> {
-        let mailbox = options.mailbox::<Matched<T>>()?;
+        let mailbox = options.mailbox::<Matched<T>>(&self.0.lost)?;
         self.0.listen(pattern, &mailbox);
         let home = Box::new(Arc::downgrade(&self.0));
         Ok(Subscription::new(mailbox, self.0.clock.clone(), home))
@@ -179,10 +191,34 @@ impl Bus {
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<str>> {
         let registry = self.0.registry.lock();
-        let in_use = |(name, topic): (&Arc<str>, &Weak<dyn Named>)| {
-            (topic.strong_count() > 0).then(|| Arc::clone(name))
+        let in_use = |(name, known): (&Arc<str>, &Known)| {
+            (known.topic.strong_count() > 0).then(|| Arc::clone(name))
         };
         registry.topics.iter().filter_map(in_use).collect()
+    }
+
+    /// What went over the bus so far. O(topics), under the lock that finding a topic takes.
+    ///
+    /// ```
+    /// use haybox::pubsub::{Bus, SubscribeOptions};
+    ///
+    /// let bus = Bus::new();
+    /// let steps = bus.topic::<u32>("steps")?;
+    /// let _slow = steps.subscribe_with(SubscribeOptions::new().capacity(2))?;
+    /// (1..=5).for_each(|step| assert_eq!(steps.publish(step), 1));
+    /// assert_eq!((bus.stats().published, bus.stats().lost), (5, 3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> BusStats {
+        let registry = self.0.registry.lock();
+        let known = registry.topics.values();
+        let published = known.clone().map(|known| known.published.get());
+        BusStats {
+            published: registry.published + published.sum::<u64>(),
+            lost: self.0.lost.get(),
+            topics: known.filter(|known| known.topic.strong_count() > 0).count(),
+        }
     }
 
     /// Closes all topics and ends all subscriptions: who waits gets what is waiting, then
@@ -202,20 +238,34 @@ impl Default for Bus {
 impl BusState {
     fn find_or_make<T: Send + 'static>(self: &Arc<Self>, name: &str) -> Arc<dyn Named> {
         let mut registry = self.registry.lock();
-        if let Some(found) = registry.topics.get(name).and_then(Weak::upgrade) {
+        let known = registry.topics.get(name);
+        if let Some(found) = known.and_then(|known| known.topic.upgrade()) {
             return found;
         }
         let name: Arc<str> = Arc::from(name);
         let list = registry.listeners_of::<T>(&name);
+        let tallies = Tallies {
+            published: Arc::default(),
+            lost: Arc::clone(&self.lost),
+        };
+        let published = Arc::clone(&tallies.published);
         let topic: Arc<dyn Named> = Arc::new(TopicState::<T>::new(
             Arc::clone(&name),
             self.clock.clone(),
             Arc::downgrade(self),
+            tallies,
             list,
             registry.is_closed,
         ));
         if !registry.is_closed {
-            registry.topics.insert(name, Arc::downgrade(&topic));
+            let weak = Arc::downgrade(&topic);
+            registry.know(
+                name,
+                Known {
+                    topic: weak,
+                    published,
+                },
+            );
         }
         topic
     }
@@ -243,12 +293,12 @@ impl BusState {
     /// A topic is gone or closed. Another of its name may have come already.
     pub(super) fn forget(&self, name: &Arc<str>, topic: *const ()) {
         let mut registry = self.registry.lock();
-        let is_it = |known: &Weak<dyn Named>| std::ptr::addr_eq(known.as_ptr(), topic);
-        let forgotten = if registry.topics.get(name).is_some_and(is_it) {
-            registry.topics.remove_entry(name)
-        } else {
-            None
-        };
+        let is_it = |known: &Known| std::ptr::addr_eq(known.topic.as_ptr(), topic);
+        if !registry.topics.get(name).is_some_and(is_it) {
+            return;
+        }
+        let forgotten = registry.topics.remove_entry(name);
+        registry.note_gone(forgotten.as_ref().map(|(_, known)| known));
         drop(registry);
         drop(forgotten);
     }
@@ -256,10 +306,11 @@ impl BusState {
     fn close(&self) {
         let mut registry = self.registry.lock();
         registry.is_closed = true;
-        let topics = mem::take(&mut registry.topics);
+        // Each is forgotten as it is closed.
+        let in_use = registry.in_use();
         let patterns = mem::take(&mut registry.patterns);
         drop(registry);
-        for topic in topics.values().filter_map(Weak::upgrade) {
+        for (_, topic) in in_use {
             topic.close();
         }
         for listener in patterns {
@@ -269,12 +320,21 @@ impl BusState {
 }
 
 impl Registry {
+    fn know(&mut self, name: Arc<str>, known: Known) {
+        let before = self.topics.insert(name, known);
+        self.note_gone(before.as_ref());
+    }
+
+    /// A topic is not among the known ones any more, and nobody publishes to it.
+    fn note_gone(&mut self, known: Option<&Known>) {
+        self.published += known.map_or(0, |known| known.published.get());
+    }
+
     /// The topics that somebody uses. They are dropped by the caller when the lock is released: the
     /// last of a topic's owners takes it.
     fn in_use(&self) -> Vec<(Arc<str>, Arc<dyn Named>)> {
-        let in_use = |(name, topic): (&Arc<str>, &Weak<dyn Named>)| {
-            Some((Arc::clone(name), topic.upgrade()?))
-        };
+        let in_use =
+            |(name, known): (&Arc<str>, &Known)| Some((Arc::clone(name), known.topic.upgrade()?));
         self.topics.iter().filter_map(in_use).collect()
     }
 

@@ -4,6 +4,7 @@
 //! dropped after, wakers likewise. It is a leaf: who holds it takes no other lock.
 
 use super::Slow;
+use super::stats::Tally;
 use crate::sync::{SpinGuard, SpinLock};
 use crate::time::wake_all;
 use crate::wait::Waiters;
@@ -11,12 +12,15 @@ use crossbeam_channel::{Receiver, Sender};
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 pub(super) struct Mailbox<M> {
     capacity: usize,
     slow: Slow,
+    /// What all subscriptions of the bus have lost.
+    losses: Arc<Tally>,
     state: SpinLock<State<M>>,
 }
 
@@ -102,10 +106,11 @@ impl<M> State<M> {
 }
 
 impl<M> Mailbox<M> {
-    pub(super) fn new(capacity: usize, slow: Slow) -> Self {
+    pub(super) fn new(capacity: usize, slow: Slow, losses: Arc<Tally>) -> Self {
         Self {
             capacity,
             slow,
+            losses,
             state: SpinLock::new(State {
                 messages: VecDeque::new(),
                 lost: 0,
@@ -146,22 +151,27 @@ impl<M> Mailbox<M> {
     fn offer_to_full(&self, state: &mut State<M>, message: M, woken: &mut Vec<Waker>) -> Offer<M> {
         match self.slow {
             Slow::DropOldest => {
-                state.lost += 1;
+                self.lose(state);
                 let oldest = state.messages.pop_front();
                 state.put(message, woken);
                 oldest.map_or(Offer::Taken, Offer::TakenFor)
             }
             Slow::DropNewest => {
-                state.lost += 1;
+                self.lose(state);
                 Offer::Lost(message)
             }
             Slow::Block(longest) => Offer::Full(message, longest),
             Slow::Disconnect => {
-                state.lost += 1;
+                self.lose(state);
                 state.end(End::TooSlow, woken);
                 Offer::Closed(message)
             }
         }
+    }
+
+    fn lose(&self, state: &mut State<M>) {
+        state.lost += 1;
+        self.losses.count();
     }
 
     /// Puts a message in when there is room; says whether it could. Leaves it where it is when the
@@ -195,7 +205,9 @@ impl<M> Mailbox<M> {
     /// A publisher stops waiting for room, and has lost its message if it still has it.
     pub(super) fn stop_writing(&self, place: Option<usize>, has_lost: bool) {
         let mut state = self.state.lock();
-        state.lost += u64::from(has_lost && state.end.is_none());
+        if has_lost && state.end.is_none() {
+            self.lose(&mut state);
+        }
         let waker = place.and_then(|place| state.writers.leave(place));
         drop(state);
         drop(waker);

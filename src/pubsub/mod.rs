@@ -11,12 +11,14 @@
 mod bus;
 mod mailbox;
 mod pattern;
+mod stats;
 mod subscription;
 mod topic;
 mod weak;
 
 pub use bus::{Bus, WrongType};
 pub use pattern::{Pattern, PatternError};
+pub use stats::BusStats;
 pub use subscription::{IntoIter, Iter, NoMessage, Slow, SubscribeOptions, Subscription};
 pub(crate) use topic::{Left, TopicState};
 pub use topic::{Matched, Topic};

@@ -1,6 +1,7 @@
 //! The subscriber's end.
 
 use super::mailbox::{End, Mailbox};
+use super::stats::Tally;
 use crate::time::{Clock, NEVER, after};
 use crate::wait;
 use crate::{BuildError, time::Deadline};
@@ -82,12 +83,16 @@ impl SubscribeOptions {
         self.slow
     }
 
-    pub(super) fn mailbox<M>(self) -> Result<Arc<Mailbox<M>>, BuildError> {
+    pub(super) fn mailbox<M>(self, losses: &Arc<Tally>) -> Result<Arc<Mailbox<M>>, BuildError> {
         if self.capacity == 0 {
             let problem = "a subscription needs room for one message at least";
             return Err(BuildError::new("capacity", problem));
         }
-        Ok(Arc::new(Mailbox::new(self.capacity, self.slow)))
+        Ok(Arc::new(Mailbox::new(
+            self.capacity,
+            self.slow,
+            Arc::clone(losses),
+        )))
     }
 }
 

@@ -4,6 +4,7 @@
 use super::Slow;
 use super::bus::{BusState, Named};
 use super::mailbox::{Mailbox, Offer};
+use super::stats::Tally;
 use super::subscription::Home;
 use super::{SubscribeOptions, Subscription};
 use crate::BuildError;
@@ -78,7 +79,7 @@ impl<T: Send + 'static> Topic<T> {
     /// # Errors
     /// If the capacity is 0.
     pub fn subscribe_with(&self, options: SubscribeOptions) -> Result<Subscription<T>, BuildError> {
-        let mailbox = options.mailbox()?;
+        let mailbox = options.mailbox(&self.0.tallies.lost)?;
         self.0.add(Target::Exact(Arc::clone(&mailbox)));
         let home = Box::new(Arc::clone(&self.0));
         Ok(Subscription::new(mailbox, self.0.clock.clone(), home))
@@ -396,7 +397,17 @@ pub(crate) struct TopicState<T> {
     clock: Clock,
     /// Nowhere for a topic that belongs to no bus.
     bus: Weak<BusState>,
+    tallies: Tallies,
     targets: SpinLock<Targets<T>>,
+}
+
+/// What is counted for the bus.
+#[derive(Clone, Default)]
+pub(super) struct Tallies {
+    /// What was published to this topic, by those who hold the lock of its targets.
+    pub(super) published: Arc<Tally>,
+    /// What the subscriptions of all topics have lost.
+    pub(super) lost: Arc<Tally>,
 }
 
 /// Publishers work on the list as it was when they began, so that none of them holds the lock
@@ -411,6 +422,7 @@ impl<T: Send + 'static> TopicState<T> {
         name: Arc<str>,
         clock: Clock,
         bus: Weak<BusState>,
+        tallies: Tallies,
         list: Vec<Target<T>>,
         is_closed: bool,
     ) -> Self {
@@ -419,14 +431,15 @@ impl<T: Send + 'static> TopicState<T> {
             name,
             clock,
             bus,
+            tallies,
             targets: SpinLock::new(Targets { list, is_closed }),
         }
     }
 
     /// One that belongs to no bus.
     pub(crate) fn alone(name: &str, clock: Clock) -> Arc<Self> {
-        let (name, list) = (Arc::from(name), Vec::new());
-        Arc::new(Self::new(name, clock, Weak::new(), list, false))
+        let (name, bus, tallies) = (Arc::from(name), Weak::new(), Tallies::default());
+        Arc::new(Self::new(name, clock, bus, tallies, Vec::new(), false))
     }
 
     pub(super) fn add(&self, target: Target<T>) {
@@ -472,12 +485,15 @@ impl<T> TopicState<T> {
         }
     }
 
+    /// Whom a message reaches that is published now.
     fn listeners(&self) -> Arc<Vec<Target<T>>> {
-        if reentrancy::check() {
-            Arc::clone(&self.targets.lock().list)
-        } else {
-            Arc::default()
+        if !reentrancy::check() {
+            return Arc::default();
         }
+        let targets = self.targets.lock();
+        // The bus has forgotten the tally of a topic that was closed.
+        self.tallies.published.count_locked();
+        Arc::clone(&targets.list)
     }
 
     /// What is done when all have been offered the message, before waiting for any.
@@ -503,6 +519,9 @@ impl<T: Clone + Send + 'static> TopicState<T> {
             return Err(message);
         };
         let offered = only.offer(&self.name, message, &mut left.woken);
+        if !matches!(offered, Offer::Full(..) | Offer::Closed(_)) {
+            self.tallies.published.count_locked();
+        }
         drop(targets);
         match offered {
             Offer::Taken | Offer::TakenFor(_) => Ok(1),

@@ -4,6 +4,7 @@ use crate::common::{SECOND, timed};
 use haybox::limit::LimiterStats;
 use haybox::lock::LocksStats;
 use haybox::presence::PresenceStats;
+use haybox::pubsub::BusStats;
 use haybox::queue::{Queue, QueueStats, WorkersReport};
 use haybox::{MockClock, Stats};
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ fn every_figure_is_listed_by_its_name() {
     lists_all(LimiterStats::default(), LimiterStats::default().iter());
     lists_all(LocksStats::default(), LocksStats::default().iter());
     lists_all(PresenceStats::default(), PresenceStats::default().iter());
+    lists_all(BusStats::default(), BusStats::default().iter());
     #[cfg(feature = "session")]
     {
         use haybox::session::SessionStats;

@@ -4,6 +4,7 @@ mod bridge;
 mod lifetimes;
 mod model;
 mod slow;
+mod stats;
 mod tasks;
 mod threads;
 
