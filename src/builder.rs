@@ -16,6 +16,11 @@ use std::hash::{BuildHasher, Hash};
 use std::mem::needs_drop;
 use std::time::Duration;
 
+/// A bound in entries as it is kept: the last number stands for none.
+pub(crate) fn greatest_bound(max_entries: usize) -> usize {
+    max_entries.min(usize::MAX - 1)
+}
+
 /// Builds a [`Cache`]. From [`Cache::builder`].
 ///
 /// A time that is zero, which would be none, is an error when it is built, as for all builders of
@@ -209,7 +214,8 @@ where
 }
 
 impl<K, V, S> CacheBuilder<K, V, S> {
-    /// The most entries that the cache holds, at least 1. Default: no bound.
+    /// The most entries that the cache holds, at least 1. Default: no bound. `usize::MAX` is more
+    /// than there ever are, and counts as one less.
     ///
     /// A cache bounded at N that is given N keys keeps all N. A cache without any bound grows
     /// until its entries expire or are removed.
@@ -222,7 +228,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     #[doc(alias = "max_capacity")]
     #[doc(alias = "maximumSize")]
     pub fn max_entries(mut self, max_entries: usize) -> Self {
-        self.max_entries = Some(max_entries);
+        self.max_entries = Some(greatest_bound(max_entries));
         self
     }
 
@@ -627,11 +633,6 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 self.max_entries == Some(0),
                 "max_entries",
                 "must be at least 1: leave it out where there is to be no bound",
-            ),
-            (
-                self.max_entries.is_some_and(|max| max as u64 == u64::MAX),
-                "max_entries",
-                "must be less than usize::MAX: leave it out where there is to be no bound",
             ),
             (
                 self.max_weight == Some(0),

@@ -11,7 +11,7 @@ pub use fence::Fence;
 pub use iter::{Iter, Keys, Values};
 pub use weak::WeakCache;
 
-use crate::builder::{BuildError, CacheBuilder};
+use crate::builder::{BuildError, CacheBuilder, greatest_bound};
 use crate::engine::{Engine, Transaction};
 use crate::entry::{ExpireIf, Insert, InsertOptions, Life, Op, Outcome, Ttl};
 use crate::equivalent::Equivalent;
@@ -173,7 +173,7 @@ where
     /// A cache of at most `max_entries` entries that live until they are removed or evicted.
     ///
     /// # Panics
-    /// If `max_entries` is 0. [`builder`](Self::builder) reports it as an error.
+    /// If `max_entries` is 0, which [`builder`](Self::builder) reports as an error.
     #[must_use]
     #[track_caller]
     pub fn new(max_entries: usize) -> Self {
@@ -730,7 +730,8 @@ impl<K, V, S> Cache<K, V, S> {
             .map(|gauge| gauge.max())
     }
 
-    /// Changes the bound in entries, or sets one. When it returns, no more are in the cache.
+    /// Changes the bound in entries, or sets one. When it returns, no more are in the cache. One
+    /// that is set stays: [`usize::MAX`](CacheBuilder::max_entries) is as good as none.
     ///
     /// # Errors
     /// If `max_entries` is 0.
@@ -739,8 +740,7 @@ impl<K, V, S> Cache<K, V, S> {
         if max_entries == 0 {
             return Err(BuildError::new("max_entries", "must be at least 1"));
         }
-        // The last number stands for no bound, which is more than memory can hold in any case.
-        let max = (max_entries as u64).min(u64::MAX - 1);
+        let max = greatest_bound(max_entries) as u64;
         self.engine.rebound(&self.engine.budget().entries, max);
         Ok(())
     }

@@ -286,11 +286,6 @@ impl SessionsBuilder {
         BuildError::check([
             (self.max_sessions == 0, "max_sessions", "must be at least 1"),
             (
-                self.max_sessions as u64 == u64::MAX,
-                "max_sessions",
-                "must be less than usize::MAX",
-            ),
-            (
                 rules.max_per_owner == Some(0),
                 "max_per_owner",
                 "must be at least 1",

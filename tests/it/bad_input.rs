@@ -54,12 +54,9 @@ fn a_bound_on_bytes_needs_to_be_told_of_the_heap() {
 
 #[test]
 fn every_impossible_setting_is_an_error_that_names_it_and_its_range() {
-    let cases: [(&str, &str, fn(Builder) -> Builder); 18] = [
+    let cases: [(&str, &str, fn(Builder) -> Builder); 17] = [
         ("max_entries", "at least 1: leave it out", |builder| {
             builder.max_entries(0)
-        }),
-        ("max_entries", "less than", |builder| {
-            builder.max_entries(usize::MAX)
         }),
         ("max_weight", "at least 1: leave it out", |builder| {
             builder.max_weight(0)
@@ -145,9 +142,10 @@ fn a_bound_on_bytes_that_is_too_small_is_told_the_least_that_is_not() {
 
 #[test]
 fn the_ends_of_each_range_are_possible() {
-    let possible: [fn(Builder) -> Builder; 7] = [
+    let possible: [fn(Builder) -> Builder; 8] = [
         |builder| builder.max_entries(1),
         |builder| builder.max_entries(usize::MAX - 1),
+        |builder| builder.max_entries(usize::MAX),
         |builder| builder.max_weight(1),
         |builder| builder.max_weight(u64::MAX),
         |builder| builder.max_memory(u64::MAX),
@@ -158,6 +156,21 @@ fn the_ends_of_each_range_are_possible() {
         let (cache, _time) = timed(set);
         cache.insert(1, 1);
         assert!(cache.len() <= 1);
+        cache.validate();
+    }
+}
+
+#[test]
+fn the_greatest_bound_is_one_wherever_it_is_set() {
+    let built = Cache::<u64, u64>::new(usize::MAX);
+    let set = Cache::<u64, u64>::new(1);
+    set.set_max_entries(usize::MAX).unwrap();
+    for cache in [built, set] {
+        assert_eq!(cache.max_entries(), Some(usize::MAX - 1));
+        (0..10_000).for_each(|key| drop(cache.insert(key, key)));
+        assert_eq!(cache.len(), 10_000);
+        cache.set_max_entries(10).unwrap();
+        assert_eq!(cache.len(), 10);
         cache.validate();
     }
 }

@@ -65,26 +65,18 @@ fn sizes_that_are_usize() {
             [
                 "panics: Cache::new: max_entries: must be at least 1",
                 "",
-                "panics: Cache::new: max_entries: must be less",
+                "",
             ],
             |n| works(&Cache::new(n)),
         ),
         case(
             "max_entries",
-            [
-                "max_entries: must be at least 1",
-                "",
-                "max_entries: must be less",
-            ],
+            ["max_entries: must be at least 1", "", ""],
             |n| works(&Cache::builder().max_entries(n).build()?),
         ),
         case(
             "max_entries beside a weight",
-            [
-                "max_entries: must be at least 1",
-                "",
-                "max_entries: must be less",
-            ],
+            ["max_entries: must be at least 1", "", ""],
             |n| works(&Cache::builder().max_entries(n).max_weight(10).build()?),
         ),
         case(
@@ -363,11 +355,7 @@ fn sizes_of_sessions() {
     let cases = [
         case(
             "max_sessions",
-            [
-                "max_sessions: must be at least 1",
-                "",
-                "max_sessions: must be less",
-            ],
+            ["max_sessions: must be at least 1", "", ""],
             |n| works(Sessions::builder().max_sessions(n)),
         ),
         case(
