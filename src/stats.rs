@@ -40,8 +40,12 @@ figures! {
     /// ```
     pub struct Stats {
         /// Look-ups that found a live value: by `get`, `read`, `get_many` and all calls that load.
+        /// A value that is due to be loaded anew behind the caller is one.
         pub hits: u64,
-        /// Look-ups that found none.
+        /// Look-ups that found none, whatever they came to: a caller that waited for the load of
+        /// another is one ([`waits`](Self::waits)), and one that was given a stale value
+        /// ([`stale_served`](Self::stale_served)). Of 50 callers that ask at once for a key that
+        /// is not there, 50 miss, 49 wait, and there is one load.
         pub misses: u64,
         /// Calls that would have loaded, but for what was remembered: that there is no value
         /// ([`negative_ttl`](crate::CacheBuilder::negative_ttl)), or an error
@@ -95,7 +99,27 @@ figures! {
 }
 
 impl Stats {
-    /// Hits as a share of all look-ups, from 0 to 1; 0 before the first.
+    /// Hits as a share of all look-ups, from 0 to 1; 0 before the first. It says how often a value
+    /// was at hand, and neither how much the source was spared nor how many were answered at once.
+    ///
+    /// # What the source was spared
+    /// Where all look-ups are by calls that load, as in a proxy, `loads + load_failures` says how
+    /// often the source was asked, and as a share of `hits + misses`, how often for each look-up:
+    /// callers that shared a load, or were given what is stale or remembered, have made that
+    /// smaller, and values that were loaded behind callers, greater. As shares of the look-ups,
+    /// `waits` are the callers that waited for the load of another, `stale_served` those that got
+    /// a stale value, some of which had waited for it, and `known_absences` those that were told
+    /// what was remembered.
+    ///
+    /// ```
+    /// use haybox::Cache;
+    ///
+    /// let users: Cache<u32, u32> = Cache::new(100);
+    /// (0..8).for_each(|call| assert_eq!(users.get_or_insert_with(&(call % 2), || 7), 7));
+    /// let stats = users.stats();
+    /// let asked = (stats.loads + stats.load_failures) as f64 / (stats.hits + stats.misses) as f64;
+    /// assert_eq!((stats.hit_ratio(), asked), (0.75, 0.25));
+    /// ```
     #[must_use]
     pub fn hit_ratio(&self) -> f64 {
         let lookups = self.hits + self.misses;

@@ -6,9 +6,10 @@ use haybox::lock::LocksStats;
 use haybox::presence::PresenceStats;
 use haybox::pubsub::BusStats;
 use haybox::queue::{Queue, QueueStats, WorkersReport};
-use haybox::{MockClock, Stats};
+use haybox::{Cache, Freshness, MockClock, Stats};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::thread;
 use std::time::Duration;
 
 /// The derived `Debug` knows all fields of a struct.
@@ -68,4 +69,50 @@ fn an_age_that_is_not_there_is_zero() {
     queue.push(1).unwrap();
     time.advance(SECOND);
     assert_eq!(age(&queue), Some(("oldest_age", 1_000_000_000)));
+}
+
+#[test]
+fn who_waits_for_the_load_of_another_has_missed() {
+    let cache = Cache::<u32, u32>::new(10);
+    thread::scope(|threads| {
+        for _ in 0..50 {
+            threads.spawn(|| {
+                cache.get_or_insert_with(&1, || {
+                    while cache.stats().waits < 49 {
+                        thread::yield_now();
+                    }
+                    10
+                })
+            });
+        }
+    });
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses), (0, 50));
+    assert_eq!((stats.waits, stats.loads), (49, 1));
+}
+
+#[test]
+fn what_is_served_stale_has_been_missed_and_what_is_due_has_been_hit() {
+    let freshness = Freshness::new()
+        .refresh_after(SECOND)
+        .stale_if_error(SECOND * 60)
+        .retry_after(SECOND * 60);
+    let (cache, time) = timed(|builder| {
+        let builder = builder.max_entries(10).time_to_live(SECOND * 2);
+        builder.freshness(freshness)
+    });
+    let load = |result: Result<u32, ()>| cache.try_get_or_insert_with(&1, || result);
+    assert_eq!(load(Ok(10)), Ok(10));
+    time.advance(SECOND);
+    assert_eq!(load(Err(())), Ok(10), "it is due");
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.stale_served), (1, 1, 0));
+    assert_eq!((stats.loads, stats.load_failures), (1, 1));
+    time.advance(SECOND * 2);
+    for _ in 0..3 {
+        assert_eq!(load(Err(())), Ok(10), "it is stale");
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.stale_served), (1, 4, 3));
+    assert_eq!((stats.waits, stats.load_failures), (0, 1));
 }
