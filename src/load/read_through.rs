@@ -62,7 +62,15 @@ where
     S: BuildHasher + Clone,
 {
     /// Binds a loader to the cache. It returns a `Result` of a value, of an `Option` of one, or of
-    /// a [`Loaded`], which can say more: a TTL, tags, a weight.
+    /// a [`Loaded`], which can say more: a TTL, tags, a weight. The error goes to all who wait for
+    /// the load, on whatever threads, so it is `Send` and `Sync`: a `Box<dyn Error + Send + Sync>`,
+    /// for one, and not a `Box<dyn Error>`.
+    ///
+    /// ```compile_fail,E0277
+    /// # use std::error::Error;
+    /// let cache = haybox::Cache::<u32, u32>::new(10);
+    /// let users = cache.read_through(|id| Ok::<_, Box<dyn Error>>(*id));
+    /// ```
     ///
     /// The loader is kept as long as the handle, so it owns what it uses: give it a clone of the
     /// connection pool, and `move`. For an example see [`ReadThrough`].
@@ -71,6 +79,7 @@ where
         load: impl Fn(&K) -> Result<T, E> + Send + Sync + 'static,
     ) -> ReadThrough<K, V, E, S>
     where
+        E: Send + Sync + 'static,
         T: Into<Loaded<V>>,
     {
         self.read_through_revalidating(move |key, _| load(key))
@@ -115,6 +124,7 @@ where
         load: impl Fn(&K, Option<&V>) -> Result<T, E> + Send + Sync + 'static,
     ) -> ReadThrough<K, V, E, S>
     where
+        E: Send + Sync + 'static,
         T: Into<Loaded<V>>,
     {
         ReadThrough {
@@ -125,7 +135,8 @@ where
     }
 
     /// As [`read_through`](Self::read_through), with a loader whose result is a future. The future
-    /// owns what it uses, too, so the loader makes a clone for each.
+    /// owns what it uses, too, so the loader makes a clone for each. The error is `Send` and `Sync`,
+    /// as there.
     ///
     /// ```
     /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -176,6 +187,7 @@ where
         load: impl Fn(K) -> F + Send + Sync + 'static,
     ) -> ReadThroughAsync<K, V, E, S>
     where
+        E: Send + Sync + 'static,
         T: Into<Loaded<V>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
@@ -189,6 +201,7 @@ where
         load: impl Fn(K, Option<V>) -> F + Send + Sync + 'static,
     ) -> ReadThroughAsync<K, V, E, S>
     where
+        E: Send + Sync + 'static,
         T: Into<Loaded<V>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {

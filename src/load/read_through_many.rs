@@ -72,7 +72,8 @@ where
     /// Binds a loader of several keys to the cache. It is given the keys to load, each once, and
     /// returns a `Result` of pairs of a key and a value, in any order: a `Vec`, a `HashMap`, an
     /// iterator. Instead of a value there may be an `Option` of one, or a [`Loaded`], which can say
-    /// more: a TTL, tags, a weight.
+    /// more: a TTL, tags, a weight. The error is `Send` and `Sync`, as for
+    /// [`read_through`](Self::read_through).
     ///
     /// What it does not bring is absent, remembered for the
     /// [`negative_ttl`](crate::CacheBuilder::negative_ttl); what it brings unasked is dropped, and
@@ -86,7 +87,7 @@ where
         load: impl Fn(Vec<K>) -> Result<I, E> + Send + Sync + 'static,
     ) -> ReadThroughMany<K, V, E, S>
     where
-        E: 'static,
+        E: Send + Sync + 'static,
         I: IntoIterator<Item = (K, T)>,
         T: Into<Loaded<V>>,
     {
@@ -128,7 +129,7 @@ where
         load: impl Fn(Vec<K>) -> F + Send + Sync + 'static,
     ) -> ReadThroughManyAsync<K, V, E, S>
     where
-        E: 'static,
+        E: Send + Sync + 'static,
         I: IntoIterator<Item = (K, T)>,
         T: Into<Loaded<V>>,
         F: Future<Output = Result<I, E>> + Send + 'static,
