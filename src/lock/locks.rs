@@ -158,6 +158,10 @@ where
     /// Takes the lease of a key, and blocks the thread until it is free. What it waits for ends
     /// with the leases before it.
     ///
+    /// In an async program it holds up all tasks of the thread, those of a whole runtime of one
+    /// thread, and so maybe the task that has the lease and would give it back: then it waits until
+    /// that lease has run out. A task calls [`acquire_async`](Self::acquire_async).
+    ///
     /// # Errors
     /// [`LockError::Reentrant`] or [`Closed`](LockError::Closed).
     pub fn acquire<Q>(&self, key: &Q) -> Result<Lease<K>, LockError>
@@ -167,7 +171,8 @@ where
         self.acquire_until(key, || NEVER)
     }
 
-    /// Takes the lease of a key, and blocks the thread for at most `timeout` until it is free.
+    /// Takes the lease of a key, and blocks the thread for at most `timeout` until it is free. A task
+    /// calls [`acquire_timeout_async`](Self::acquire_timeout_async): see [`acquire`](Self::acquire).
     ///
     /// ```
     /// use haybox::lock::{LockError, Locks};
