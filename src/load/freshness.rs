@@ -200,7 +200,8 @@ impl Freshness {
     }
 
     /// The same with the age as a share of the value's TTL, more than 0 and less than 1. What has
-    /// no TTL is not refreshed. The later of the two calls counts.
+    /// no TTL is not refreshed. A freshness has one of the two: who calls both has what the second
+    /// call says.
     ///
     /// ```text
     /// written                 0.8      TTL is over
