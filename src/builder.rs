@@ -258,7 +258,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// have no value, whose heap the [`negative_weigher`](Self::negative_weigher) gives. Not
     /// counted are directories, loads under way and the slack of the allocator: expect the process
     /// to grow by some 10 % more. Where only some entries in a hundred have tags, all take up to 32
-    /// bytes more, since those near one with tags have room for some. Must have room for one
+    /// bytes more, since those near one with tags have room for some. The 24 bytes for an age are
+    /// counted where the cache has a [`freshness`](Self::freshness), and not where only a handle or a
+    /// loader speaks of it: give the cache one, if only `Freshness::new()`. Must have room for one
     /// entry besides its heap; how many bytes that are, some 30 and the key and the value, says the
     /// error of a bound that has not.
     ///

@@ -72,7 +72,8 @@ figures! {
         /// Loads that were not stored because their key was written or removed meanwhile, or its
         /// group or one of their tags invalidated.
         pub discarded_loads: u64,
-        /// Calls that waited for a load of another caller.
+        /// Waits for a load of another caller. A call has more than one where its first one ends
+        /// without an answer.
         pub waits: u64,
         /// Stale values that were served because a load failed or took too long.
         pub stale_served: u64,

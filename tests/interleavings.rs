@@ -1790,11 +1790,20 @@ fn late_loads_and_those_begun_instead_of_them_end_in_any_order() {
             for own in 1..=3 {
                 let (cache, done) = (&cache, &done);
                 threads.spawn(move || {
-                    let got = any_load(cache, || {
+                    // Some fail or find nothing, so that others are left to bring something.
+                    let brings = match choice(4) {
+                        0 => Err(own),
+                        1 => Ok(None),
+                        _ => Ok(Some(own)),
+                    };
+                    let load = || {
                         yield_now();
-                        own
-                    });
-                    assert!((1..=3).contains(&got));
+                        brings
+                    };
+                    match choice(2) {
+                        0 => drop(cache.try_get_or_find_with(&1, load)),
+                        _ => drop(block_on(cache.try_get_or_find(&1, async || load()))),
+                    }
                     done.fetch_add(1, SeqCst);
                 });
             }
@@ -1808,9 +1817,70 @@ fn late_loads_and_those_begun_instead_of_them_end_in_any_order() {
                 }
             });
         });
-        let value = cache.get(&1);
-        assert!(value.is_some() || wrote);
         assert_eq!((cache.loads_under_way(), time.timers()), (0, 0));
+        cache.validate();
+    });
+}
+
+/// What the load that was begun instead has read is not judged by the tags of the late one.
+#[test]
+fn each_landing_is_judged_by_its_own_tags() {
+    check("tags of late loads", || {
+        let time = MockClock::new();
+        let cache = built(numbers().clock(time.clock()).lock_timeout(seconds(1)));
+        let (stage, row) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let until = |stage: &AtomicU32, wanted: u32| {
+            while stage.load(SeqCst) < wanted {
+                yield_now();
+            }
+        };
+        let (of_loader, source, number) = (Arc::clone(&stage), Arc::clone(&row), AtomicU32::new(0));
+        let rows = cache.read_through(move |_: &u32| {
+            let loaded = match number.fetch_add(1, SeqCst) {
+                // The late one: of another tag, which nobody invalidates.
+                0 => {
+                    of_loader.store(1, SeqCst);
+                    until(&of_loader, 3);
+                    Loaded::new(100).tag("late")
+                }
+                1 => {
+                    let read = source.load(SeqCst);
+                    of_loader.store(2, SeqCst);
+                    until(&of_loader, 3);
+                    Loaded::new(read).tag("row")
+                }
+                _ => Loaded::new(source.load(SeqCst)).tag("row"),
+            };
+            Ok::<_, ()>(loaded)
+        });
+        scope(|threads| {
+            threads.spawn(|| rows.get(&1));
+            threads.spawn(|| {
+                until(&stage, 1);
+                rows.get(&1)
+            });
+            threads.spawn(|| {
+                until(&stage, 2);
+                row.store(1, SeqCst);
+                cache.invalidate_tag("row");
+                let got = rows.get(&1).unwrap();
+                assert_ne!(got, Some(0), "read before the tag was invalidated");
+            });
+            threads.spawn(|| {
+                until(&stage, 1);
+                while cache.stats().waits < 1 {
+                    yield_now();
+                }
+                while stage.load(SeqCst) < 2 {
+                    time.advance(seconds(1));
+                    yield_now();
+                }
+                while cache.stats().waits < 2 {
+                    yield_now();
+                }
+                stage.store(3, SeqCst);
+            });
+        });
         cache.validate();
     });
 }

@@ -1,6 +1,7 @@
 //! Ending a load, however it ends.
 
 use super::Engine;
+use super::policy::PASSED;
 use crate::entry::{Insert, InsertOptions, Life};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
@@ -117,6 +118,20 @@ where
             let made = Given::new(labels, self.made.epoch);
             self.flight.land(landing, made);
         }
+    }
+
+    /// The same with the other loads of the key that have ended with it: who waits for one of them
+    /// need not go on waiting.
+    fn land_all(
+        &mut self,
+        ended: &Option<UnderWay<K, V>>,
+        landing: impl Fn() -> Landing<V>,
+        labels: Labels,
+    ) {
+        for other in ended.iter().flat_map(|ended| ended.others(&self.flight)) {
+            other.land(landing(), Given::new(labels.clone(), self.made.epoch));
+        }
+        self.land(landing, labels);
     }
 
     /// The same leader by another handle of the engine.
@@ -240,45 +255,49 @@ where
         self.has_returned();
         let is_old = matches!(loaded.what, What::NotModified);
         let is_unshared = matches!(loaded.what, What::Unshared(_));
-        let life = loaded.life();
+        let (life, own, weight) = (loaded.life(), loaded.own_times(), loaded.own_weight());
         let value = value_of(loaded.what, old);
         let has_given = !loaded.labels.is_empty();
         let labels = match is_old && !has_given {
             true => mem::take(&mut self.made.labels),
             false => loaded.labels,
         };
-        if is_unshared && let Some(value) = value {
-            let nothing = (Known::Absent, Labels::NONE);
-            self.engine
-                .conclude(self.hash, key.to_key(), nothing, None, &self.flight);
-            self.land(|| Landing::Unshared(Arc::new(value.clone())), Labels::NONE);
-            return Some(value);
-        }
         let Some(value) = value else {
             let ttl = loaded.ttl.or(self.engine.policy.negative_ttl);
             self.conclude(key, Known::Absent, labels, ttl);
             return None;
         };
-        let age = self.engine.age_of_loaded(terms, loaded.times);
-        let renewed = is_old && {
-            let relabel = has_given.then_some(&labels);
-            let engine = &self.engine;
-            engine.renew(self.hash, key, &self.flight, (life, age), relabel)
-        };
-        let landing = || Landing::Loaded(Arc::new(value.clone()));
-        if !renewed {
+        if is_unshared {
+            self.keep_from_others(key, &value);
+            return Some(value);
+        }
+        let age = self.engine.age_of_loaded(terms, own);
+        let renewed = is_old
+            .then(|| {
+                let relabel = has_given.then_some(&labels);
+                let engine = &self.engine;
+                engine.renew(self.hash, key, &self.flight, (life, age), relabel)
+            })
+            .flatten();
+        let ended = renewed.or_else(|| {
             let mut options = InsertOptions::new();
             options.life = life;
             options.given = Given::new(labels.clone(), NOW);
-            let ended = self.store(key, value.clone(), options, loaded.weight, age);
-            // Who waits for a load that was begun instead of this one need not go on waiting.
-            if let Some(other) = ended.filter(|ended| !Arc::ptr_eq(&ended.flight, &self.flight)) {
-                let made = Given::new(labels.clone(), self.made.epoch);
-                other.flight.land(landing(), made);
-            }
-        }
-        self.land(landing, labels);
+            self.store(key, value.clone(), options, weight, age)
+        });
+        self.land_all(&ended, || Landing::Loaded(Arc::new(value.clone())), labels);
         Some(value)
+    }
+
+    /// Ends the load with a value that is its caller's alone.
+    fn keep_from_others<Q>(mut self, key: &Q, value: &V)
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        let nothing = (Known::Absent, Labels::NONE);
+        let ended = (self.engine).conclude(self.hash, key.to_key(), nothing, None, &self.flight);
+        let landing = || Landing::Unshared(Arc::new(value.clone()));
+        self.land_all(&ended, landing, Labels::NONE);
     }
 
     /// Lets everybody know of the loader's error.
@@ -345,9 +364,10 @@ where
     {
         let key = key.to_key();
         let found_out = (known.clone(), labels.clone());
-        self.engine
+        let ended = self
+            .engine
             .conclude(self.hash, key, found_out, ttl, &self.flight);
-        self.land(|| Landing::Known(known), labels);
+        self.land_all(&ended, || Landing::Known(known.clone()), labels);
     }
 
     /// Stores a value; what the set knew of the load that has ended with it.
@@ -390,7 +410,7 @@ impl<K, V> Engine<K, V> {
     {
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
-        let ended = set.end_load(flight);
+        let ended = set.leave_load(flight);
         if let (Some(load), Some(pause)) = (&ended, pause)
             && let Some(way) = set.find(hash, &load.key)
         {
@@ -422,8 +442,8 @@ impl<K, V> Engine<K, V> {
         Some(age.with(own, now))
     }
 
-    /// Ends a load that says that the value still holds; whether it is there to have its TTL
-    /// renewed, and its labels where it is given others.
+    /// Ends a load that says that the value still holds, if it is there to have its TTL renewed, and
+    /// its labels where it is given others; what the set knew of the load.
     fn renew<Q>(
         &self,
         hash: KeyHash,
@@ -431,41 +451,35 @@ impl<K, V> Engine<K, V> {
         flight: &Arc<Flight<V>>,
         (life, age): (Life, Option<Age>),
         relabel: Option<&Labels>,
-    ) -> bool
+    ) -> Option<UnderWay<K, V>>
     where
         K: Hash + Eq,
         Q: Equivalent<K> + ?Sized,
     {
         let mut work = self.work();
-        let Some(inside) = reentrancy::enter() else {
-            return false;
-        };
+        let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
-        let Some(epoch) = set.epoch_of(flight) else {
-            return false;
-        };
-        let Some(way) = set.find(hash, key) else {
-            return false;
-        };
+        let epoch = set.epoch_of(flight)?;
+        let way = set.find(hash, key)?;
         if self.has_fallen(&set, way, set.entry(way)) {
-            return false;
+            return None;
         }
         let relabel = relabel.map(|labels| self.with_group(&set.entry(way).key, labels.clone()));
         if let Some(labels) = &relabel
             && self.register.hold(labels.as_slice(), epoch).is_none()
         {
-            return false;
+            return None;
         }
         let (entry, hard) = (set.entry(way), set.hard_deadline(way));
         let entry = (&entry.key, &entry.value);
         let deadlines = self.policy.on_write(&work.moment, entry, life, Some(hard));
-        if !self.is_live(deadlines.effective) {
-            return false;
+        if deadlines.effective == PASSED {
+            return None;
         }
         if relabel.is_some() && !self.encode(entry.0, entry.1, &mut work) {
-            return false;
+            return None;
         }
-        work.outbox.discard_load(set.end_load(flight));
+        let ended = set.end_loads_with(flight);
         self.forget(&mut set, hash, key, &mut work);
         set.set_age(way, age.or(deadlines.age));
         self.set_deadlines(&mut set, way, deadlines);
@@ -478,6 +492,6 @@ impl<K, V> Engine<K, V> {
         }
         drop(set);
         self.have_swept();
-        true
+        ended
     }
 }

@@ -71,12 +71,7 @@ pub(crate) struct Call<'f, V> {
     waits_for_own: bool,
     /// When the caller began to load or to wait, once it has.
     began: Option<Deadline>,
-    /// Since when it has had patience with others.
-    patient_since: Option<Deadline>,
-    /// The last flight that took longer than that.
-    given_up: Option<Arc<Flight<V>>>,
-    /// How many there were.
-    give_ups: u8,
+    patience: Patience<V>,
     /// What it waited for is not for it, nor would be what others load.
     goes_alone: Option<Arc<Node>>,
     /// What is remembered is of no use to this caller.
@@ -85,6 +80,44 @@ pub(crate) struct Call<'f, V> {
     /// be older than.
     since: Option<u64>,
     old: Option<Old<V>>,
+}
+
+/// What a caller has of it with loads of others.
+struct Patience<V> {
+    /// Since when, if it waits.
+    since: Option<Deadline>,
+    /// The last flight that took too long.
+    given_up: Option<Arc<Flight<V>>>,
+    /// How many there were.
+    give_ups: u8,
+}
+
+impl<V> Default for Patience<V> {
+    fn default() -> Self {
+        Self {
+            since: None,
+            given_up: None,
+            give_ups: 0,
+        }
+    }
+}
+
+impl<V> Patience<V> {
+    /// Waits no longer for a load.
+    fn give_up(&mut self, flight: Arc<Flight<V>>) {
+        flight.node().call_off();
+        *self = Self {
+            since: None,
+            given_up: Some(flight),
+            give_ups: self.give_ups.saturating_add(1),
+        };
+    }
+
+    /// Whether it waits once more, for a load that was begun instead by one of those who gave up the
+    /// same as it.
+    fn is_left(&self) -> bool {
+        self.give_ups < 2
+    }
 }
 
 /// How a call's own load is known to others.
@@ -176,9 +209,7 @@ impl<'f, V> Call<'f, V> {
             was_offered: false,
             waits_for_own: false,
             began: None,
-            patient_since: None,
-            given_up: None,
-            give_ups: 0,
+            patience: Patience::default(),
             goes_alone: None,
             ignores_known: false,
             since: None,
@@ -210,21 +241,8 @@ impl<'f, V> Call<'f, V> {
 
     /// Notes that it begins to load or to wait, and says when it did so first.
     pub(super) fn begin(&mut self, now: Deadline) -> Deadline {
-        self.patient_since.get_or_insert(now);
+        self.patience.since.get_or_insert(now);
         *self.began.get_or_insert(now)
-    }
-
-    /// Waits no longer for a load. For another that is begun instead, by one of those who gave up
-    /// the same, it does once more.
-    fn give_up(&mut self, flight: Arc<Flight<V>>) {
-        flight.node().call_off();
-        self.given_up = Some(flight);
-        self.give_ups = self.give_ups.saturating_add(1);
-        self.patient_since = None;
-    }
-
-    fn has_patience(&self) -> bool {
-        self.give_ups < 2
     }
 
     pub(super) fn node(&self) -> Arc<Node> {
@@ -303,7 +321,7 @@ impl<'f, V> Call<'f, V> {
     /// Who has no patience left to wait for that loads by itself.
     pub(super) fn may_leave(&self) -> bool {
         let has_value = self.is_served() || self.soft_limit().is_some();
-        let is_left_behind = self.is_left_behind && self.given_up.is_none();
+        let is_left_behind = self.is_left_behind && self.patience.given_up.is_none();
         !self.was_offered && (has_value || is_left_behind)
     }
 
@@ -608,9 +626,14 @@ where
             work.outbox.discard_key(owned);
             return Role::Known(known);
         }
-        let late = match set.load_of(hash, key).map(Arc::clone) {
+        let found = set.load_of(hash, key);
+        let found = found.map(|load| (Arc::clone(&load.flight), load.has_ended()));
+        let mut late = match found {
             None => None,
-            Some(found) => match self.meet(&mut set, found, call, &mut work) {
+            // It is known for those that are late, or its leader was dropped where no lock could be
+            // taken.
+            Some((ended, true)) => set.end_load(&ended),
+            Some((found, false)) => match self.meet(&mut set, found, call, &mut work) {
                 Met::Ends(late) => late,
                 Met::GoesOn(role) => {
                     work.outbox.discard_key(owned);
@@ -620,7 +643,9 @@ where
         };
         let flight = call.depart();
         let load = UnderWay::new(hash, owned, Arc::clone(&flight), epoch);
-        set.begin_load(load.instead_of(late.as_ref()), LoadRoom::default());
+        // Who insists on a new value is not to find an older one in its place.
+        let is_as_good = late.as_mut().filter(|_| !call.insists);
+        set.begin_load(load.instead_of(is_as_good), LoadRoom::default());
         work.outbox.discard_load(late);
         drop(set);
         drop(inside);
@@ -644,12 +669,7 @@ where
         call: &Call<'_, V>,
         work: &mut Work<'_, K, V>,
     ) -> Met<'e, K, V> {
-        // Its leader was dropped where no lock could be taken.
-        if found.has_landed() {
-            work.outbox.discard_load(set.end_load(&found));
-            return Met::Ends(None);
-        }
-        match &call.given_up {
+        match &call.patience.given_up {
             None if self.is_overdue(set, &found, call) => {
                 found.node().call_off();
                 Met::Ends(set.end_load(&found))
@@ -663,7 +683,7 @@ where
                     work.outbox.count(Count::StaleServed);
                     Role::Hit(old.value.clone(), Source::Stale)
                 }
-                None if call.has_patience() => Role::Wait(found),
+                None if call.patience.is_left() => Role::Wait(found),
                 // It may take as long again.
                 None => Role::Alone(Arc::clone(found.node())),
             }),
@@ -770,7 +790,7 @@ where
         let soft = call.soft_limit();
         let terms = call.terms.filter(|_| !never_fails::<E>());
         let hard = terms.and_then(Freshness::hard_limit);
-        let since = call.patient_since.unwrap_or(began);
+        let since = call.patience.since.unwrap_or(began);
         let patience = (after(since, self.policy.lock_timeout), Limit::Patience);
         let limits = [
             soft.map(|soft| (after(began, soft), Limit::Soft)),
@@ -851,7 +871,7 @@ where
             Some(Landing::Abandoned) => None,
             None if matches!(limit, Limit::Hard) => Some(Err(LoadError::TimedOut)),
             None => {
-                call.give_up(flight);
+                call.patience.give_up(flight);
                 None
             }
         }
@@ -928,8 +948,7 @@ fn is_loaded<K, V, Q>(set: &Ways<K, V>, hash: KeyHash, key: &Q) -> bool
 where
     Q: Equivalent<K> + ?Sized,
 {
-    set.load_of(hash, key)
-        .is_some_and(|flight| !flight.has_landed())
+    set.load_of(hash, key).is_some_and(|load| !load.has_ended())
 }
 
 /// What an entry is to a caller that loads.

@@ -8,6 +8,7 @@
 use super::Engine;
 use super::leader::{Leader, OwnLeader};
 use super::load::{run, run_async};
+use crate::entry::Life;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels};
@@ -260,7 +261,7 @@ where
         let (engine, hash) = (self.engine, self.hash);
         let flight = self.flight.as_ref().filter(|_| !self.finds_old)?;
         let value = loaded.plain_value()?.clone();
-        let life = loaded.life();
+        let life = loaded.ttl.map_or(Life::Default, Life::For);
         let moment = engine.clock.moment();
         let inside = reentrancy::enter()?;
         let mut set = engine.table.lock(&inside, hash);

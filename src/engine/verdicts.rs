@@ -34,8 +34,9 @@ const ENTRIES_PER_VERDICT: usize = 8;
 const MOST: usize = 1024;
 
 impl<K, V> Engine<K, V> {
-    /// Ends a load that has brought no value: remembers what it has found out, unless it was
-    /// overtaken.
+    /// Ends a load that has brought no value, and remembers what it has found out, unless it was
+    /// overtaken; what the set knew of it. That there is none is an answer, which ends all loads of
+    /// the key; an error is not, while others may bring one.
     pub(super) fn conclude(
         &self,
         hash: KeyHash,
@@ -43,26 +44,30 @@ impl<K, V> Engine<K, V> {
         (known, labels): (Known, Labels),
         ttl: Option<Duration>,
         flight: &Arc<Flight<V>>,
-    ) where
+    ) -> Option<UnderWay<K, V>>
+    where
         K: Eq,
     {
         let labels = self.with_group(&key, labels);
         let cost = ttl.and_then(|_| self.cost_of_verdict(&key, &labels, &known));
         let mut work = self.work();
-        let Some(inside) = reentrancy::enter() else {
-            return;
-        };
+        let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
-        let load = set.end_load(flight);
-        let epoch = load.as_ref().map(UnderWay::epoch);
-        work.outbox.discard_load(load);
+        let epoch = set.epoch_of(flight);
+        let ended = match known {
+            Known::Absent => set.end_loads_with(flight),
+            Known::Failed(_) => set.leave_load(flight),
+        };
         let holds = |epoch: &u64| {
             labels.is_empty() || self.register.hold(labels.as_slice(), *epoch).is_some()
         };
-        let Some(epoch) = epoch.filter(holds) else {
+        let wanted = epoch.filter(holds);
+        if wanted.is_none() {
             work.outbox.count(Count::DiscardedLoads);
+        }
+        let (Some(epoch), Some(_)) = (wanted, &ended) else {
             work.outbox.discard_key(key);
-            return;
+            return ended;
         };
         self.forget(&mut set, hash, &key, &mut work);
         if matches!(known, Known::Absent)
@@ -83,13 +88,15 @@ impl<K, V> Engine<K, V> {
         };
         let has_room = |cost| self.make_room_for_verdict(&mut set, cost, &mut work);
         if deadline == PASSED || !cost.is_some_and(has_room) {
-            return work.outbox.discard_verdict(verdict);
+            work.outbox.discard_verdict(verdict);
+            return ended;
         }
         self.verdicts.fetch_add(1, AcqRel);
         self.verdict_weight.fetch_add(verdict.weight, AcqRel);
         set.remember(verdict);
         drop(set);
         self.have_swept();
+        ended
     }
 
     /// What a verdict takes up; `None` where that matters and nobody says what its key holds.

@@ -1,112 +1,16 @@
 //! One load under way, and those who wait for it.
 
 use super::freshness::Age;
+use super::under_way::UnderWay;
 use super::verdict::Known;
 use super::waiting::Node;
-use crate::hash::KeyHash;
 use crate::labels::Given;
 use crate::sync::Mutex;
-use crate::time::{Clock, Deadline, NEVER, wake_all};
+use crate::time::{Clock, Deadline, wake_all};
 use crate::wait::{self, Waiters};
-use smallvec::SmallVec;
 use std::cell::Cell;
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
-
-/// A load that the set of its key knows of. A write or removal of the key takes it out, and what
-/// is loaded is then not stored; who waits already gets it all the same.
-pub(crate) struct UnderWay<K, V> {
-    hash: KeyHash,
-    pub(crate) key: K,
-    pub(crate) flight: Arc<Flight<V>>,
-    epoch: u64,
-    /// One that took too long, so that this one was begun. What it brings is as good, as long as
-    /// neither has been overtaken.
-    late: Option<Box<Late<V>>>,
-    /// When somebody waited for it first; [`NEVER`] until then.
-    awaited_since: Deadline,
-}
-
-struct Late<V> {
-    flight: Arc<Flight<V>>,
-    epoch: u64,
-}
-
-/// The loads that a set knows of: most often one, for a short time, which needs no memory of its
-/// own.
-pub(crate) type Loads<K, V> = SmallVec<[UnderWay<K, V>; 1]>;
-
-impl<K, V> UnderWay<K, V> {
-    pub(crate) fn new(hash: KeyHash, key: K, flight: Arc<Flight<V>>, epoch: u64) -> Self {
-        Self {
-            hash,
-            key,
-            flight,
-            epoch,
-            late: None,
-            awaited_since: NEVER,
-        }
-    }
-
-    /// The same, begun instead of another that takes too long.
-    pub(crate) fn instead_of(mut self, other: Option<&Self>) -> Self {
-        self.late = other.map(|other| {
-            Box::new(Late {
-                flight: Arc::clone(&other.flight),
-                epoch: other.epoch,
-            })
-        });
-        self
-    }
-
-    /// The epoch at which a load began that may store what it brings: this one, or the late one.
-    pub(crate) fn epoch_of(&self, flight: &Arc<Flight<V>>) -> Option<u64> {
-        if Arc::ptr_eq(&self.flight, flight) {
-            return Some(self.epoch);
-        }
-        let late = self.late.as_ref()?;
-        Arc::ptr_eq(&late.flight, flight).then_some(late.epoch)
-    }
-
-    /// Nothing is to be expected any more of the late load, if this is it.
-    pub(crate) fn forget_late(&mut self, flight: &Arc<Flight<V>>) {
-        self.late.take_if(|late| Arc::ptr_eq(&late.flight, flight));
-    }
-
-    /// The epoch at which the older of the two began.
-    pub(crate) fn oldest_epoch(&self) -> u64 {
-        self.late.as_ref().map_or(self.epoch, |late| late.epoch)
-    }
-
-    /// Notes that somebody waits for it from now on, and says since when anybody has.
-    pub(crate) fn await_from(&mut self, now: Deadline) -> Deadline {
-        self.awaited_since = self.awaited_since.min(now);
-        self.awaited_since
-    }
-
-    /// The epoch at which the load began: what is invalidated after it, the load does not know of.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    pub(crate) fn hash(&self) -> KeyHash {
-        self.hash
-    }
-
-    /// Its key and its flight, once it is out of its set.
-    pub(crate) fn into_parts(self) -> (K, Arc<Flight<V>>) {
-        (self.key, self.flight)
-    }
-}
-
-impl<K, V> fmt::Debug for UnderWay<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnderWay")
-            .field("hash", &self.hash)
-            .finish_non_exhaustive()
-    }
-}
 
 /// What a load wants stored, besides its value.
 pub(crate) struct Fill<'f, K, V> {
@@ -185,15 +89,16 @@ impl<V> Flight<V> {
         self.state.lock().landing.is_some()
     }
 
-    /// Ends the flight and wakes all who wait for it, unless a late load has ended it with what it
-    /// brought.
+    /// Ends the flight and wakes all who wait for it, unless another load of the key has ended it
+    /// with what that has brought.
     pub(crate) fn land(&self, landing: Landing<V>, made: Option<Box<Given>>) {
-        if let Some(made) = made {
-            self.made.get_or_init(|| made);
-        }
         let mut state = self.state.lock();
         if state.landing.is_some() {
             return;
+        }
+        // With the landing that it is of: what the two have read may be of different tags.
+        if let Some(made) = made {
+            self.made.get_or_init(|| made);
         }
         state.landing = Some(landing);
         let mut waiters = Vec::new();

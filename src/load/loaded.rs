@@ -31,9 +31,15 @@ use std::time::Duration;
 pub struct Loaded<V> {
     pub(crate) what: What<V>,
     pub(crate) ttl: Option<Duration>,
-    pub(crate) weight: Option<u64>,
     pub(crate) labels: Labels,
-    pub(crate) times: OwnTimes,
+    rare: Option<Box<Rare>>,
+}
+
+/// What is seldom said of a value, apart from what every load hands on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rare {
+    weight: Option<u64>,
+    times: OwnTimes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,24 +107,37 @@ impl<V> Loaded<V> {
     pub(crate) fn plain_value(&self) -> Option<&V> {
         match &self.what {
             What::Value(value) => {
-                let is_plain =
-                    self.weight.is_none() && self.labels.is_empty() && self.times.are_none();
+                let is_plain = self.labels.is_empty() && self.rare.is_none();
                 is_plain.then_some(value)
             }
             What::Absent | What::NotModified | What::Unshared(_) => None,
         }
     }
 
+    /// What the loader says of the weight.
+    pub(crate) fn own_weight(&self) -> Option<u64> {
+        self.rare.as_ref()?.weight
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// What the loader says of how fresh it is to be.
+    pub(crate) fn own_times(&self) -> OwnTimes {
+        self.rare
+            .as_ref()
+            .map_or_else(OwnTimes::default, |rare| rare.times)
+    }
+
     /// How long the value lives. What is to be kept for longer is stored, though its time is as good
     /// as over.
     pub(crate) fn life(&self) -> Life {
-        let is_kept = self
-            .times
-            .stale_if_error
-            .is_some_and(|longest| !longest.is_zero());
+        let longest = self.own_times().stale_if_error;
+        let is_kept = longest.is_some_and(|longest| !longest.is_zero());
         match self.ttl {
             None => Life::Default,
-            Some(Duration::ZERO) if is_kept => Life::For(Duration::from_micros(1)),
+            Some(ttl) if is_kept => Life::For(ttl.max(Duration::from_micros(1))),
             Some(ttl) => Life::For(ttl),
         }
     }
@@ -127,9 +146,8 @@ impl<V> Loaded<V> {
         Self {
             what,
             ttl: None,
-            weight: None,
             labels: Labels::NONE,
-            times: OwnTimes::default(),
+            rare: None,
         }
     }
 
@@ -153,7 +171,8 @@ impl<V> Loaded<V> {
     /// known of ages it is not kept in files: of what comes back after a restart the cache decides.
     /// In the sets where such values lie, each entry takes 24 bytes more, which
     /// [`max_memory`](crate::CacheBuilder::max_memory) counts only where the cache was built with a
-    /// freshness.
+    /// freshness. From the first such value on all loading calls of the cache look for such times, and
+    /// take as long as with a freshness.
     ///
     /// What an origin says of a response with `Cache-Control: max-age=60,
     /// stale-while-revalidate=30, stale-if-error=3600` ([RFC 5861]) is then:
@@ -189,7 +208,7 @@ impl<V> Loaded<V> {
     ///
     /// [RFC 5861]: https://www.rfc-editor.org/rfc/rfc5861
     pub fn refresh_after(mut self, age: Duration) -> Self {
-        self.times.refresh_after = Some(age);
+        self.rare().times.refresh_after = Some(age);
         self
     }
 
@@ -197,9 +216,10 @@ impl<V> Loaded<V> {
     /// [`Freshness::stale_if_error`](crate::Freshness::stale_if_error), for this value. Zero means
     /// that it is not. With a TTL of zero (HTTP's `no-cache`) each call asks the loader, which is
     /// shown the old value where it [revalidates](crate::Cache::read_through_revalidating): only
-    /// within the first microseconds it is served as it is. What is said of [`refresh_after`](Self::refresh_after) holds for it as well.
+    /// within the first microseconds it is served as it is. What is said of
+    /// [`refresh_after`](Self::refresh_after) holds for it as well.
     pub fn stale_if_error(mut self, longest: Duration) -> Self {
-        self.times.stale_if_error = Some(longest);
+        self.rare().times.stale_if_error = Some(longest);
         self
     }
 
@@ -207,7 +227,7 @@ impl<V> Loaded<V> {
     /// say. A later `update` or `compute` weighs it by the weigher, and so does opening a directory
     /// in which it is kept.
     pub fn weight(mut self, weight: u64) -> Self {
-        self.weight = Some(weight);
+        self.rare().weight = Some(weight);
         self
     }
 

@@ -8,10 +8,11 @@ mod pool;
 mod read_through;
 mod read_through_many;
 mod source;
+mod under_way;
 mod verdict;
 mod waiting;
 
-pub(crate) use flight::{Crew, Fill, Flight, Landing, Loads, UnderWay};
+pub(crate) use flight::{Crew, Fill, Flight, Landing};
 pub(crate) use form::{Form, Maybe, Value, give, value_of};
 pub use freshness::Freshness;
 pub(crate) use freshness::{Age, OwnTimes};
@@ -21,6 +22,7 @@ pub(crate) use pool::offer as offer_to_pool;
 pub use read_through::{ReadThrough, ReadThroughAsync};
 pub use read_through_many::{ReadThroughMany, ReadThroughManyAsync};
 pub use source::Source;
+pub(crate) use under_way::{Loads, UnderWay};
 pub(crate) use verdict::{Known, Verdict};
 pub(crate) use waiting::{MayWait, Node, Running, Waiting, this_thread};
 

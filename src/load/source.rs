@@ -6,7 +6,7 @@ use std::fmt;
 /// `X-Cache`. From [`ReadThrough::get_with_source`](crate::ReadThrough::get_with_source) and its
 /// likes.
 ///
-/// It is written in lower case: `hit`, `stale`, `loaded`, `joined`.
+/// It is written as its [name](Self::as_str).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
@@ -18,17 +18,25 @@ pub enum Source {
     Stale,
     /// It was loaded for this call.
     Loaded,
-    /// It was loaded for another call, which had begun before this one.
+    /// It was loaded for another call.
     Joined,
 }
 
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Source {
+    /// Its name in lower case, for labels of metrics and values of headers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Hit => "hit",
             Self::Stale => "stale",
             Self::Loaded => "loaded",
             Self::Joined => "joined",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }

@@ -254,13 +254,13 @@ impl<K, V> Ways<K, V> {
         self.extra.as_ref().map_or(&[], |extra| &extra.loads)
     }
 
-    /// The load of a key that callers may wait for.
-    pub(crate) fn load_of<Q>(&self, hash: KeyHash, key: &Q) -> Option<&Arc<Flight<V>>>
+    /// The load of a key.
+    pub(crate) fn load_of<Q>(&self, hash: KeyHash, key: &Q) -> Option<&UnderWay<K, V>>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let of_key = |load: &&UnderWay<K, V>| load.hash() == hash && key.equivalent(&load.key);
-        self.loads().iter().find(of_key).map(|load| &load.flight)
+        self.loads().iter().find(of_key)
     }
 
     /// The epoch at which a load began, if it has not been overtaken.
@@ -291,8 +291,7 @@ impl<K, V> Ways<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let flight = self.load_of(hash, key)?;
-        self.epoch_of(flight)
+        self.load_of(hash, key).map(UnderWay::epoch)
     }
 
     /// The epoch at which the oldest load began.
@@ -306,25 +305,33 @@ impl<K, V> Ways<K, V> {
         extra.loads.push(load);
     }
 
-    /// Takes a load out, if it is still there. One that another was begun instead of leaves that
-    /// alone.
+    /// Takes out the load that is waited for, if this is still it.
     pub(crate) fn end_load(&mut self, flight: &Arc<Flight<V>>) -> Option<UnderWay<K, V>> {
-        if let Some(at) = self.place_of_load(flight) {
-            return self.end_load_at(at).map(|(load, _)| load);
-        }
-        let extra = self.extra.as_mut()?;
-        extra
-            .loads
-            .iter_mut()
-            .for_each(|load| load.forget_late(flight));
-        None
+        let at = self.place_of_load(flight)?;
+        self.end_load_at(at).map(|(load, _)| load)
     }
 
-    /// Takes a load out that has brought a value, or that which was begun instead of it.
+    /// Takes out all loads of the key of one that has brought an answer, if it is among them.
     pub(crate) fn end_loads_with(&mut self, flight: &Arc<Flight<V>>) -> Option<UnderWay<K, V>> {
-        let mut loads = self.loads().iter();
-        let at = loads.position(|load| load.epoch_of(flight).is_some())?;
+        let at = self.place_of_any(flight)?;
         self.end_load_at(at).map(|(load, _)| load)
+    }
+
+    /// Ends a load that has brought nothing. It stays known for those that are late, if there are
+    /// any: the next caller begins one more, and whichever comes first is stored.
+    pub(crate) fn leave_load(&mut self, flight: &Arc<Flight<V>>) -> Option<UnderWay<K, V>> {
+        let at = self.place_of_any(flight)?;
+        let is_last = self.extra.as_mut()?.loads[at].leave(flight);
+        is_last
+            .then(|| self.end_load_at(at))
+            .flatten()
+            .map(|(load, _)| load)
+    }
+
+    /// Where the loads of a key are among those of the set, given one of them.
+    fn place_of_any(&self, flight: &Arc<Flight<V>>) -> Option<usize> {
+        let mut loads = self.loads().iter();
+        loads.position(|load| load.epoch_of(flight).is_some())
     }
 
     /// The same, by its place, with the room that it took up where no other is there.
@@ -348,7 +355,7 @@ impl<K, V> Ways<K, V> {
         if self.loads().is_empty() {
             return None;
         }
-        let flight = self.load_of(hash, key).map(Arc::clone)?;
+        let flight = Arc::clone(&self.load_of(hash, key)?.flight);
         self.end_load(&flight)
     }
 

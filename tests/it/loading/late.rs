@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Nobody waits for longer than a second.
 fn hasty() -> (Numbers, MockClock) {
@@ -173,8 +173,10 @@ fn a_late_load_that_is_dropped_leaves_the_other_alone() {
     assert_settled(&cache);
 }
 
+type Found<'c> = Pin<Box<dyn Future<Output = Result<Option<u32>, LoadError<&'static str>>> + 'c>>;
+
 #[test]
-fn a_late_load_that_fails_or_finds_nothing_leaves_the_other_alone() {
+fn a_late_load_that_fails_leaves_the_other_alone_and_one_that_finds_nothing_has_answered() {
     for brings in [Err("down"), Ok(None)] {
         let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
             builder
@@ -184,7 +186,7 @@ fn a_late_load_that_fails_or_finds_nothing_leaves_the_other_alone() {
                 .lock_timeout(SECOND)
         });
         let gates = [Gate::default(), Gate::default()];
-        let load = |at: usize, brings: Result<Option<u32>, &'static str>| {
+        let load = |at: usize, brings: Result<Option<u32>, &'static str>| -> Found<'_> {
             let gate = gates[at].clone();
             Box::pin(cache.try_get_or_find(&1, move || async move {
                 gate.pass().await;
@@ -192,18 +194,226 @@ fn a_late_load_that_fails_or_finds_nothing_leaves_the_other_alone() {
             }))
         };
         let (mut late, mut second) = (load(0, brings), load(1, Ok(Some(20))));
-        assert!(poll_once(late.as_mut()).is_pending());
-        assert!(poll_once(second.as_mut()).is_pending());
+        let mut waits = load(1, Ok(Some(30)));
+        for call in [&mut late, &mut second, &mut waits] {
+            assert!(poll_once(call.as_mut()).is_pending());
+        }
         time.advance(SECOND);
         assert!(poll_once(second.as_mut()).is_pending());
+        assert!(poll_once(waits.as_mut()).is_pending());
         gates[0].open();
         let own = brings.map_err(|error| LoadError::Failed(Arc::new(error)));
         assert_eq!(poll_once(late.as_mut()), Poll::Ready(own));
+        let has_answered = brings.is_ok();
+        let told = poll_once(waits.as_mut());
+        assert_eq!(
+            told,
+            if has_answered {
+                Poll::Ready(Ok(None))
+            } else {
+                Poll::Pending
+            }
+        );
         gates[1].open();
         assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(20))));
-        assert_eq!(cache.get(&1), Some(20));
+        assert_eq!(cache.get(&1), (!has_answered).then_some(20));
         assert_settled(&cache);
     }
+}
+
+#[test]
+fn a_late_load_brings_what_the_second_one_did_not() {
+    let (cache, time) = hasty();
+    let (gate, never) = (Gate::default(), Gate::default());
+    let fails = |gate: Gate| -> Found<'_> {
+        Box::pin(cache.try_get_or_find(&1, move || async move {
+            gate.pass().await;
+            Err("down")
+        }))
+    };
+    for ends in ["dropped", "failed"] {
+        let late_gate = Gate::default();
+        let mut late = begun(&cache, 10, &late_gate);
+        let mut second = match ends {
+            "dropped" => fails(never.clone()),
+            _ => fails(gate.clone()),
+        };
+        assert!(poll_once(second.as_mut()).is_pending());
+        time.advance(SECOND);
+        gate.open();
+        let ended = poll_once(second.as_mut());
+        assert_eq!(ended.is_ready(), ends == "failed");
+        drop(second);
+        // A third one, begun beside it.
+        let third = begun(&cache, 30, &never);
+        late_gate.open();
+        assert_eq!(poll_once(late.as_mut()), Poll::Ready(10));
+        assert_eq!(cache.get(&1), Some(10), "{ends}");
+        drop(third);
+        assert_settled(&cache);
+        cache.clear();
+    }
+}
+
+#[test]
+fn what_is_known_of_a_late_load_goes_with_it() {
+    let (cache, time) = hasty();
+    let Scene {
+        late,
+        second,
+        waits,
+    } = scene(&cache, &time);
+    drop(second);
+    assert_eq!(cache.loads_under_way(), 1, "the late one");
+    drop(late);
+    assert_eq!(cache.loads_under_way(), 0);
+    assert_eq!((block_on(waits), cache.get(&1)), (30, Some(30)));
+    assert_settled(&cache);
+}
+
+#[test]
+fn the_first_of_any_number_of_late_loads_is_stored() {
+    let (cache, time) = hasty();
+    let (gate, never) = (Gate::default(), Gate::default());
+    for others in [1, 2, 7] {
+        let gate = if others == 1 {
+            gate.clone()
+        } else {
+            Gate::default()
+        };
+        let mut late = begun(&cache, 10, &gate);
+        let mut rest: Vec<_> = (0..others)
+            .map(|_| {
+                let mut next = begun(&cache, 20, &never);
+                time.advance(SECOND);
+                assert!(poll_once(next.as_mut()).is_pending());
+                next
+            })
+            .collect();
+        gate.open();
+        assert_eq!(poll_once(late.as_mut()), Poll::Ready(10));
+        assert_eq!(cache.get(&1), Some(10), "with {others} others");
+        rest.clear();
+        assert_settled(&cache);
+        cache.clear();
+    }
+}
+
+#[test]
+fn who_waits_for_a_late_load_is_told_what_the_other_has_brought() {
+    let (cache, time) = hasty();
+    let (gate, never) = (Gate::default(), Gate::default());
+    let late = begun(&cache, 10, &never);
+    let mut second = begun(&cache, 20, &gate);
+    time.advance(SECOND - Duration::from_nanos(1));
+    let mut last = waits(&cache, 30);
+    time.advance(Duration::from_nanos(1));
+    gate.open();
+    assert_eq!(poll_once(second.as_mut()), Poll::Ready(20));
+    assert_eq!(poll_once(last.as_mut()), Poll::Ready(20));
+    drop(late);
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_late_answer_that_the_old_value_holds_is_for_all() {
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder
+            .time_to_live(SECOND)
+            .freshness(Freshness::new().stale_if_error(HOUR))
+            .lock_timeout(SECOND)
+    });
+    let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
+    let of_loader = gates.clone();
+    let rows = cache.read_through_async_revalidating(move |_: u32, old: Option<u32>| {
+        let gate = of_loader[number.fetch_add(1, SeqCst) as usize].clone();
+        async move {
+            gate.pass().await;
+            assert_eq!(old, Some(7));
+            Ok::<_, ()>(Loaded::not_modified())
+        }
+    });
+    // Nothing stale is served to these.
+    let rows = rows.with_freshness(Freshness::new()).unwrap();
+    cache.insert(1, 7);
+    time.advance(SECOND);
+    let mut calls = [(); 3].map(|()| Box::pin(rows.get(&1)));
+    for call in &mut calls {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    time.advance(SECOND);
+    let [late, second, waits] = &mut calls;
+    assert!(poll_once(second.as_mut()).is_pending());
+    assert!(poll_once(waits.as_mut()).is_pending());
+    gates[0].open();
+    for call in [late, waits] {
+        assert_eq!(poll_once(call.as_mut()), Poll::Ready(Ok(Some(7))));
+    }
+    assert_eq!((cache.get(&1), cache.loads_under_way()), (Some(7), 0));
+    drop(calls);
+    assert_settled(&cache);
+}
+
+#[test]
+fn who_insists_on_a_new_value_finds_no_older_one_in_its_place() {
+    let (cache, time) = hasty();
+    let (gates, row) = (
+        [Gate::default(), Gate::default()],
+        Arc::new(AtomicU32::new(1)),
+    );
+    let (of_loader, read, number) = (gates.clone(), Arc::clone(&row), AtomicU32::new(0));
+    let rows = cache.read_through_async(move |_: u32| {
+        let gate = of_loader[number.fetch_add(1, SeqCst) as usize].clone();
+        let read = read.load(SeqCst);
+        async move {
+            gate.pass().await;
+            Ok::<_, ()>(read)
+        }
+    });
+    let (mut late, mut fresh) = (Box::pin(rows.get(&1)), Box::pin(rows.refresh(&1)));
+    assert!(poll_once(late.as_mut()).is_pending());
+    assert!(poll_once(fresh.as_mut()).is_pending());
+    time.advance(SECOND);
+    row.store(2, SeqCst);
+    assert!(poll_once(fresh.as_mut()).is_pending());
+    gates[0].open();
+    assert_eq!(poll_once(late.as_mut()), Poll::Ready(Ok(Some(1))));
+    gates[1].open();
+    assert_eq!(poll_once(fresh.as_mut()), Poll::Ready(Ok(Some(2))));
+    assert_eq!(cache.get(&1), Some(2));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_late_load_that_turns_out_to_be_unshared_sends_all_to_their_own() {
+    let (cache, time) = hasty();
+    let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
+    let of_loader = gates.clone();
+    let rows = cache.read_through_async(move |_: u32| {
+        let at = number.fetch_add(1, SeqCst);
+        let gate = of_loader.get(at as usize).cloned();
+        async move {
+            if let Some(gate) = gate {
+                gate.pass().await;
+            }
+            Ok::<_, ()>(Loaded::unshared(at))
+        }
+    });
+    let mut calls = [(); 3].map(|()| Box::pin(rows.get(&1)));
+    for call in &mut calls {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    time.advance(SECOND);
+    let [late, second, waits] = &mut calls;
+    assert!(poll_once(second.as_mut()).is_pending());
+    assert!(poll_once(waits.as_mut()).is_pending());
+    gates[0].open();
+    assert_eq!(poll_once(late.as_mut()), Poll::Ready(Ok(Some(0))));
+    assert_eq!(poll_once(waits.as_mut()), Poll::Ready(Ok(Some(2))));
+    gates[1].open();
+    assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(1))));
+    assert_eq!(cache.len(), 0);
+    assert_settled(&cache);
 }
 
 #[test]
@@ -327,7 +537,9 @@ fn a_crowd_of_threads_costs_a_slow_source_one_more_query() {
             // The others wait for this one before it ends; the late one ends first.
             until_waiting(&cache, CROWD + CROWD - 1);
             go_on.send(()).unwrap();
+            let end = Instant::now() + PATIENCE;
             while cache.get(&1).is_none() {
+                assert!(Instant::now() < end, "the late one is stored");
                 thread::yield_now();
             }
             1

@@ -263,6 +263,36 @@ fn a_value_may_be_kept_and_asked_for_each_time() {
 }
 
 #[test]
+fn a_value_that_lives_for_less_than_the_clock_can_tell_is_kept_as_well() {
+    for ttl in [0, 1, 999].map(Duration::from_nanos) {
+        let (cache, time) = plain();
+        time.advance(Duration::from_nanos(7_000));
+        let (rows, origin) = rows(&cache, move |loaded| loaded.ttl(ttl).stale_if_error(HOUR));
+        assert_answer(&rows, 1, Source::Loaded);
+        time.advance(SECOND);
+        origin.is_down.store(true, SeqCst);
+        assert_answer(&rows, 1, Source::Stale);
+        assert_settled(&cache);
+    }
+}
+
+/// On the clock of the system, whose reading is never the same twice.
+#[test]
+fn an_answer_that_the_old_value_holds_removes_nothing_though_its_time_is_over_at_once() {
+    let cache: Numbers = Cache::new(10);
+    let rows = cache.read_through_revalidating(|_, old| {
+        let loaded = old.map_or(Loaded::new(1), |_| Loaded::not_modified());
+        Ok::<_, ()>(loaded.ttl(Duration::ZERO).stale_if_error(HOUR))
+    });
+    for _ in 0..2_000 {
+        assert_eq!(rows.get(&1), Ok(Some(1)));
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.inserts, stats.updates, stats.expirations), (1, 0, 0));
+    assert_settled(&cache);
+}
+
+#[test]
 fn lists_and_tasks_go_by_it_too() {
     let _pool = pool();
     let (cache, time) = plain();

@@ -1,0 +1,145 @@
+//! What the set of a key knows of its load.
+
+use super::flight::Flight;
+use crate::hash::KeyHash;
+use crate::time::{Deadline, NEVER};
+use smallvec::SmallVec;
+use std::fmt;
+use std::sync::Arc;
+
+/// So many late loads of a key are remembered. More of them hang than are slow.
+const MOST_LATE: usize = 8;
+
+/// A load that the set of its key knows of. A write or removal of the key takes it out, and what
+/// is loaded is then not stored; who waits already gets it all the same.
+pub(crate) struct UnderWay<K, V> {
+    hash: KeyHash,
+    pub(crate) key: K,
+    /// What those who come now wait for.
+    pub(crate) flight: Arc<Flight<V>>,
+    epoch: u64,
+    late: Option<Box<LateLoads<V>>>,
+    /// When somebody waited for it first; [`NEVER`] until then.
+    awaited_since: Deadline,
+}
+
+/// Loads of a key that took too long, so that another one was begun. What they bring is as good, as
+/// long as nothing has overtaken any of them: the one that comes first is stored and ends them all.
+struct LateLoads<V> {
+    loads: Vec<Late<V>>,
+    /// The one that was begun last has ended without a value, and is known for these alone.
+    alone: bool,
+}
+
+struct Late<V> {
+    flight: Arc<Flight<V>>,
+    epoch: u64,
+}
+
+/// The loads that a set knows of: most often one, for a short time, which needs no memory of its
+/// own.
+pub(crate) type Loads<K, V> = SmallVec<[UnderWay<K, V>; 1]>;
+
+impl<K, V> UnderWay<K, V> {
+    pub(crate) fn new(hash: KeyHash, key: K, flight: Arc<Flight<V>>, epoch: u64) -> Self {
+        Self {
+            hash,
+            key,
+            flight,
+            epoch,
+            late: None,
+            awaited_since: NEVER,
+        }
+    }
+
+    /// The same, begun instead of another, and of those that are late already.
+    pub(crate) fn instead_of(mut self, other: Option<&mut Self>) -> Self {
+        let Some(other) = other else { return self };
+        let has_ended = other.has_ended();
+        let late = other.late.take().map(|late| late.loads);
+        let mut loads = late.unwrap_or_default();
+        if !has_ended {
+            if loads.len() == MOST_LATE {
+                loads.remove(0);
+            }
+            let (flight, epoch) = (Arc::clone(&other.flight), other.epoch);
+            loads.push(Late { flight, epoch });
+        }
+        let alone = false;
+        self.late = (!loads.is_empty()).then(|| Box::new(LateLoads { loads, alone }));
+        self
+    }
+
+    /// Whether it is not to be waited for, though it is known.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.late.as_ref().is_some_and(|late| late.alone) || self.flight.has_landed()
+    }
+
+    fn late(&self) -> &[Late<V>] {
+        self.late.as_ref().map_or(&[], |late| &late.loads)
+    }
+
+    /// Notes that somebody waits for it from now on, and says since when anybody has.
+    pub(crate) fn await_from(&mut self, now: Deadline) -> Deadline {
+        self.awaited_since = self.awaited_since.min(now);
+        self.awaited_since
+    }
+
+    /// The epoch at which the load began: what is invalidated after it, the load does not know of.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The epoch at which a load began that may store what it brings: this one, or a late one.
+    pub(crate) fn epoch_of(&self, flight: &Arc<Flight<V>>) -> Option<u64> {
+        if Arc::ptr_eq(&self.flight, flight) {
+            return Some(self.epoch);
+        }
+        let mut late = self.late().iter();
+        late.find(|late| Arc::ptr_eq(&late.flight, flight))
+            .map(|late| late.epoch)
+    }
+
+    /// The epoch at which the oldest of them began.
+    pub(crate) fn oldest_epoch(&self) -> u64 {
+        let late = self.late().iter().map(|late| late.epoch);
+        late.fold(self.epoch, u64::min)
+    }
+
+    /// Those who wait for another of its loads than this one.
+    pub(crate) fn others<'s>(
+        &'s self,
+        flight: &'s Arc<Flight<V>>,
+    ) -> impl Iterator<Item = &'s Arc<Flight<V>>> {
+        let late = self.late().iter().map(|late| &late.flight);
+        let all = late.chain([&self.flight]);
+        all.filter(move |other| !Arc::ptr_eq(other, flight))
+    }
+
+    /// One of its loads has ended and has brought nothing; whether it was the last one.
+    pub(crate) fn leave(&mut self, flight: &Arc<Flight<V>>) -> bool {
+        let Some(late) = &mut self.late else {
+            return true;
+        };
+        late.alone |= Arc::ptr_eq(&self.flight, flight);
+        late.loads.retain(|late| !Arc::ptr_eq(&late.flight, flight));
+        late.alone && late.loads.is_empty()
+    }
+
+    pub(crate) fn hash(&self) -> KeyHash {
+        self.hash
+    }
+
+    /// Its key and its flight, once it is out of its set.
+    pub(crate) fn into_parts(self) -> (K, Arc<Flight<V>>) {
+        (self.key, self.flight)
+    }
+}
+
+impl<K, V> fmt::Debug for UnderWay<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnderWay")
+            .field("hash", &self.hash)
+            .finish_non_exhaustive()
+    }
+}
