@@ -26,6 +26,21 @@ use std::time::Duration;
 /// }
 /// # answered(String::new(), 1);
 /// ```
+///
+/// # What an HTTP origin says
+///
+/// | of a response | of a value |
+/// | --- | --- |
+/// | `max-age` | [`ttl`](Self::ttl) |
+/// | `stale-while-revalidate` | a `ttl` of both together, and [`refresh_after`](Self::refresh_after) the `max-age` |
+/// | `stale-if-error` | [`stale_if_error`](Self::stale_if_error) |
+/// | `must-revalidate` | `stale_if_error` of zero, which is needed only where the cache says otherwise |
+/// | `no-cache` | a `ttl` of zero, and `stale_if_error` |
+/// | `no-store`, `private` | [`unshared`](Self::unshared) |
+/// | `ETag` and 304 | [`read_through_revalidating`](crate::Cache::read_through_revalidating) and [`not_modified`](Self::not_modified), or a new value where the headers of the answer count |
+/// | `Vary` | the headers as part of the key |
+/// | a surrogate key, or cache tag | [`tag`](Self::tag) |
+/// | `X-Cache`, `Cache-Status` | [`get_with_source`](crate::ReadThrough::get_with_source) |
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Loaded<V> {
