@@ -70,7 +70,8 @@ figures! {
         /// dropped.
         pub load_failures: u64,
         /// Loads that were not stored because their key was written or removed meanwhile, or its
-        /// group or one of their tags invalidated.
+        /// group or one of their tags invalidated, or because another load of the key, begun after
+        /// the [`lock_timeout`](crate::CacheBuilder::lock_timeout), had an answer first.
         pub discarded_loads: u64,
         /// Waits for a load of another caller. A call has more than one where its first one ends
         /// without an answer.

@@ -45,10 +45,10 @@ use std::hash::{BuildHasher, Hash};
 /// * No wait for a load of others outlasts the
 ///   [`lock_timeout`](crate::CacheBuilder::lock_timeout), on the clock of the cache. Then one of
 ///   those who wait loads, and the others wait for that, or are given a stale value where there is
-///   one: a source that hangs for one question is asked once more. Those who have waited for as
-///   long again load for themselves, all at once, and only the first of them stores what it brings.
-///   Of all those loads the first that brings an answer is stored and given to all who still wait,
-///   if nothing has overtaken it; late ones count as well, the last eight of them.
+///   one: a source that hangs for one question is asked once more. The first answer of the two is
+///   stored and given to all who still wait, if nothing has overtaken it. When those have waited
+///   for as long again, one of them loads in the same way, the others for themselves alone, all at
+///   once, and those answers are stored nowhere. Eight late loads of a key may still answer.
 /// * A call that could never end, because the load that it would wait for is waiting for it,
 ///   directly or through other loads and caches, is [`LoadError::Reentrant`]. A blocking call
 ///   that would stop the very thread that has to go on with a load of a task does not wait but

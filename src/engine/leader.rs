@@ -39,6 +39,10 @@ where
     /// For how long no other load is tried if this one fails, where there is an old value to go on
     /// with.
     pause: Option<Duration>,
+    /// What the set knew of the loads of the key that have ended with this one.
+    ended: Cell<Option<UnderWay<K, V>>>,
+    /// The flights of the others, until they land.
+    others: Vec<Arc<Flight<V>>>,
     stage: Stage,
 }
 
@@ -82,6 +86,8 @@ where
             started,
             made,
             pause: None,
+            ended: Cell::new(None),
+            others: Vec::new(),
             stage: Stage::Loads,
         }
     }
@@ -107,31 +113,27 @@ where
         self.land(|| Landing::Abandoned, Labels::NONE);
     }
 
-    /// Ends a flight that is out of its set, with the labels of what it has brought.
+    /// Ends a flight that is out of its set, with the labels of what it has brought, and with it
+    /// those of the others that are out for that: who waits for one of them need not go on waiting.
     pub(super) fn land(&mut self, landing: impl FnOnce() -> Landing<V>, labels: Labels) {
+        // A key of the user's, which may panic when it is dropped: when all have been told.
+        let _key = self.ended.take().map(|ended| {
+            let (key, others) = ended.into_others(&self.flight);
+            self.others = others;
+            key
+        });
         // Nobody can come to it any more, so if there is nobody now, nobody needs a copy. To make
-        // one is code of the user's: should it panic, the flight has yet to land.
-        let landing = (Arc::strong_count(&self.flight) > 1).then(landing);
+        // one is code of the user's: should it panic, the flights have yet to land.
+        let is_awaited = !self.others.is_empty() || Arc::strong_count(&self.flight) > 1;
+        let landing = is_awaited.then(landing);
         self.stage = Stage::Landed;
         self.flight.node().land();
-        if let Some(landing) = landing {
-            let made = Given::new(labels, self.made.epoch);
-            self.flight.land(landing, made);
+        let Some(landing) = landing else { return };
+        let epoch = self.made.epoch;
+        for other in mem::take(&mut self.others) {
+            other.land(landing.clone(), Given::new(labels.clone(), epoch));
         }
-    }
-
-    /// The same with the other loads of the key that have ended with it: who waits for one of them
-    /// need not go on waiting.
-    fn land_all(
-        &mut self,
-        ended: &Option<UnderWay<K, V>>,
-        landing: impl Fn() -> Landing<V>,
-        labels: Labels,
-    ) {
-        for other in ended.iter().flat_map(|ended| ended.others(&self.flight)) {
-            other.land(landing(), Given::new(labels.clone(), self.made.epoch));
-        }
-        self.land(landing, labels);
+        self.flight.land(landing, Given::new(labels, epoch));
     }
 
     /// The same leader by another handle of the engine.
@@ -147,6 +149,8 @@ where
             started: self.started,
             made: mem::take(&mut self.made),
             pause: self.pause,
+            ended: Cell::new(self.ended.take()),
+            others: mem::take(&mut self.others),
             stage,
         }
     }
@@ -272,20 +276,17 @@ where
             return Some(value);
         }
         let age = self.engine.age_of_loaded(terms, own);
-        let renewed = is_old
-            .then(|| {
-                let relabel = has_given.then_some(&labels);
-                let engine = &self.engine;
-                engine.renew(self.hash, key, &self.flight, (life, age), relabel)
-            })
-            .flatten();
-        let ended = renewed.or_else(|| {
+        let renewed = is_old && {
+            let relabel = has_given.then_some(&labels);
+            self.renew(key, (life, age), relabel)
+        };
+        if !renewed {
             let mut options = InsertOptions::new();
             options.life = life;
             options.given = Given::new(labels.clone(), NOW);
-            self.store(key, value.clone(), options, weight, age)
-        });
-        self.land_all(&ended, || Landing::Loaded(Arc::new(value.clone())), labels);
+            self.store(key, value.clone(), options, weight, age);
+        }
+        self.land(|| Landing::Loaded(Arc::new(value.clone())), labels);
         Some(value)
     }
 
@@ -294,10 +295,10 @@ where
     where
         Q: ToKey<K> + ?Sized,
     {
-        let nothing = (Known::Absent, Labels::NONE);
-        let ended = (self.engine).conclude(self.hash, key.to_key(), nothing, None, &self.flight);
-        let landing = || Landing::Unshared(Arc::new(value.clone()));
-        self.land_all(&ended, landing, Labels::NONE);
+        let nothing = (None, Labels::NONE);
+        let engine = &self.engine;
+        let _left = engine.conclude(self.hash, key.to_key(), nothing, None, self.fill());
+        self.land(|| Landing::Unshared(Arc::new(value.clone())), Labels::NONE);
     }
 
     /// Lets everybody know of the loader's error.
@@ -362,15 +363,12 @@ where
     where
         Q: ToKey<K> + ?Sized,
     {
-        let key = key.to_key();
-        let found_out = (known.clone(), labels.clone());
-        let ended = self
-            .engine
-            .conclude(self.hash, key, found_out, ttl, &self.flight);
-        self.land_all(&ended, || Landing::Known(known.clone()), labels);
+        let found_out = (Some(known.clone()), labels.clone());
+        let engine = &self.engine;
+        let _left = engine.conclude(self.hash, key.to_key(), found_out, ttl, self.fill());
+        self.land(|| Landing::Known(known), labels);
     }
 
-    /// Stores a value; what the set knew of the load that has ended with it.
     fn store<Q>(
         &self,
         key: &Q,
@@ -378,27 +376,41 @@ where
         options: InsertOptions,
         weight: Option<u64>,
         age: Option<Age>,
-    ) -> Option<UnderWay<K, V>>
-    where
+    ) where
         Q: ToKey<K> + ?Sized,
     {
         let fill = Fill {
-            flight: &self.flight,
             weight,
             age,
-            ended: Cell::new(None),
+            ..self.fill()
         };
         let _: Insert<V> =
             self.engine
                 .insert_generally(self.hash, key.to_key(), value, options, Some(&fill));
-        fill.ended.into_inner()
+    }
+
+    fn renew<Q>(&self, key: &Q, times: (Life, Option<Age>), relabel: Option<&Labels>) -> bool
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        self.engine
+            .renew(self.hash, key, &self.fill(), times, relabel)
+    }
+
+    fn fill(&self) -> Fill<'_, K, V> {
+        Fill {
+            flight: &self.flight,
+            weight: None,
+            age: None,
+            ended: &self.ended,
+        }
     }
 }
 
 impl<K, V> Engine<K, V> {
     /// Takes a load that has brought nothing out of its set, so that the next caller leads one of
-    /// its own: at once, or after a pause where there is an old value. What the set knew of it is
-    /// to be dropped.
+    /// its own: at once, or after a pause where there is an old value and no other load has begun
+    /// meanwhile. What the set knew of it is to be dropped.
     fn abandon(
         &self,
         hash: KeyHash,
@@ -410,10 +422,11 @@ impl<K, V> Engine<K, V> {
     {
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
-        let ended = set.leave_load(flight);
-        if let (Some(load), Some(pause)) = (&ended, pause)
-            && let Some(way) = set.find(hash, &load.key)
-        {
+        let of_load = |load: &&UnderWay<K, V>| load.epoch_of(flight).is_some();
+        let load = set.loads().iter().find(of_load);
+        let way = load.and_then(|load| set.find(hash, &load.key));
+        let (ended, is_newest) = set.leave_load(flight);
+        if is_newest && let (Some(pause), Some(way)) = (pause, way) {
             let retry_at = after(self.clock.now(), pause);
             let age = set.age(way).unwrap_or_default();
             set.set_age(way, Some(age.resting(retry_at)));
@@ -443,15 +456,30 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Ends a load that says that the value still holds, if it is there to have its TTL renewed, and
-    /// its labels where it is given others; what the set knew of the load.
+    /// its labels where it is given others; whether it is.
     fn renew<Q>(
         &self,
         hash: KeyHash,
         key: &Q,
-        flight: &Arc<Flight<V>>,
+        fill: &Fill<'_, K, V>,
+        times: (Life, Option<Age>),
+        relabel: Option<&Labels>,
+    ) -> bool
+    where
+        K: Hash + Eq,
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.try_renew(hash, key, fill, times, relabel).is_some()
+    }
+
+    fn try_renew<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        fill: &Fill<'_, K, V>,
         (life, age): (Life, Option<Age>),
         relabel: Option<&Labels>,
-    ) -> Option<UnderWay<K, V>>
+    ) -> Option<()>
     where
         K: Hash + Eq,
         Q: Equivalent<K> + ?Sized,
@@ -459,7 +487,7 @@ impl<K, V> Engine<K, V> {
         let mut work = self.work();
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
-        let epoch = set.epoch_of(flight)?;
+        let epoch = set.epoch_of(fill.flight)?;
         let way = set.find(hash, key)?;
         if self.has_fallen(&set, way, set.entry(way)) {
             return None;
@@ -479,7 +507,7 @@ impl<K, V> Engine<K, V> {
         if relabel.is_some() && !self.encode(entry.0, entry.1, &mut work) {
             return None;
         }
-        let ended = set.end_loads_with(flight);
+        fill.ended.set(set.end_loads_with(fill.flight));
         self.forget(&mut set, hash, key, &mut work);
         set.set_age(way, age.or(deadlines.age));
         self.set_deadlines(&mut set, way, deadlines);
@@ -492,6 +520,6 @@ impl<K, V> Engine<K, V> {
         }
         drop(set);
         self.have_swept();
-        ended
+        Some(())
     }
 }

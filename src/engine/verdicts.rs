@@ -18,12 +18,11 @@ use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
 use crate::labels::Labels;
-use crate::load::{Flight, Known, UnderWay, Verdict};
+use crate::load::{Fill, Known, UnderWay, Verdict};
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::table::{Locked, Ways};
 use crate::time::Deadline;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::Duration;
 
@@ -34,48 +33,57 @@ const ENTRIES_PER_VERDICT: usize = 8;
 const MOST: usize = 1024;
 
 impl<K, V> Engine<K, V> {
-    /// Ends a load that has brought no value, and remembers what it has found out, unless it was
-    /// overtaken; what the set knew of it. That there is none is an answer, which ends all loads of
-    /// the key; an error is not, while others may bring one.
+    /// Ends a load that has brought no value for others, and remembers what it has found out, unless
+    /// it was overtaken: that there is none, an error, or nothing, since the value is its caller's
+    /// alone. That there is none is an answer, which ends all loads of the key. What the set knew of
+    /// it otherwise is returned, to be dropped.
     pub(super) fn conclude(
         &self,
         hash: KeyHash,
         key: K,
-        (known, labels): (Known, Labels),
+        (known, labels): (Option<Known>, Labels),
         ttl: Option<Duration>,
-        flight: &Arc<Flight<V>>,
+        fill: Fill<'_, K, V>,
     ) -> Option<UnderWay<K, V>>
     where
         K: Eq,
     {
         let labels = self.with_group(&key, labels);
-        let cost = ttl.and_then(|_| self.cost_of_verdict(&key, &labels, &known));
+        let cost =
+            (ttl.and(known.as_ref())).and_then(|known| self.cost_of_verdict(&key, &labels, known));
         let mut work = self.work();
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
-        let epoch = set.epoch_of(flight);
-        let ended = match known {
-            Known::Absent => set.end_loads_with(flight),
-            Known::Failed(_) => set.leave_load(flight),
-        };
         let holds = |epoch: &u64| {
             labels.is_empty() || self.register.hold(labels.as_slice(), *epoch).is_some()
         };
-        let wanted = epoch.filter(holds);
+        let wanted = set.epoch_of(fill.flight).filter(holds);
         if wanted.is_none() {
             work.outbox.count(Count::DiscardedLoads);
         }
-        let (Some(epoch), Some(_)) = (wanted, &ended) else {
+        let is_answer = wanted.is_some() && matches!(known, Some(Known::Absent));
+        let (left, is_newest) = match is_answer {
+            false => set.leave_load(fill.flight),
+            true => {
+                fill.ended.set(set.end_loads_with(fill.flight));
+                (None, true)
+            }
+        };
+        let Some(epoch) = wanted.filter(|_| is_newest) else {
             work.outbox.discard_key(key);
-            return ended;
+            return left;
         };
         self.forget(&mut set, hash, &key, &mut work);
-        if matches!(known, Known::Absent)
+        if !matches!(known, Some(Known::Failed(_)))
             && let Some(way) = set.find(hash, &key)
         {
-            // What the source has no more is removed.
+            // What the source has no more, or not for all, is removed.
             self.take_out(&mut set, way, RemovalCause::Explicit, &mut work);
         }
+        let Some(known) = known else {
+            work.outbox.discard_key(key);
+            return left;
+        };
         let deadline = ttl.map_or(PASSED, |ttl| in_time(&work.moment, ttl));
         let verdict = Verdict {
             hash,
@@ -89,14 +97,14 @@ impl<K, V> Engine<K, V> {
         let has_room = |cost| self.make_room_for_verdict(&mut set, cost, &mut work);
         if deadline == PASSED || !cost.is_some_and(has_room) {
             work.outbox.discard_verdict(verdict);
-            return ended;
+            return left;
         }
         self.verdicts.fetch_add(1, AcqRel);
         self.verdict_weight.fetch_add(verdict.weight, AcqRel);
         set.remember(verdict);
         drop(set);
         self.have_swept();
-        ended
+        left
     }
 
     /// What a verdict takes up; `None` where that matters and nobody says what its key holds.

@@ -202,7 +202,7 @@ where
         given.epoch = epoch;
         let holds = self.register.hold(given.labels.as_slice(), epoch).is_some();
         if !holds {
-            work.outbox.discard_load(set.leave_load(flight));
+            work.outbox.discard_load(set.leave_load(flight).0);
         }
         holds
     }

@@ -19,8 +19,8 @@ pub(crate) struct Fill<'f, K, V> {
     pub(crate) weight: Option<u64>,
     /// Where the load asked for another freshness than the cache's own.
     pub(crate) age: Option<Age>,
-    /// What the set knew of the load, to be dropped when no lock is held.
-    pub(crate) ended: Cell<Option<UnderWay<K, V>>>,
+    /// For what the set knew of the load, to be dropped when no lock is held.
+    pub(crate) ended: &'f Cell<Option<UnderWay<K, V>>>,
 }
 
 /// How a load ended.

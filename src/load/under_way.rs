@@ -36,6 +36,13 @@ struct Late<V> {
     epoch: u64,
 }
 
+impl<V> LateLoads<V> {
+    fn of(loads: Vec<Late<V>>) -> Option<Box<Self>> {
+        let alone = false;
+        (!loads.is_empty()).then(|| Box::new(Self { loads, alone }))
+    }
+}
+
 /// The loads that a set knows of: most often one, for a short time, which needs no memory of its
 /// own.
 pub(crate) type Loads<K, V> = SmallVec<[UnderWay<K, V>; 1]>;
@@ -52,21 +59,23 @@ impl<K, V> UnderWay<K, V> {
         }
     }
 
-    /// The same, begun instead of another, and of those that are late already.
+    /// The same, begun instead of another, and of those that are late already. What is to be
+    /// expected nothing of stays with the other.
     pub(crate) fn instead_of(mut self, other: Option<&mut Self>) -> Self {
         let Some(other) = other else { return self };
         let has_ended = other.has_ended();
         let late = other.late.take().map(|late| late.loads);
-        let mut loads = late.unwrap_or_default();
+        let runs = |late: &Late<V>| !late.flight.has_landed();
+        let (mut loads, mut rest): (Vec<_>, Vec<_>) = late.into_iter().flatten().partition(runs);
         if !has_ended {
-            if loads.len() == MOST_LATE {
-                loads.remove(0);
-            }
             let (flight, epoch) = (Arc::clone(&other.flight), other.epoch);
             loads.push(Late { flight, epoch });
         }
-        let alone = false;
-        self.late = (!loads.is_empty()).then(|| Box::new(LateLoads { loads, alone }));
+        if loads.len() > MOST_LATE {
+            rest.push(loads.remove(0));
+        }
+        other.late = LateLoads::of(rest);
+        self.late = LateLoads::of(loads);
         self
     }
 
@@ -106,24 +115,24 @@ impl<K, V> UnderWay<K, V> {
         late.fold(self.epoch, u64::min)
     }
 
-    /// Those who wait for another of its loads than this one.
-    pub(crate) fn others<'s>(
-        &'s self,
-        flight: &'s Arc<Flight<V>>,
-    ) -> impl Iterator<Item = &'s Arc<Flight<V>>> {
-        let late = self.late().iter().map(|late| &late.flight);
-        let all = late.chain([&self.flight]);
-        all.filter(move |other| !Arc::ptr_eq(other, flight))
+    /// Its key and the flights of its other loads than this one, once it is out of its set.
+    pub(crate) fn into_others(self, flight: &Arc<Flight<V>>) -> (K, Vec<Arc<Flight<V>>>) {
+        let late = self.late.map(|late| late.loads);
+        let late = late.into_iter().flatten().map(|late| late.flight);
+        let all = late.chain([self.flight]);
+        let others = all.filter(|other| !Arc::ptr_eq(other, flight));
+        (self.key, others.collect())
     }
 
-    /// One of its loads has ended and has brought nothing; whether it was the last one.
+    /// One of its loads has ended, and its answer does not count; whether it was the last one.
     pub(crate) fn leave(&mut self, flight: &Arc<Flight<V>>) -> bool {
         let Some(late) = &mut self.late else {
             return true;
         };
         late.alone |= Arc::ptr_eq(&self.flight, flight);
         late.loads.retain(|late| !Arc::ptr_eq(&late.flight, flight));
-        late.alone && late.loads.is_empty()
+        // A leader that was dropped where no lock could be taken has left nothing but its flight.
+        late.alone && late.loads.iter().all(|late| late.flight.has_landed())
     }
 
     pub(crate) fn hash(&self) -> KeyHash {

@@ -11,7 +11,7 @@ use std::fmt;
 ///
 /// | kept for | is opened as that, and |
 /// | --- | --- |
-/// | a cache | as a store: nothing is lost by it. It is a store's from then on |
+/// | a cache | as a store: nothing is lost by it. It is a store's from then on, unless it was opened read-only |
 /// | a store, counters, a queue, sessions | as nothing else |
 /// | nothing that is recorded, by a version before there was a record | as anything, which is recorded then |
 ///

@@ -317,15 +317,22 @@ impl<K, V> Ways<K, V> {
         self.end_load_at(at).map(|(load, _)| load)
     }
 
-    /// Ends a load that has brought nothing. It stays known for those that are late, if there are
-    /// any: the next caller begins one more, and whichever comes first is stored.
-    pub(crate) fn leave_load(&mut self, flight: &Arc<Flight<V>>) -> Option<UnderWay<K, V>> {
-        let at = self.place_of_any(flight)?;
-        let is_last = self.extra.as_mut()?.loads[at].leave(flight);
-        is_last
-            .then(|| self.end_load_at(at))
-            .flatten()
-            .map(|(load, _)| load)
+    /// Ends a load whose answer does not count, if it has one. Where late ones run it stays known for
+    /// them: the next caller begins one more, and whichever comes first is stored. What was taken
+    /// out, and whether none has begun after it that runs.
+    pub(crate) fn leave_load(&mut self, flight: &Arc<Flight<V>>) -> (Option<UnderWay<K, V>>, bool) {
+        let Some(at) = self.place_of_any(flight) else {
+            return (None, false);
+        };
+        let Some(extra) = &mut self.extra else {
+            return (None, false);
+        };
+        let load = &mut extra.loads[at];
+        let is_newest = Arc::ptr_eq(&load.flight, flight);
+        match load.leave(flight) {
+            true => (self.end_load_at(at).map(|(load, _)| load), true),
+            false => (None, is_newest),
+        }
     }
 
     /// Where the loads of a key are among those of the set, given one of them.

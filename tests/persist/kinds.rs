@@ -153,6 +153,22 @@ fn a_directory_of_another_kind_is_not_locked_to_be_refused() {
 }
 
 #[test]
+fn without_a_log_the_snapshots_say_it() {
+    let dir = dir();
+    let dir = dir.path();
+    let options = || Persistence::new().snapshots_only(Duration::from_secs(3_600));
+    let cache = Cache::<u64, i64>::builder().open_with(dir, options());
+    cache.unwrap().insert_many((0..100).map(|key| (key, 7)));
+    open_as(DirKind::Store, dir, options()).unwrap();
+    fs::remove_file(dir.join("MANIFEST")).unwrap();
+    is_refused(
+        dir,
+        DirKind::Cache,
+        options().recovery(RecoveryMode::Salvage),
+    );
+}
+
+#[test]
 fn a_cache_s_directory_becomes_a_store_s_with_all_that_is_in_it() {
     for is_logged in [true, false] {
         let dir = dir();

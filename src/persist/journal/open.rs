@@ -77,7 +77,10 @@ impl Journal {
         }
         // The newest log is to say it, too: a salvage may have nothing else to go by.
         let is_of_other_kind = recovered.manifest.dir_kind != inner.catalog.lock().dir_kind;
-        if inner.needs_generation() || recovered.is_of_other_schema(&inner.settings) {
+        // Without a log it is the snapshots that have to.
+        let is_to_say_it = is_of_other_kind && !inner.settings.log && !report.created;
+        let is_of_other_schema = recovered.is_of_other_schema(&inner.settings);
+        if inner.needs_generation() || is_of_other_schema || is_to_say_it {
             inner.compact().map_err(open_error)?;
         } else if inner.settings.log && (inner.tail.lock().log.is_none() || is_of_other_kind) {
             inner.rotate().map_err(open_error)?;

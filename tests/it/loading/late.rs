@@ -2,7 +2,8 @@
 
 use super::{Gate, Numbers, assert_settled, block_on, poll_once, until_waiting};
 use crate::common::{HOUR, PATIENCE, SECOND, timed};
-use haybox::{Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, Source};
+use haybox::{BoxedLoad, Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, Source};
+use std::cell::Cell;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -385,7 +386,7 @@ fn who_insists_on_a_new_value_finds_no_older_one_in_its_place() {
 }
 
 #[test]
-fn a_late_load_that_turns_out_to_be_unshared_sends_all_to_their_own() {
+fn a_late_load_that_turns_out_to_be_unshared_leaves_the_other_alone() {
     let (cache, time) = hasty();
     let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
     let of_loader = gates.clone();
@@ -409,11 +410,193 @@ fn a_late_load_that_turns_out_to_be_unshared_sends_all_to_their_own() {
     assert!(poll_once(waits.as_mut()).is_pending());
     gates[0].open();
     assert_eq!(poll_once(late.as_mut()), Poll::Ready(Ok(Some(0))));
-    assert_eq!(poll_once(waits.as_mut()), Poll::Ready(Ok(Some(2))));
+    assert!(poll_once(waits.as_mut()).is_pending(), "for the second");
     gates[1].open();
     assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(1))));
+    assert_eq!(poll_once(waits.as_mut()), Poll::Ready(Ok(Some(2))));
     assert_eq!(cache.len(), 0);
     assert_settled(&cache);
+}
+
+/// What a task of another caller has brought for that one alone, though this caller waits for a
+/// task as well.
+#[test]
+fn who_has_a_load_run_elsewhere_does_not_get_what_is_unshared_of_a_late_one() {
+    let tasks = Arc::<Mutex<Vec<BoxedLoad>>>::default();
+    let spawned = Arc::clone(&tasks);
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder
+            .lock_timeout(SECOND)
+            .spawner(move |load| spawned.lock().unwrap().push(load))
+            .freshness(Freshness::new().hard_timeout(SECOND / 2))
+    });
+    let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
+    let of_loader = gates.clone();
+    let rows = cache.read_through_async(move |_: u32| {
+        let at = number.fetch_add(1, SeqCst);
+        let gate = of_loader[at as usize].clone();
+        async move {
+            gate.pass().await;
+            Ok::<_, ()>(Loaded::unshared(at))
+        }
+    });
+    // The first caller has the most patience, and the others find its load overdue.
+    let rows = rows.with_freshness(Freshness::new()).unwrap();
+    let hasty = rows
+        .with_freshness(Freshness::new().hard_timeout(SECOND / 2))
+        .unwrap();
+    let poll_tasks = || {
+        let mut tasks = tasks.lock().unwrap();
+        tasks.retain_mut(|task| poll_once(task.as_mut()).is_pending());
+    };
+    let (mut first, mut early) = (Box::pin(rows.get(&1)), Box::pin(hasty.get(&1)));
+    assert!(poll_once(first.as_mut()).is_pending());
+    poll_tasks();
+    assert!(poll_once(early.as_mut()).is_pending());
+    time.advance(SECOND);
+    assert!(poll_once(early.as_mut()).is_ready(), "it has timed out");
+    let mut second = Box::pin(hasty.get(&1));
+    assert!(poll_once(second.as_mut()).is_pending());
+    poll_tasks();
+    assert_eq!(tasks.lock().unwrap().len(), 2, "one of its own");
+    gates[0].open();
+    poll_tasks();
+    assert_eq!(poll_once(first.as_mut()), Poll::Ready(Ok(Some(0))));
+    assert!(
+        poll_once(second.as_mut()).is_pending(),
+        "it is not for this one"
+    );
+    gates[1].open();
+    poll_tasks();
+    assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(1))));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_source_that_is_down_rests_though_one_load_hangs() {
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder
+            .time_to_live(SECOND)
+            .freshness(
+                Freshness::new()
+                    .stale_if_error(HOUR)
+                    .retry_after(SECOND * 5),
+            )
+            .error_ttl(SECOND * 5)
+            .lock_timeout(SECOND)
+    });
+    let asked = AtomicU32::new(0);
+    let load = |key: &'static u32| {
+        cache.try_get_or_load(key, || async {
+            match asked.fetch_add(1, SeqCst) {
+                0 => pending().await,
+                _ => Err::<u32, _>("down"),
+            }
+        })
+    };
+    // With an old value and with none.
+    for key in [&1, &2] {
+        asked.store(0, SeqCst);
+        if *key == 1 {
+            cache.insert(1, 7);
+        }
+        time.advance(SECOND);
+        let (mut hangs, mut second) = (Box::pin(load(key)), Box::pin(load(key)));
+        assert!(poll_once(hangs.as_mut()).is_pending());
+        assert!(poll_once(second.as_mut()).is_pending());
+        time.advance(SECOND);
+        assert!(poll_once(second.as_mut()).is_ready());
+        for _ in 0..9 {
+            let answer = block_on(load(key));
+            assert_eq!(answer.ok(), (*key == 1).then_some(7));
+        }
+        assert_eq!(asked.load(SeqCst), 2, "nobody asks for a while");
+        time.advance(SECOND * 5);
+        drop(block_on(load(key)));
+        assert_eq!(asked.load(SeqCst), 3);
+        drop(hangs);
+        assert_eq!(cache.loads_under_way(), 0);
+    }
+    assert_settled(&cache);
+}
+
+#[test]
+fn that_there_is_nothing_does_not_count_if_its_tag_fell_before_the_other_began() {
+    let (cache, time) = hasty();
+    let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
+    let of_loader = gates.clone();
+    let rows = cache.read_through_async(move |_: u32| {
+        let at = number.fetch_add(1, SeqCst);
+        let gate = of_loader[at as usize].clone();
+        async move {
+            gate.pass().await;
+            let loaded = if at == 0 {
+                Loaded::absent()
+            } else {
+                Loaded::new(at)
+            };
+            Ok::<_, ()>(loaded.tag("row"))
+        }
+    });
+    let mut calls = [(); 3].map(|()| Box::pin(rows.get(&1)));
+    for call in &mut calls {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    cache.invalidate_tag("row");
+    time.advance(SECOND);
+    let [late, second, waits] = &mut calls;
+    assert!(poll_once(second.as_mut()).is_pending());
+    assert!(poll_once(waits.as_mut()).is_pending());
+    gates[0].open();
+    assert_eq!(poll_once(late.as_mut()), Poll::Ready(Ok(None)));
+    assert!(poll_once(waits.as_mut()).is_pending());
+    gates[1].open();
+    assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(1))));
+    assert_eq!(poll_once(waits.as_mut()), Poll::Ready(Ok(Some(1))));
+    assert_eq!(cache.get(&1), Some(1));
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_late_leader_that_is_dropped_inside_a_closure_leaves_nothing_for_good() {
+    let (cache, time) = hasty();
+    cache.insert(2, 2);
+    let Scene {
+        late,
+        second,
+        waits,
+    } = scene(&cache, &time);
+    cache.read(&2, |_| drop(late.0));
+    drop(second);
+    assert_eq!(cache.loads_under_way(), 0);
+    assert_eq!((block_on(waits), cache.get(&1)), (30, Some(30)));
+    assert_settled(&cache);
+}
+
+thread_local!(static COPIES: Cell<u32> = const { Cell::new(0) });
+
+#[derive(Debug, PartialEq)]
+struct Copied;
+
+impl Clone for Copied {
+    fn clone(&self) -> Self {
+        COPIES.set(COPIES.get() + 1);
+        Self
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_is_not_copied_for_them() {
+    // Not as simple as most: it has a weigher.
+    let cache: Cache<u32, Copied> = Cache::builder()
+        .max_weight(10)
+        .weigher(|_, _| 2)
+        .build()
+        .unwrap();
+    for copies in 1..4 {
+        assert_eq!(cache.get_or_insert_with(&copies, || Copied), Copied);
+        assert_eq!(COPIES.get(), copies, "one for the cache");
+    }
 }
 
 #[test]
