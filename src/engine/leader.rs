@@ -15,12 +15,11 @@ use crate::stats::Count;
 use crate::time::{Deadline, after};
 use crate::to_key::ToKey;
 use std::any::Any;
-use std::cell::Cell;
 use std::hash::Hash;
 use std::mem;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Who leads a load. Lands the flight whatever happens to it: a panic, or that its future is
@@ -40,7 +39,7 @@ where
     /// with.
     pause: Option<Duration>,
     /// What the set knew of the loads of the key that have ended with this one.
-    ended: Cell<Option<UnderWay<K, V>>>,
+    ended: OnceLock<UnderWay<K, V>>,
     /// The flights of the others, until they land.
     others: Vec<Arc<Flight<V>>>,
     stage: Stage,
@@ -86,7 +85,7 @@ where
             started,
             made,
             pause: None,
-            ended: Cell::new(None),
+            ended: OnceLock::new(),
             others: Vec::new(),
             stage: Stage::Loads,
         }
@@ -130,7 +129,8 @@ where
         self.flight.node().land();
         let Some(landing) = landing else { return };
         let epoch = self.made.epoch;
-        for other in mem::take(&mut self.others) {
+        let others = mem::take(&mut self.others);
+        for other in &others {
             other.land(landing.clone(), Given::new(labels.clone(), epoch));
         }
         self.flight.land(landing, Given::new(labels, epoch));
@@ -149,7 +149,7 @@ where
             started: self.started,
             made: mem::take(&mut self.made),
             pause: self.pause,
-            ended: Cell::new(self.ended.take()),
+            ended: mem::take(&mut self.ended),
             others: mem::take(&mut self.others),
             stage,
         }
@@ -297,7 +297,9 @@ where
     {
         let nothing = (None, Labels::NONE);
         let engine = &self.engine;
-        let _left = engine.conclude(self.hash, key.to_key(), nothing, None, self.fill());
+        let left = engine.conclude(self.hash, key.to_key(), nothing, None, self.fill());
+        // Without a handle of this flight, so that nobody counts as waiting who does not.
+        let _left = left.map(|left| left.into_others(&self.flight));
         self.land(|| Landing::Unshared(Arc::new(value.clone())), Labels::NONE);
     }
 
@@ -422,11 +424,12 @@ impl<K, V> Engine<K, V> {
     {
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
-        let of_load = |load: &&UnderWay<K, V>| load.epoch_of(flight).is_some();
-        let load = set.loads().iter().find(of_load);
-        let way = load.and_then(|load| set.find(hash, &load.key));
+        let at = set.place_of_any(flight)?;
         let (ended, is_newest) = set.leave_load(flight);
-        if is_newest && let (Some(pause), Some(way)) = (pause, way) {
+        let known = ended.as_ref().or_else(|| set.loads().get(at));
+        if let (Some(pause), Some(load)) = (pause.filter(|_| is_newest), known)
+            && let Some(way) = set.find(hash, &load.key)
+        {
             let retry_at = after(self.clock.now(), pause);
             let age = set.age(way).unwrap_or_default();
             set.set_age(way, Some(age.resting(retry_at)));
@@ -507,7 +510,7 @@ impl<K, V> Engine<K, V> {
         if relabel.is_some() && !self.encode(entry.0, entry.1, &mut work) {
             return None;
         }
-        fill.ended.set(set.end_loads_with(fill.flight));
+        fill.keep(set.end_loads_with(fill.flight));
         self.forget(&mut set, hash, key, &mut work);
         set.set_age(way, age.or(deadlines.age));
         self.set_deadlines(&mut set, way, deadlines);

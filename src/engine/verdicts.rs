@@ -65,7 +65,7 @@ impl<K, V> Engine<K, V> {
         let (left, is_newest) = match is_answer {
             false => set.leave_load(fill.flight),
             true => {
-                fill.ended.set(set.end_loads_with(fill.flight));
+                fill.keep(set.end_loads_with(fill.flight));
                 (None, true)
             }
         };
@@ -82,7 +82,8 @@ impl<K, V> Engine<K, V> {
         }
         let Some(known) = known else {
             work.outbox.discard_key(key);
-            return left;
+            // What late loads have read is as old as what was just taken away.
+            return left.or_else(|| set.end_loads_with(fill.flight));
         };
         let deadline = ttl.map_or(PASSED, |ttl| in_time(&work.moment, ttl));
         let verdict = Verdict {

@@ -180,7 +180,7 @@ where
         if let Some(fill) = fill
             && !matches!(stored, Stored::Again(..))
         {
-            fill.ended.set(set.end_loads_with(fill.flight));
+            fill.keep(set.end_loads_with(fill.flight));
         }
         stored
     }

@@ -8,7 +8,6 @@ use crate::labels::Given;
 use crate::sync::Mutex;
 use crate::time::{Clock, Deadline, wake_all};
 use crate::wait::{self, Waiters};
-use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 
@@ -20,7 +19,16 @@ pub(crate) struct Fill<'f, K, V> {
     /// Where the load asked for another freshness than the cache's own.
     pub(crate) age: Option<Age>,
     /// For what the set knew of the load, to be dropped when no lock is held.
-    pub(crate) ended: &'f Cell<Option<UnderWay<K, V>>>,
+    pub(crate) ended: &'f OnceLock<UnderWay<K, V>>,
+}
+
+impl<K, V> Fill<'_, K, V> {
+    /// Keeps what was taken out of the set, which it is once.
+    pub(crate) fn keep(&self, ended: Option<UnderWay<K, V>>) {
+        if let Some(ended) = ended {
+            self.ended.get_or_init(|| ended);
+        }
+    }
 }
 
 /// How a load ended.

@@ -22,7 +22,7 @@ pub(crate) use pool::offer as offer_to_pool;
 pub use read_through::{ReadThrough, ReadThroughAsync};
 pub use read_through_many::{ReadThroughMany, ReadThroughManyAsync};
 pub use source::Source;
-pub(crate) use under_way::{Loads, UnderWay};
+pub(crate) use under_way::{Left, Loads, UnderWay};
 pub(crate) use verdict::{Known, Verdict};
 pub(crate) use waiting::{MayWait, Node, Running, Waiting, this_thread};
 

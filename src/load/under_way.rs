@@ -31,6 +31,15 @@ struct LateLoads<V> {
     alone: bool,
 }
 
+/// What a load was that has left the others of its key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    Last,
+    /// Others run that had begun before it.
+    Newest,
+    Older,
+}
+
 struct Late<V> {
     flight: Arc<Flight<V>>,
     epoch: u64,
@@ -124,15 +133,25 @@ impl<K, V> UnderWay<K, V> {
         (self.key, others.collect())
     }
 
-    /// One of its loads has ended, and its answer does not count; whether it was the last one.
-    pub(crate) fn leave(&mut self, flight: &Arc<Flight<V>>) -> bool {
+    /// One of its loads has ended, and its answer does not count.
+    pub(crate) fn leave(&mut self, flight: &Arc<Flight<V>>) -> Left {
         let Some(late) = &mut self.late else {
-            return true;
+            return Left::Last;
         };
-        late.alone |= Arc::ptr_eq(&self.flight, flight);
-        late.loads.retain(|late| !Arc::ptr_eq(&late.flight, flight));
         // A leader that was dropped where no lock could be taken has left nothing but its flight.
-        late.alone && late.loads.iter().all(|late| late.flight.has_landed())
+        late.alone |= Arc::ptr_eq(&self.flight, flight) || self.flight.has_landed();
+        let mut loads = late.loads.iter();
+        let place = loads.position(|late| Arc::ptr_eq(&late.flight, flight));
+        let runs = |late: &Late<V>| !late.flight.has_landed();
+        let is_newest = late.alone && !loads.any(runs);
+        if let Some(place) = place {
+            late.loads.remove(place);
+        }
+        match (late.alone && !late.loads.iter().any(runs), is_newest) {
+            (true, _) => Left::Last,
+            (_, true) => Left::Newest,
+            _ => Left::Older,
+        }
     }
 
     pub(crate) fn hash(&self) -> KeyHash {

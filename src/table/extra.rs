@@ -9,7 +9,7 @@ use super::labels::Labelled;
 use super::set::{NO_TAGS, Tags, Ways, spilled_blocks};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::load::{Age, Flight, Loads, UnderWay, Verdict};
+use crate::load::{Age, Flight, Left, Loads, UnderWay, Verdict};
 use crate::time::{Deadline, NEVER};
 use std::mem;
 use std::sync::Arc;
@@ -327,16 +327,15 @@ impl<K, V> Ways<K, V> {
         let Some(extra) = &mut self.extra else {
             return (None, false);
         };
-        let load = &mut extra.loads[at];
-        let is_newest = Arc::ptr_eq(&load.flight, flight);
-        match load.leave(flight) {
-            true => (self.end_load_at(at).map(|(load, _)| load), true),
-            false => (None, is_newest),
+        match extra.loads[at].leave(flight) {
+            Left::Last => (self.end_load_at(at).map(|(load, _)| load), true),
+            Left::Newest => (None, true),
+            Left::Older => (None, false),
         }
     }
 
     /// Where the loads of a key are among those of the set, given one of them.
-    fn place_of_any(&self, flight: &Arc<Flight<V>>) -> Option<usize> {
+    pub(crate) fn place_of_any(&self, flight: &Arc<Flight<V>>) -> Option<usize> {
         let mut loads = self.loads().iter();
         loads.position(|load| load.epoch_of(flight).is_some())
     }

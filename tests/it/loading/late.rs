@@ -558,18 +558,93 @@ fn that_there_is_nothing_does_not_count_if_its_tag_fell_before_the_other_began()
 }
 
 #[test]
-fn a_late_leader_that_is_dropped_inside_a_closure_leaves_nothing_for_good() {
-    let (cache, time) = hasty();
-    cache.insert(2, 2);
-    let Scene {
-        late,
-        second,
-        waits,
-    } = scene(&cache, &time);
-    cache.read(&2, |_| drop(late.0));
-    drop(second);
-    assert_eq!(cache.loads_under_way(), 0);
-    assert_eq!((block_on(waits), cache.get(&1)), (30, Some(30)));
+fn a_leader_that_is_dropped_inside_a_closure_leaves_nothing_for_good() {
+    for is_late in [true, false] {
+        let (cache, time) = hasty();
+        cache.insert(2, 2);
+        let Scene {
+            late,
+            second,
+            waits,
+        } = scene(&cache, &time);
+        let (inside, outside) = if is_late {
+            (late, second)
+        } else {
+            (second, late)
+        };
+        cache.read(&2, |_| drop(inside.0));
+        drop(outside);
+        assert_eq!(cache.loads_under_way(), 0);
+        assert_eq!((block_on(waits), cache.get(&1)), (30, Some(30)));
+        assert_settled(&cache);
+    }
+}
+
+#[test]
+fn a_source_that_is_down_rests_though_the_newest_caller_has_hung_up() {
+    let (cache, time) =
+        timed(|builder: CacheBuilder<u32, u32>| builder.error_ttl(SECOND * 5).lock_timeout(SECOND));
+    let (gate, never) = (Gate::default(), Gate::default());
+    let load = |gate: &Gate| -> Found<'_> {
+        let gate = gate.clone();
+        Box::pin(cache.try_get_or_find(&1, move || async move {
+            gate.pass().await;
+            Err("down")
+        }))
+    };
+    let (hangs, mut second) = (begun(&cache, 1, &never), load(&gate));
+    assert!(poll_once(second.as_mut()).is_pending());
+    time.advance(SECOND);
+    assert!(poll_once(second.as_mut()).is_pending(), "it loads");
+    let mut third = load(&never);
+    assert!(poll_once(third.as_mut()).is_pending());
+    time.advance(SECOND);
+    assert!(poll_once(third.as_mut()).is_pending(), "it loads");
+    drop(third);
+    gate.open();
+    assert!(poll_once(second.as_mut()).is_ready());
+    let error = block_on(cache.try_get_or_load(&1, || async { Ok::<_, &str>(1) }));
+    assert!(error.is_err(), "that is remembered");
+    drop(hangs);
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_is_unshared_now_is_not_brought_back_by_a_late_load() {
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder
+            .time_to_live(SECOND)
+            .freshness(Freshness::new().stale_if_error(HOUR))
+            .lock_timeout(SECOND)
+    });
+    let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
+    let of_loader = gates.clone();
+    let rows = cache.read_through_async_revalidating(move |_: u32, _| {
+        let at = number.fetch_add(1, SeqCst);
+        let gate = of_loader[at as usize].clone();
+        async move {
+            gate.pass().await;
+            Ok::<_, ()>(match at {
+                0 => Loaded::not_modified(),
+                _ => Loaded::unshared(at),
+            })
+        }
+    });
+    let rows = rows.with_freshness(Freshness::new()).unwrap();
+    cache.insert(1, 7);
+    time.advance(SECOND);
+    let mut calls = [(); 2].map(|()| Box::pin(rows.get(&1)));
+    for call in &mut calls {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    time.advance(SECOND);
+    let [late, second] = &mut calls;
+    assert!(poll_once(second.as_mut()).is_pending());
+    gates[1].open();
+    assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(1))));
+    gates[0].open();
+    assert_eq!(poll_once(late.as_mut()), Poll::Ready(Ok(Some(7))));
+    assert_eq!(cache.len(), 0);
     assert_settled(&cache);
 }
 
@@ -597,6 +672,9 @@ fn what_nobody_waits_for_is_not_copied_for_them() {
         assert_eq!(cache.get_or_insert_with(&copies, || Copied), Copied);
         assert_eq!(COPIES.get(), copies, "one for the cache");
     }
+    let rows = cache.read_through(|_| Ok::<_, ()>(Loaded::unshared(Copied)));
+    assert_eq!(rows.get(&9), Ok(Some(Copied)));
+    assert_eq!(COPIES.get(), 3, "none");
 }
 
 #[test]
