@@ -61,6 +61,7 @@ impl<K, V> Engine<K, V> {
         if wanted.is_none() {
             work.outbox.count(Count::DiscardedLoads);
         }
+        let at = set.place_of_any(fill.flight);
         let is_answer = wanted.is_some() && matches!(known, Some(Known::Absent));
         let (left, is_newest) = match is_answer {
             false => set.leave_load(fill.flight),
@@ -83,7 +84,8 @@ impl<K, V> Engine<K, V> {
         let Some(known) = known else {
             work.outbox.discard_key(key);
             // What late loads have read is as old as what was just taken away.
-            return left.or_else(|| set.end_loads_with(fill.flight));
+            let late = || at.and_then(|at| set.end_load_at(at)).map(|(load, _)| load);
+            return left.or_else(late);
         };
         let deadline = ttl.map_or(PASSED, |ttl| in_time(&work.moment, ttl));
         let verdict = Verdict {

@@ -609,43 +609,50 @@ fn a_source_that_is_down_rests_though_the_newest_caller_has_hung_up() {
     assert_settled(&cache);
 }
 
+/// Whether it is the last that was begun, or the last of those that still run.
 #[test]
 fn what_is_unshared_now_is_not_brought_back_by_a_late_load() {
-    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
-        builder
-            .time_to_live(SECOND)
-            .freshness(Freshness::new().stale_if_error(HOUR))
-            .lock_timeout(SECOND)
-    });
-    let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
-    let of_loader = gates.clone();
-    let rows = cache.read_through_async_revalidating(move |_: u32, _| {
-        let at = number.fetch_add(1, SeqCst);
-        let gate = of_loader[at as usize].clone();
-        async move {
-            gate.pass().await;
-            Ok::<_, ()>(match at {
-                0 => Loaded::not_modified(),
-                _ => Loaded::unshared(at),
-            })
+    for hangs_up in [false, true] {
+        let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+            builder
+                .time_to_live(SECOND)
+                .freshness(Freshness::new().stale_if_error(HOUR))
+                .lock_timeout(SECOND)
+        });
+        let (gates, number) = ([(); 3].map(|()| Gate::default()), AtomicU32::new(0));
+        let of_loader = gates.clone();
+        let rows = cache.read_through_async_revalidating(move |_: u32, _| {
+            let at = number.fetch_add(1, SeqCst);
+            let gate = of_loader[at as usize].clone();
+            async move {
+                gate.pass().await;
+                Ok::<_, ()>(match at {
+                    0 => Loaded::not_modified(),
+                    _ => Loaded::unshared(at),
+                })
+            }
+        });
+        let rows = rows.with_freshness(Freshness::new()).unwrap();
+        cache.insert(1, 7);
+        time.advance(SECOND);
+        let [mut late, mut second, mut third] = [(); 3].map(|()| Box::pin(rows.get(&1)));
+        assert!(poll_once(late.as_mut()).is_pending());
+        assert!(poll_once(second.as_mut()).is_pending());
+        time.advance(SECOND);
+        assert!(poll_once(second.as_mut()).is_pending(), "it loads");
+        if hangs_up {
+            assert!(poll_once(third.as_mut()).is_pending());
+            time.advance(SECOND);
+            assert!(poll_once(third.as_mut()).is_pending(), "it loads");
         }
-    });
-    let rows = rows.with_freshness(Freshness::new()).unwrap();
-    cache.insert(1, 7);
-    time.advance(SECOND);
-    let mut calls = [(); 2].map(|()| Box::pin(rows.get(&1)));
-    for call in &mut calls {
-        assert!(poll_once(call.as_mut()).is_pending());
+        drop(third);
+        gates[1].open();
+        assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(1))));
+        gates[0].open();
+        assert_eq!(poll_once(late.as_mut()), Poll::Ready(Ok(Some(7))));
+        assert_eq!(cache.len(), 0, "hangs up: {hangs_up}");
+        assert_settled(&cache);
     }
-    time.advance(SECOND);
-    let [late, second] = &mut calls;
-    assert!(poll_once(second.as_mut()).is_pending());
-    gates[1].open();
-    assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(1))));
-    gates[0].open();
-    assert_eq!(poll_once(late.as_mut()), Poll::Ready(Ok(Some(7))));
-    assert_eq!(cache.len(), 0);
-    assert_settled(&cache);
 }
 
 thread_local!(static COPIES: Cell<u32> = const { Cell::new(0) });
