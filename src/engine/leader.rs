@@ -278,7 +278,9 @@ where
         let age = self.engine.age_of_loaded(terms, own);
         let renewed = is_old && {
             let relabel = has_given.then_some(&labels);
-            self.renew(key, (life, age), relabel)
+            let (engine, fill) = (&self.engine, self.fill());
+            let renewed = engine.renew(self.hash, key, &fill, (life, age), relabel);
+            renewed.is_some()
         };
         if !renewed {
             let mut options = InsertOptions::new();
@@ -391,14 +393,6 @@ where
                 .insert_generally(self.hash, key.to_key(), value, options, Some(&fill));
     }
 
-    fn renew<Q>(&self, key: &Q, times: (Life, Option<Age>), relabel: Option<&Labels>) -> bool
-    where
-        Q: ToKey<K> + ?Sized,
-    {
-        self.engine
-            .renew(self.hash, key, &self.fill(), times, relabel)
-    }
-
     fn fill(&self) -> Fill<'_, K, V> {
         Fill {
             flight: &self.flight,
@@ -459,23 +453,8 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Ends a load that says that the value still holds, if it is there to have its TTL renewed, and
-    /// its labels where it is given others; whether it is.
+    /// its labels where it is given others; `None` if it is not.
     fn renew<Q>(
-        &self,
-        hash: KeyHash,
-        key: &Q,
-        fill: &Fill<'_, K, V>,
-        times: (Life, Option<Age>),
-        relabel: Option<&Labels>,
-    ) -> bool
-    where
-        K: Hash + Eq,
-        Q: Equivalent<K> + ?Sized,
-    {
-        self.try_renew(hash, key, fill, times, relabel).is_some()
-    }
-
-    fn try_renew<Q>(
         &self,
         hash: KeyHash,
         key: &Q,

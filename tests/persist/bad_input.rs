@@ -1,6 +1,6 @@
 //! Directories that cannot be opened, and what is said about them.
 
-use crate::{dir, store};
+use crate::{dir, files, store};
 use haybox::persist::{
     Codec, CodecError, CommitError, MessagePack, OpenError, Persistence, Point, RecoveryMode,
     SyncPolicy, WhenFull, WriteError, check,
@@ -8,23 +8,10 @@ use haybox::persist::{
 use haybox::{Cache, Store};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
-
-/// Every file of a directory with what is in it, for who has to leave it alone.
-fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
-    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
-    files
-        .map(|entry| {
-            let name = entry.file_name().into_string().unwrap();
-            (name, fs::read(entry.path()).unwrap())
-        })
-        .collect()
-}
 
 fn with_data() -> TempDir {
     let dir = dir();

@@ -1,13 +1,12 @@
 //! What a directory is kept for, and who may open it.
 
-use crate::dir;
+use crate::{dir, files};
 use haybox::Cache;
 use haybox::counter::Counters;
 use haybox::persist::{DirKind, OpenError, Persistence, Point, RecoveryMode, check};
 use haybox::queue::Queue;
 #[cfg(feature = "session")]
 use haybox::session::Sessions;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -49,18 +48,6 @@ fn open_as(kind: DirKind, dir: &Path, options: Persistence) -> Result<(), OpenEr
 fn kind_of(dir: &Path) -> Option<DirKind> {
     let inspection = check::inspect(dir, |_| ()).unwrap();
     inspection.manifest.expect("a manifest").dir_kind
-}
-
-/// Every file of a directory with what is in it.
-fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
-    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
-    files
-        .map(|entry| {
-            let name = entry.file_name().into_string().unwrap();
-            (name, fs::read(entry.path()).unwrap())
-        })
-        .collect()
 }
 
 /// Has every file say that it is of a kind, by its number: with 0 as files of before did.

@@ -16,6 +16,9 @@ mod store;
 
 use haybox::persist::{Persistence, SyncPolicy};
 use haybox::{Cache, Store};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 
 /// A directory for a test. Gone with the test.
@@ -29,4 +32,16 @@ pub(crate) fn always() -> Persistence {
 
 pub(crate) fn store(dir: &TempDir) -> Store<String, u64> {
     Cache::builder().open_store(dir.path()).expect("opens")
+}
+
+/// Every file of a directory with what is in it, for who has to leave it alone.
+pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+    files
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap())
+        })
+        .collect()
 }

@@ -2,7 +2,10 @@
 
 use super::{Gate, Numbers, assert_settled, block_on, poll_once, until_waiting};
 use crate::common::{HOUR, PATIENCE, SECOND, timed};
-use haybox::{BoxedLoad, Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, Source};
+use haybox::{
+    BoxedLoad, Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, ReadThroughAsync,
+    Source,
+};
 use std::cell::Cell;
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -35,6 +38,24 @@ fn waits(cache: &Numbers, value: u32) -> Call<'_> {
     let mut call: Call<'_> = Box::pin(cache.get_or_load(&1, move || async move { value }));
     assert!(poll_once(call.as_mut()).is_pending());
     call
+}
+
+/// Rows of which load by load brings what `answer` says of its number, once its gate is open.
+fn gated<const LOADS: usize>(
+    cache: &Numbers,
+    answer: impl Fn(u32) -> Loaded<u32> + Copy + Send + Sync + 'static,
+) -> (ReadThroughAsync<u32, u32, ()>, [Gate; LOADS]) {
+    let gates = std::array::from_fn(|_| Gate::default());
+    let (of_loader, number): ([Gate; LOADS], _) = (gates.clone(), AtomicU32::new(0));
+    let rows = cache.read_through_async(move |_| {
+        let at = number.fetch_add(1, SeqCst);
+        let gate = of_loader[at as usize].clone();
+        async move {
+            gate.pass().await;
+            Ok(answer(at))
+        }
+    });
+    (rows, gates)
 }
 
 /// A late load of 10, one of 20 that was begun instead of it, and one who waits for that.
@@ -430,16 +451,7 @@ fn who_has_a_load_run_elsewhere_does_not_get_what_is_unshared_of_a_late_one() {
             .spawner(move |load| spawned.lock().unwrap().push(load))
             .freshness(Freshness::new().hard_timeout(SECOND / 2))
     });
-    let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
-    let of_loader = gates.clone();
-    let rows = cache.read_through_async(move |_: u32| {
-        let at = number.fetch_add(1, SeqCst);
-        let gate = of_loader[at as usize].clone();
-        async move {
-            gate.pass().await;
-            Ok::<_, ()>(Loaded::unshared(at))
-        }
-    });
+    let (rows, gates) = gated::<2>(&cache, Loaded::unshared);
     // The first caller has the most patience, and the others find its load overdue.
     let rows = rows.with_freshness(Freshness::new()).unwrap();
     let hasty = rows
@@ -523,20 +535,9 @@ fn a_source_that_is_down_rests_though_one_load_hangs() {
 #[test]
 fn that_there_is_nothing_does_not_count_if_its_tag_fell_before_the_other_began() {
     let (cache, time) = hasty();
-    let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
-    let of_loader = gates.clone();
-    let rows = cache.read_through_async(move |_: u32| {
-        let at = number.fetch_add(1, SeqCst);
-        let gate = of_loader[at as usize].clone();
-        async move {
-            gate.pass().await;
-            let loaded = if at == 0 {
-                Loaded::absent()
-            } else {
-                Loaded::new(at)
-            };
-            Ok::<_, ()>(loaded.tag("row"))
-        }
+    let (rows, gates) = gated::<2>(&cache, |at| match at {
+        0 => Loaded::absent().tag("row"),
+        _ => Loaded::new(at).tag("row"),
     });
     let mut calls = [(); 3].map(|()| Box::pin(rows.get(&1)));
     for call in &mut calls {
@@ -687,16 +688,7 @@ fn what_nobody_waits_for_is_not_copied_for_them() {
 #[test]
 fn a_late_load_with_a_tag_that_fell_before_the_other_began_is_not_given_to_anybody_else() {
     let (cache, time) = hasty();
-    let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
-    let of_loader = gates.clone();
-    let rows = cache.read_through_async(move |_: u32| {
-        let at = number.fetch_add(1, SeqCst);
-        let gate = of_loader[at as usize].clone();
-        async move {
-            gate.pass().await;
-            Ok::<_, ()>(Loaded::new(at).tag("row"))
-        }
-    });
+    let (rows, gates) = gated::<2>(&cache, |at| Loaded::new(at).tag("row"));
     let mut calls = [(); 3].map(|()| Box::pin(rows.get_with_source(&1)));
     for call in &mut calls {
         assert!(poll_once(call.as_mut()).is_pending());
@@ -731,19 +723,7 @@ fn a_late_load_with_a_tag_that_fell_before_the_other_began_is_not_given_to_anybo
 #[test]
 fn who_joined_after_a_tag_fell_does_not_get_what_the_late_load_brings() {
     let (cache, time) = hasty();
-    let (gates, number) = (
-        [Gate::default(), Gate::default(), Gate::default()],
-        AtomicU32::new(0),
-    );
-    let of_loader = gates.clone();
-    let rows = cache.read_through_async(move |_: u32| {
-        let at = number.fetch_add(1, SeqCst);
-        let gate = of_loader[at as usize].clone();
-        async move {
-            gate.pass().await;
-            Ok::<_, ()>(Loaded::new(at).tag("row"))
-        }
-    });
+    let (rows, gates) = gated::<3>(&cache, |at| Loaded::new(at).tag("row"));
     let (mut late, mut second) = (Box::pin(rows.get(&1)), Box::pin(rows.get(&1)));
     assert!(poll_once(late.as_mut()).is_pending());
     assert!(poll_once(second.as_mut()).is_pending());
