@@ -446,8 +446,12 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// How long callers wait for a load of another caller before one of them loads, for which the
-    /// others wait once more: [what every loading call keeps](Cache#what-every-loading-call-keeps).
-    /// Default: 30 s. More than zero.
+    /// others wait as long again: [what every loading call
+    /// keeps](Cache#what-every-loading-call-keeps). Default: 30 s. More than zero.
+    ///
+    /// It bounds how often a source that hangs is asked: of a crowd that waits for one key, one more
+    /// in each time-out. A caller that must have an answer sooner, or an error, gets it by
+    /// [`Freshness::hard_timeout`](crate::Freshness::hard_timeout).
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.policy.lock_timeout = timeout;
         self
@@ -523,8 +527,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// It is called by the task that asks, so if it panics, as `tokio::spawn` does outside a
     /// runtime, that task does. If it drops the future, or the future is dropped later, a caller
     /// loads. So does one that has waited for [`lock_timeout`](Self::lock_timeout), within its own
-    /// task, also where its load goes on, which is then not stored: set it to longer than a load
-    /// takes. A future that was not polled until then does nothing any more. If the loader panics,
+    /// task, also where its load goes on: set it to longer than a load takes. A future that was not polled until then does nothing any more. If the loader panics,
     /// so does the caller whose load it is, unless there is an old value to serve.
     pub fn spawner(mut self, spawn: impl Fn(BoxedLoad) + Send + Sync + 'static) -> Self {
         self.policy.spawner = Some(Box::new(spawn));

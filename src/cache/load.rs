@@ -42,13 +42,14 @@ use std::hash::{BuildHasher, Hash};
 ///   to the `lock_timeout`. So have a loader return what can go wrong as an error, which ends all
 ///   waits at once. Where a [`Freshness`](crate::Freshness#a-loader-that-panics) has an old value,
 ///   those who wait get that.
-/// * No wait for a load of others outlasts the
+/// * No wait for one load of others outlasts the
 ///   [`lock_timeout`](crate::CacheBuilder::lock_timeout), on the clock of the cache. Then one of
-///   those who wait loads, and the others wait for that, or are given a stale value where there is
-///   one: a source that hangs for one question is asked once more. The first answer of the two is
-///   stored and given to all who still wait, if nothing has overtaken it. When those have waited
-///   for as long again, one of them loads in the same way, the others for themselves alone, all at
-///   once, and those answers are stored nowhere. Eight late loads of a key may still answer.
+///   those who wait loads, and the others wait for that for as long again, and so on, or are given
+///   a stale value where there is one. So a source that hangs is asked by one more caller in each
+///   time-out, however many wait, and a caller whose loader would not hang has an answer after the
+///   loads before its own have had their time. The first answer of all these loads is stored and
+///   given to all who still wait, if nothing has overtaken it. Eight late loads of a key may still
+///   answer.
 /// * A call that could never end, because the load that it would wait for is waiting for it,
 ///   directly or through other loads and caches, is [`LoadError::Reentrant`]. A blocking call
 ///   that would stop the very thread that has to go on with a load of a task does not wait but
@@ -77,9 +78,10 @@ where
     ///
     /// `load` runs outside all locks and may use the cache. If it panics, another caller loads. A
     /// value whose key was written or removed while it was loaded is given to those who waited but
-    /// not stored. A caller waits for the [`lock_timeout`](crate::CacheBuilder::lock_timeout), twice
-    /// at most, and then loads for itself: so a loader must not do what is to be done once, such as
-    /// to charge a card. A hit allocates nothing.
+    /// not stored. When a load takes longer than the
+    /// [`lock_timeout`](crate::CacheBuilder::lock_timeout), one of those who wait loads beside it: so
+    /// a loader must not do what is to be done once, such as to charge a card. A hit allocates
+    /// nothing.
     ///
     /// # Panics
     /// If `load` asks for a key that only it can provide, directly or through other loads.

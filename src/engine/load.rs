@@ -42,8 +42,6 @@ where
     Known(Known),
     Lead(OwnLeader<'e, K, V>),
     Wait(Arc<Flight<V>>),
-    /// It has waited for long enough.
-    Alone(Arc<Node>),
 }
 
 /// What becomes of a load that a caller has found under way.
@@ -88,8 +86,6 @@ struct Patience<V> {
     since: Option<Deadline>,
     /// The last flight that took too long.
     given_up: Option<Arc<Flight<V>>>,
-    /// How many there were.
-    give_ups: u8,
 }
 
 impl<V> Default for Patience<V> {
@@ -97,7 +93,6 @@ impl<V> Default for Patience<V> {
         Self {
             since: None,
             given_up: None,
-            give_ups: 0,
         }
     }
 }
@@ -109,14 +104,7 @@ impl<V> Patience<V> {
         *self = Self {
             since: None,
             given_up: Some(flight),
-            give_ups: self.give_ups.saturating_add(1),
         };
-    }
-
-    /// Whether it waits once more, for a load that was begun instead by one of those who gave up the
-    /// same as it.
-    fn is_left(&self) -> bool {
-        self.give_ups < 2
     }
 }
 
@@ -474,7 +462,6 @@ where
                         return self.or_old::<F, E>(&call, end);
                     }
                 },
-                Role::Alone(node) => return self.load_alone::<F, E>(&call, &node, load),
                 Role::Wait(flight) => flight,
             };
             let (until, limit) = self.limit::<E>(&mut call);
@@ -536,9 +523,6 @@ where
                         return self.or_old::<F, E>(&call, end);
                     }
                 },
-                Role::Alone(node) => {
-                    return self.load_alone_async::<F, E, L>(&call, &node, load).await;
-                }
                 Role::Wait(flight) => flight,
             };
             let (until, limit) = self.limit::<E>(&mut call);
@@ -675,7 +659,9 @@ where
                 Met::Ends(set.end_load(&found))
             }
             None => Met::GoesOn(Role::Wait(found)),
-            // The others who wait for it give it up as well, and find what begins now.
+            // The others who wait for it give it up as well, and find what begins now. Nobody has
+            // waited for that before it began, so no two begin within one time-out, however many
+            // wait: a source that is overloaded is asked by one more, and not by all.
             Some(given_up) if Arc::ptr_eq(given_up, &found) => Met::Ends(set.end_load(&found)),
             // Others gave it up, too, and one of them leads.
             Some(_) => Met::GoesOn(match call.fallback() {
@@ -683,9 +669,7 @@ where
                     work.outbox.count(Count::StaleServed);
                     Role::Hit(old.value.clone(), Source::Stale)
                 }
-                None if call.patience.is_left() => Role::Wait(found),
-                // It may take as long again.
-                None => Role::Alone(Arc::clone(found.node())),
+                None => Role::Wait(found),
             }),
         }
     }
@@ -784,7 +768,7 @@ where
     }
 
     /// Until when a caller waits, and why no longer. All its waits together end with the time-outs;
-    /// only its patience begins anew, once.
+    /// only its patience begins anew with each load.
     pub(super) fn limit<E: 'static>(&self, call: &mut Call<'_, V>) -> (Deadline, Limit) {
         let began = call.begin(self.clock.now());
         let soft = call.soft_limit();

@@ -293,10 +293,6 @@ where
                     round.loads.push((missing, Some(leader)));
                 }
                 Role::Wait(flight) => round.waits.push((missing, flight)),
-                Role::Alone(node) => {
-                    round.node.goes_instead_of(&node);
-                    round.loads.push((missing, None));
-                }
                 Role::Known(known) => {
                     match (self.engine).tell_known::<Maybe, E>(&mut missing.call, known) {
                         Some(Ok(end)) => self.found[at] = end,

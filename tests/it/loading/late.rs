@@ -72,7 +72,7 @@ fn scene<'c>(cache: &'c Numbers, time: &MockClock) -> Scene<'c> {
     let mut waits = waits(cache, 30);
     time.advance(SECOND);
     assert!(poll_once(second.as_mut()).is_pending(), "it loads");
-    assert!(poll_once(waits.as_mut()).is_pending(), "it waits once more");
+    assert!(poll_once(waits.as_mut()).is_pending(), "it waits for that");
     assert_eq!(cache.loads_under_way(), 1);
     Scene {
         late: (late, first_gate),
@@ -118,39 +118,51 @@ fn what_the_late_load_brings_is_for_all_while_there_is_nothing_else() {
 }
 
 #[test]
-fn who_has_waited_twice_in_vain_waits_for_nobody_any_more() {
+fn of_a_crowd_one_more_loads_in_each_time_out_however_many_wait() {
     let (cache, time) = hasty();
-    let Scene {
-        late,
-        second,
-        waits: mut patient,
-    } = scene(&cache, &time);
-    let never = Gate::default();
-    time.advance(SECOND - Duration::from_nanos(1));
-    assert!(poll_once(patient.as_mut()).is_pending());
-    time.advance(Duration::from_nanos(1));
-    assert_eq!(poll_once(patient.as_mut()), Poll::Ready(30));
-    assert_eq!(cache.get(&1), Some(30));
-    drop((late, second));
-    cache.remove(&1);
-
-    let leader = begun(&cache, 10, &never);
-    let mut first = begun(&cache, 11, &never);
-    let mut second = begun(&cache, 12, &never);
-    let mut third = waits(&cache, 13);
-    let poll_all = |calls: &mut [&mut Call<'_>]| {
-        for call in calls {
+    let begun = Cell::new(0);
+    let gates: [Gate; 20] = std::array::from_fn(|_| Gate::default());
+    let mut calls: Vec<Call<'_>> = (1..=20)
+        .map(|value| -> Call<'_> {
+            let (begun, gates) = (&begun, &gates);
+            Box::pin(cache.get_or_load(&1, move || {
+                begun.set(begun.get() + 1);
+                let gate = gates[begun.get() - 1].clone();
+                async move {
+                    gate.pass().await;
+                    value
+                }
+            }))
+        })
+        .collect();
+    let poll_all = |calls: &mut Vec<Call<'_>>| {
+        for call in calls.iter_mut() {
             assert!(poll_once(call.as_mut()).is_pending());
         }
     };
-    time.advance(SECOND);
-    poll_all(&mut [&mut first, &mut second, &mut third]);
-    time.advance(SECOND);
-    poll_all(&mut [&mut second]);
-    assert_eq!(poll_once(third.as_mut()), Poll::Ready(13), "alone");
-    assert_eq!(cache.get(&1), None, "it is not stored");
-    assert_eq!(cache.loads_under_way(), 1);
-    drop((leader, first, second));
+    poll_all(&mut calls);
+    for loads in 1..=5 {
+        assert_eq!(begun.get(), loads);
+        time.advance(SECOND - Duration::from_nanos(1));
+        poll_all(&mut calls);
+        assert_eq!(begun.get(), loads);
+        // Who comes late has a time-out of its own, and does not begin one sooner.
+        let late = cache.get_or_load(&1, || async { unreachable!("others load") });
+        calls.push(Box::pin(late));
+        time.advance(Duration::from_nanos(1));
+        poll_all(&mut calls);
+    }
+    assert_eq!((begun.get(), cache.loads_under_way()), (6, 1));
+
+    gates[3].open();
+    // Each who leads has what it loads itself, if it is still at it.
+    let answers = calls.iter_mut().map(|call| poll_once(call.as_mut()));
+    let answers: Vec<_> = answers.collect();
+    let waited = answers[6..].iter();
+    assert_eq!(answers[3], Poll::Ready(4));
+    assert!(waited.clone().all(|answer| *answer == Poll::Ready(4)));
+    assert_eq!((begun.get(), cache.get(&1)), (6, Some(4)));
+    drop(calls);
     assert_settled(&cache);
 }
 
