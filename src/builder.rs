@@ -223,8 +223,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// The table is made for the bound: where there are few of many entries, each takes a set of
     /// its own, with room for those to come, about 1 kB of it, and the sets themselves come to
     /// some 7 bytes for each entry of the bound. With ten entries of `u64` a cache bounded at 1,000
-    /// takes 14 kB, at 100,000 230 kB, and one without a bound 3 kB. So bound thousands of small
-    /// caches tightly, or keep all tenants in one with [`group_by`](Self::group_by).
+    /// takes 14 kB, at 10,000 61 kB, at 100,000 230 kB, and one without a bound 3 kB. So bound
+    /// thousands of small caches tightly, or keep all tenants in one with
+    /// [`group_by`](Self::group_by), which ends what belongs to one of them.
     #[doc(alias = "max_capacity")]
     #[doc(alias = "maximumSize")]
     pub fn max_entries(mut self, max_entries: usize) -> Self {

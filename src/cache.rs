@@ -43,8 +43,9 @@ use std::time::{Duration, SystemTime};
 ///
 /// # What it costs
 /// Every call on one key is O(1): it takes the lock of one small set, for reading or for writing.
-/// An entry takes up its key, its value and about 16 bytes more; see the README for figures, and
-/// [`max_entries`](CacheBuilder::max_entries) for caches that hold few of many.
+/// An entry takes up its key, its value and about 16 bytes more; see the [guide to
+/// costs](crate::guide::costs) for figures, and [`max_entries`](CacheBuilder::max_entries) for
+/// caches that hold few of many.
 ///
 /// # What writes do to an entry
 ///

@@ -1,6 +1,26 @@
-// The charts of the README are files of the repository, which the documentation has no copy of. The
-// first definition of a name counts: here they are a line that says where they are.
+// Of two definitions of a name in Markdown the first counts. So the charts of the README, files of
+// the repository that the documentation has no copy of, are here a line that says where they are, …
 #![doc = include_str!("charts.md")]
+// … and its links to docs.rs are links to items, which fail the documentation when a name changes.
+// Where a feature is off, those of the README count.
+//! [beside]: guide::beside_other_caches
+//! [costs]: guide::costs
+//! [freshness]: Freshness
+//! [from-caffeine]: guide::from_caffeine
+//! [from-moka]: guide::from_moka
+//! [from-redis]: guide::from_redis
+//! [loading]: Cache#loading
+//! [max_memory]: CacheBuilder::max_memory
+//! [roles]: guide::roles
+//! [spawner]: CacheBuilder::spawner
+#![cfg_attr(feature = "persist", doc = "[changing-types]: guide::changing_types")]
+#![cfg_attr(feature = "persist", doc = "[check]: persist::check#the-program")]
+#![cfg_attr(feature = "persist", doc = "[persist]: persist")]
+#![cfg_attr(
+    feature = "persist",
+    doc = "[redis-persistence]: guide::redis_persistence"
+)]
+#![cfg_attr(feature = "session", doc = "[session]: session")]
 // Its examples need the feature `persist`, and are tested with it.
 #![cfg_attr(any(not(doctest), feature = "persist"), doc = include_str!("../README.md"))]
 // What the whole crate does is safe Rust; nothing measured so far has asked for an exception.
@@ -18,6 +38,9 @@ mod entry;
 mod equivalent;
 mod event;
 mod figures;
+// As text it is of no use to a program: rustdoc and its tests see it, and no compiler.
+#[cfg(doc)]
+pub mod guide;
 mod hash;
 mod keyed;
 mod labels;

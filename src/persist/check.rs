@@ -21,6 +21,17 @@
 //! }
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! # The program
+//! `haybox-check` does the same from a shell, and needs to know nothing about your types either:
+//! `cargo install haybox --features check`. `haybox-check --help` lists the exit statuses.
+//!
+//! | command | does |
+//! | --- | --- |
+//! | `haybox-check DIR` | says what the directory is kept for, lists frames, entries, numbers, times and damaged places of each file, and whether the directory opens: [`inspect`](fn@inspect) |
+//! | `haybox-check DIR --verify` | only the last, for scripts: the exit status tells apart sound, cut short by a crash, damaged, of a newer version, open elsewhere and absent; `--json` prints an object: [`verify`] |
+//! | `haybox-check DIR --salvage TO` | saves what can be read, around damage and bad sectors, to a new store: [`salvage`] |
+//! | `haybox-check DIR --compact` | writes a new snapshot while the program is down: [`compact`] |
 
 mod inspect;
 mod raw;

@@ -4,8 +4,11 @@
 //! are there again when the process starts anew; its calls never fail because of a disk.
 //! [`CacheBuilder::open_store`](crate::CacheBuilder::open_store) gives a [`Store`], a key-value
 //! database: each write says whether it was kept, and can be waited for. Both live in memory, read
-//! as fast as a cache without files, and write every change to a log. [`Persistence`] has the
-//! options, and [`Journal`] what can be asked of the files of one that is open.
+//! as fast as a cache without files, and write every change to a log, in order: one thread writes
+//! it, another syncs it, a third replaces it by a snapshot when it has grown. [`Persistence`] has the
+//! options, and [`Journal`] what can be asked of the files of one that is open. What it costs is in
+//! a [guide](crate::guide::costs#files), and what becomes of files when a type changes in
+//! [another](crate::guide::changing_types).
 //!
 //! # What is promised
 //!
@@ -48,6 +51,9 @@
 //! times as long as the last attempt took, or an eighth of the time for which they have failed. A
 //! wait ends with what comes of that; a store takes writes again soon after the disk is well. With
 //! [`snapshots_only`](Persistence::snapshots_only), its interval rules.
+//!
+//! After a failed sync nothing is trusted to be on the disk until all of it has been written again,
+//! if need be by the process that opens the directory next.
 //!
 //! [`Journal::health`] tells of all of it. That the directory is gone is found out, on Unix, with
 //! the next sync, compaction, backup or close: what is at its path then is another's and left

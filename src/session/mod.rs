@@ -100,6 +100,12 @@
 //! | fill the memory | [`max_sessions`](SessionsBuilder::max_sessions), [`max_memory`](SessionsBuilder::max_memory), [`max_size`](SessionsBuilder::max_size) |
 //! | log others out by filling the store | The idlest go first. Who starts sessions faster than people come back to theirs can do it all the same: limit that (see [`limit`](crate::limit)), or choose [`OnFull::Reject`](crate::OnFull::Reject). |
 //!
+//! # How fast it is
+//! Behind one axum server with 10,000 sessions and 100 connections, haybox takes 114,000 requests a
+//! second (99 % within 4.4 ms), tower-sessions' own `MemoryStore` 94,000 (4.5 ms), a Redis on the
+//! same machine 64,000 (2.5 ms), and no store at all 160,000 (4.3 ms); by `cargo run --release
+//! --manifest-path benches/sessions/Cargo.toml`.
+//!
 //! # What it is not
 //! It is no framework for log-ins: passwords, CSRF and the cookie are the application's, and the
 //! example `web_sessions` has a small version of each. It is not the cache in a
