@@ -58,14 +58,13 @@
 //! or takes the place of the oldest: see [`Overflow`].
 //!
 //! # Surviving a restart
-//! With the feature `persist`, `QueueBuilder::open` keeps a queue in a directory, as
-//! [`persist`](crate::persist) keeps a store: a message is a record, written when it is pushed,
-//! tried again or buried, and removed when it is done. What holds then:
+//! With the feature `persist`, `QueueBuilder::open` keeps a queue in a directory, as [`persist`]
+//! keeps a store: a message is a record, written when it is pushed, tried again or buried, and
+//! removed when it is done. What holds then:
 //!
 //! - When a push has returned, its message survives a `kill -9`; and a power loss as the
-//!   [`SyncPolicy`](crate::persist::SyncPolicy) says. A push waits for that, about as long as one
-//!   write to a file takes, or with `SyncPolicy::Always` one sync; pushes of several threads and
-//!   tasks share it.
+//!   [`SyncPolicy`] says. A push waits for that, about as long as one write to a file takes, or with
+//!   `SyncPolicy::Always` one sync; pushes of several threads and tasks share it.
 //! - Nothing else waits for the disk. What a crash loses are acknowledgements of the last
 //!   milliseconds, and then those messages are handed out again: at least once.
 //! - After a restart everything is ready that was in flight. An attempt that the process did not
@@ -103,6 +102,15 @@
 //! # Time
 //! All times run on the crate's [`Clock`](crate::Clock): steps of the wall clock change nothing,
 //! and time that the machine is suspended counts.
+//!
+// Of two definitions the first counts: the second is for documentation without the feature.
+#![cfg_attr(feature = "persist", doc = "[`persist`]: crate::persist")]
+#![cfg_attr(
+    feature = "persist",
+    doc = "[`SyncPolicy`]: crate::persist::SyncPolicy"
+)]
+//! [`persist`]: https://docs.rs/haybox/latest/haybox/persist/index.html
+//! [`SyncPolicy`]: https://docs.rs/haybox/latest/haybox/persist/enum.SyncPolicy.html
 
 mod builder;
 mod delivery;

@@ -219,9 +219,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// has to look whether the work is still wanted; a dead letter is [purged](Self::purge). The
     /// de-duplication key counts for the rest of its window.
     ///
-    /// O(n) in the messages that wait, under the lock of the queue. Of a [kept](QueueBuilder::open)
-    /// queue a crash within some milliseconds may bring the message back, as one that was
-    /// acknowledged.
+    /// O(n) in the messages that wait, under the lock of the queue. Of a
+    /// [kept](super#surviving-a-restart) queue a crash within some milliseconds may bring the
+    /// message back, as one that was acknowledged.
     ///
     /// ```
     /// use haybox::queue::{PushOptions, Queue};

@@ -20,7 +20,7 @@ figures! {
         pub keys: usize,
         /// For how long the oldest of the ready messages has been due. `None` if none is ready.
         /// This is what to watch: it grows when the workers do not keep up. What a
-        /// [kept](super::QueueBuilder::open) queue has brought over a restart counts as due since
+        /// [kept](super#surviving-a-restart) queue has brought over a restart counts as due since
         /// the queue was opened, or since the end of a delay that was not over then: the files do
         /// not say since when a message is ready, so an alarm that goes by the age begins anew.
         pub oldest_age: Option<Duration>,
