@@ -1,7 +1,7 @@
 //! From Redis: what stands for its commands and types, and for what people build of them.
 //!
 //! A [`Cache`] takes the place of a database of Redis, with one type for its keys and one for its
-//! values. A `Store`, which is kept in a directory (feature `persist`), has the same calls but for
+//! values. A [`Store`], which is kept in a directory (feature `persist`), has the same calls but for
 //! those that load.
 //!
 //! ```
@@ -71,7 +71,7 @@
 //! | redis-cell's `CL.THROTTLE`; `INCR` and `EXPIRE` | [`Limiter`] with [`Quota::per_second`] and [`burst`](Quota::burst); [`Quota::sliding_window`]; [`charge`](Limiter::charge) for a cost that is known afterwards |
 //! | `SETEX online:7` and expiry events | [`Presence::heartbeat`], [`events`](Presence::events) |
 //! | `INCRBY`, `GETDEL`, for what is only counted; `ZINCRBY`, `ZREVRANGE` | [`Counters::add`], [`take`](Counters::take); [`top`](Counters::top) |
-//! | `connect-redis`, `tower-sessions-redis-store`: `SETEX sess:id`, `SADD user:7 id` | [`session::Sessions`][sessions] |
+//! | `connect-redis`, `tower-sessions-redis-store`: `SETEX sess:id`, `SADD user:7 id` | [`session::Sessions`] |
 //!
 //! # Its settings
 //!
@@ -85,8 +85,13 @@
 )]
 //!
 // Of two definitions the first counts: the second is for documentation without the feature.
-#![cfg_attr(feature = "session", doc = "[sessions]: crate::session::Sessions")]
-//! [sessions]: https://docs.rs/haybox/latest/haybox/session/struct.Sessions.html
+#![cfg_attr(feature = "persist", doc = "[`Store`]: crate::persist::Store")]
+#![cfg_attr(
+    feature = "session",
+    doc = "[`session::Sessions`]: crate::session::Sessions"
+)]
+//! [`Store`]: https://docs.rs/haybox/latest/haybox/persist/struct.Store.html
+//! [`session::Sessions`]: https://docs.rs/haybox/latest/haybox/session/struct.Sessions.html
 
 use crate::counter::Counters;
 use crate::limit::{Limiter, Quota};

@@ -18,11 +18,17 @@
 //!
 //! The modules of the roles ([`lock`](crate::lock), [`limit`](crate::limit),
 //! [`pubsub`](crate::pubsub), [`queue`](crate::queue), [`presence`](crate::presence),
-//! [`counter`](crate::counter)) are guides to them, and so are those of the features: `persist` tells
-//! of files and failures, `session` of web sessions. For loading there is
+//! [`counter`](crate::counter)) are guides to them, and so are those of the features: [`persist`]
+//! tells of files and failures, [`session`] of web sessions. For loading there is
 //! [`Cache`](crate::Cache#loading).
 //!
 //! These modules hold text and no items, and a program that is compiled has none of them.
+//!
+// Of two definitions the first counts: the second is for documentation without the feature.
+#![cfg_attr(feature = "persist", doc = "[`persist`]: crate::persist")]
+#![cfg_attr(feature = "session", doc = "[`session`]: crate::session")]
+//! [`persist`]: https://docs.rs/haybox/latest/haybox/persist/index.html
+//! [`session`]: https://docs.rs/haybox/latest/haybox/session/index.html
 
 pub mod beside_other_caches;
 #[cfg(feature = "persist")]

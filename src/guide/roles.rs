@@ -45,10 +45,10 @@
 //!
 //! [`with_lock`](Locks::with_lock) and [`with_lock_async`](Locks::with_lock_async) hold a lease around
 //! a closure or an async one, [`Workers`] run a pool of threads over a queue, and with the feature
-//! `tower`, `limit::RateLimitLayer` limits the requests of axum, hyper and tonic.
+//! `tower`, [`limit::RateLimitLayer`] limits the requests of axum, hyper and tonic.
 //!
 //! `stats()` of a [cache](crate::Cache::stats), a [bus](Bus::stats), a [queue](Queue::stats),
-//! [locks](Locks::stats), a [limit](Limiter::stats), [presence](Presence::stats) and sessions says
+//! [locks](Locks::stats), a [limit](Limiter::stats), [presence](Presence::stats) and [sessions] says
 //! what they have done, and its [`iter`](crate::Stats::iter) lists names and values, so that a page
 //! for Prometheus is a loop.
 //!
@@ -85,6 +85,18 @@
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml -- --only roles` measures all of
 //! this again.
+//!
+// Of two definitions the first counts: the second is for documentation without the feature.
+#![cfg_attr(
+    feature = "tower",
+    doc = "[`limit::RateLimitLayer`]: crate::limit::RateLimitLayer"
+)]
+#![cfg_attr(
+    feature = "session",
+    doc = "[sessions]: crate::session::Sessions::stats"
+)]
+//! [`limit::RateLimitLayer`]: https://docs.rs/haybox/latest/haybox/limit/struct.RateLimitLayer.html
+//! [sessions]: https://docs.rs/haybox/latest/haybox/session/struct.Sessions.html#method.stats
 
 use crate::limit::Limiter;
 use crate::lock::Locks;
