@@ -125,6 +125,8 @@ impl<T> State<T> {
         next_id: u64,
         now: u64,
     ) {
+        // A precise reading: the next call, whose coarse one lags, is not to come before it.
+        let now = self.advance(now);
         (self.kept, self.next_id) = (kept, next_id);
         for (entry, is_dead) in entries {
             if is_dead {

@@ -74,6 +74,21 @@ fn what_is_ready_after_a_restart_is_due_since_then_in_the_order_of_its_pushes() 
     assert_eq!(queue.stats().oldest_age, None);
 }
 
+/// By the real clock, whose coarse readings lag behind the precise one of the restart.
+#[test]
+fn what_is_pushed_right_after_a_restart_does_not_overtake_what_was_there() {
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Queue::<u32>::builder(10).open(dir.path()).unwrap();
+        let queue = open();
+        (0..3).for_each(|value| _ = queue.push(value).unwrap());
+        drop(queue);
+        let queue = open();
+        queue.push(3).unwrap();
+        assert_eq!([(); 4].map(|()| done(queue.try_pop())), [0, 1, 2, 3]);
+    }
+}
+
 #[test]
 fn delays_and_keys_and_dead_letters_come_back() {
     let (dir, time) = new();
