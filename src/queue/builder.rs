@@ -47,9 +47,9 @@ pub enum Overflow {
 /// | [`overflow`](Self::overflow) | [`Overflow::Reject`] |
 /// | [`visibility_timeout`](Self::visibility_timeout) | 30 s |
 /// | [`watchdog`](Self::watchdog) | none: what takes longer is extended by hand |
-/// | [`max_attempts`](Self::max_attempts) | 5 |
-/// | [`backoff`](Self::backoff) | none: what failed is tried again at once |
-/// | [`dead_letters`](Self::dead_letters) | 10,000 |
+/// | [`max_attempts`](Self::max_attempts) | 10 |
+/// | [`backoff`](Self::backoff) | what failed is tried again after 1 s, then 2 s, …, at most 5 minutes |
+/// | [`dead_letters`](Self::dead_letters) | as many as the capacity |
 /// | [`dedup_window`](Self::dedup_window) | 5 minutes |
 /// | [`clock`](Self::clock) | the system's |
 #[must_use = "a builder does nothing until `build` is called"]
@@ -137,10 +137,12 @@ impl<T> QueueBuilder<T> {
                 overflow: Overflow::Reject,
                 visibility: Duration::from_secs(30),
                 watchdog: None,
-                max_attempts: 5,
-                first_retry: Duration::ZERO,
-                longest_retry: Duration::ZERO,
-                dead_letters: 10_000,
+                // The waits between ten attempts add up to 511 s: an outage of eight minutes buries
+                // nothing.
+                max_attempts: 10,
+                first_retry: Duration::from_secs(1),
+                longest_retry: Duration::from_secs(300),
+                dead_letters: capacity,
                 dedup_window: Duration::from_secs(300),
             },
             clock: Clock::real(),
@@ -176,26 +178,32 @@ impl<T> QueueBuilder<T> {
         self
     }
 
-    /// How often a message is handed out, at least 1. Default: 5. When the last attempt has failed
-    /// it becomes a dead letter.
+    /// How often a message is handed out, at least 1. Default: 10, which with the default
+    /// [`backoff`](Self::backoff) takes 511 s: while what the workers need is away for eight
+    /// minutes, nothing is buried. When the last attempt has failed the message becomes a dead
+    /// letter. An attempt whose time has passed counts, one that was released does not.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.rules.max_attempts = attempts;
         self
     }
 
     /// Has a message that failed wait before it is tried again: for `first` after the first
-    /// attempt, twice as long after each further one, at most for `longest`. Default: zero. It
-    /// holds for [`nack`](super::Delivery::nack), [`fail`](super::Delivery::fail), dropped
-    /// deliveries and [`Workers`](super::Workers); an attempt whose time has passed is tried again
-    /// at once.
+    /// attempt, twice as long after each further one, at most for `longest`. Default: 1 s, at most
+    /// 5 minutes. With zero for both it is tried again at once, in its old place in the line: all
+    /// its attempts may be gone within microseconds, so that is for failures that have nothing to
+    /// do with what the workers share.
+    ///
+    /// It holds for [`nack`](super::Delivery::nack), [`fail`](super::Delivery::fail), dropped
+    /// deliveries and [`Workers`](super::Workers), for errors and panics alike; not for
+    /// [`nack_after`](super::Delivery::nack_after), which says itself for how long. An attempt
+    /// whose time has passed is tried again at once: it has waited for as long as that.
     ///
     /// ```
     /// use haybox::{MockClock, queue::{PopError, Queue}};
     /// use std::time::Duration;
     ///
     /// let (time, second) = (MockClock::new(), Duration::from_secs(1));
-    /// let builder = Queue::builder(100).backoff(second, 60 * second);
-    /// let queue = builder.clock(time.clock()).build()?;
+    /// let queue = Queue::builder(100).clock(time.clock()).build()?;
     /// queue.push("mail")?;
     /// queue.try_pop()?.fail("no such host")?;
     /// assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty);
@@ -210,8 +218,9 @@ impl<T> QueueBuilder<T> {
         self
     }
 
-    /// How many dead letters are kept. Default: 10,000. Of more, the oldest is discarded; with 0,
-    /// each is. They do not count towards the capacity.
+    /// How many dead letters are kept. Default: as many as the capacity. Of more, the oldest is
+    /// discarded, for good, and counted ([`QueueStats::discarded`](super::QueueStats::discarded));
+    /// with 0, each is. They do not count towards the capacity, so a queue may hold twice that.
     pub fn dead_letters(mut self, most: usize) -> Self {
         self.rules.dead_letters = most;
         self

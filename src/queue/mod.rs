@@ -9,7 +9,6 @@
 //!
 //! let mails = Queue::<String>::builder(10_000)
 //!     .visibility_timeout(Duration::from_secs(60))
-//!     .backoff(Duration::from_secs(1), Duration::from_secs(300))
 //!     .build()?;
 //! let workers = Workers::start(&mails, 4, |mail| send(mail))?;
 //! mails.push("welcome 7".to_owned())?;
@@ -29,10 +28,10 @@
 //! | what happens | what becomes of the message |
 //! | --- | --- |
 //! | [`ack`](Delivery::ack) | it is done, and leaves the queue |
-//! | [`nack`](Delivery::nack), [`fail`](Delivery::fail), the delivery is dropped (also by a panic) | it is tried again, after the queue's [backoff](QueueBuilder::backoff) |
+//! | [`nack`](Delivery::nack), [`fail`](Delivery::fail), the delivery is dropped (also by a panic) | it is tried again, after the queue's [backoff](QueueBuilder::backoff): by default after 1 s, then 2 s, up to 5 minutes |
 //! | its [visibility time-out](QueueBuilder::visibility_timeout) passes | it is tried again at once |
 //! | [`release`](Delivery::release) | it is as it was before, and the attempt does not count |
-//! | any of these but `ack` and `release`, after the [last attempt](QueueBuilder::max_attempts) | it is a [dead letter](Queue::dead_letters): it stays until it is requeued or purged |
+//! | any of these but `ack` and `release`, after the [last attempt](QueueBuilder::max_attempts), by default the tenth | it is a [dead letter](Queue::dead_letters): it stays until it is requeued or purged |
 //! | [`bury`](Delivery::bury) | it is a dead letter at once |
 //!
 //! While it is ready or delayed it can be [cancelled](Queue::cancel).
@@ -41,7 +40,10 @@
 //! - While the process lives, each message that was taken in is acknowledged once, or is in the
 //!   queue, or a dead letter, or was discarded or cancelled and counted as such
 //!   ([`QueueStats::discarded`]). None is lost by a panic, a dropped future, or a worker that
-//!   hangs.
+//!   hangs. Discarded are the oldest of more dead letters than are [kept](QueueBuilder::dead_letters),
+//!   by default as many as the capacity, and what [`Overflow::DropOldest`] gives up, nothing else.
+//! - What fails all its workers for a while buries nothing: with the defaults a message is given
+//!   up after ten attempts in eight and a half minutes.
 //! - At least once, not exactly once: a worker may do its work and then fail, or take longer than
 //!   its time, before it acknowledges. Its `ack` is then an error, but what it did is done. Work
 //!   that must not be done twice has to know what it has done, for example by the

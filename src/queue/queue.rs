@@ -26,13 +26,14 @@ use std::time::Duration;
 ///
 /// ```
 /// use haybox::queue::{PopError, Queue};
+/// use std::time::Duration;
 ///
 /// let queue = Queue::new(1000)?;
 /// queue.push("resize cat.png")?;
 /// let job = queue.pop()?;
 /// assert_eq!(*job, "resize cat.png");
-/// drop(job); // The worker fails, and …
-/// let job = queue.pop()?; // … the message comes again.
+/// job.nack_after(Duration::ZERO)?; // The worker fails, and …
+/// let job = queue.pop()?; // … the message comes again: a `nack` would have it wait for 1 s.
 /// assert_eq!(job.attempt(), 2);
 /// job.ack()?;
 /// assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty);

@@ -16,7 +16,7 @@ use std::time::Duration;
 ///
 /// Each takes a message, calls the handler, and acknowledges the message if the handler returns
 /// `Ok`. If it returns an error or panics, the attempt has failed: the message is tried again after
-/// the [backoff](super::QueueBuilder::backoff) of the queue, and after its last attempt becomes a
+/// the [backoff](super::QueueBuilder::backoff) of the queue, by default a second or more, and after its last attempt becomes a
 /// [dead letter](Queue::dead_letters) with the error's text, or the panic's. No panic ends a
 /// thread.
 ///
@@ -28,7 +28,8 @@ use std::time::Duration;
 /// use haybox::queue::{Queue, Workers};
 /// use std::time::Duration;
 ///
-/// let queue = Queue::builder(1000).max_attempts(3).build()?;
+/// let at_once = Duration::ZERO; // By default the second attempt is a second later.
+/// let queue = Queue::builder(1000).max_attempts(3).backoff(at_once, at_once).build()?;
 /// let workers = Workers::start(&queue, 4, |job| match **job {
 ///     13 => Err("unlucky"),
 ///     14 => panic!("worse"),

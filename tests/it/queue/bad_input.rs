@@ -40,7 +40,7 @@ fn the_greatest_settings_are_possible() {
 
 #[test]
 fn a_queue_that_is_kept_nowhere_may_be_used_under_a_lock() {
-    let queue = Queue::new(10).unwrap();
+    let queue = super::at_once(Queue::builder(10)).build().unwrap();
     let cache = haybox::Cache::<u32, u32>::new(10);
     cache.insert(1, 1);
     cache.update(&1, |_| {

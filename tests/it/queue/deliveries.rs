@@ -1,8 +1,10 @@
 //! What a message is to those who work on it.
 
-use super::{TICK, VISIBILITY, done, on_mock, plain};
+use super::{TICK, VISIBILITY, at_once, done, on_mock, plain};
 use crate::common::{HOUR, SECOND, panic_of};
-use haybox::queue::{Overflow, PopError, PushOptions, Pushed, Queue, ReceiptError, RequeueError};
+use haybox::queue::{
+    Delivery, Overflow, PopError, PushOptions, Pushed, Queue, ReceiptError, RequeueError,
+};
 use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -52,7 +54,7 @@ fn an_attempt_ends_on_the_exact_nanosecond_and_its_end_harms_nobody() {
 
 #[test]
 fn receipts_name_one_delivery_of_one_queue() {
-    let (queue, time) = plain();
+    let (queue, time) = on_mock(100, at_once);
     let (other, _) = plain();
     for queue in [&queue, &other] {
         queue.push(1).unwrap();
@@ -74,7 +76,7 @@ fn receipts_name_one_delivery_of_one_queue() {
 
 #[test]
 fn a_worker_that_panics_gives_its_message_back() {
-    let (queue, _time) = plain();
+    let (queue, _time) = on_mock(100, at_once);
     queue.push(1).unwrap();
     queue.push(2).unwrap();
     let sentence = panic_of(|| {
@@ -88,7 +90,7 @@ fn a_worker_that_panics_gives_its_message_back() {
 
 #[test]
 fn a_poison_message_becomes_a_dead_letter_and_holds_nobody_up() {
-    let (queue, _time) = on_mock(10, |builder| builder.max_attempts(3));
+    let (queue, _time) = on_mock(10, |builder| at_once(builder.max_attempts(3)));
     let poison = queue.push(0).unwrap();
     queue.push(1).unwrap();
     let mut attempts = 0;
@@ -108,6 +110,63 @@ fn a_poison_message_becomes_a_dead_letter_and_holds_nobody_up() {
     assert_eq!((dead[0].id(), *dead[0], dead[0].attempts()), (poison, 0, 3));
     assert_eq!(dead[0].error(), Some("attempt 2"));
     assert!(queue.is_empty(), "it does not count towards the capacity");
+}
+
+#[test]
+fn what_fails_everybody_for_minutes_buries_nothing_by_default() {
+    let (queue, time) = plain();
+    let fails = [
+        |delivery: Delivery<u32>| delivery.nack().unwrap(),
+        |delivery: Delivery<u32>| delivery.fail("no mail server").unwrap(),
+        |delivery: Delivery<u32>| drop(delivery),
+    ];
+    (0..3).for_each(|value| _ = queue.push(value).unwrap());
+    let try_all = || {
+        while let Ok(delivery) = queue.try_pop() {
+            fails[*delivery as usize](delivery);
+        }
+    };
+    for second in 0..511 {
+        try_all();
+        assert_eq!(queue.stats().delayed, 3, "after {second} s");
+        time.advance(SECOND);
+    }
+    assert_eq!((queue.stats().delivered, queue.stats().ready), (27, 3));
+    try_all();
+    let dead = queue.dead_letters();
+    assert!(dead.len() == 3 && dead.iter().all(|letter| letter.attempts() == 10));
+}
+
+#[test]
+fn the_wait_for_another_attempt_doubles_up_to_minutes_by_default() {
+    let (queue, time) = on_mock(1, |builder| builder.max_attempts(u32::MAX));
+    queue.push(1).unwrap();
+    for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        queue.try_pop().unwrap().nack().unwrap();
+        time.advance(seconds * SECOND - TICK);
+        assert_eq!(queue.try_pop().unwrap_err(), PopError::Empty, "{seconds} s");
+        time.advance(TICK);
+    }
+    // Who says when it is to come again is taken at his word.
+    queue.try_pop().unwrap().nack_after(Duration::ZERO).unwrap();
+    assert_eq!(queue.stats().ready, 1);
+    let leaked = queue.try_pop().unwrap().into_receipt();
+    time.advance(VISIBILITY);
+    assert_eq!(queue.stats().ready, 1, "what took too long has waited");
+    assert!(queue.ack(leaked).is_err());
+}
+
+#[test]
+fn as_many_dead_letters_as_messages_are_kept_by_default() {
+    let (queue, _time) = on_mock(3, |builder| builder);
+    for value in 0..4 {
+        let discarded = queue.stats().discarded;
+        assert_eq!((queue.stats().dead, discarded), (value as usize, 0));
+        queue.push(value).unwrap();
+        queue.try_pop().unwrap().bury("poison").unwrap();
+    }
+    assert_eq!((queue.stats().dead, queue.stats().discarded), (3, 1));
+    assert_eq!(*queue.dead_letters()[0], 1, "the oldest has gone");
 }
 
 #[test]
@@ -314,7 +373,7 @@ fn what_comes_later_than_the_clock_can_count_never_comes() {
 
 #[test]
 fn a_batch_is_what_is_ready() {
-    let (queue, _time) = plain();
+    let (queue, _time) = on_mock(100, at_once);
     assert_eq!(
         queue.pop_many(3, Duration::ZERO).unwrap_err(),
         PopError::Empty
@@ -359,10 +418,8 @@ fn messages_are_dropped_once_and_with_no_lock_held() {
 
 #[test]
 fn every_message_is_done_once_however_many_work_on_them() {
-    let queue = Queue::<u64>::builder(100)
-        .overflow(Overflow::Block(Duration::MAX))
-        .build()
-        .unwrap();
+    let builder = Queue::<u64>::builder(100).overflow(Overflow::Block(Duration::MAX));
+    let queue = at_once(builder).build().unwrap();
     let (messages, workers) = (2_000, 4);
     let mut done = Vec::new();
     thread::scope(|scope| {

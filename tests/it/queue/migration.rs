@@ -51,7 +51,7 @@ impl World {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let Self(dir, time) = self;
-        let builder = Queue::builder(100).clock(time.clock());
+        let builder = super::at_once(Queue::builder(100)).clock(time.clock());
         builder.open_with(dir.path(), options)
     }
 }

@@ -30,6 +30,11 @@ fn plain() -> (Queue<u32>, MockClock) {
     on_mock(100, |builder| builder)
 }
 
+/// What fails is tried again at once.
+fn at_once<T>(builder: QueueBuilder<T>) -> QueueBuilder<T> {
+    builder.backoff(Duration::ZERO, Duration::ZERO)
+}
+
 /// Does the work of a delivery.
 fn done(popped: Result<Delivery<u32>, PopError>) -> u32 {
     let delivery = popped.unwrap();

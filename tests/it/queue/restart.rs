@@ -1,6 +1,6 @@
 //! What a queue that is kept in a directory promises across restarts, and across `kill -9`.
 
-use super::{VISIBILITY, done};
+use super::{VISIBILITY, at_once, done};
 use crate::common::{HOUR, PATIENCE, SECOND, killed, panic_of};
 use crate::loading::block_on;
 use haybox::MockClock;
@@ -33,7 +33,7 @@ fn new() -> (TempDir, MockClock) {
 #[test]
 fn what_is_not_done_is_there_after_a_restart() {
     let (dir, time) = new();
-    let queue = open(&dir, &time);
+    let queue = at_once(builder(&time)).open(dir.path()).unwrap();
     (1..=5).for_each(|value| _ = queue.push(value).unwrap());
     assert_eq!(done(queue.try_pop()), 1);
     let in_flight = queue.try_pop().unwrap();

@@ -1,6 +1,6 @@
 //! Threads that work on the messages of a queue.
 
-use super::{VISIBILITY, on_mock};
+use super::{VISIBILITY, at_once, on_mock};
 use crate::common::{Fragile, PATIENCE, SECOND};
 use haybox::MockClock;
 use haybox::queue::{Delivery, PushOptions, Queue, Workers};
@@ -13,7 +13,7 @@ type Nothing = std::result::Result<(), String>;
 
 #[test]
 fn errors_and_panics_are_attempts_that_failed() {
-    let (queue, _time) = on_mock(100, |builder| builder.max_attempts(2));
+    let (queue, _time) = on_mock(100, |builder| at_once(builder.max_attempts(2)));
     let workers = Workers::start(&queue, 3, |job| match **job {
         0 => Err("no".to_owned()),
         1 => panic!("{} is wrong", **job),
