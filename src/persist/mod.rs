@@ -157,6 +157,7 @@ mod files;
 mod frame;
 mod handle;
 mod header;
+mod insist;
 mod journal;
 mod kept;
 mod manifest;

@@ -179,6 +179,13 @@ impl<C: Codec> Persistence<C> {
         }
     }
 
+    /// No threads: what waits is written by who waits for it, and by closing.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn by_hand(mut self) -> Self {
+        self.settings.by_hand = true;
+        self
+    }
+
     /// What opening does about what it finds. Default: [`RecoveryMode::TolerateTornTail`].
     pub fn recovery(mut self, mode: RecoveryMode) -> Self {
         self.settings.mode = mode;
@@ -186,7 +193,12 @@ impl<C: Codec> Persistence<C> {
     }
 
     /// How many bytes may wait to be written: what a `kill -9` can cost at most under
-    /// [`SyncPolicy::Every`]. Default: 256 KiB. At least 4 KiB.
+    /// [`SyncPolicy::Every`]. Default: 256 KiB. At least 4 KiB. A single write may be larger.
+    ///
+    /// Where the disk does not keep up, or fails, what cannot be refused goes beyond that: what a
+    /// cache does in memory, and what becomes of the messages of a queue. It takes up at most
+    /// sixteen times as much and twice the largest write; of what comes then only the state is
+    /// kept, in memory, until a snapshot makes up for it.
     pub fn buffer(mut self, bytes: usize) -> Self {
         self.settings.buffer = bytes;
         self

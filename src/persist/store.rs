@@ -3,6 +3,7 @@
 use super::commit::Commit;
 use super::error::WriteError;
 use super::handle::Journal;
+use super::insist;
 use super::outcome::{self, Outcomes};
 use crate::builder::BuildError;
 use crate::cache::{Cache, Iter, Keys, Values, WeakCache};
@@ -101,6 +102,12 @@ impl<K, V, S> Store<K, V, S> {
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// Runs writes that are made whether there is room for them or not, and whether the disk takes
+    /// anything now: of what has happened already.
+    pub(crate) fn insist<R>(&self, write: impl FnOnce(&Self) -> R) -> R {
+        insist::on(&self.journal.journal, || write(self))
     }
 
     /// Runs a write, and says what came of it.

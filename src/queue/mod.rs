@@ -85,9 +85,12 @@
 //!   push that was taken in before that was known is answered with `PushError::Unsure`: its message
 //!   *is* in the queue, and may not survive a restart. Who pushes it again has it done twice.
 //!   `Queue::journal` tells what is wrong. Where the disk merely does not keep up, a push waits for
-//!   up to 5 s before it is refused. Acknowledgements of that time are written later, with those
-//!   that follow; a failed attempt or a burial of that time is not, and a restart finds the message
-//!   as it was before.
+//!   up to 5 s before it is refused.
+//! - What becomes of a message is never refused and never waits: an acknowledgement, an attempt that
+//!   failed, a burial. Where there is no room for it, or the disk fails, it is written as soon as
+//!   the disk takes it, also by `Journal::close`, with no further call. Until then it takes up
+//!   memory, at most sixteen times the [`buffer`] and twice the largest message; beyond that the
+//!   state of the queue is written anew when the disk is back.
 //!
 //! # Waiting
 //! Threads and tasks wait for messages and for room in one line each, first come, first served; a
@@ -111,6 +114,11 @@
     feature = "persist",
     doc = "[`SyncPolicy`]: crate::persist::SyncPolicy"
 )]
+#![cfg_attr(
+    feature = "persist",
+    doc = "[`buffer`]: crate::persist::Persistence::buffer"
+)]
+//! [`buffer`]: https://docs.rs/haybox/latest/haybox/persist/struct.Persistence.html#method.buffer
 //! [`persist`]: https://docs.rs/haybox/latest/haybox/persist/index.html
 //! [`SyncPolicy`]: https://docs.rs/haybox/latest/haybox/persist/enum.SyncPolicy.html
 

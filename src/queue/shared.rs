@@ -131,6 +131,11 @@ impl<T> Shared<T> {
         }
     }
 
+    #[cfg(all(test, not(shuttle), feature = "persist"))]
+    pub(super) fn is_locked(&self) -> bool {
+        self.state.try_lock().is_none()
+    }
+
     pub(super) fn close(&self) {
         self.change(|state, _, after| state.close(after));
     }

@@ -227,7 +227,7 @@ impl<T> State<T> {
             payload,
         };
         self.kept.reserve(entry.id);
-        let pending = match self.kept.put(&entry, false, now) {
+        let pending = match self.kept.put(&entry, now) {
             Ok(pending) => pending,
             Err(error) => return Err((entry.payload, Refusal::NotKept(error))),
         };
@@ -377,14 +377,8 @@ impl<T> State<T> {
             return self.bury(entry, now, after);
         }
         entry.due = due;
-        self.keep(&entry, false, now);
+        self.kept.rewrite(&entry, false, now);
         self.enter(entry, now);
-    }
-
-    /// Writes down that a message has changed. Where that fails, a restart finds it as it was
-    /// before, with fewer attempts; the queue goes on.
-    fn keep(&mut self, entry: &Entry<T>, is_dead: bool, now: u64) {
-        let _ = self.kept.put(entry, is_dead, now);
     }
 
     /// A message is neither ready, delayed nor in flight any more.
@@ -406,7 +400,7 @@ impl<T> State<T> {
     fn bury(&mut self, entry: Entry<T>, now: u64, after: &mut After<T>) {
         self.leave(&entry, now);
         self.counts.buried += 1;
-        self.keep(&entry, true, now);
+        self.kept.rewrite(&entry, true, now);
         self.dead.insert(entry.id, entry);
         self.trim(after);
     }
@@ -446,7 +440,7 @@ impl<T> State<T> {
             if let Some(key) = &entry.payload.key {
                 self.keys.retain(key, id, now);
             }
-            self.keep(&entry, false, now);
+            self.kept.rewrite(&entry, false, now);
             self.enter(entry, now);
         }
         Ok(())

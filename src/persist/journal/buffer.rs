@@ -92,7 +92,8 @@ impl Batch {
 /// The memory that a batch keeps for the next.
 const KEPT: usize = 4 * PAYLOAD;
 
-/// The log is behind by this many buffers: more is not kept, a snapshot has to make up for it.
+/// The log is behind by this many buffers, and by a write that may be larger than all of them: more
+/// is not kept, a snapshot has to make up for it.
 const HOPELESS: usize = 16;
 
 #[derive(Debug)]
@@ -115,6 +116,8 @@ struct Filling {
     next: u64,
     /// Bytes that were taken, and are not written yet.
     in_flight: usize,
+    /// The bytes of the largest write since nothing waited.
+    largest: usize,
     /// Effects were not kept, so none that follow are of use to the log.
     has_gap: bool,
 }
@@ -138,6 +141,7 @@ impl Buffer {
                 },
                 next,
                 in_flight: 0,
+                largest: 0,
                 has_gap: false,
             }),
             used: AtomicUsize::new(0),
@@ -163,7 +167,8 @@ impl Buffer {
                 crossed_half: false,
             };
         }
-        if filling.has_gap || used > self.capacity.saturating_mul(HOPELESS) {
+        let hopeless = self.capacity.saturating_mul(HOPELESS);
+        if filling.has_gap || used > hopeless.saturating_add(filling.largest) {
             filling.has_gap = true;
             drop(filling);
             add(&self.unlogged, u64::from(effects.len()));
@@ -175,6 +180,7 @@ impl Buffer {
         if filling.batch.is_empty() {
             filling.batch.first = last + 1 - u64::from(effects.len());
         }
+        filling.note_size(used, effects.bytes().len());
         filling.batch.add(effects);
         let now = filling.used();
         self.used.store(now, Release);
@@ -255,6 +261,12 @@ impl Filling {
     fn used(&self) -> usize {
         self.in_flight + self.batch.bytes.len()
     }
+
+    #[inline]
+    fn note_size(&mut self, used: usize, bytes: usize) {
+        let before = if used == 0 { 0 } else { self.largest };
+        self.largest = before.max(bytes);
+    }
 }
 
 fn add(counter: &AtomicU64, number: u64) {
@@ -321,17 +333,27 @@ mod tests {
     #[test]
     fn far_beyond_the_capacity_only_numbers_are_given() {
         let buffer = Buffer::new(CAPACITY, 1, true);
-        buffer.append(&deletion(CAPACITY * HOPELESS - HEADER));
+        let (large, hopeless) = (4 * CAPACITY * HOPELESS, CAPACITY * HOPELESS);
+        buffer.append(&deletion(large));
+        // Which does not count for what comes beside it, however large it is.
+        buffer.append(&deletion(hopeless - HEADER));
         buffer.append(&deletion(2));
-        let used = CAPACITY * HOPELESS + 2;
+        let used = large + hopeless + 2;
         assert_eq!((buffer.used(), buffer.has_gap()), (used, false));
-        for last in 3..5 {
+        for last in 4..6 {
             let appended = buffer.append(&deletion(2));
             assert!(appended.crossed_half && appended.last == last);
-            assert_eq!((buffer.used(), buffer.unlogged()), (used, last - 2));
+            assert_eq!((buffer.used(), buffer.unlogged()), (used, last - 3));
         }
         assert!(buffer.has_gap());
-        assert_eq!((buffer.restart(), buffer.has_gap()), (5, false));
+        assert_eq!((buffer.restart(), buffer.has_gap()), (6, false));
+        // What was large, and is written, allows nothing any more.
+        for bytes in [2, hopeless, hopeless] {
+            buffer.append(&deletion(bytes));
+            assert!(!buffer.has_gap());
+        }
+        buffer.append(&deletion(2));
+        assert!(buffer.has_gap());
         let nothing = Buffer::new(CAPACITY, 1, false);
         assert_eq!(nothing.append(&deletion(2)).last, 1);
         assert_eq!((nothing.used(), nothing.is_empty()), (0, true));

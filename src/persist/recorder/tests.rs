@@ -614,6 +614,24 @@ fn a_write_that_is_not_admitted_changes_nothing_in_a_store() {
 }
 
 #[test]
+fn a_write_that_is_insisted_on_is_recorded_where_others_are_refused() {
+    let cache: Cache<u8, u64> = Cache::builder().assemble(false).unwrap();
+    let log = record(&cache, Clock::real(), true);
+    let of_another = Arc::new(Memory::default());
+    cache.insert(1, 1);
+    log.is_full.store(true, Relaxed);
+    let removed = insist::on(&log, || outcome::of(|| cache.remove(&1)));
+    assert!(matches!(removed, (Some(1), Some(Ok(2)))));
+    let refused = insist::on(&of_another, || outcome::of(|| cache.insert(2, 2)));
+    assert!(matches!(refused, (None, Some(Err(WriteError::Closed)))));
+    // Not even by a panic does it outlast its call.
+    assert!(crate::contain::contain(|| insist::on(&log, || panic!("in between"))).is_none());
+    let (_, refused) = outcome::of(|| cache.insert(3, 3));
+    assert!(matches!(refused, Some(Err(WriteError::Closed))));
+    assert_eq!((cache.len(), log.batches().len()), (0, 2));
+}
+
+#[test]
 fn where_there_was_no_room_once_a_walk_does_not_wait_again() {
     let cache: Cache<u32, u64> = Cache::builder().assemble(false).unwrap();
     let log = record(&cache, Clock::real(), false);

@@ -28,14 +28,12 @@ impl<T> Kept<T> {
     }
 
     #[inline(always)]
-    pub(in crate::queue) fn put(
-        &mut self,
-        _: &Entry<T>,
-        _is_dead: bool,
-        _now: u64,
-    ) -> Result<Pending, NotKept> {
+    pub(in crate::queue) fn put(&mut self, _: &Entry<T>, _now: u64) -> Result<Pending, NotKept> {
         Ok(Pending::default())
     }
+
+    #[inline(always)]
+    pub(in crate::queue) fn rewrite(&mut self, _: &Entry<T>, _is_dead: bool, _now: u64) {}
 
     #[inline(always)]
     pub(in crate::queue) fn remove(&mut self, _id: u64) {}

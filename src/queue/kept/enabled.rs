@@ -2,7 +2,9 @@
 //! back or dies, and removed when it is done.
 //!
 //! It is called under the lock of the queue, so that the records of a message are written in the
-//! order in which it changed. The store's own locks are taken after that, never before: a call from
+//! order in which it changed. A new message may be refused. What has become of one has happened, and
+//! is written whether there is room for it or not: the messages in the queue bound how much that is,
+//! and behind that the buffer of the log does. The store's own locks are taken after that, never before: a call from
 //! inside a closure that runs under one of them panics.
 
 use super::record::Record;
@@ -13,7 +15,6 @@ use crate::reentrancy;
 use crate::sync::thread_cell;
 use crate::time::{Clock, Deadline, after};
 use crate::wait::{block, wait as wait_until};
-use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -29,8 +30,6 @@ pub(in crate::queue) struct Kept<T>(Option<Records<T>>);
 struct Records<T> {
     store: Store<u64, Record<T>>,
     clock: Clock,
-    /// Messages that are done, and whose records could not be removed: that is tried again.
-    undead: BTreeSet<u64>,
     /// Numbers below this may be used without another word: a restart goes on from here.
     reserved: u64,
 }
@@ -50,10 +49,6 @@ pub(in crate::queue) type Pending = Option<Commit<()>>;
 
 /// For how long a push waits all in all, with no lock held, for a disk that does not keep up.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Messages that were done earlier whose records one call removes at most: the queue is locked
-/// meanwhile.
-const RETRIES: usize = 8;
 
 /// Message numbers that one record reserves. A restart skips as many at most.
 const BLOCK: u64 = 10_000;
@@ -86,7 +81,6 @@ impl<T> Kept<T> {
         let kept = Records {
             store,
             clock,
-            undead: BTreeSet::new(),
             reserved: 0,
         };
         (Self(Some(kept)), entries, next)
@@ -96,13 +90,17 @@ impl<T> Kept<T> {
         self.0.as_ref().map(|records| records.store.journal())
     }
 
-    /// Makes sure that no restart gives a number of below `id` to another message. Where the disk
-    /// fails it is tried again with the next message.
+    /// Makes sure that no restart gives a number of below `id` to another message.
     #[inline]
     pub(in crate::queue) fn reserve(&mut self, id: u64) {
         if let Some(records) = self.0.as_mut().filter(|records| id >= records.reserved) {
             let next = id.saturating_add(BLOCK);
-            if records.store.insert(MARK, Record::Reserved(next)).is_ok() {
+            let mark = Record::Reserved(next);
+            if records
+                .store
+                .insist(|store| store.insert(MARK, mark))
+                .is_ok()
+            {
                 records.reserved = next;
             }
         }
@@ -113,35 +111,40 @@ impl<T> Kept<T> {
         self.0.as_ref().and_then(Records::all_so_far)
     }
 
-    /// Writes a message as it is now.
+    /// Writes a new message, if there is room for it and the disk does not fail.
     #[inline]
-    pub(in crate::queue) fn put(
-        &mut self,
-        entry: &Entry<T>,
-        is_dead: bool,
-        now: u64,
-    ) -> Result<Pending, NotKept> {
+    pub(in crate::queue) fn put(&mut self, entry: &Entry<T>, now: u64) -> Result<Pending, NotKept> {
         match &mut self.0 {
             None => Ok(None),
-            Some(records) => match records.put(entry, is_dead, now) {
+            Some(records) => match records.put(entry, false, now) {
                 Ok(commit) => Ok(Some(commit)),
                 Err(error) => Err(records.refused(error)),
             },
         }
     }
 
-    /// A message is done. If that cannot be written it is tried again after the next one; a restart
-    /// before that hands the message out again.
+    /// Writes what has become of a message, at once or when the disk can. What does not encode any
+    /// more stays as it was: a restart finds it with fewer attempts.
+    #[inline]
+    pub(in crate::queue) fn rewrite(&mut self, entry: &Entry<T>, is_dead: bool, now: u64) {
+        if let Some(records) = &self.0 {
+            let _ = records.store.insist(|_| records.put(entry, is_dead, now));
+        }
+    }
+
+    /// A message is done, and its record goes, at once or when the disk can. The message is still
+    /// the caller's: its destructor, which is code of the user's, does not run here.
     #[inline]
     pub(in crate::queue) fn remove(&mut self, id: u64) {
-        if let Some(records) = &mut self.0 {
-            records.remove(id);
+        if let Some(records) = &self.0 {
+            // Nothing of what may be refused is, and there is nothing to wait for.
+            let _ = records.store.insist(|store| store.remove(&id));
         }
     }
 }
 
 impl<T> Records<T> {
-    fn put(&mut self, entry: &Entry<T>, is_dead: bool, now: u64) -> Result<Commit<()>, WriteError> {
+    fn put(&self, entry: &Entry<T>, is_dead: bool, now: u64) -> Result<Commit<()>, WriteError> {
         let wall = self.clock.system_time();
         let record = Record::of(entry, is_dead, now, wall);
         let was_keeping = KEEPING.with(|keeping| keeping.replace(true));
@@ -149,11 +152,7 @@ impl<T> Records<T> {
         let inserted = contain(|| self.store.insert(entry.id, record));
         KEEPING.with(|keeping| keeping.set(was_keeping));
         match inserted {
-            Some(inserted) => {
-                let commit = inserted?.map(drop);
-                self.retry();
-                Ok(commit)
-            }
+            Some(inserted) => Ok(inserted?.map(drop)),
             None => Err(WriteError::Encode("Serialize panicked".into())),
         }
     }
@@ -167,49 +166,6 @@ impl<T> Records<T> {
     fn all_so_far(&self) -> Pending {
         let nothing_more = self.store.insert_many([]);
         nothing_more.ok().map(|commit| commit.map(drop))
-    }
-
-    fn remove(&mut self, id: u64) {
-        if self.store.remove(&id).is_ok() {
-            self.retry();
-        } else {
-            self.undead.insert(id);
-        }
-    }
-
-    /// Removes some of the records that could not be removed when their messages were done.
-    fn retry(&mut self) {
-        for _ in 0..RETRIES {
-            let oldest = self.undead.first().copied();
-            if !oldest.is_some_and(|id| self.bury(id)) {
-                return;
-            }
-        }
-    }
-
-    /// Whether the record of a message that is done could be removed.
-    fn bury(&mut self, id: u64) -> bool {
-        let is_removed = self.store.remove(&id).is_ok();
-        is_removed && self.undead.remove(&id)
-    }
-}
-
-impl<T> Drop for Records<T> {
-    /// Nobody waits for the queue any more, so this may wait for the disk.
-    fn drop(&mut self) {
-        if reentrancy::is_inside() || KEEPING.with(std::cell::Cell::get) {
-            return;
-        }
-        while let Some(id) = self.undead.first().copied() {
-            if self.bury(id) {
-                continue;
-            }
-            let written = self.all_so_far();
-            let has_room = written.is_some_and(|all| all.wait_timeout(PATIENCE).is_ok());
-            if !has_room || !self.bury(id) {
-                return;
-            }
-        }
     }
 }
 
@@ -307,6 +263,13 @@ impl Room {
 mod tests {
     use super::*;
     use crate::Cache;
+    use crate::persist::Persistence;
+    use crate::queue::Queue;
+    use crate::queue::message::Payload;
+    use crate::queue::shared::Shared;
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Serialize};
+    use std::sync::{Arc, mpsc};
 
     /// The records, with the numbers of the messages in them and the next number.
     fn recovered(dir: &tempfile::TempDir) -> (Kept<u32>, Vec<u64>, u64) {
@@ -324,46 +287,96 @@ mod tests {
         Entry::of(id, 7)
     }
 
-    #[test]
-    fn what_an_outage_left_behind_is_removed_a_little_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut kept = kept(&dir);
-        let left = |kept: &Kept<u32>| kept.0.as_ref().unwrap().undead.len();
-        kept.0.as_mut().unwrap().undead = (1..=100_000).collect();
-        kept.remove(200_000);
-        assert_eq!(left(&kept), 100_000 - RETRIES);
-        kept.put(&entry(200_001), false, 0).unwrap();
-        assert_eq!(left(&kept), 100_000 - 2 * RETRIES);
+    /// A queue whose log is written by who waits for it, and by closing.
+    fn by_hand<T>(dir: &tempfile::TempDir) -> Queue<T>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let options = Persistence::new().buffer(BUFFER).by_hand();
+        let builder = Queue::builder(10).backoff(Duration::ZERO, Duration::ZERO);
+        builder.open_with(dir.path(), options).unwrap()
+    }
+
+    const BUFFER: usize = 4 << 10;
+
+    /// Pushes a message that is larger than the buffer, and does not wait for it.
+    fn fill<T: Send + Sync + 'static>(queue: &Queue<T>, value: T) {
+        let payload = Payload {
+            value,
+            priority: 0,
+            key: None,
+        };
+        let pushed = queue.shared().change(|state, now, after| {
+            let pushed = state.push(Arc::new(payload), None, false, now, after);
+            pushed.is_ok()
+        });
+        let waiting = queue.journal().unwrap().health().waiting_bytes;
+        assert!(pushed && waiting > BUFFER);
     }
 
     #[test]
-    fn what_an_outage_left_behind_is_removed_with_the_last_handle() {
+    fn what_becomes_of_messages_while_the_log_is_full_is_written_with_no_further_call() {
         let dir = tempfile::tempdir().unwrap();
-        let mut first = kept(&dir);
-        for id in 1..=20 {
-            first.put(&entry(id), false, 0).unwrap();
+        let queue = by_hand::<Vec<u8>>(&dir);
+        (1..=5).for_each(|number| _ = queue.push(vec![number]).unwrap());
+        let [done, fails, dies, is_dead] = [(); 4].map(|()| queue.try_pop().unwrap());
+        let id_of_dead = is_dead.id();
+        is_dead.bury("poison").unwrap();
+        queue.journal().unwrap().sync().unwrap();
+        fill(&queue, vec![6; 2 * BUFFER]);
+        done.ack().unwrap();
+        fails.fail("no").unwrap();
+        dies.bury("poison").unwrap();
+        queue.requeue(id_of_dead).unwrap();
+        queue.journal().unwrap().close().unwrap();
+        drop(queue);
+        let queue = by_hand::<Vec<u8>>(&dir);
+        let dead = queue.dead_letters();
+        assert_eq!((dead.len(), &**dead[0]), (1, &[3][..]));
+        let left = queue.pop_many(10, Duration::ZERO).unwrap();
+        let left = left.iter().map(|one| (one[0], one.attempt()));
+        assert_eq!(left.collect::<Vec<_>>(), [(2, 2), (4, 1), (5, 1), (6, 1)]);
+    }
+
+    /// Looks, when it is dropped, whether its queue is locked. What it is decoded as does not.
+    #[derive(Serialize, Deserialize)]
+    struct Looks {
+        pad: Vec<u8>,
+        #[serde(skip)]
+        from: Option<(Arc<Shared<Looks>>, mpsc::Sender<bool>)>,
+    }
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            if let Some((queue, tell)) = self.from.take() {
+                tell.send(queue.is_locked()).unwrap();
+            }
         }
-        first.0.as_mut().unwrap().undead = (1..20).collect();
-        drop(first);
-        assert_eq!(recovered(&dir).1, [20]);
     }
 
     #[test]
-    fn what_cannot_be_removed_is_not_forgotten() {
+    fn a_message_that_is_done_while_the_log_is_full_is_dropped_by_who_has_done_it() {
         let dir = tempfile::tempdir().unwrap();
-        let mut kept = kept(&dir);
-        kept.put(&entry(1), false, 0).unwrap();
-        kept.journal().unwrap().close().unwrap();
-        kept.remove(1);
-        let records = kept.0.as_mut().unwrap();
-        records.retry();
-        assert!(records.undead.contains(&1));
+        let queue = by_hand::<Looks>(&dir);
+        let padded = |pad| Looks { pad, from: None };
+        let (tell, told) = mpsc::channel();
+        let looks = Looks {
+            pad: Vec::new(),
+            from: Some((Arc::clone(queue.shared()), tell)),
+        };
+        assert!(queue.push(looks).is_ok());
+        let looks = queue.try_pop().unwrap();
+        fill(&queue, padded(vec![0; 2 * BUFFER]));
+        looks.ack().unwrap();
+        assert_eq!(told.try_recv(), Ok(false), "with no lock held, at once");
+        queue.journal().unwrap().sync().unwrap();
+        assert!(queue.push(padded(Vec::new())).is_ok());
     }
 
     #[test]
     fn numbers_go_on_behind_every_message_and_what_was_reserved() {
         let dir = tempfile::tempdir().unwrap();
-        kept(&dir).put(&entry(5), false, 0).unwrap();
+        kept(&dir).put(&entry(5), 0).unwrap();
         let (mut kept, _, next) = recovered(&dir);
         assert_eq!(next, 6);
         let mut writes = |id| {
@@ -381,7 +394,7 @@ mod tests {
     fn who_is_told_of_an_earlier_message_waits_for_its_record() {
         let dir = tempfile::tempdir().unwrap();
         let mut kept = kept(&dir);
-        let first = kept.put(&entry(1), false, 0).unwrap().unwrap();
+        let first = kept.put(&entry(1), 0).unwrap().unwrap();
         assert!(kept.all_so_far().unwrap().seq() >= first.seq());
         assert!(Kept::<u32>::nowhere().all_so_far().is_none());
     }
