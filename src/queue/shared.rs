@@ -5,6 +5,7 @@ use super::kept;
 use super::message::Payload;
 use super::state::{After, State};
 use super::turns::Turns;
+use crate::contain::contain;
 use crate::random;
 use crate::sync::{AtomicUsize, Mutex};
 use crate::time::{Clock, Deadline, NEAR, after, wake_all, wake_at};
@@ -94,22 +95,25 @@ impl<T> Shared<T> {
         state.advance(reading)
     }
 
-    /// Does what is left to do after a change, with no lock held.
+    /// Does what is left to do after a change, with no lock held. Does not panic: what the change
+    /// has taken is not with its caller yet.
     #[inline]
     fn finish(&self, after: After<T>) {
-        let After { wakers, watch, .. } = &after;
-        if wakers.is_empty() && watch.is_none() {
-            return;
+        if !after.is_nothing() {
+            self.finish_slowly(after);
         }
-        self.finish_slowly(after);
     }
 
     fn finish_slowly(&self, mut after: After<T>) {
         wake_all(std::mem::take(&mut after.wakers));
-        let Some(deadline) = after.watch else { return };
-        let timer = wake_at(&self.clock, deadline, self.expiry.clone());
-        let unused = self.state.lock().keep_timer(timer, deadline);
-        drop(unused);
+        if let Some(deadline) = after.watch {
+            let timer = wake_at(&self.clock, deadline, self.expiry.clone());
+            let unused = self.state.lock().keep_timer(timer, deadline);
+            drop(unused);
+        }
+        for payload in std::mem::take(&mut after.garbage) {
+            let _ = contain(|| drop(payload));
+        }
     }
 
     /// When a delay that begins now ends, `None` for no delay.
@@ -195,17 +199,19 @@ impl<T> Waiting<T> {
         waker: &Waker,
         attempt: impl FnOnce(&mut State<T>, u64, &mut After<T>) -> Option<R>,
     ) -> Poll<R> {
-        let waker = waker.clone();
-        let (found, unused) = self.shared.change(|state, now, after| {
+        // Of the user's executor: cloned before the lock is taken, and dropped after it.
+        let mut own = Some(waker.clone());
+        let (found, before) = self.shared.change(|state, now, after| {
             let found = attempt(state, now, after);
             let turns = (self.turns)(state);
-            let unused = match found {
-                Some(_) => turns.leave(&mut self.place).or(Some(waker)),
-                None => turns.wait(&mut self.place, waker),
+            let before = match &found {
+                Some(_) => turns.leave(&mut self.place),
+                None => own.take().and_then(|own| turns.wait(&mut self.place, own)),
             };
-            (found, unused)
+            (found, before)
         });
-        drop(unused);
+        // What was found is not with the caller yet.
+        let _ = contain(|| drop([before, own]));
         found.map_or(Poll::Pending, Poll::Ready)
     }
 }

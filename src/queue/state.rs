@@ -79,7 +79,16 @@ pub(super) struct After<T> {
     /// A timer is needed that goes off then.
     pub(super) watch: Option<Deadline>,
     timer: Option<Timer>,
-    garbage: Vec<Arc<Payload<T>>>,
+    /// Messages that are given up. Their destructors are code of the user's.
+    pub(super) garbage: Vec<Arc<Payload<T>>>,
+}
+
+impl<T> After<T> {
+    /// Whether there is nothing to do, as mostly. A timer is just dropped.
+    #[inline]
+    pub(super) fn is_nothing(&self) -> bool {
+        self.wakers.is_empty() && self.watch.is_none() && self.garbage.is_empty()
+    }
 }
 
 impl<T> Default for After<T> {

@@ -182,8 +182,7 @@ impl Crew {
         E: fmt::Display,
     {
         loop {
-            // A message's destructor may panic when it is settled, or when another one that has
-            // become due is discarded.
+            // A message's destructor may panic when it is settled.
             let step = contain(|| {
                 let delivery = queue.pop_unless(&self.is_stopped)?;
                 self.work_on(delivery, handler);

@@ -2,10 +2,14 @@
 
 use super::{TICK, VISIBILITY, at_once, done, on_mock, plain};
 use crate::common::{HOUR, SECOND, panic_of};
+use crate::loading::poll_once;
+use haybox::MockClock;
 use haybox::queue::{
     Delivery, Overflow, PopError, PushOptions, Pushed, Queue, ReceiptError, RequeueError,
 };
 use std::collections::BTreeSet;
+use std::pin::pin;
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -414,6 +418,44 @@ fn messages_are_dropped_once_and_with_no_lock_held() {
         assert!(pushed.is_ok());
     }
     assert_eq!(queue.stats().discarded, 2);
+}
+
+/// A message whose destructor panics, if it is the first.
+struct Bomb(u32);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0 == 1 {
+            std::panic::resume_unwind(Box::new("it goes off"));
+        }
+    }
+}
+
+#[test]
+fn a_destructor_that_panics_as_its_message_is_given_up_strands_no_other() {
+    let time = MockClock::new();
+    let builder = Queue::builder(10).max_attempts(1).dead_letters(0);
+    let queue = builder.clock(time.clock()).build().unwrap();
+    let discard_first = || {
+        (1..4).for_each(|number| _ = queue.push(Bomb(number)).unwrap());
+        queue.try_pop().unwrap().into_receipt();
+        time.advance(VISIBILITY);
+    };
+    discard_first();
+    let second = queue.try_pop().unwrap();
+    assert_eq!((second.0, queue.stats().discarded), (2, 1));
+    second.ack().unwrap();
+    queue.try_pop().unwrap().ack().unwrap();
+    discard_first();
+    let Poll::Ready(Ok(second)) = poll_once(pin!(queue.pop_async())) else {
+        panic!("a message is ready");
+    };
+    assert_eq!((second.0, queue.stats().in_flight), (2, 1));
+
+    let small = Queue::builder(1).overflow(Overflow::DropOldest);
+    let small = small.build().unwrap();
+    let ids = [1, 2].map(|number| small.push(Bomb(number)).unwrap());
+    assert_eq!((ids, small.stats().discarded), ([1, 2], 1));
 }
 
 #[test]
