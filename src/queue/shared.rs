@@ -217,14 +217,21 @@ impl<T> Waiting<T> {
 }
 
 impl<T> Drop for Waiting<T> {
+    /// Wherever that is, also under the lock of a set. What has become due is for the next call to
+    /// settle, as when the last handle goes.
     fn drop(&mut self) {
         let cannot_leave = self.shared.is_keeping() && std::thread::panicking();
-        if self.place.is_some() && !cannot_leave {
-            let unused = self
-                .shared
-                .change(|state, _, _| (self.turns)(state).leave(&mut self.place));
-            drop(unused);
+        if self.place.is_none() || cannot_leave {
+            return;
         }
+        kept::check_not_keeping(self.shared.is_kept());
+        let mut after = After::default();
+        let mut state = self.shared.state.lock();
+        let unused = (self.turns)(&mut state).leave(&mut self.place);
+        state.rouse(&mut after);
+        drop(state);
+        self.shared.finish(after);
+        drop(unused);
     }
 }
 

@@ -43,6 +43,9 @@ impl<T> Kept<T> {
 pub(in crate::queue) fn check(_is_kept: bool) {}
 
 #[inline(always)]
+pub(in crate::queue) fn check_not_keeping(_is_kept: bool) {}
+
+#[inline(always)]
 pub(in crate::queue) fn is_keeping(_is_kept: bool) -> bool {
     false
 }

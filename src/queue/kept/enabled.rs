@@ -175,6 +175,15 @@ impl<T> Records<T> {
 pub(in crate::queue) fn check(is_kept: bool) {
     if is_kept {
         reentrancy::check();
+        check_not_keeping(is_kept);
+    }
+}
+
+/// # Panics
+/// If the thread holds the lock of a queue.
+#[inline]
+pub(in crate::queue) fn check_not_keeping(is_kept: bool) {
+    if is_kept {
         // A destructor that calls while the thread unwinds ends the process so: the other choice is
         // to wait for ever for a lock that its own thread holds.
         assert!(

@@ -2,7 +2,7 @@
 
 use super::{VISIBILITY, at_once, done};
 use crate::common::{HOUR, PATIENCE, SECOND, killed, panic_of};
-use crate::loading::block_on;
+use crate::loading::{Wakes, block_on, poll};
 use haybox::MockClock;
 use haybox::persist::{CommitError, OpenError, Persistence, SyncPolicy};
 use haybox::queue::{
@@ -385,6 +385,31 @@ fn the_last_handle_closes_the_queue_wherever_it_is_dropped() {
     assert_eq!(look(), Poll::Pending);
     cache.update(&1, |_| drop(queue));
     assert_eq!(look(), Poll::Ready(PopError::Closed));
+}
+
+#[test]
+fn who_waits_may_give_up_under_the_lock_of_a_cache() {
+    let (dir, time) = new();
+    let queue = open(&dir, &time);
+    let cache = haybox::Cache::<u32, u32>::new(10);
+    cache.insert(1, 1);
+    let (first, second) = (Wakes::new(), Wakes::new());
+    let mut gives_up = Box::pin(queue.pop_async());
+    let mut waits = Box::pin(queue.pop_async());
+    assert!(poll(gives_up.as_mut(), &first.1).is_pending());
+    assert!(poll(waits.as_mut(), &second.1).is_pending());
+    cache.update(&1, |_| drop(gives_up));
+    queue.push(1).unwrap();
+    assert_eq!((first.0.count(), second.0.count()), (0, 1));
+    assert!(poll(waits.as_mut(), &second.1).is_ready());
+    // Also if it was woken already: the next one has what that was for.
+    let [mut woken, mut next] = [(); 2].map(|()| Box::pin(queue.pop_async()));
+    assert!(poll(woken.as_mut(), &first.1).is_pending());
+    assert!(poll(next.as_mut(), &second.1).is_pending());
+    queue.push(2).unwrap();
+    assert_eq!((first.0.count(), second.0.count()), (1, 1));
+    cache.update(&1, |_| drop(woken));
+    assert_eq!(second.0.count(), 2);
 }
 
 // ---- kill -9 ----
