@@ -163,7 +163,18 @@ impl<T: Send + Sync + 'static> Wake for Expiry<T> {
             let mut after = After::default();
             shared.state.lock().timer_went_off(&mut after);
             shared.finish(after);
+            let_go(shared);
         }
+    }
+}
+
+/// Lets go of a queue, on the thread that serves the timers of all. Where its last handle has gone
+/// meanwhile, its messages are dropped, and its files closed, on a thread of their own.
+fn let_go<T: Send + Sync + 'static>(shared: Arc<Shared<T>>) {
+    if let Some(last) = Arc::into_inner(shared) {
+        let closer = std::thread::Builder::new().name("haybox-closer".into());
+        // Without a thread it is dropped here after all.
+        let _ = closer.spawn(move || drop(last));
     }
 }
 
@@ -245,9 +256,13 @@ pub(super) fn value_of<T>(payload: Arc<Payload<T>>) -> T {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
-    use super::super::{PushOptions, Queue};
+    use super::super::{Delivery, PopError, PushOptions, Queue};
     use super::*;
     use crate::time::MockClock;
+    use std::pin::Pin;
+    use std::sync::mpsc;
+    use std::task::Context;
+    use std::thread::ThreadId;
 
     fn state(queue: super::super::QueueBuilder<u32>) -> Arc<Shared<u32>> {
         let queue = queue.build().unwrap();
@@ -294,6 +309,44 @@ mod tests {
         drop(unwanted);
         time.advance(hour);
         assert_eq!(wakes.0.load(SeqCst), 1);
+    }
+
+    /// Says, when it is dropped, by whom.
+    struct Says(mpsc::Sender<ThreadId>);
+
+    impl Drop for Says {
+        fn drop(&mut self) {
+            self.0.send(std::thread::current().id()).unwrap();
+        }
+    }
+
+    type Popping = Pin<Box<dyn Future<Output = Result<Delivery<Says>, PopError>> + Send>>;
+
+    /// Drops all that there is of a queue when it is woken.
+    struct Ends(Mutex<Option<(Queue<Says>, Popping)>>);
+
+    impl Wake for Ends {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().take());
+        }
+    }
+
+    #[test]
+    fn who_serves_the_timers_does_not_drop_the_messages_of_a_queue_whose_end_it_sees() {
+        let (time, hour) = (MockClock::new(), Duration::from_secs(3_600));
+        let queue = Queue::builder(10).clock(time.clock()).build().unwrap();
+        let (tell, told) = mpsc::channel();
+        let delayed = PushOptions::new().delay(hour);
+        queue.push_with(Says(tell), delayed).unwrap();
+        let ends = Arc::new(Ends(Mutex::new(None)));
+        let mut popping: Popping = Box::pin(queue.pop_async());
+        let waker = Waker::from(Arc::clone(&ends));
+        let polled = popping.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        *ends.0.lock() = Some((queue, popping));
+        time.advance(hour);
+        let by = told.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_ne!(by, std::thread::current().id());
     }
 
     #[test]
