@@ -2,9 +2,11 @@
 
 use crate::slack::give_back;
 use crate::time::{Deadline, after};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+
+type Waiting = HashMap<Arc<str>, BTreeSet<u64>>;
 
 /// Every key that is known counts: one whose message has left is forgotten when its window ends,
 /// by the sweep that each call begins with.
@@ -12,6 +14,8 @@ use std::time::Duration;
 pub(super) struct Keys {
     window: Duration,
     known: HashMap<Arc<str>, Known>,
+    /// Messages that came back into the queue while their keys counted for others.
+    waiting: Waiting,
     /// When the windows end, the next one first: they are all of one length.
     ends: VecDeque<(Deadline, Arc<str>)>,
 }
@@ -30,6 +34,7 @@ impl Keys {
         Self {
             window,
             known: HashMap::new(),
+            waiting: HashMap::new(),
             ends: VecDeque::new(),
         }
     }
@@ -52,11 +57,21 @@ impl Keys {
         self.known.insert(Arc::clone(key), known);
     }
 
-    /// A message leaves the queue. Its key may go on counting until its window ends.
+    /// A message leaves the queue. Its key may go on counting until its window ends, and does while
+    /// another message that came back with it is in the queue.
     pub(super) fn release(&mut self, key: &str, id: u64, now: u64) {
-        let Some(known) = self.known.get_mut(key).filter(|known| known.id == id) else {
+        let Some(known) = self.known.get_mut(key) else {
             return;
         };
+        if known.id != id {
+            take_waiting(&mut self.waiting, key, |waiting| waiting.remove(&id));
+            return;
+        }
+        let next = take_waiting(&mut self.waiting, key, BTreeSet::pop_first);
+        if let Some(next) = next.flatten() {
+            known.id = next;
+            return;
+        }
         known.is_queued = false;
         if known.until <= now {
             self.known.remove(key);
@@ -64,7 +79,8 @@ impl Keys {
         }
     }
 
-    /// A message comes back that had left. If its key counts for another one by now, that stays so.
+    /// A message comes back that had left. If its key counts for another one by now, that stays so
+    /// until that one leaves.
     pub(super) fn retain(&mut self, key: &Arc<str>, id: u64, now: u64) {
         let anew = || Known {
             id,
@@ -72,7 +88,14 @@ impl Keys {
             is_queued: true,
         };
         let known = self.known.entry(Arc::clone(key)).or_insert_with(anew);
-        known.is_queued |= known.id == id;
+        if known.id == id {
+            known.is_queued = true;
+        } else if known.is_queued {
+            let waiting = self.waiting.entry(Arc::clone(key));
+            waiting.or_default().insert(id);
+        } else {
+            (known.id, known.is_queued) = (id, true);
+        }
     }
 
     /// Forgets the keys whose windows have ended, O(1) for each.
@@ -98,6 +121,21 @@ impl Keys {
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
+}
+
+/// Takes one or another of the messages that wait for a key, of which there are none mostly.
+fn take_waiting<R>(
+    all: &mut Waiting,
+    key: &str,
+    take: impl FnOnce(&mut BTreeSet<u64>) -> R,
+) -> Option<R> {
+    let waiting = all.get_mut(key)?;
+    let taken = take(waiting);
+    if waiting.is_empty() {
+        all.remove(key);
+        give_back!(all);
+    }
+    Some(taken)
 }
 
 #[cfg(all(test, not(shuttle)))]
@@ -151,13 +189,20 @@ mod tests {
         keys.insert(&key("a"), 2, 20);
         keys.release("a", 2, 21);
         keys.retain(&key("a"), 1, 21);
-        assert_eq!(found(&mut keys, "a", 29), Some(2));
+        assert_eq!(found(&mut keys, "a", 29), Some(1));
+        keys.release("a", 1, 29);
+        assert_eq!(
+            found(&mut keys, "a", 29),
+            Some(1),
+            "the window of the other"
+        );
         assert_eq!(found(&mut keys, "a", 30), None);
         keys.insert(&key("a"), 3, 40);
         keys.retain(&key("a"), 1, 41);
         keys.release("a", 1, 42);
         assert_eq!(found(&mut keys, "a", 50), Some(3));
         keys.release("a", 3, 50);
+        assert_eq!((keys.len(), keys.waiting.len()), (0, 0));
         // One that comes back within its window counts beyond it.
         keys.insert(&key("a"), 4, 60);
         keys.release("a", 4, 61);
@@ -165,6 +210,22 @@ mod tests {
         assert_eq!(found(&mut keys, "a", 70), Some(4));
         keys.release("a", 4, 71);
         assert_eq!(keys.len(), 0);
+    }
+
+    #[test]
+    fn a_key_counts_for_those_who_came_back_when_the_other_leaves() {
+        let mut keys = keys();
+        keys.insert(&key("a"), 4, 0);
+        for id in [3, 1, 2] {
+            keys.retain(&key("a"), id, 1);
+        }
+        keys.release("a", 2, 2);
+        assert_eq!(found(&mut keys, "a", 20), Some(4));
+        for (leaves, left) in [(4, Some(1)), (1, Some(3)), (3, None)] {
+            keys.release("a", leaves, 20);
+            assert_eq!(found(&mut keys, "a", 20), left);
+        }
+        assert_eq!((keys.len(), keys.waiting.len()), (0, 0));
     }
 
     #[test]

@@ -256,6 +256,27 @@ fn a_key_counts_while_its_message_is_there_and_for_its_window() {
 }
 
 #[test]
+fn a_dead_letter_that_is_requeued_counts_for_its_key_when_the_newer_message_is_done() {
+    let (queue, time) = on_mock(10, |builder| builder.dedup_window(SECOND));
+    let push = |value| {
+        let key = PushOptions::new().dedup_key("report");
+        queue.push_with(value, key).unwrap()
+    };
+    let first = push(1).id();
+    queue.try_pop().unwrap().bury("poison").unwrap();
+    time.advance(SECOND);
+    let second = push(2);
+    assert!(!second.is_duplicate());
+    queue.requeue(first).unwrap();
+    assert_eq!(push(3), Pushed::Duplicate(second.id()));
+    assert_eq!(done(queue.try_pop()), 2);
+    time.advance(SECOND);
+    assert_eq!(push(3), Pushed::Duplicate(first), "it is in the queue");
+    assert_eq!(done(queue.try_pop()), 1);
+    assert!(!push(3).is_duplicate());
+}
+
+#[test]
 fn a_key_is_forgotten_by_any_call_after_its_window() {
     let (queue, time) = on_mock(1000, |builder| builder.dedup_window(SECOND));
     for number in 0..100 {

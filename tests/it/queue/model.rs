@@ -9,7 +9,7 @@ use haybox::queue::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -113,6 +113,8 @@ struct World {
     messages: BTreeMap<u64, Message>,
     /// What each key was pushed for last, and until when it counts in any case.
     keys: BTreeMap<u8, (u64, u64)>,
+    /// Messages that came back while their keys counted for others in the queue.
+    waiting_for_keys: BTreeMap<u8, BTreeSet<u64>>,
     next_id: u64,
     deliveries: u32,
     discarded: u64,
@@ -148,6 +150,7 @@ impl World {
             now: 0,
             messages: BTreeMap::new(),
             keys: BTreeMap::new(),
+            waiting_for_keys: BTreeMap::new(),
             next_id: 1,
             deliveries: 0,
             discarded: 0,
@@ -316,6 +319,7 @@ impl World {
             }
             op => self.with_delivery(op),
         }
+        self.hand_keys_on();
         self.compare();
     }
 
@@ -491,11 +495,28 @@ impl World {
         message.place = Place::Line;
         (message.attempts, message.due, message.error) = (0, self.now, None);
         if let Some(key) = message.key {
-            let owner = self.keys.get(&key).copied();
-            let counts = |(own, until)| own == id || self.is_live(own) || until > self.now;
-            if !owner.is_some_and(counts) {
-                self.keys.insert(key, (id, self.now));
+            let (owner, until) = *self.keys.entry(key).or_insert((id, self.now));
+            if owner != id && self.is_live(owner) {
+                self.waiting_for_keys.entry(key).or_default().insert(id);
+            } else {
+                self.keys.insert(key, (id, until));
             }
+        }
+    }
+
+    /// The key of who has left counts for who has waited for it.
+    fn hand_keys_on(&mut self) {
+        for key in 0..2 {
+            let waiting = self.waiting_for_keys.remove(&key).unwrap_or_default();
+            let mut waiting: BTreeSet<u64> =
+                waiting.into_iter().filter(|id| self.is_live(*id)).collect();
+            if let Some((owner, until)) = self.keys.get(&key).copied()
+                && !self.is_live(owner)
+                && let Some(next) = waiting.pop_first()
+            {
+                self.keys.insert(key, (next, until));
+            }
+            self.waiting_for_keys.insert(key, waiting);
         }
     }
 
