@@ -1,5 +1,5 @@
 //! The messages that are ready, in the order in which they are handed out: by priority, then by the
-//! time since which they are due, then by their numbers.
+//! time since which they are due, then by the order in which they came in.
 
 use super::message::Entry;
 use crate::slack::give_back;
@@ -151,12 +151,15 @@ pub(super) fn remove_from<T>(
     entries: &mut BTreeMap<(Deadline, u64), Entry<T>>,
     id: u64,
 ) -> Option<Entry<T>> {
-    let place = *entries.keys().find(|(_, own)| *own == id)?;
+    let (place, _) = entries.iter().find(|(_, entry)| entry.id == id)?;
+    let place = *place;
     entries.remove(&place)
 }
 
-fn place<T>(entry: &Entry<T>) -> (Deadline, u64) {
-    (entry.due, entry.id)
+/// Where a message stands among others. No two stand in one place.
+#[inline]
+pub(super) fn place<T>(entry: &Entry<T>) -> (Deadline, u64) {
+    (entry.due, entry.order)
 }
 
 #[cfg(all(test, not(shuttle)))]

@@ -18,6 +18,9 @@ pub(super) struct Entry<T> {
     pub(super) id: u64,
     /// Since when, or from when on, it is to be handed out: its place in the line.
     pub(super) due: Deadline,
+    /// Its place among those that are due at the same time: as it came in, or came back from the
+    /// dead.
+    pub(super) order: u64,
     /// How often it was handed out.
     pub(super) attempts: u32,
     /// Why the last attempt failed, if that was told.
@@ -107,6 +110,7 @@ impl<T> Entry<T> {
         Self {
             id,
             due: 0,
+            order: id,
             attempts: 0,
             error: None,
             payload: Arc::new(payload),

@@ -9,7 +9,7 @@ use super::error::{PopError, ReceiptError, RequeueError};
 use super::flights::Flights;
 use super::kept::{Kept, NotKept, Pending};
 use super::keys::Keys;
-use super::line::{Lines, remove_from};
+use super::line::{Lines, place, remove_from};
 use super::message::{DeadLetter, Entry, Payload};
 use super::stats::QueueStats;
 use super::turns::Turns;
@@ -30,6 +30,8 @@ pub(super) struct State<T> {
     keys: Keys,
     kept: Kept<T>,
     next_id: u64,
+    /// Of who comes in next, anew or from the dead.
+    next_order: u64,
     /// The latest time that a call has come at.
     latest: u64,
     counts: QueueStats,
@@ -112,6 +114,7 @@ impl<T> State<T> {
             keys: Keys::new(rules.dedup_window),
             kept: Kept::nowhere(),
             next_id: 1,
+            next_order: 1,
             latest: 0,
             counts: QueueStats::default(),
             is_paused: false,
@@ -134,9 +137,9 @@ impl<T> State<T> {
         next_id: u64,
         now: u64,
     ) {
+        (self.kept, self.next_id, self.next_order) = (kept, next_id, next_id);
         // A precise reading: the next call, whose coarse one lags, is not to come before it.
         let now = self.advance(now);
-        (self.kept, self.next_id) = (kept, next_id);
         for (entry, is_dead) in entries {
             if is_dead {
                 self.dead.insert(entry.id, entry);
@@ -231,6 +234,7 @@ impl<T> State<T> {
         let entry = Entry {
             id: self.next_id,
             due: due.unwrap_or(now),
+            order: self.next_order,
             attempts: 0,
             error: None,
             payload,
@@ -241,6 +245,7 @@ impl<T> State<T> {
             Err(error) => return Err((entry.payload, Refusal::NotKept(error))),
         };
         self.next_id += 1;
+        self.next_order += 1;
         self.counts.pushed += 1;
         if let Some(key) = &entry.payload.key {
             self.keys.insert(key, entry.id, now);
@@ -286,7 +291,7 @@ impl<T> State<T> {
         if entry.due <= now {
             self.ready.insert(entry);
         } else {
-            self.delayed.insert((entry.due, entry.id), entry);
+            self.delayed.insert(place(&entry), entry);
         }
     }
 
@@ -446,6 +451,9 @@ impl<T> State<T> {
         }
         if let Some(mut entry) = self.dead.remove(&id) {
             (entry.attempts, entry.due, entry.error) = (0, now, None);
+            // Behind what was pushed at this moment, though its number is lower.
+            entry.order = self.next_order;
+            self.next_order += 1;
             if let Some(key) = &entry.payload.key {
                 self.keys.retain(key, id, now);
             }

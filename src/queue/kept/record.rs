@@ -76,6 +76,7 @@ impl<T> Record<T> {
         let entry = Entry {
             id,
             due: after(now, left),
+            order: id,
             attempts: message.attempts,
             error: message.error,
             payload: message.payload,
@@ -159,6 +160,7 @@ mod tests {
             let entry = Entry {
                 id: 1,
                 due: 100 + ahead,
+                order: 1,
                 attempts: 0,
                 error: None,
                 payload: Arc::new(payload),

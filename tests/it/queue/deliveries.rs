@@ -277,6 +277,20 @@ fn a_dead_letter_that_is_requeued_counts_for_its_key_when_the_newer_message_is_d
 }
 
 #[test]
+fn a_dead_letter_that_is_requeued_comes_behind_what_was_pushed_at_the_same_moment() {
+    let (queue, _time) = plain();
+    let ids = [1, 2].map(|value| queue.push(value).unwrap());
+    for _ in ids {
+        queue.try_pop().unwrap().bury("poison").unwrap();
+    }
+    queue.push(3).unwrap();
+    queue.requeue(ids[1]).unwrap();
+    queue.push(4).unwrap();
+    assert_eq!(queue.requeue_all(), 1);
+    assert_eq!([(); 4].map(|()| done(queue.try_pop())), [3, 2, 4, 1]);
+}
+
+#[test]
 fn a_key_is_forgotten_by_any_call_after_its_window() {
     let (queue, time) = on_mock(1000, |builder| builder.dedup_window(SECOND));
     for number in 0..100 {

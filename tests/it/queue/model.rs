@@ -100,6 +100,7 @@ struct Message {
     priority: i8,
     key: Option<u8>,
     due: u64,
+    order: u64,
     attempts: u32,
     error: Option<&'static str>,
     place: Place,
@@ -116,6 +117,7 @@ struct World {
     /// Messages that came back while their keys counted for others in the queue.
     waiting_for_keys: BTreeMap<u8, BTreeSet<u64>>,
     next_id: u64,
+    next_order: u64,
     deliveries: u32,
     discarded: u64,
     cancelled: u64,
@@ -152,6 +154,7 @@ impl World {
             keys: BTreeMap::new(),
             waiting_for_keys: BTreeMap::new(),
             next_id: 1,
+            next_order: 1,
             deliveries: 0,
             discarded: 0,
             cancelled: 0,
@@ -185,7 +188,7 @@ impl World {
             .iter()
             .filter(|(_, message)| self.is_ready(message));
         let mut ready: Vec<_> = ready
-            .map(|(id, message)| (-message.priority, message.due, *id))
+            .map(|(id, message)| (-message.priority, message.due, message.order, *id))
             .collect();
         ready.sort_unstable();
         ready.into_iter().map(|(.., id)| id).collect()
@@ -345,6 +348,7 @@ impl World {
             priority,
             key,
             due: self.now + delay,
+            order: self.next_order(),
             attempts: 0,
             error: None,
             place: Place::Line,
@@ -362,7 +366,7 @@ impl World {
         let rank = |(id, message): (&u64, &Message)| {
             let is_ready = message.due <= self.now;
             let priority = if is_ready { message.priority } else { 0 };
-            (!is_ready, priority, message.due, *id)
+            (!is_ready, priority, message.due, message.order, *id)
         };
         let given_up = waiting.map(rank).min().filter(|_| self.drops_oldest);
         if let Some((.., id)) = given_up {
@@ -490,9 +494,15 @@ impl World {
         self.revive(id);
     }
 
+    fn next_order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
+    }
+
     fn revive(&mut self, id: u64) {
+        let order = self.next_order();
         let message = self.messages.get_mut(&id).unwrap();
-        message.place = Place::Line;
+        (message.place, message.order) = (Place::Line, order);
         (message.attempts, message.due, message.error) = (0, self.now, None);
         if let Some(key) = message.key {
             let (owner, until) = *self.keys.entry(key).or_insert((id, self.now));
