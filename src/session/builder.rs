@@ -125,8 +125,8 @@ impl SessionsBuilder {
     }
 
     /// The most sessions that one owner may have, at least 1. Default: no limit. One more, and the
-    /// idlest of them ends. While an owner logs in from several places at once there may be more,
-    /// until these calls return.
+    /// idlest of them ends. While an owner logs in from several places at once there may be more;
+    /// when these calls have returned, as many as this are left, whatever their order.
     pub fn max_per_owner(mut self, max_per_owner: usize) -> Self {
         self.rules.max_per_owner = Some(max_per_owner);
         self

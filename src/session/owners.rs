@@ -2,12 +2,53 @@
 
 use super::SessionId;
 use crate::{Cache, Op, Outcome};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The ids of the sessions of each owner. What is true is in the sessions themselves: this follows.
 #[derive(Clone)]
-pub(super) struct Owners(Cache<Arc<str>, HashSet<SessionId>>);
+pub(super) struct Owners(Cache<Arc<str>, Ids>);
+
+#[derive(Clone, PartialEq)]
+struct Ids {
+    all: HashSet<SessionId>,
+    /// Those of them that have to go, and that whoever has chosen them is about to end. Until then
+    /// they are found, so that a log-out everywhere ends them, but count no more.
+    chosen: Vec<SessionId>,
+}
+
+impl Ids {
+    fn counting(&self) -> usize {
+        self.all.len() - self.chosen.len()
+    }
+
+    /// One that comes back from another owner counts anew.
+    fn add(&mut self, id: SessionId) {
+        self.all.insert(id);
+        self.chosen.retain(|chosen| *chosen != id);
+    }
+
+    fn remove(&mut self, id: &SessionId) {
+        self.all.remove(id);
+        self.chosen.retain(|chosen| chosen != id);
+    }
+
+    /// Chooses who has to go so that `max` are left, those first that rank lowest.
+    fn choose<R: Ord>(
+        &mut self,
+        max: usize,
+        newest: &SessionId,
+        rank: impl Fn(&SessionId) -> R,
+    ) -> Vec<SessionId> {
+        let excess = self.counting().saturating_sub(max);
+        let counts = |id: &&SessionId| *id != newest && !self.chosen.contains(id);
+        let mut others: Vec<_> = self.all.iter().filter(counts).copied().collect();
+        others.sort_by_key(rank);
+        others.truncate(excess);
+        self.chosen.extend(&others);
+        others
+    }
+}
 
 impl Owners {
     pub(super) fn new() -> Self {
@@ -15,11 +56,32 @@ impl Owners {
     }
 
     pub(super) fn ids(&self, owner: &str) -> HashSet<SessionId> {
-        self.0.get(owner).unwrap_or_default()
+        let ids = self.0.read(owner, |ids| ids.all.clone());
+        ids.unwrap_or_default()
     }
 
+    /// How many sessions of an owner nobody has chosen to end.
     pub(super) fn count(&self, owner: &str) -> usize {
-        self.0.read(owner, HashSet::len).unwrap_or_default()
+        self.0.read(owner, Ids::counting).unwrap_or_default()
+    }
+
+    /// The sessions that the caller has to end so that an owner has no more than `max`: those that
+    /// rank lowest, and never the one that has just come. In one step, so that of several log-ins
+    /// at once each chooses others, and together no more than have to go. What has no rank has come
+    /// after the ranks were looked up, and goes after all that have one.
+    pub(super) fn choose<R: Ord>(
+        &self,
+        max: usize,
+        owner: &str,
+        newest: &SessionId,
+        ranks: &HashMap<SessionId, R>,
+    ) -> Vec<SessionId> {
+        let rank = |id: &SessionId| {
+            let rank = ranks.get(id);
+            (rank.is_none(), rank)
+        };
+        let chosen = |ids: &mut Ids| ids.choose(max, newest, rank);
+        self.0.update(owner, chosen).unwrap_or_default()
     }
 
     /// Makes it say whether a session belongs to an owner, which `belongs` looks up. Whoever writes
@@ -40,11 +102,14 @@ impl Owners {
     }
 
     pub(super) fn add(&self, owner: &Arc<str>, id: SessionId) {
-        let first = |ids: Option<&HashSet<_>>| match ids {
+        let first = |ids: Option<&Ids>| match ids {
             Some(_) => Op::Keep,
-            None => Op::Put(HashSet::from([id])),
+            None => Op::Put(Ids {
+                all: HashSet::from([id]),
+                chosen: Vec::new(),
+            }),
         };
-        let added = |ids: &mut HashSet<_>| ids.insert(id);
+        let added = |ids: &mut Ids| ids.add(id);
         // Others may take the last id out between the two steps, and the owner with it.
         while self.0.update(owner, added).is_none()
             && self.0.compute(owner, first) != Outcome::Inserted
@@ -52,12 +117,12 @@ impl Owners {
     }
 
     pub(super) fn remove(&self, owner: &Arc<str>, id: SessionId) {
-        let removed = |ids: &mut HashSet<_>| {
+        let removed = |ids: &mut Ids| {
             ids.remove(&id);
-            ids.is_empty()
+            ids.all.is_empty()
         };
         if self.0.update(owner, removed) == Some(true) {
-            self.0.remove_if(owner, HashSet::is_empty);
+            self.0.remove_if(owner, |ids| ids.all.is_empty());
         }
     }
 

@@ -6,6 +6,7 @@ use super::record::{Content, Session, SessionRecord, Wall};
 use super::stats::{Counts, SessionStats, count};
 use super::{SessionError, SessionId, secret};
 use crate::{Cache, Clock, Insert};
+use std::collections::HashMap;
 use std::fmt;
 use std::slice;
 use std::sync::Arc;
@@ -102,6 +103,10 @@ impl Sessions {
     }
 
     /// Starts a session and returns the id that opens it, which is new in any case.
+    ///
+    /// Where an owner has as many as [`max_per_owner`](SessionsBuilder::max_per_owner) allows, the
+    /// idlest of the others is ended first. Of several log-ins at once that are too many, one may
+    /// end the session of another, whose id then opens nothing, as if it had come just before.
     ///
     /// # Errors
     /// [`SessionError`] says why it is not stored.
@@ -361,16 +366,22 @@ impl Sessions {
     }
 
     /// Ends the idlest sessions of an owner that has more than `max`, and never the one that has
-    /// just come.
+    /// just come. Of several calls at once each ends what it has chosen itself, so that in the end
+    /// `max` are left, though another may have chosen the newest of this one.
     fn keep_to(&self, max: usize, owner: &str, newest: SessionId) {
         if self.0.owners.count(owner) <= max {
             return;
         }
-        let mut others: Vec<_> = self.owned(owner).filter(|(id, _)| *id != newest).collect();
-        others.sort_by_key(|(_, record)| record.seen);
-        let excess = (others.len() + 1).saturating_sub(max);
-        for (id, _) in &others[..excess] {
-            if self.close_if(id, |record| record.owner.as_deref() == Some(owner)) {
+        let ids = self.0.owners.ids(owner).into_iter();
+        let idleness = ids.map(|id| {
+            let look = self.0.cache.peek(&id);
+            let owned = look.filter(|record| record.owner.as_deref() == Some(owner));
+            // What has ended and is not swept yet goes first.
+            (id, owned.map(|record| (record.seen, record.created)))
+        });
+        let idleness: HashMap<_, _> = idleness.collect();
+        for id in self.0.owners.choose(max, owner, &newest, &idleness) {
+            if self.close_if(&id, |record| record.owner.as_deref() == Some(owner)) {
                 count(&self.0.counts.over_limit);
             }
         }

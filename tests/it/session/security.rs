@@ -83,6 +83,33 @@ fn it_is_always_the_idlest_session_of_an_owner_that_goes() {
 }
 
 #[test]
+fn of_simultaneous_log_ins_as_many_stay_as_may() {
+    for (max, before) in [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2)] {
+        for _ in 0..400 {
+            let (sessions, time) = store(|builder| builder.max_per_owner(max));
+            let old: Vec<_> = (0..before).map(|_| start(&sessions, "ada")).collect();
+            time.advance(MINUTE);
+            let gate = Barrier::new(4);
+            let log_in = || {
+                gate.wait();
+                start(&sessions, "ada")
+            };
+            let new: Vec<_> = thread::scope(|scope| {
+                let calls: Vec<_> = (0..4).map(|_| scope.spawn(log_in)).collect();
+                calls.into_iter().map(|call| call.join().unwrap()).collect()
+            });
+            let open = |ids: &[SessionId]| {
+                let open = ids.iter().filter(|id| sessions.get(id).is_some());
+                open.count()
+            };
+            assert_eq!((open(&old), open(&new)), (0, max));
+            assert_eq!(sessions.of_owner("ada").len(), max);
+            assert_eq!(sessions.stats().over_limit, (before + 4 - max) as u64);
+        }
+    }
+}
+
+#[test]
 fn ids_differ_and_are_not_in_order() {
     let (sessions, _) = store(|builder| builder);
     let ids: Vec<u128> = (0..1_000).map(|_| start(&sessions, "ada").into()).collect();
