@@ -176,12 +176,10 @@ impl<K, V> Engine<K, V> {
     pub(crate) fn drop_handle(&self) {
         if self.handles.fetch_sub(1, AcqRel) == 1 {
             self.hub.close();
-            if let Some(recorder) = self.recorder() {
-                recorder.close();
-            }
-            // Inside a closure of another cache no lock may be taken; the values then go with the
-            // engine itself.
-            if !reentrancy::is_inside() {
+            let is_let_go = self.recorder().is_none_or(|recorder| recorder.close());
+            // Inside a closure of another cache no lock may be taken, and a snapshot that is still
+            // being written would be one of nothing; the values then go with the engine itself.
+            if is_let_go && !reentrancy::is_inside() {
                 self.drop_all();
             }
         }

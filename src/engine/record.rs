@@ -52,8 +52,9 @@ pub(crate) trait Recorder<K, V>: Send + Sync {
     /// that is asked of all writes.
     fn settle(&self, outcome: Result<u64, Refusal>, waits: bool);
 
-    /// The last handle of the cache is gone.
-    fn close(&self);
+    /// The last handle of the cache is gone. Says whether nobody walks the entries any more, so that
+    /// they can go, too.
+    fn close(&self) -> bool;
 
     /// What the user is given to ask of the log.
     fn handle(&self) -> &(dyn Any + Send + Sync);

@@ -566,6 +566,9 @@ pub enum CommitError {
     Disk(DiskError),
     /// It was closed before the write was durable.
     Closed,
+    /// From `close` alone: another call is at it, and waits for what this one was made by, such as a
+    /// waker that a thread of the journal wakes. That call says how it ends.
+    Closing,
     /// A thread of the journal panicked.
     Panicked {
         /// The thread, and what it said.
@@ -594,6 +597,7 @@ impl fmt::Display for CommitError {
             Self::TimedOut => &"the wait timed out",
             Self::Disk(error) => error,
             Self::Closed => &"its directory was closed before",
+            Self::Closing => &"its directory is being closed by a call that waits for this one",
             Self::Panicked { thread } => thread,
             Self::DirectoryGone { dir } => &Gone(dir),
             Self::Reentrant => &REENTRANT,

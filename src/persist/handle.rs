@@ -100,7 +100,8 @@ impl Journal {
     /// than 16 MiB of files, is compacted before, so that it knows after the restart what was hot.
     ///
     /// # Errors
-    /// It is not known whether all is on the disk.
+    /// It is not known whether all is on the disk. [`CommitError::Closing`] where another call is at it
+    /// and waits for this one, which a waker can make.
     pub fn close(&self) -> Result<CloseReport, CommitError> {
         let health = self.journal.health();
         let is_small = health.log_bytes.saturating_add(health.snapshot_bytes) < SMALL;

@@ -179,12 +179,12 @@ where
         }
     }
 
-    fn close(&self) {
+    fn close(&self) -> bool {
         let Some(journal) = self.handle.clone() else {
-            return;
+            return true;
         };
-        // Nobody is left to be told how it went.
-        let close = move || drop(journal.close());
+        // Nobody is left to be told how it went, but another call may still be at it.
+        let close = move || !matches!(journal.close(), Err(CommitError::Closing));
         if !reentrancy::is_inside() {
             return close();
         }
@@ -192,6 +192,7 @@ where
         let closer = std::thread::Builder::new().name("haybox-closer".into());
         // Without a thread the journal is left open, as by a process that is killed.
         let _ = closer.spawn(close);
+        false
     }
 
     fn handle(&self) -> &(dyn Any + Send + Sync) {

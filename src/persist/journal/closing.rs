@@ -21,25 +21,45 @@ struct State {
 /// The closer, until it is dropped.
 pub(super) struct Turn<'a>(&'a Closing);
 
+/// What a call to close finds.
+pub(super) enum Begun<'a> {
+    /// The caller is to close.
+    Mine(Turn<'a>),
+    /// It is closed.
+    Done,
+    /// Another call is at it and waits for the caller, or is the caller's own: what `close` promises
+    /// does not hold yet.
+    UnderWay,
+}
+
 impl Closing {
     /// Notes a thread that the closer will wait for, so that it does not wait for the closer.
     pub(super) fn note_own(&self, thread: thread::ThreadId) {
         self.state.lock().own.push(thread);
     }
 
-    /// Whether the caller is to close. If not, it is done, unless the caller is part of it: a waker
+    /// Waits until it is closed, unless the caller is to close, or is part of the closing: a waker
     /// that the closer or a thread of the journal wakes may drop the last handle.
-    pub(super) fn begin(&self) -> Option<Turn<'_>> {
+    pub(super) fn begin(&self) -> Begun<'_> {
         let me = thread::current().id();
         let mut state = self.state.lock();
         let Some(closer) = state.by else {
             state.by = Some(me);
-            return Some(Turn(self));
+            return Begun::Mine(Turn(self));
         };
-        while !state.is_done && closer != me && !state.own.contains(&me) {
+        while !state.is_done {
+            if closer == me || state.own.contains(&me) {
+                return Begun::UnderWay;
+            }
             (state, _) = wait_until(&self.done, state, Instant::now() + LONG);
         }
-        None
+        Begun::Done
+    }
+
+    /// Whether one closes, or has closed.
+    #[cfg(all(test, not(shuttle)))]
+    pub(super) fn has_begun(&self) -> bool {
+        self.state.lock().by.is_some()
     }
 }
 
@@ -58,25 +78,27 @@ mod tests {
     #[test]
     fn one_closes_and_others_wait_unless_the_closer_waits_for_them() {
         let (closing, is_closed) = (Closing::default(), AtomicBool::new(false));
-        let turn = closing.begin().expect("nobody closes");
-        assert!(
-            closing.begin().is_none(),
-            "the closer does not wait for itself"
-        );
+        let is_part = || matches!(closing.begin(), Begun::UnderWay);
+        let is_done = || matches!(closing.begin(), Begun::Done);
+        let Begun::Mine(turn) = closing.begin() else {
+            panic!("nobody closes");
+        };
+        assert!(is_part(), "the closer does not wait for itself");
         std::thread::scope(|scope| {
             let own = scope.spawn(|| {
                 closing.note_own(thread::current().id());
-                closing.begin().is_none()
+                is_part()
             });
             assert!(own.join().unwrap(), "nor for those for which it waits");
-            let other = scope.spawn(|| {
-                assert!(closing.begin().is_none());
-                is_closed.load(SeqCst)
-            });
+            let other = scope.spawn(|| is_done() && is_closed.load(SeqCst));
             is_closed.store(true, SeqCst);
             drop(turn);
             assert!(other.join().unwrap());
+            let own = scope.spawn(|| {
+                closing.note_own(thread::current().id());
+                is_done()
+            });
+            assert!(own.join().unwrap() && is_done());
         });
-        assert!(closing.begin().is_none());
     }
 }

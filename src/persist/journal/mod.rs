@@ -25,7 +25,7 @@ mod threads;
 
 use self::bell::Bell;
 use self::buffer::{Appended, Buffer};
-use self::closing::Closing;
+use self::closing::{Begun, Closing};
 use self::commits::Commits;
 use self::gate::Gate;
 use self::log::Tail;
@@ -264,6 +264,12 @@ impl Journal {
         self.inner.process.store(0, Relaxed);
     }
 
+    /// Whether a call to close has begun.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.has_begun()
+    }
+
     /// How long the compactor would sleep.
     #[cfg(all(test, not(shuttle)))]
     pub(crate) fn time_to_compaction(&self) -> Option<Duration> {
@@ -295,12 +301,13 @@ impl Journal {
         self.inner.guarded("backup", || self.inner.backup(to))
     }
 
-    /// Writes and syncs all, and gives the directory free. What is appended afterwards is lost. A
-    /// second call does nothing but wait for the first.
+    /// Writes and syncs all, lets go of the contents and gives the directory free. What is appended
+    /// afterwards is lost. A second call does nothing but wait for the first.
     ///
     /// # Errors
     ///
-    /// It is not known whether all is durable.
+    /// It is not known whether all is durable. After [`CommitError::Closing`] the contents may still
+    /// be walked: a first call waits for what makes this one.
     pub(crate) fn close(&self) -> Result<CloseReport, CommitError> {
         if !reentrancy::check() {
             return Err(CommitError::Reentrant);
@@ -313,8 +320,10 @@ impl Journal {
             // Of the threads that would have to end there is none here.
             return Err(self.inner.leave_to_parent());
         }
-        let Some(_closing) = self.closing.begin() else {
-            return Ok(self.inner.close_report());
+        let _turn = match self.closing.begin() {
+            Begun::Mine(turn) => turn,
+            Begun::Done => return Ok(self.inner.close_report()),
+            Begun::UnderWay => return Err(CommitError::Closing),
         };
         self.stop_threads();
         self.inner.close()

@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod golden;
 mod gone;
+mod last_handle;
 mod memory;
 mod model;
 mod running;
