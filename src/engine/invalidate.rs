@@ -202,8 +202,8 @@ impl<K, V> Engine<K, V> {
         if may_lock && !self.admit(RECORD, &mut work) {
             return;
         }
-        let epoch = self.register.invalidate(label);
-        self.record_label(label, epoch, &mut work);
+        let log = |epoch| self.record_label(label, epoch, &mut work);
+        self.register.invalidate(label, log);
         drop(work);
         self.start_sweeping();
         if may_lock {
@@ -222,8 +222,9 @@ impl<K, V> Engine<K, V> {
         if records > 2 * bound {
             // Something holds up the pass for long: a set that stays locked, a load that does not
             // end. Without records everything that has labels has fallen.
-            let epoch = self.register.forget_all();
-            self.record_label(EVERY_LABEL, epoch, &mut self.work());
+            let mut work = self.work();
+            let log = |epoch| self.record_label(EVERY_LABEL, epoch, &mut work);
+            self.register.forget_all(log);
         } else if records > bound {
             self.lend_a_hand(bound);
         }

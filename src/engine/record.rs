@@ -332,7 +332,7 @@ impl<K, V> Engine<K, V> {
         }
     }
 
-    /// Records that a label was invalidated at an epoch.
+    /// Records that a label is invalidated at an epoch, of which nobody knows yet.
     pub(super) fn record_label(&self, label: u64, epoch: u64, work: &mut Work<'_, K, V>) {
         if let Some(recording) = &mut work.recording {
             recording.note(&[Change::Label(label, epoch)]);

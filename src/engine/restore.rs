@@ -330,11 +330,11 @@ impl<K, V> Engine<K, V> {
 
     /// Visits the invalidations that entries may still have to be judged by.
     pub(crate) fn visit_labels(&self, mut visit: impl FnMut(u64, u64)) {
-        let forced = self.register.forced();
+        let (forced, records) = self.register.all();
         if forced > 0 {
             visit(EVERY_LABEL, forced);
         }
-        for (label, epoch) in self.register.all() {
+        for (label, epoch) in records {
             visit(label, epoch);
         }
     }

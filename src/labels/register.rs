@@ -42,7 +42,8 @@ pub(crate) struct Register {
 const FILTER: usize = if cfg!(shuttle) { 1 } else { 1024 };
 
 struct Book {
-    /// Held while an epoch begins: they begin one by one.
+    /// Held while an epoch begins, or all is forgotten by force: one by one, and what is recorded of
+    /// it comes first.
     beginning: Mutex<()>,
     filter: [AtomicU64; FILTER],
     shards: [RwLock<Shard>; SHARDS],
@@ -102,12 +103,14 @@ impl Register {
 
     /// Records that a label is invalid from now on.
     ///
-    /// Returns the epoch that begins.
-    pub(crate) fn invalidate(&self, label: u64) -> u64 {
+    /// `log` is told the epoch before anybody sees it: what is written by who has seen that an entry
+    /// has fallen is logged behind that. It may take no lock but leaves.
+    pub(crate) fn invalidate(&self, label: u64, log: impl FnOnce(u64)) {
         let book = self.book();
         let _turn = book.beginning.lock();
         // One by one and the record first: who sees an epoch sees the records of all up to it.
         let epoch = self.latest.load(Relaxed) + 1;
+        log(epoch);
         let mut shard = book.shard(label).write();
         let is_new = shard.insert(label, epoch).is_none();
         book.records.fetch_add(usize::from(is_new), AcqRel);
@@ -115,7 +118,6 @@ impl Register {
         let (word, bit) = place(label);
         book.filter[word].fetch_or(bit, Release);
         self.latest.store(epoch, Release);
-        epoch
     }
 
     /// The epoch up to which labels that held at the epoch `since` are known to hold, `None` if one
@@ -200,26 +202,31 @@ impl Register {
 
     /// Forgets everything. What has a label and was stored before this has fallen.
     ///
-    /// Returns the epoch up to which that is so.
-    pub(crate) fn forget_all(&self) -> u64 {
+    /// `log` is told up to which epoch, as by [`invalidate`](Self::invalidate).
+    pub(crate) fn forget_all(&self, log: impl FnOnce(u64)) {
+        let book = self.book();
+        let turn = book.beginning.lock();
         let latest = self.latest();
+        log(latest);
         self.forced.fetch_max(latest, AcqRel);
-        self.forget(latest);
-        latest
+        let before = self.forgotten.fetch_max(latest, AcqRel);
+        drop(turn);
+        if before < latest {
+            book.drop_records(latest);
+        }
     }
 
     // ---- keeping and restoring ----
 
-    /// The epoch up to which all labels were forgotten by force.
+    /// The epoch up to which all labels were forgotten by force, and every record: the label and its
+    /// epoch. Whatever was logged before the call is among them.
     #[cfg(feature = "persist")]
-    pub(crate) fn forced(&self) -> u64 {
-        self.forced.load(Acquire)
-    }
-
-    /// Every record: the label and its epoch.
-    #[cfg(feature = "persist")]
-    pub(crate) fn all(&self) -> Vec<(u64, u64)> {
-        let shards = self.book.get().map_or(&[][..], |book| &book.shards);
+    pub(crate) fn all(&self) -> (u64, Vec<(u64, u64)>) {
+        let Some(book) = self.book.get() else {
+            return (self.forced.load(Acquire), Vec::new());
+        };
+        // Who has logged one and not recorded it yet has the turn.
+        let _turn = book.beginning.lock();
         let of_shard = |shard: &RwLock<Shard>| {
             let shard = shard.read();
             shard
@@ -227,7 +234,8 @@ impl Register {
                 .map(|(label, epoch)| (*label, *epoch))
                 .collect::<Vec<_>>()
         };
-        shards.iter().flat_map(of_shard).collect()
+        let records = book.shards.iter().flat_map(of_shard).collect();
+        (self.forced.load(Acquire), records)
     }
 
     /// Goes on from an epoch that an entry has.
@@ -266,17 +274,9 @@ impl Register {
         if self.forgotten.fetch_max(up_to, AcqRel) >= up_to {
             return;
         }
-        let Some(book) = self.book.get() else { return };
-        for shard in &book.shards {
-            let mut shard = shard.write();
-            let before = shard.len();
-            shard.retain(|_, epoch| *epoch > up_to);
-            book.records.fetch_sub(before - shard.len(), AcqRel);
-            if shard.capacity() > 4 * shard.len() {
-                shard.shrink_to_fit();
-            }
+        if let Some(book) = self.book.get() {
+            book.drop_records(up_to);
         }
-        book.refilter();
     }
 }
 
@@ -288,6 +288,20 @@ fn place(label: u64) -> (usize, u64) {
 }
 
 impl Book {
+    /// Drops the records up to an epoch.
+    fn drop_records(&self, up_to: u64) {
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            let before = shard.len();
+            shard.retain(|_, epoch| *epoch > up_to);
+            self.records.fetch_sub(before - shard.len(), AcqRel);
+            if shard.capacity() > 4 * shard.len() {
+                shard.shrink_to_fit();
+            }
+        }
+        self.refilter();
+    }
+
     /// Takes the bits of what is forgotten out of the filter.
     fn refilter(&self) {
         let _turn = self.beginning.lock();
@@ -332,17 +346,38 @@ impl Hasher for AsItIs {
 mod tests {
     use super::*;
 
+    fn invalidate(register: &Register, label: u64) {
+        register.invalidate(label, |_| {});
+    }
+
+    #[test]
+    fn what_falls_is_logged_before_anybody_sees_it() {
+        let register = Register::new();
+        let mut logged = Vec::new();
+        register.invalidate(1, |epoch| {
+            assert_eq!(register.hold(&[1], 0), Some(0));
+            logged.push(epoch);
+        });
+        assert_eq!(register.hold(&[1], 0), None);
+        register.forget_all(|epoch| {
+            assert_eq!(register.hold(&[2], 0), Some(1));
+            logged.push(epoch);
+        });
+        assert_eq!(register.hold(&[2], 0), None);
+        assert_eq!(logged, [1, 1]);
+    }
+
     #[test]
     fn labels_hold_until_one_of_them_is_invalidated() {
         let register = Register::new();
         assert_eq!(register.hold(&[1, 2], 0), Some(0));
-        register.invalidate(3);
+        invalidate(&register, 3);
         assert_eq!(register.hold(&[1, 2], 0), Some(1), "as of the first epoch");
-        register.invalidate(2);
+        invalidate(&register, 2);
         assert_eq!(register.hold(&[1, 2], 0), None);
         assert_eq!(register.hold(&[1, 2], 1), None);
         assert_eq!(register.hold(&[1, 2], 2), Some(2), "stored since");
-        register.invalidate(2);
+        invalidate(&register, 2);
         assert_eq!(register.hold(&[1, 2], 2), None, "a second time");
         assert_eq!(register.hold(&[], 0), Some(3));
     }
@@ -350,11 +385,11 @@ mod tests {
     #[test]
     fn what_is_older_than_the_records_has_fallen() {
         let register = Register::new();
-        register.invalidate(1);
-        register.invalidate(2);
+        invalidate(&register, 1);
+        invalidate(&register, 2);
         let mut pass = Pass::begin(&register);
         pass.spare(1);
-        register.invalidate(3);
+        invalidate(&register, 3);
         register.end(&pass);
         assert_eq!(register.records(), 2, "those after the load that is spared");
         assert!(register.is_due(), "of a later epoch than the pass");
@@ -370,8 +405,8 @@ mod tests {
     #[test]
     fn everything_can_be_forgotten_at_once() {
         let register = Register::new();
-        (0..1000).for_each(|label| _ = register.invalidate(label));
-        register.forget_all();
+        (0..1000).for_each(|label| invalidate(&register, label));
+        register.forget_all(|_| {});
         assert_eq!(register.records(), 0);
         assert!(register.is_due(), "there are entries to be removed");
         assert_eq!(register.hold(&[5000], 999), None);

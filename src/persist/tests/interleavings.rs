@@ -13,6 +13,7 @@ mod memory;
 
 use self::memory::{How, Memory, Operation};
 use crate::engine::Tally;
+use crate::labels::Register;
 use crate::persist::contents::Contents;
 use crate::persist::effect::{Effect, Effects, Meta, Undecodable};
 use crate::persist::error::CommitError;
@@ -21,9 +22,11 @@ use crate::persist::journal::Journal;
 use crate::persist::manifest::Manifest;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
+use crate::sync::AtomicU64;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread;
 use std::path::Path;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -387,6 +390,29 @@ fn a_directory_is_not_given_free_while_a_compaction_is_at_it() {
         let before = memory.operations();
         others.into_iter().for_each(|other| other.join().unwrap());
         assert_eq!(memory.operations(), before, "the directory is another's");
+    });
+}
+
+/// A log that ends where it was rotated does not have it replayed a second time.
+#[test]
+fn an_invalidation_that_was_logged_before_is_in_the_snapshot() {
+    check(|| {
+        let (register, logged) = (Arc::new(Register::new()), Arc::new(AtomicU64::new(0)));
+        let invalidating = {
+            let (register, logged) = (Arc::clone(&register), Arc::clone(&logged));
+            thread::spawn(move || {
+                register.invalidate(7, |epoch| logged.store(epoch, SeqCst));
+                register.forget_all(|epoch| logged.store(epoch + 1, SeqCst));
+            })
+        };
+        let before = logged.load(SeqCst);
+        let (forced, records) = register.all();
+        match before {
+            0 => {}
+            1 => assert!(forced == 1 || records == [(7, 1)]),
+            _ => assert_eq!(forced, 1),
+        }
+        invalidating.join().unwrap();
     });
 }
 
