@@ -1,7 +1,7 @@
 //! A write that was made and may not be durable yet.
 
 use super::error::CommitError;
-use super::journal::Journal;
+use super::journal::{Journal, Place};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -124,16 +124,18 @@ impl<T> IntoFuture for Commit<T> {
         CommitFuture {
             seq: self.seq,
             journal: self.journal,
+            place: Place::default(),
             value: Some(self.value),
         }
     }
 }
 
-/// Waits for a [`Commit`]. Runs on any executor; dropping it undoes nothing.
+/// Waits for a [`Commit`]. Runs on any executor; dropping it undoes nothing, and leaves nothing behind.
 #[must_use = "a future does nothing until it is polled"]
 pub struct CommitFuture<T> {
     seq: u64,
     journal: Arc<Journal>,
+    place: Place,
     /// Until it was given out.
     value: Option<T>,
 }
@@ -149,11 +151,19 @@ impl<T> fmt::Debug for CommitFuture<T> {
 // The value is never pinned.
 impl<T> Unpin for CommitFuture<T> {}
 
+impl<T> Drop for CommitFuture<T> {
+    fn drop(&mut self) {
+        self.journal.end_wait(self.seq, &mut self.place);
+    }
+}
+
 impl<T> Future for CommitFuture<T> {
     type Output = Result<T, CommitError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let waited = std::task::ready!(self.journal.poll_wait(self.seq, context));
+        let this = &mut *self;
+        let waited = this.journal.poll_wait(this.seq, context, &mut this.place);
+        let waited = std::task::ready!(waited);
         let value = self.value.take();
         let value = value.expect("a future is not polled after it has ended");
         Poll::Ready(waited.map(|()| value))

@@ -18,7 +18,10 @@ pub(super) struct Commits {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    wakers: BTreeMap<u64, Vec<Waker>>,
+    /// By the number that is waited for, and the place of who waits.
+    wakers: BTreeMap<(u64, u64), Waker>,
+    /// How many places there have been.
+    places: u64,
     /// Up to here it is not known how it will end.
     failed_through: u64,
     failure: Option<CommitError>,
@@ -28,6 +31,10 @@ struct Waiting {
     holder: Option<thread::ThreadId>,
     held: Vec<Waker>,
 }
+
+/// Where a wait leaves its waker. Given back when the wait ends, however it does.
+#[derive(Debug, Default)]
+pub(crate) struct Place(Option<u64>);
 
 impl Commits {
     pub(super) fn new(written: u64, durable: u64, until_durable: bool) -> Self {
@@ -56,8 +63,14 @@ impl Commits {
         reached >= seq
     }
 
-    /// Whether a write is as safe as the policy says. If not, the waker is woken when that changes.
-    pub(super) fn poll(&self, seq: u64, waker: &Waker) -> Poll<Result<(), CommitError>> {
+    /// Whether a write is as safe as the policy says. If not, the waker is woken when that changes,
+    /// in the stead of the one that was left in the same place for the same number.
+    pub(super) fn poll(
+        &self,
+        seq: u64,
+        waker: &Waker,
+        place: &mut Place,
+    ) -> Poll<Result<(), CommitError>> {
         if self.has_reached(seq) {
             return Poll::Ready(Ok(()));
         }
@@ -70,14 +83,18 @@ impl Commits {
         if let Some(error) = waiting.error_of(seq) {
             return Poll::Ready(Err(error));
         }
-        let wakers = waiting.wakers.entry(seq).or_default();
-        if wakers.iter().any(|other| other.will_wake(&waker)) {
-            drop(waiting);
-            drop(waker);
-        } else {
-            wakers.push(waker);
-        }
+        let before = waiting.put(seq, waker, place);
+        drop(waiting);
+        drop(before);
         Poll::Pending
+    }
+
+    /// Gives back the place of a wait for this number.
+    pub(super) fn leave(&self, seq: u64, place: &mut Place) {
+        if let Some(at) = place.0.take() {
+            let left = self.waiting.lock().wakers.remove(&(seq, at));
+            drop(left);
+        }
     }
 
     /// All up to `seq` has been handed to the system.
@@ -132,11 +149,11 @@ impl Commits {
             return;
         }
         let later = match seq.checked_add(1) {
-            Some(next) => waiting.wakers.split_off(&next),
+            Some(next) => waiting.wakers.split_off(&(next, 0)),
             None => BTreeMap::new(),
         };
         let woken = std::mem::replace(&mut waiting.wakers, later);
-        let woken = woken.into_values().flatten();
+        let woken = woken.into_values();
         if waiting.holder == Some(thread::current().id()) {
             waiting.held.extend(woken);
             return;
@@ -147,6 +164,15 @@ impl Commits {
 }
 
 impl Waiting {
+    /// The waker that was there before is for the caller to drop, without the lock.
+    fn put(&mut self, seq: u64, waker: Waker, place: &mut Place) -> Option<Waker> {
+        let at = *place.0.get_or_insert_with(|| {
+            self.places += 1;
+            self.places
+        });
+        self.wakers.insert((seq, at), waker)
+    }
+
     fn error_of(&self, seq: u64) -> Option<CommitError> {
         let failure = self.failure.as_ref().filter(|_| seq <= self.failed_through);
         self.ended.as_ref().or(failure).cloned()
@@ -174,8 +200,11 @@ mod tests {
         let commits = Commits::new(0, 0, true);
         let counts = [(); 3].map(|()| Arc::new(Count::default()));
         let woken = || counts.each_ref().map(|count| count.0.load(SeqCst));
-        let poll =
-            |seq: usize| commits.poll(seq as u64, &Waker::from(Arc::clone(&counts[seq - 1])));
+        let mut places = [(); 3].map(|()| Place::default());
+        let mut poll = |seq: usize| {
+            let waker = Waker::from(Arc::clone(&counts[seq - 1]));
+            commits.poll(seq as u64, &waker, &mut places[seq - 1])
+        };
         for seq in [1, 2, 3, 3] {
             assert!(poll(seq).is_pending());
         }
@@ -205,7 +234,8 @@ mod tests {
         let count = Arc::new(Count::default());
         for (seq, is_held) in [(1, true), (2, false)] {
             let waker = Waker::from(Arc::clone(&count));
-            assert!(commits.poll(seq, &waker).is_pending());
+            let place = &mut Place::default();
+            assert!(commits.poll(seq, &waker, place).is_pending());
             if is_held {
                 commits.hold();
             }
@@ -215,5 +245,24 @@ mod tests {
             assert_eq!(count.0.load(SeqCst) as u64, seq);
             commits.let_go();
         }
+    }
+
+    #[test]
+    fn who_gives_up_leaves_nothing_behind() {
+        let commits = Commits::new(0, 0, true);
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let (mut gone, mut stays) = (Place::default(), Place::default());
+        for place in [&mut gone, &mut stays] {
+            assert!(commits.poll(1, &waker, place).is_pending());
+        }
+        assert_eq!(Arc::strong_count(&count), 4);
+        commits.leave(1, &mut gone);
+        commits.leave(1, &mut gone);
+        assert_eq!(Arc::strong_count(&count), 3);
+        commits.synced(1);
+        assert_eq!(count.0.load(SeqCst), 1);
+        commits.leave(1, &mut stays);
+        assert_eq!(Arc::strong_count(&count), 2);
     }
 }

@@ -27,6 +27,7 @@ use self::bell::Bell;
 use self::buffer::{Appended, Buffer};
 use self::closing::{Begun, Closing};
 use self::commits::Commits;
+pub(crate) use self::commits::Place;
 use self::gate::Gate;
 use self::log::Tail;
 use self::retry::{Attempts, Demand};
@@ -47,7 +48,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A directory that is kept up to date with what is appended.
@@ -210,20 +211,29 @@ impl Journal {
         let clock = Clock::real();
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
         let until = until.map_or(NEVER, |until| after(clock.now(), left(until)));
-        let look = |waker: &_| self.inner.poll_commit(seq, waker);
-        wait::block(&clock, until, look).unwrap_or(Err(CommitError::TimedOut))
+        let mut place = Place::default();
+        let look = |waker: &_| self.inner.poll_commit(seq, waker, &mut place);
+        let waited = wait::block(&clock, until, look);
+        self.end_wait(seq, &mut place);
+        waited.unwrap_or(Err(CommitError::TimedOut))
     }
 
-    /// As [`wait`](Self::wait), for a task.
+    /// As [`wait`](Self::wait), for a task, which gives its place back in the end.
     pub(crate) fn poll_wait(
         &self,
         seq: u64,
         context: &mut Context<'_>,
+        place: &mut Place,
     ) -> Poll<Result<(), CommitError>> {
         if self.inner.settings.by_hand {
             self.inner.push(seq);
         }
-        self.inner.poll_commit(seq, context.waker())
+        self.inner.poll_commit(seq, context.waker(), place)
+    }
+
+    /// Forgets who waited in a place for a number.
+    pub(crate) fn end_wait(&self, seq: u64, place: &mut Place) {
+        self.inner.commits.leave(seq, place);
     }
 
     /// Makes durable all that has been appended before the call. Returns the number of the last
@@ -358,8 +368,13 @@ impl Inner {
         }
     }
 
-    fn poll_commit(&self, seq: u64, waker: &std::task::Waker) -> Poll<Result<(), CommitError>> {
-        let found = self.commits.poll(seq, waker);
+    fn poll_commit(
+        &self,
+        seq: u64,
+        waker: &Waker,
+        place: &mut Place,
+    ) -> Poll<Result<(), CommitError>> {
+        let found = self.commits.poll(seq, waker, place);
         if found.is_pending() {
             if self.is_forked() {
                 return Poll::Ready(Err(self.leave_to_parent()));

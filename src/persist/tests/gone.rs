@@ -4,6 +4,7 @@
 use super::memory::{Memory, Operation};
 use super::model::{Store, Write, append, by_hand, dir};
 use crate::persist::error::{CommitError, CompactError, WriteError};
+use crate::persist::journal::Place;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
 use std::collections::BTreeMap;
@@ -262,7 +263,9 @@ fn a_process_that_was_forked_leaves_the_files_alone() {
         |store| store.journal.wait(1, Some(Instant::now())).is_err(),
         |store| {
             let mut context = Context::from_waker(Waker::noop());
-            let polled = store.journal.poll_wait(1, &mut context);
+            let polled = store
+                .journal
+                .poll_wait(1, &mut context, &mut Place::default());
             matches!(polled, Poll::Ready(Err(CommitError::Closed)))
         },
         |store| store.journal.sync().is_err(),

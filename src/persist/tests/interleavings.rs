@@ -18,7 +18,7 @@ use crate::persist::contents::Contents;
 use crate::persist::effect::{Effect, Effects, Meta, Undecodable};
 use crate::persist::error::CommitError;
 use crate::persist::header::CodecId;
-use crate::persist::journal::Journal;
+use crate::persist::journal::{Journal, Place};
 use crate::persist::manifest::Manifest;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
@@ -275,8 +275,10 @@ fn what_a_caller_could_not_write_the_writer_does() {
         let (journal, _) = open(&memory, roomy);
         let mut context = Context::from_waker(Waker::noop());
         // Each look rings for the writer, which finds nothing to write, and rests after some.
+        let mut place = Place::default();
         for _ in 0..40 {
-            assert!(journal.poll_wait(1, &mut context).is_pending());
+            let polled = journal.poll_wait(1, &mut context, &mut place);
+            assert!(polled.is_pending());
             thread::yield_now();
         }
         memory.fail_next(1, Some(Operation::Write), How::Full);
@@ -531,7 +533,8 @@ fn a_panic_of_the_writer_at_rest_is_visible() {
         memory.fail_next(1, Some(Operation::Write), How::Panic);
         let mut context = Context::from_waker(Waker::noop());
         // Each look rings for the writer, which has nothing to do until it rests.
-        while journal.poll_wait(2, &mut context).is_pending() {
+        let mut place = Place::default();
+        while journal.poll_wait(2, &mut context, &mut place).is_pending() {
             thread::yield_now();
         }
         assert_eq!(journal.health().state, HealthState::Failed);

@@ -14,6 +14,7 @@ mod model;
 mod running;
 mod salvage;
 mod syncs;
+mod waits;
 
 use self::memory::Memory;
 use self::model::{History, Store, Write};

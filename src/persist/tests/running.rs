@@ -8,6 +8,7 @@ use crate::persist::effect::{Effect, Effects};
 use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
 use crate::persist::frame::{HEADER, LARGEST, PAYLOAD};
 use crate::persist::header;
+use crate::persist::journal::Place;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
 use crate::persist::storage::{Disk, Storage};
@@ -201,16 +202,15 @@ fn a_task_is_woken_when_its_write_is_durable() {
     let count = Arc::new(Count(AtomicUsize::new(0)));
     let waker = Waker::from(Arc::clone(&count));
     let mut context = Context::from_waker(&waker);
-    assert!(store.journal.poll_wait(seq, &mut context).is_pending());
-    assert!(store.journal.poll_wait(seq, &mut context).is_pending());
+    let mut place = Place::default();
+    let mut poll = || store.journal.poll_wait(seq, &mut context, &mut place);
+    assert!(poll().is_pending());
+    assert!(poll().is_pending());
     let late = store.journal.wait(seq, Some(Instant::now()));
     assert!(matches!(late, Err(CommitError::TimedOut)));
     drop(stall);
     store.journal.wait(seq, None).unwrap();
-    assert!(matches!(
-        store.journal.poll_wait(seq, &mut context),
-        Poll::Ready(Ok(()))
-    ));
+    assert!(matches!(poll(), Poll::Ready(Ok(()))));
     store.journal.close().unwrap();
     assert_eq!(count.0.load(SeqCst), 1);
     assert!(matches!(
@@ -484,7 +484,9 @@ fn after_close_nothing_is_written_whoever_waits() {
         ));
         let mut context = Context::from_waker(Waker::noop());
         assert!(matches!(
-            store.journal.poll_wait(seq, &mut context),
+            store
+                .journal
+                .poll_wait(seq, &mut context, &mut Place::default()),
             Poll::Ready(Err(CommitError::Closed))
         ));
         let copied = store.journal.backup(Path::new("/backup"));
@@ -523,7 +525,9 @@ fn a_waker_may_call_the_journal_that_wakes_it() {
     let calls = Arc::new(Calls(Arc::downgrade(&store.journal), AtomicUsize::new(0)));
     let waker = Waker::from(Arc::clone(&calls));
     let mut context = Context::from_waker(&waker);
-    assert!(store.journal.poll_wait(seq, &mut context).is_pending());
+    let place = &mut Place::default();
+    let polled = store.journal.poll_wait(seq, &mut context, place);
+    assert!(polled.is_pending());
     // A compaction wakes it, and is over by then.
     store.journal.compact().unwrap();
     assert_eq!(calls.1.load(SeqCst), 1);
