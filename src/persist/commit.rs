@@ -80,6 +80,10 @@ impl<T> Commit<T> {
     ///
     /// # Errors
     /// It is not known whether the write is durable: the disk fails, or the store was closed before.
+    ///
+    /// # Panics
+    /// Inside a closure that a cache or a store runs under a lock: what it waits for may need that.
+    #[track_caller]
     pub fn wait(self) -> Result<T, CommitError> {
         self.journal.wait(self.seq, None)?;
         Ok(self.value)
@@ -89,6 +93,10 @@ impl<T> Commit<T> {
     ///
     /// # Errors
     /// As for `wait`; [`CommitError::TimedOut`] if it takes longer.
+    ///
+    /// # Panics
+    /// As `wait`.
+    #[track_caller]
     pub fn wait_timeout(&self, timeout: Duration) -> Result<&T, CommitError> {
         // What the clock cannot hold is for ever.
         self.journal
@@ -131,6 +139,7 @@ impl<T> IntoFuture for Commit<T> {
 }
 
 /// Waits for a [`Commit`]. Runs on any executor; dropping it undoes nothing, and leaves nothing behind.
+/// As [`Commit::wait`], it panics inside a closure that a cache or a store runs under a lock.
 #[must_use = "a future does nothing until it is polled"]
 pub struct CommitFuture<T> {
     seq: u64,

@@ -204,7 +204,15 @@ impl Journal {
     /// # Errors
     ///
     /// It is not known whether the write is safe.
+    ///
+    /// # Panics
+    ///
+    /// Under the lock of a set: it may take a snapshot, which would wait for that.
+    #[track_caller]
     pub(crate) fn wait(&self, seq: u64, until: Option<Instant>) -> Result<(), CommitError> {
+        if !reentrancy::check() {
+            return Err(CommitError::Reentrant);
+        }
         if self.inner.settings.by_hand || (until.is_none() && self.inner.waits_for_disk()) {
             self.inner.lead(seq);
         }
@@ -219,12 +227,16 @@ impl Journal {
     }
 
     /// As [`wait`](Self::wait), for a task, which gives its place back in the end.
+    #[track_caller]
     pub(crate) fn poll_wait(
         &self,
         seq: u64,
         context: &mut Context<'_>,
         place: &mut Place,
     ) -> Poll<Result<(), CommitError>> {
+        if !reentrancy::check() {
+            return Poll::Ready(Err(CommitError::Reentrant));
+        }
         if self.inner.settings.by_hand {
             self.inner.push(seq);
         }

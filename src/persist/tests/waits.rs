@@ -1,9 +1,11 @@
-//! Waiting for a write: what it leaves behind.
+//! Waiting for a write: where that can only go wrong, and what it leaves behind.
 
 use crate::Cache;
 use crate::persist::commit::Commit;
+use crate::persist::error::CommitError;
 use crate::persist::options::Persistence;
 use crate::persist::store::Store;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -17,6 +19,46 @@ fn unsaved(dir: &tempfile::TempDir) -> (Store<u64, u64>, Commit<()>) {
         .unwrap();
     let commit = store.insert(1, 1).unwrap().map(drop);
     (store, commit)
+}
+
+/// Waits when it is dropped.
+struct Waits<'c>(&'c Commit<()>);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let waited = self.0.wait_timeout(Duration::ZERO);
+        assert!(matches!(waited, Err(CommitError::Reentrant)));
+    }
+}
+
+/// The compactor that it waits for would wait for the lock of the set.
+#[test]
+fn a_wait_inside_a_closure_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, commit) = unsaved(&dir);
+    let by_timeout = || _ = store.update(&1, |_| commit.wait_timeout(Duration::ZERO).is_ok());
+    let mut other = pin!(store.insert(2, 2).unwrap().into_future());
+    let by_poll = || {
+        let mut context = Context::from_waker(Waker::noop());
+        _ = store.update(&1, |_| other.as_mut().poll(&mut context).is_ready());
+    };
+    for panic in [
+        catch_unwind(AssertUnwindSafe(by_timeout)).unwrap_err(),
+        catch_unwind(AssertUnwindSafe(by_poll)).unwrap_err(),
+    ] {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or(panic.downcast_ref::<&str>().copied()).unwrap();
+        assert!(said.starts_with("haybox was called from inside"), "{said}");
+    }
+    let unwinding = AssertUnwindSafe(|| {
+        store.update(&1, |_| {
+            let _waits = Waits(&commit);
+            panic!("on purpose");
+        })
+    });
+    assert!(catch_unwind(unwinding).is_err());
+    store.journal().compact().unwrap();
+    commit.wait().unwrap();
 }
 
 struct Task;
