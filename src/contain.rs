@@ -17,6 +17,18 @@ pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
+/// Runs something; what it has said, if it has panicked, which the hook has reported.
+#[cfg(feature = "persist")]
+pub(crate) fn said<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let said = payload.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
+        let said = said.unwrap_or("no reason given").to_owned();
+        discard(payload);
+        said
+    })
+}
+
 /// Drops what something has panicked with. It is of the user's, and its destructor may panic as
 /// well: with another one, which is kept.
 #[cold]
@@ -50,5 +62,7 @@ mod tests {
     fn a_panic_goes_no_further_whatever_it_is_with() {
         assert_eq!(contain(|| 7), Some(7));
         assert_eq!(contain(|| -> u8 { Fragile::throw() }), None);
+        #[cfg(feature = "persist")]
+        assert!(said(|| -> u8 { Fragile::throw() }).is_err());
     }
 }

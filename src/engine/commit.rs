@@ -211,7 +211,9 @@ where
             .map(|(change, encoded)| change.record(locks, encoded.as_ref()))
             .collect();
         if let Some(recording) = &mut work.recording {
-            recording.note(&records);
+            if !recording.note(&records) {
+                return false;
+            }
             recording.is_ahead = true;
         }
         true

@@ -199,12 +199,16 @@ impl<K, V> Engine<K, V> {
         let deadlines = moved(&set, way, wanted);
         // What is loaded now would set the deadline anew.
         work.outbox.discard_load(set.overtake(hash, key));
+        let (is_live, key) = (self.is_live(deadlines.effective), &set.entry(way).key);
+        let may = match is_live {
+            true => self.record_moved(key, &deadlines, &mut work),
+            false => self.record_delete(key, &mut work),
+        };
+        if !may {
+            return false;
+        }
         self.set_deadlines(&mut set, way, deadlines);
-        let effective = deadlines.effective;
-        if self.is_live(effective) {
-            self.record_deadlines(&set, way, &mut work);
-        } else {
-            self.record_delete(&set.entry(way).key, &mut work);
+        if !is_live {
             self.let_out(&mut set, way, RemovalCause::Expired, &mut work);
         }
         drop(set);

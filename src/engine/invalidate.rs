@@ -289,13 +289,12 @@ impl<K, V> Engine<K, V> {
             let Some(entry) = set.get(way).filter(|entry| matches(&entry.key)) else {
                 continue;
             };
-            let cause = if self.is_live(entry.deadline()) {
-                removed += usize::from(!self.has_fallen(&set, way, entry));
-                RemovalCause::Explicit
-            } else {
-                RemovalCause::Expired
-            };
-            self.take_out(&mut set, way, cause, &mut work);
+            if !self.is_live(entry.deadline()) {
+                self.take_out(&mut set, way, RemovalCause::Expired, &mut work);
+                continue;
+            }
+            let has_fallen = self.has_fallen(&set, way, entry);
+            removed += usize::from(self.remove_at(&mut set, way, &mut work) && !has_fallen);
         }
         set.shrink_if_sparse();
         Some((set.index() + 1, removed))

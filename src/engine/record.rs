@@ -16,6 +16,7 @@
 #![cfg_attr(not(feature = "persist"), allow(dead_code, reason = "nobody records"))]
 
 use super::Engine;
+use super::policy::Deadlines;
 use super::room::Work;
 use crate::labels::Labels;
 use crate::table::{Ends, Locked, Ways};
@@ -42,8 +43,9 @@ pub(crate) trait Recorder<K, V>: Send + Sync {
     /// A copy of a value, to be changed and encoded before it takes the place of the other.
     fn copy(&self, value: &V) -> V;
 
-    /// Records changes as one, under the locks of all sets concerned; the number of the last.
-    fn record(&self, changes: &[Change<'_, K>]) -> u64;
+    /// Records changes as one, under the locks of all sets concerned; the number of the last. Only
+    /// who is strict refuses, and records none of them then.
+    fn record(&self, changes: &[Change<'_, K>]) -> Result<u64, Refusal>;
 
     /// Records a deadline that a read has moved, if there is room.
     fn record_if_room(&self, change: &Change<'_, K>);
@@ -271,11 +273,22 @@ impl<K, V> Engine<K, V> {
         }
     }
 
-    /// Records that a key has no value any more.
+    /// Records that a key has no value any more; whether that may be so. Where a store cannot say
+    /// it, it is refused.
     #[inline]
-    pub(super) fn record_delete(&self, key: &K, work: &mut Work<'_, K, V>) {
+    pub(super) fn record_delete(&self, key: &K, work: &mut Work<'_, K, V>) -> bool {
+        match &mut work.recording {
+            None => true,
+            Some(recording) => recording.note(&[Change::Delete(key)]),
+        }
+    }
+
+    /// As [`record_delete`](Self::record_delete), of what leaves whether it can be recorded or not:
+    /// it has expired or fallen, which the log knows, if only roughly, or is evicted.
+    #[inline]
+    pub(super) fn record_loss(&self, key: &K, work: &mut Work<'_, K, V>) {
         if let Some(recording) = &mut work.recording {
-            recording.note(&[Change::Delete(key)]);
+            let _ = recording.try_note(&[Change::Delete(key)]);
         }
     }
 
@@ -294,7 +307,21 @@ impl<K, V> Engine<K, V> {
         // It was kept for those who load, and is so no longer.
         let before_its_end = set.age(way).is_some() && self.is_live(set.gone(way));
         if by_idleness || before_its_end {
-            self.record_delete(&set.entry(way).key, work);
+            self.record_loss(&set.entry(way).key, work);
+        }
+    }
+
+    /// Records the deadlines that an entry is to have; whether it may have them.
+    #[inline]
+    pub(super) fn record_moved(
+        &self,
+        key: &K,
+        deadlines: &Deadlines,
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
+        match &mut work.recording {
+            None => true,
+            Some(recording) => recording.note(&[Change::Deadline(key, deadlines.life())]),
         }
     }
 
@@ -324,7 +351,8 @@ impl<K, V> Engine<K, V> {
         let change = Change::Deadline(&ways.entry(way).key, now);
         if now.hard < before.hard {
             // Were it dropped, what has expired would come back.
-            recorder.record(&[change]);
+            // Nor can a read be refused.
+            let _ = recorder.record(&[change]);
         } else if now.idle / grid != before.idle / grid
             || has_crossed(before.hard, now.hard, self.clock.coarse())
         {
@@ -446,10 +474,21 @@ impl<'e, K, V> Recording<'e, K, V> {
         }
     }
 
+    /// Records changes as one; whether they may be made.
     #[cold]
     #[inline(never)]
-    pub(super) fn note(&mut self, changes: &[Change<'_, K>]) {
-        self.last = self.recorder.record(changes).max(self.last);
+    pub(super) fn note(&mut self, changes: &[Change<'_, K>]) -> bool {
+        let noted = self.try_note(changes);
+        noted
+            .map_err(|refusal| self.refusal = Some(refusal))
+            .is_ok()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_note(&mut self, changes: &[Change<'_, K>]) -> Result<(), Refusal> {
+        self.last = self.recorder.record(changes)?.max(self.last);
+        Ok(())
     }
 }
 

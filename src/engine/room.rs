@@ -283,9 +283,23 @@ impl<K, V> Engine<K, V> {
     ) {
         match cause {
             RemovalCause::Expired => self.record_expired(set, way, work),
-            _ => self.record_delete(&set.entry(way).key, work),
+            _ => self.record_loss(&set.entry(way).key, work),
         }
         self.let_out(set, way, cause, work);
+    }
+
+    /// Takes out an entry that is to be removed; whether it may be.
+    pub(super) fn remove_at(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
+        let may = self.record_delete(&set.entry(way).key, work);
+        if may {
+            self.let_out(set, way, RemovalCause::Explicit, work);
+        }
+        may
     }
 
     /// As [`take_out`](Self::take_out), of what is recorded already.

@@ -95,7 +95,10 @@ impl<K, V> Engine<K, V> {
                 Some(_) if !self.is_live(set.gone(way)) => RemovalCause::Expired,
                 Some(entry) if self.has_fallen(&set, way, entry) => RemovalCause::Explicit,
                 Some(entry) if keep(&entry.key, &entry.value) => continue,
-                Some(_) => RemovalCause::Explicit,
+                Some(_) => {
+                    self.remove_at(&mut set, way, &mut work);
+                    continue;
+                }
             };
             self.take_out(&mut set, way, cause, &mut work);
         }

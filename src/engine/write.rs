@@ -668,7 +668,9 @@ where
             }
             (Op::Remove, Some(way)) => {
                 self.overtake(&mut set, hash, key, &mut work);
-                let (key, value) = self.hand_out(&mut set, way, hash, &mut work);
+                let Some((key, value)) = self.hand_out(&mut set, way, hash, &mut work) else {
+                    return Outcome::Kept;
+                };
                 work.outbox.discard_key(key);
                 return Outcome::Removed(value);
             }
@@ -744,23 +746,26 @@ where
         if !condition(&set.entry(way).value) {
             return None;
         }
-        Some(self.hand_out(&mut set, way, hash, &mut work))
+        self.hand_out(&mut set, way, hash, &mut work)
     }
 
-    pub(super) fn hand_out(
+    /// Takes a live entry out for the caller, if that may be recorded.
+    fn hand_out(
         &self,
         set: &mut Locked<'_, K, V>,
         way: usize,
         hash: KeyHash,
         work: &mut Work<'_, K, V>,
-    ) -> (K, V) {
-        self.record_delete(&set.entry(way).key, work);
+    ) -> Option<(K, V)> {
+        if !self.record_delete(&set.entry(way).key, work) {
+            return None;
+        }
         let entry = set.entry(way);
         work.outbox
             .handed_out(hash.fingerprint(), &entry.key, &entry.value);
         let item = set.remove(way);
         work.held.add(self.budget.cost(item.beside.weight));
-        (item.key, item.value)
+        Some((item.key, item.value))
     }
 }
 

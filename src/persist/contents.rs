@@ -1,7 +1,23 @@
 //! What a journal keeps, as the journal sees it.
 
-use super::effect::{Effect, Effects, Undecodable};
+use super::effect::{Effect, Effects, Undecodable, Unencodable};
 use crate::engine::Tally;
+
+/// What came of a set in a walk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walked {
+    /// Where to go on; `None` after the last set.
+    pub(crate) next: Option<u64>,
+    /// Entries that do not encode.
+    pub(crate) left_out: u64,
+}
+
+impl Walked {
+    /// Nothing was left out.
+    pub(crate) fn to(next: Option<u64>) -> Self {
+        Self { next, left_out: 0 }
+    }
+}
 
 /// What the journal keeps: the entries of a cache, or a map in its tests.
 pub(crate) trait Contents: Send + Sync {
@@ -56,7 +72,12 @@ pub(crate) trait Contents: Send + Sync {
 
     /// Snapshot: encodes the live entries of the set at `position`, under its lock, the oldest
     /// first, and says where to go on. Starts at 0; a position stays valid while the table grows.
-    fn write_set(&self, position: u64, out: &mut Effects) -> Option<u64>;
+    /// Runs code of the user's, which may panic.
+    ///
+    /// # Errors
+    ///
+    /// An entry does not encode, and may not be left out.
+    fn write_set(&self, position: u64, out: &mut Effects) -> Result<Walked, Unencodable>;
 
     /// Snapshot: the invalidations that still matter, before the first set.
     fn write_labels(&self, out: &mut Effects);

@@ -119,6 +119,12 @@ impl Undecodable {
     }
 }
 
+/// An entry that does not become bytes, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unencodable {
+    pub(crate) reason: String,
+}
+
 /// Bytes that are no effect, although their checksum is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Corrupt {

@@ -495,7 +495,8 @@ pub enum WriteError {
         limit: usize,
     },
     /// The key or the value cannot be encoded; or, in debug builds, what it is encoded as does not
-    /// decode ([`Codec`](super::Codec)).
+    /// decode ([`Codec`](super::Codec)). Of a removal or of another TTL: the key cannot be encoded
+    /// any more.
     Encode(String),
     /// The value does not fit within the bounds of the store, which evicts nothing.
     NoRoom,
@@ -582,6 +583,9 @@ pub enum CommitError {
     /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic
     /// that is under way, such a call panics.)
     Reentrant,
+    /// It takes a new snapshot to make it durable, and an entry cannot be encoded for that:
+    /// [`CompactError::Encode`]. It is tried again in the background.
+    Encode(String),
 }
 
 impl CommitError {
@@ -601,6 +605,7 @@ impl fmt::Display for CommitError {
             Self::Panicked { thread } => thread,
             Self::DirectoryGone { dir } => &Gone(dir),
             Self::Reentrant => &REENTRANT,
+            Self::Encode(reason) => &NotEncoded(reason),
         };
         write!(f, "not known to be durable: {why}")
     }
@@ -643,6 +648,25 @@ pub enum CompactError {
     /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic
     /// that is under way, such a call panics.)
     Reentrant,
+    /// An entry of a store cannot be encoded any more, though it could be when it was written: it
+    /// changes on its own, as an `Arc<Mutex<_>>` that was poisoned. Or, of a cache too, its
+    /// `Serialize` panics: for a snapshot that runs under the lock of a set, where it may call no
+    /// cache. What it says, or panics with. The entry is as safe as it was, in the old files; it is
+    /// to be replaced or removed.
+    Encode(String),
+}
+
+/// What is said of an entry that keeps a snapshot from being made.
+struct NotEncoded<'a>(&'a str);
+
+impl fmt::Display for NotEncoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "an entry that was encoded before cannot be any more ({}): replace or remove it",
+            self.0
+        )
+    }
 }
 
 /// What is said of a directory that is not at its path any more.
@@ -675,6 +699,7 @@ impl fmt::Display for CompactError {
             Self::Panicked { thread } => write!(f, "a thread of the journal panicked: {thread}"),
             Self::DirectoryGone { dir } => Gone(dir).fmt(f),
             Self::Reentrant => f.write_str(REENTRANT),
+            Self::Encode(reason) => write!(f, "the old files stay: {}", NotEncoded(reason)),
         }
     }
 }

@@ -131,7 +131,8 @@ pub(crate) fn seal(frame: &mut [u8], stamp: Stamp, salt: u32) {
     let (head, payload) = frame.split_at_mut(HEADER);
     let header = FrameHeader {
         kind: stamp.kind,
-        length: payload.len() as u32,
+        // Cut short it would make what follows unreadable, too.
+        length: u32::try_from(payload.len()).expect("no entry is larger than a batch may be"),
         count: stamp.count,
         first: stamp.first,
         durable: stamp.durable,

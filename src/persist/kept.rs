@@ -1,8 +1,9 @@
 //! What the files hold, brought back into a cache, and taken from it for a snapshot.
 
 use super::codec::Codec;
-use super::contents::Contents;
-use super::effect::{self, Effect, Effects, Undecodable};
+use super::contents::{Contents, Walked};
+use super::effect::{self, Effect, Effects, Undecodable, Unencodable};
+use super::encoder::Encoder;
 use super::migrate::{Migrate, Old, What};
 use super::recorder::to_wall;
 use super::wall::Wall;
@@ -21,7 +22,9 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 pub(super) struct Kept<K, V, S, C> {
     pub(super) engine: Arc<Engine<K, V>>,
     pub(super) hasher: S,
-    pub(super) codec: C,
+    pub(super) encoder: Encoder<C>,
+    /// Whether what cannot be encoded must not be left out.
+    pub(super) is_store: bool,
     pub(super) wall: Wall,
     pub(super) migrate: Option<Migrate<C>>,
     /// Whether what was removed may have been evicted.
@@ -47,7 +50,7 @@ where
         K: DeserializeOwned,
     {
         let undecodable = |error| Undecodable::new(format!("the key does not decode: {error}"));
-        self.codec.decode(bytes).map_err(undecodable)
+        self.encoder.codec.decode(bytes).map_err(undecodable)
     }
 
     fn value(&self, bytes: &[u8]) -> Result<V, Undecodable>
@@ -55,21 +58,7 @@ where
         V: DeserializeOwned,
     {
         let undecodable = |error| Undecodable::new(format!("the value does not decode: {error}"));
-        self.codec.decode(bytes).map_err(undecodable)
-    }
-
-    fn encode(&self, key: &K, value: &V, bytes: &mut Vec<u8>) -> Option<usize>
-    where
-        K: Serialize,
-        V: Serialize,
-    {
-        bytes.clear();
-        let encoded = self.codec.encode(key, bytes).and_then(|()| {
-            let key = bytes.len();
-            self.codec.encode(value, bytes).map(|()| key)
-        });
-        // What does not was counted when it was stored.
-        encoded.ok()
+        self.encoder.codec.decode(bytes).map_err(undecodable)
     }
 }
 
@@ -151,7 +140,7 @@ where
         let Effect::Put { key, value, meta } = effect else {
             return self.apply_to_todays(seq, effect, tally);
         };
-        let codec = &self.codec;
+        let codec = &self.encoder.codec;
         let old = Old {
             codec,
             schema,
@@ -186,15 +175,28 @@ where
         self.engine.len()
     }
 
-    fn write_set(&self, position: u64, out: &mut Effects) -> Option<u64> {
-        let mut bytes = Vec::new();
-        self.engine.visit_set(position, |key, value, meta| {
-            if let Some(end) = self.encode(key, value, &mut bytes) {
-                let (key, value) = bytes.split_at(end);
-                let meta = to_wall(&self.wall, meta);
-                out.push(Effect::Put { key, value, meta });
+    fn write_set(&self, position: u64, out: &mut Effects) -> Result<Walked, Unencodable> {
+        let (mut bytes, mut left_out, mut refused) = (Vec::new(), 0, None);
+        let next = self.engine.visit_set(position, |key, value, meta| {
+            bytes.clear();
+            match self.encoder.entry(key, value, &mut bytes) {
+                Ok(end) => {
+                    let (key, value) = bytes.split_at(end);
+                    let meta = to_wall(&self.wall, meta);
+                    out.push(Effect::Put { key, value, meta });
+                }
+                Err(unencoded) => {
+                    left_out += 1;
+                    refused = Some(unencoded.error).filter(|_| self.is_store);
+                }
             }
-        })
+        });
+        match refused {
+            None => Ok(Walked { next, left_out }),
+            Some(error) => Err(Unencodable {
+                reason: error.to_string(),
+            }),
+        }
     }
 
     fn write_labels(&self, out: &mut Effects) {

@@ -152,6 +152,7 @@ mod commit;
 mod contents;
 mod dir_kind;
 mod effect;
+mod encoder;
 mod error;
 mod files;
 mod frame;

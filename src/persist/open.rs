@@ -2,7 +2,9 @@
 
 use super::codec::{Codec, CodecError};
 use super::dir_kind::DirKind;
+use super::encoder::Encoder;
 use super::error::OpenError;
+use super::frame::LARGEST;
 use super::handle::Journal;
 use super::journal;
 use super::kept::Kept;
@@ -200,13 +202,19 @@ where
         let kind = self.role().unwrap_or(of_face);
         let (settings, waits) = options.settle(is_store, kind, clock.clone());
         let (migrates, is_read_only) = (options.migrate.is_some(), settings.is_read_only());
+        let encoder = |codec| Encoder {
+            codec,
+            decode: cfg!(debug_assertions).then_some(decode::<K, V, C> as _),
+            largest: LARGEST,
+        };
         let cache = self.assemble(false)?;
         let bounds = cache.engine().lift_bounds();
         let evicts = !is_store && bounds.are_any();
         let kept = Arc::new(Kept {
             engine: cache.shared_engine(),
             hasher: cache.hasher().clone(),
-            codec: options.codec.clone(),
+            encoder: encoder(options.codec.clone()),
+            is_store,
             wall: Wall::new(clock.clone()),
             migrate: options.migrate,
             evicts,
@@ -225,12 +233,11 @@ where
         };
         cache.engine().record_to(Box::new(Log {
             sink,
-            codec: options.codec,
+            encoder: encoder(options.codec),
             wall: Wall::new(clock),
             is_store,
             waits,
             copy: V::clone,
-            decode: decode::<K, V, C>,
             handle: Some(journal.clone()),
         }));
         cache.engine().set_bounds(bounds);

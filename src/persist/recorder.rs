@@ -1,9 +1,9 @@
 //! What a cache tells its log: changes of keys and values in, bytes out.
 
-use super::codec::{Codec, CodecError};
+use super::codec::Codec;
 use super::effect::{Effect, Effects, Labels, Meta};
+use super::encoder::{Encoder, Unencoded};
 use super::error::{CommitError, WriteError};
-use super::frame::LARGEST;
 use super::handle::Journal;
 use super::insist;
 use super::journal;
@@ -25,10 +25,6 @@ pub(super) trait Sink: Send + Sync + 'static {
     fn append_if_room(&self, effects: &Effects) -> bool;
     fn count_unencodable(&self);
     fn wait(&self, seq: u64, until: Option<Instant>) -> Result<(), CommitError>;
-    /// How many bytes one batch may have.
-    fn largest(&self) -> usize {
-        LARGEST
-    }
 }
 
 impl Sink for journal::Journal {
@@ -49,20 +45,16 @@ impl Sink for journal::Journal {
     }
 }
 
-/// Whether a key and a value decode.
-pub(super) type Decode<C> = fn(&C, key: &[u8], value: &[u8]) -> Result<(), CodecError>;
-
 /// The recorder of a cache whose keys and values a codec knows.
 pub(super) struct Log<V, C, J> {
     pub(super) sink: Arc<J>,
-    pub(super) codec: C,
+    pub(super) encoder: Encoder<C>,
     pub(super) wall: Wall,
     /// Whether what cannot be recorded is not done.
     pub(super) is_store: bool,
     /// For how long a write waits until it is durable, where each does.
     pub(super) waits: Option<Duration>,
     pub(super) copy: fn(&V) -> V,
-    pub(super) decode: Decode<C>,
     pub(super) handle: Option<Journal>,
 }
 
@@ -116,25 +108,14 @@ where
 
     fn encode(&self, key: &K, value: &V) -> Result<Encoded, Refusal> {
         let mut bytes = take(&ENTRY);
-        let encoded = self.codec.encode(key, &mut bytes).map(|()| {
-            let key = bytes.len();
-            (key, self.codec.encode(value, &mut bytes))
-        });
-        let encode = |error: CodecError| WriteError::Encode(error.to_string());
-        let (form, key, error) = match encoded {
-            Ok((key, Ok(()))) => match self.check_entry(&bytes, key) {
-                Ok(()) => (Form::Whole, key, None),
-                Err(error) => (Form::KeyOnly, key, Some(error)),
-            },
-            Ok((key, Err(error))) => (Form::KeyOnly, key, Some(encode(error))),
-            Err(error) => (Form::Nothing, 0, Some(encode(error))),
-        };
-        if let Some(error) = error {
-            if self.is_store {
-                return Err(refusal(error));
+        let (form, key) = match self.encoder.entry(key, value, &mut bytes) {
+            Ok(key) => (Form::Whole, key),
+            Err(Unencoded { error, .. }) if self.is_store => return Err(refusal(error)),
+            Err(Unencoded { key, .. }) => {
+                self.sink.count_unencodable();
+                key.map_or((Form::Nothing, 0), |key| (Form::KeyOnly, key))
             }
-            self.sink.count_unencodable();
-        }
+        };
         Ok(Encoded { bytes, key, form })
     }
 
@@ -144,7 +125,7 @@ where
             .flatten()
             .map(|entry| entry.bytes.len())
             .sum();
-        self.check_size(bytes).map_err(refusal)
+        self.encoder.check_size(bytes).map_err(refusal)
     }
 
     fn done_with(&self, encoded: Encoded) {
@@ -155,15 +136,17 @@ where
         (self.copy)(value)
     }
 
-    fn record(&self, changes: &[Recorded<'_, K>]) -> u64 {
+    fn record(&self, changes: &[Recorded<'_, K>]) -> Result<u64, Refusal> {
         self.with_effects(changes, |effects| match effects.is_empty() {
             true => 0,
             false => self.sink.append(effects),
         })
+        .map_err(refusal)
     }
 
     fn record_if_room(&self, change: &Recorded<'_, K>) {
-        self.with_effects(std::slice::from_ref(change), |effects| {
+        // A deadline that cannot be recorded is that of before after a restart.
+        let _ = self.with_effects(std::slice::from_ref(change), |effects| {
             effects.is_empty() || self.sink.append_if_room(effects)
         });
     }
@@ -201,45 +184,29 @@ where
 }
 
 impl<V, C: Codec, J: Sink> Log<V, C, J> {
-    /// What does not decode keeps the next opening from succeeding. That is a matter of types and
-    /// codecs, so it is looked for where programs are tested, and costs others nothing.
-    fn check_entry(&self, bytes: &[u8], key: usize) -> Result<(), WriteError> {
-        if cfg!(debug_assertions) {
-            let (key, value) = bytes.split_at(key);
-            let undecodable = |error| format!("it would not decode at the next start: {error}");
-            (self.decode)(&self.codec, key, value)
-                .map_err(|error| WriteError::Encode(undecodable(error)))?;
-        }
-        self.check_size(bytes.len())
-    }
-
-    fn check_size(&self, bytes: usize) -> Result<(), WriteError> {
-        let limit = self.sink.largest();
-        if bytes <= limit {
-            return Ok(());
-        }
-        Err(WriteError::TooLarge { bytes, limit })
-    }
-
-    /// Puts changes together to one batch.
+    /// Puts changes together to one batch; in a store not, if one of them cannot be recorded.
     fn with_effects<K: Serialize, R>(
         &self,
         changes: &[Recorded<'_, K>],
         then: impl FnOnce(&Effects) -> R,
-    ) -> R {
+    ) -> Result<R, WriteError> {
         let mut effects = take(&EFFECTS);
         effects.clear();
-        for change in changes {
-            self.push(change, &mut effects);
-        }
-        let result = then(&effects);
+        let put_together = changes
+            .iter()
+            .try_for_each(|change| self.push(change, &mut effects));
+        let result = put_together.map(|()| then(&effects));
         if effects.bytes().len() <= KEPT {
             put_back(&EFFECTS, effects);
         }
         result
     }
 
-    fn push<K: Serialize>(&self, change: &Recorded<'_, K>, effects: &mut Effects) {
+    fn push<K: Serialize>(
+        &self,
+        change: &Recorded<'_, K>,
+        effects: &mut Effects,
+    ) -> Result<(), WriteError> {
         match *change {
             Recorded::Put(entry, meta) => {
                 let (key, value) = entry.bytes.split_at(entry.key);
@@ -251,14 +218,15 @@ impl<V, C: Codec, J: Sink> Log<V, C, J> {
                 }
             }
             Recorded::Delete(key) => {
-                self.with_key(key, |key| effects.push(Effect::Delete { key }));
+                self.with_key(key, |key| effects.push(Effect::Delete { key }))?;
             }
             Recorded::Deadline(key, life) => {
                 let life = self.wall.of_life(life);
-                self.with_key(key, |key| effects.push(Effect::Deadline { key, life }));
+                self.with_key(key, |key| effects.push(Effect::Deadline { key, life }))?;
             }
             Recorded::Label(label, epoch) => effects.push(Effect::Label { label, epoch }),
         }
+        Ok(())
     }
 
     fn push_put(&self, key: &[u8], value: &[u8], meta: engine::Meta<'_>, effects: &mut Effects) {
@@ -266,15 +234,19 @@ impl<V, C: Codec, J: Sink> Log<V, C, J> {
         effects.push(Effect::Put { key, value, meta });
     }
 
-    fn with_key<K: Serialize>(&self, key: &K, then: impl FnOnce(&[u8])) {
+    /// A key that encoded when its value came may not do so any more. Then what the log holds of it
+    /// stays, and would come back: a store does not go on.
+    fn with_key<K: Serialize>(&self, key: &K, then: impl FnOnce(&[u8])) -> Result<(), WriteError> {
         let mut bytes = take(&KEY);
         bytes.clear();
-        match self.codec.encode(key, &mut bytes) {
+        let encoded = self.encoder.key(key, &mut bytes);
+        match &encoded {
             Ok(()) => then(&bytes),
-            // Then it was not when its value came, and there is nothing to be deleted.
+            Err(_) if self.is_store => {}
             Err(_) => self.sink.count_unencodable(),
         }
         keep(&KEY, bytes);
+        encoded.or_else(|error| if self.is_store { Err(error) } else { Ok(()) })
     }
 }
 

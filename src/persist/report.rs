@@ -246,7 +246,10 @@ pub struct Health {
     /// Writes in memory that could not be logged for lack of room, and that a new snapshot has
     /// covered or will cover.
     pub unlogged: u64,
-    /// Entries that could not be encoded: they are in memory, and will be absent after a restart.
+    /// Entries that could not be encoded: they are in memory, and will be absent after a restart. At
+    /// least as many as the last snapshot of a cache has left out. Removals count, too, of a key
+    /// that a cache cannot encode any more: the entry will be back after a restart. A store refuses
+    /// all of that, and makes no snapshot in which an entry would be missing.
     pub unencodable: u64,
     /// When all that had been written was last brought to the disk, by the wall clock: by a sync, by
     /// a new snapshot, or by the opening of the directory, which syncs what it finds. It goes on only

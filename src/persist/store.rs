@@ -68,7 +68,10 @@ use std::time::{Duration, SystemTime};
 ///
 /// Calls from inside closures that run under a lock panic, as those of a cache do. `Serialize` of
 /// what `update`, `compute` and `transaction` store, and of the keys of what is removed, runs under
-/// the lock of its set.
+/// the lock of its set, and so does that of every entry when a snapshot is made (by a compaction,
+/// by itself or asked for, or where there is no log). If it panics there, or an entry does not
+/// encode any more, there is no snapshot ([`CompactError::Encode`](super::CompactError)), which
+/// [`health`](Journal::health) says, and the store goes on with the files of before.
 pub struct Store<K, V, S = DefaultHashBuilder> {
     cache: Cache<K, V, S>,
     journal: Journal,
@@ -322,7 +325,7 @@ where
     /// Removes an entry; the commit has its value, if it was there and had not expired.
     ///
     /// # Errors
-    /// As for [`insert`](Self::insert).
+    /// As for [`insert`](Self::insert). Where the key cannot be encoded any more, the entry stays.
     #[track_caller]
     pub fn remove<Q>(&self, key: &Q) -> Result<Commit<Option<V>>, WriteError>
     where

@@ -1,11 +1,11 @@
 //! A store: writes that say whether they were kept.
 
 use crate::{always, dir, store};
-use haybox::persist::{TransactionError, WeakStore, WriteError};
+use haybox::persist::{CompactError, TransactionError, WeakStore, WriteError};
 use haybox::{Cache, Insert, InsertOptions, Op, Outcome, Store, Ttl};
 use serde::{Deserialize, Serialize, Serializer};
 use std::cell::Cell;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -494,4 +494,81 @@ fn a_thread_that_ends_may_write_until_its_end() {
         [None, Some(4)]
     );
     assert!(cache.ttl("late").is_some_and(|ttl| ttl != Ttl::Never));
+}
+
+/// Where the names of all are looked up.
+static NAMES: LazyLock<Cache<u8, String>> = LazyLock::new(|| Cache::new(10));
+
+/// A number that is written as a name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "String")]
+struct Named(u8);
+
+impl From<String> for Named {
+    fn from(name: String) -> Self {
+        Self(name.len() as u8)
+    }
+}
+
+impl Serialize for Named {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let name = || "x".repeat(self.0.into());
+        serializer.serialize_str(&NAMES.get_or_insert_with(&self.0, name))
+    }
+}
+
+#[test]
+fn a_store_whose_entries_look_into_a_cache_as_they_are_encoded_goes_on_without_snapshots() {
+    let dir = dir();
+    let open = || Cache::<u8, Named>::builder().open_store(&dir).unwrap();
+    let names = open();
+    names.insert(1, Named(3)).unwrap().wait().unwrap();
+    let error = names.journal().compact().unwrap_err();
+    let said = "haybox was called from inside";
+    assert!(
+        matches!(&error, CompactError::Encode(why) if why.contains(said)),
+        "{error}"
+    );
+    assert_eq!(names.journal().health().compaction_failures, 1);
+    names.insert(2, Named(4)).unwrap().wait().unwrap();
+    assert_eq!(names.remove(&1).unwrap().wait().unwrap().unwrap().0, 3);
+    names.journal().close().unwrap();
+    assert_eq!(open().get(&2).unwrap().0, 4);
+}
+
+#[derive(Clone, Debug)]
+struct Shared(Arc<Mutex<u8>>);
+
+impl Serialize for Shared {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Shared {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = u8::deserialize(deserializer)?;
+        Ok(Self(Arc::new(Mutex::new(value))))
+    }
+}
+
+#[test]
+fn a_durable_entry_that_does_not_encode_any_more_is_not_dropped_by_a_compaction() {
+    let dir = dir();
+    let open = || Cache::<u8, Shared>::builder().open_store(&dir).unwrap();
+    let shared = |value| Shared(Arc::new(Mutex::new(value)));
+    let (store, poisoned) = (open(), shared(7));
+    store.insert(1, poisoned.clone()).unwrap().wait().unwrap();
+    store.insert(2, shared(8)).unwrap().wait().unwrap();
+    let poisons = thread::spawn(move || {
+        let _held = poisoned.0.lock().unwrap();
+        panic!("poison");
+    });
+    poisons.join().unwrap_err();
+    let error = store.journal().compact().unwrap_err();
+    assert!(matches!(error, CompactError::Encode(_)), "{error}");
+    drop(store);
+    let store = open();
+    assert_eq!(*store.get(&1).unwrap().0.lock().unwrap(), 7);
+    assert_eq!(store.len(), 2);
 }

@@ -1,8 +1,8 @@
 //! What a store holds, as bytes.
 
 use crate::engine::Tally;
-use crate::persist::contents::Contents;
-use crate::persist::effect::{Effect, Effects, Undecodable, WallLife};
+use crate::persist::contents::{Contents, Walked};
+use crate::persist::effect::{Effect, Effects, Undecodable, Unencodable, WallLife};
 use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -68,12 +68,15 @@ impl Contents for Raw {
         self.entries()
     }
 
-    fn write_set(&self, position: u64, out: &mut Effects) -> Option<u64> {
+    fn write_set(&self, position: u64, out: &mut Effects) -> Result<Walked, Unencodable> {
         let at = position as usize;
-        for put in self.sets.get(at)?.lock().values() {
+        let Some(set) = self.sets.get(at) else {
+            return Ok(Walked::to(None));
+        };
+        for put in set.lock().values() {
             put.iter().flatten().for_each(|effect| out.push(effect));
         }
-        (at + 1 < SETS).then_some(position + 1)
+        Ok(Walked::to((at + 1 < SETS).then_some(position + 1)))
     }
 
     fn write_labels(&self, out: &mut Effects) {
@@ -111,8 +114,8 @@ impl Contents for Nothing {
 
     fn recovered(&self, _: u64) {}
 
-    fn write_set(&self, _: u64, _: &mut Effects) -> Option<u64> {
-        None
+    fn write_set(&self, _: u64, _: &mut Effects) -> Result<Walked, Unencodable> {
+        Ok(Walked::to(None))
     }
 
     fn write_labels(&self, _: &mut Effects) {}
@@ -161,7 +164,7 @@ mod tests {
         raw.write_labels(&mut out);
         let mut position = Some(0);
         while let Some(at) = position {
-            position = raw.write_set(at, &mut out);
+            position = raw.write_set(at, &mut out).unwrap().next;
         }
         let written: Result<Vec<_>, _> = out.iter().collect();
         assert_eq!(written.unwrap(), [label(1, 5), put(b"moved", life)]);

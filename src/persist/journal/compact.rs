@@ -17,8 +17,9 @@
 use super::log::LogFile;
 use super::retry::Attempts;
 use super::{Inner, Trouble};
+use crate::contain;
 use crate::persist::contents::Contents;
-use crate::persist::effect::Effects;
+use crate::persist::effect::{Effects, Unencodable};
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
 use crate::persist::frame::{self, HEADER, Stamp};
 use crate::persist::header::{self, Kind};
@@ -69,6 +70,7 @@ impl From<CompactError> for CommitError {
             CompactError::Panicked { thread } => CommitError::Panicked { thread },
             CompactError::DirectoryGone { dir } => CommitError::DirectoryGone { dir },
             CompactError::Reentrant => CommitError::Reentrant,
+            CompactError::Encode(reason) => CommitError::Encode(reason),
             _ => CommitError::Closed,
         }
     }
@@ -133,15 +135,20 @@ impl Inner {
     }
 
     fn generation_failed(&self, error: &CompactError) {
-        let CompactError::Disk(error) = error else {
-            return;
+        let disk = match error {
+            CompactError::Disk(error) => error.clone(),
+            CompactError::Encode(_) => {
+                let said = io::Error::other(error.to_string());
+                DiskError::new("write", &self.dir.join("a new snapshot"), said)
+            }
+            _ => return,
         };
         if self.has_lost() {
-            self.gate.snapshot_is(Some(error.clone()));
+            self.gate.snapshot_is(Some(disk));
         }
         if self.needs_generation() {
             let through = self.buffer.last();
-            self.commits.fail(through, CommitError::Disk(error.clone()));
+            self.commits.fail(through, error.clone().into());
         }
     }
 
@@ -285,14 +292,18 @@ impl Inner {
         self.check_place()?;
         let mut sink = self.begin_snapshot(rotation, contents.len(), temporary)?;
         contents.write_labels(&mut sink.effects);
-        let mut position = Some(0);
+        let (mut position, mut left_out) = (Some(0), 0);
         while let Some(at) = position {
             self.now.lock().compaction = Some(at);
-            position = contents.write_set(at, &mut sink.effects);
+            let walked = contained(|| contents.write_set(at, &mut sink.effects))?;
+            position = walked.next;
+            left_out += walked.left_out;
             sink.frame_if_enough()?;
             self.check_not_in_vain(rotation)?;
         }
         sink.frame()?;
+        // Most of them were counted when they came, and are left out of each snapshot.
+        self.counts.unencodable.fetch_max(left_out, Relaxed);
         let end = if self.settings.log {
             self.buffer.last()
         } else {
@@ -512,6 +523,14 @@ pub(super) fn sync_error(error: CommitError) -> CompactError {
         CommitError::DirectoryGone { dir } => CompactError::DirectoryGone { dir },
         _ => CompactError::Closed,
     }
+}
+
+/// Runs code of the user's for a snapshot. Nothing but a temporary file has changed so far, so a
+/// panic means no more than an error: that there is no snapshot.
+fn contained<R>(walk: impl FnOnce() -> Result<R, Unencodable>) -> Result<R, CompactError> {
+    let walked = contain::said(walk).map_err(|panic| format!("it panics: {panic}"));
+    let walked = walked.and_then(|walked| walked.map_err(|error| error.reason));
+    walked.map_err(CompactError::Encode)
 }
 
 impl Manifest {

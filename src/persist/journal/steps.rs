@@ -3,11 +3,11 @@
 use super::compact::sync_error;
 use super::log::LogFile;
 use super::{Inner, Syncing, Tail, Trouble};
+use crate::contain;
 use crate::persist::contents::Contents;
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
 use crate::persist::report::CloseReport;
 use crate::sync::MutexGuard;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -276,10 +276,8 @@ impl Inner {
         thread: &str,
         step: impl FnOnce() -> Result<R, E>,
     ) -> Result<R, E> {
-        catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|payload| {
-            let said = payload.downcast_ref::<String>().map(String::as_str);
-            let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
-            let thread = format!("{thread}: {}", said.unwrap_or("no reason given"));
+        contain::said(step).unwrap_or_else(|said| {
+            let thread = format!("{thread}: {said}");
             let reason = thread.clone();
             self.gate.end(WriteError::Panicked { thread: reason });
             Err(E::stopped(CommitError::Panicked { thread }))

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::engine::Tally;
-use crate::persist::MessagePack;
-use crate::persist::contents::Contents;
+use crate::persist::codec::{CodecError, MessagePack};
+use crate::persist::contents::{Contents, Walked};
+use crate::persist::effect::Unencodable;
+use crate::persist::frame::LARGEST;
 use crate::persist::kept::Kept;
 use crate::sync::AtomicU64;
 use crate::{
@@ -27,8 +29,7 @@ pub(crate) struct Memory {
     is_crowded: std::sync::atomic::AtomicBool,
     /// How often room was asked for.
     asked: AtomicU64,
-    /// How many bytes a batch may have, if there is a bound.
-    largest: AtomicU64,
+    unencodable: AtomicU64,
 }
 
 impl Memory {
@@ -57,13 +58,9 @@ impl Sink for Memory {
         }
         has_room
     }
-    fn largest(&self) -> usize {
-        match self.largest.load(Relaxed) {
-            0 => LARGEST,
-            largest => largest as usize,
-        }
+    fn count_unencodable(&self) {
+        self.unencodable.fetch_add(1, Relaxed);
     }
-    fn count_unencodable(&self) {}
     fn wait(&self, _: u64, _: Option<Instant>) -> Result<(), CommitError> {
         Ok(())
     }
@@ -75,15 +72,35 @@ where
     K: Hash + Eq + Serialize + Send + Sync + 'static,
     V: Serialize + Clone + Send + Sync + 'static,
 {
+    record_with(cache, clock, is_store, encoder(LARGEST))
+}
+
+fn encoder(largest: usize) -> Encoder<MessagePack> {
+    Encoder {
+        codec: MessagePack,
+        decode: None,
+        largest,
+    }
+}
+
+fn record_with<K, V>(
+    cache: &Cache<K, V>,
+    clock: Clock,
+    is_store: bool,
+    encoder: Encoder<MessagePack>,
+) -> Arc<Memory>
+where
+    K: Hash + Eq + Serialize + Send + Sync + 'static,
+    V: Serialize + Clone + Send + Sync + 'static,
+{
     let sink = Arc::new(Memory::default());
     cache.engine().record_to(Box::new(Log {
         sink: Arc::clone(&sink),
-        codec: MessagePack,
+        encoder,
         wall: Wall::new(clock),
         is_store,
         waits: None,
         copy: V::clone,
-        decode: |_, _, _| Ok(()),
         handle: None,
     }));
     sink
@@ -117,7 +134,8 @@ fn contents<K, V>(
     Kept {
         engine: cache.shared_engine(),
         hasher: cache.hasher().clone(),
-        codec: MessagePack,
+        encoder: encoder(LARGEST),
+        is_store: false,
         wall: Wall::new(clock),
         migrate: None,
         evicts: false,
@@ -139,7 +157,7 @@ where
     let mut next = Some(0);
     while let Some(position) = next {
         let mut batch = Effects::EMPTY;
-        next = contents.write_set(position, &mut batch);
+        next = contents.write_set(position, &mut batch).unwrap().next;
         batches.push(batch);
     }
     batches
@@ -671,8 +689,7 @@ fn what_is_larger_than_a_batch_may_be_is_refused_or_absent_in_the_log() {
     for write in write {
         for is_store in [true, false] {
             let cache: Cache<u8, String> = Cache::builder().assemble(false).unwrap();
-            let log = record(&cache, Clock::real(), is_store);
-            log.largest.store(100, Relaxed);
+            let log = record_with(&cache, Clock::real(), is_store, encoder(100));
             cache.insert(1, "small".into());
             let (_, outcome) = outcome::of(|| write(&cache, "x".repeat(110)));
             let refused = matches!(
@@ -782,4 +799,168 @@ fn a_deadline_that_a_read_brings_forward_is_recorded_whether_there_is_room_or_no
         time.clock(),
     );
     assert_eq!(replayed.get(&1), None);
+}
+
+/// Encodes as long as it is told that it does.
+#[derive(Clone, Debug)]
+struct Moody {
+    id: u8,
+    is_bad: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Moody {
+    fn new(id: u8) -> Self {
+        let is_bad = Arc::default();
+        Self { id, is_bad }
+    }
+
+    fn turn_bad(&self) {
+        self.is_bad.store(true, Relaxed);
+    }
+}
+
+impl PartialEq for Moody {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Moody {}
+
+impl Hash for Moody {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl Serialize for Moody {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.is_bad.load(Relaxed) {
+            return Err(serde::ser::Error::custom("in a bad mood"));
+        }
+        self.id.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Moody {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u8::deserialize(deserializer).map(Self::new)
+    }
+}
+
+#[test]
+fn a_key_that_does_not_encode_any_more_stays_in_a_store_and_is_counted_in_a_cache() {
+    type Change = fn(&Cache<Moody, u8>, &Moody);
+    let changes: [(Change, bool); 7] = [
+        (|cache, key| _ = cache.remove(key), false),
+        (|cache, key| _ = cache.compute(key, |_| Op::Remove), false),
+        (|cache, _| cache.retain(|_, _| false), false),
+        (
+            |cache, key| _ = cache.engine().remove_keys(|at| at == key),
+            false,
+        ),
+        (|cache, key| _ = cache.expire(key, Duration::ZERO), false),
+        (
+            |cache, key| _ = cache.expire(key, Duration::from_secs(9)),
+            true,
+        ),
+        (
+            |cache, key| {
+                let done = cache.transaction(std::slice::from_ref(key), |tx| {
+                    tx.remove(key);
+                    Ok::<_, ()>(())
+                });
+                assert!(done.is_ok());
+            },
+            false,
+        ),
+    ];
+    for (number, (change, keeps)) in changes.into_iter().enumerate() {
+        for is_store in [true, false] {
+            let cache: Cache<Moody, u8> = Cache::builder().assemble(false).unwrap();
+            let log = record(&cache, Clock::real(), is_store);
+            let key = Moody::new(1);
+            cache.insert(key.clone(), 7);
+            let ttl = cache.ttl(&key);
+            key.turn_bad();
+            let (_, outcome) = outcome::of(|| change(&cache, &key));
+            assert_eq!(log.batches().len(), 1, "change {number}");
+            let refused =
+                matches!(&outcome, Some(Err(WriteError::Encode(said))) if said.contains("bad"));
+            assert_eq!(refused, is_store, "change {number}: {outcome:?}");
+            assert_eq!(
+                cache.contains_key(&key),
+                is_store || keeps,
+                "change {number}"
+            );
+            assert_eq!(cache.ttl(&key) == ttl, is_store, "change {number}");
+            assert_eq!(log.unencodable.load(Relaxed), u64::from(!is_store));
+            cache.validate();
+        }
+    }
+}
+
+/// What a walk of all sets comes to.
+fn walked<V>(cache: &Cache<u8, V>, contents: &impl Contents) -> Result<(Vec<u8>, u64), Unencodable>
+where
+    V: Send + Sync + 'static,
+{
+    let (mut keys, mut left_out, mut next) = (Vec::new(), 0, Some(0));
+    while let Some(position) = next {
+        let mut out = Effects::EMPTY;
+        let walked: Walked = contents.write_set(position, &mut out)?;
+        keys.extend(out.iter().map(|effect| effect.unwrap().key().unwrap()[0]));
+        left_out += walked.left_out;
+        next = walked.next;
+    }
+    cache.validate();
+    keys.sort_unstable();
+    Ok((keys, left_out))
+}
+
+#[test]
+fn what_does_not_encode_any_more_is_in_no_snapshot_of_a_cache_and_no_snapshot_is_made_of_a_store() {
+    let cache: Cache<u8, Moody> = Cache::builder().assemble(false).unwrap();
+    let bad = Moody::new(7);
+    cache.insert(1, bad.clone());
+    cache.insert(2, Moody::new(8));
+    for is_store in [false, true] {
+        let contents = Kept {
+            is_store,
+            ..contents(&cache, Clock::real())
+        };
+        bad.is_bad.store(false, Relaxed);
+        assert_eq!(walked(&cache, &contents), Ok((vec![1, 2], 0)));
+        bad.turn_bad();
+        match walked(&cache, &contents) {
+            Ok(walked) => assert_eq!((walked, is_store), ((vec![2], 1), false)),
+            Err(error) => assert!(is_store && error.reason.contains("a bad mood")),
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_takes_nothing_that_the_log_refuses() {
+    let cache: Cache<u8, String> = Cache::builder().assemble(false).unwrap();
+    cache.insert(1, "x".repeat(50));
+    cache.insert(2, "small".into());
+    let encoders = [
+        encoder(40),
+        Encoder {
+            decode: Some(|_, key, _| match key {
+                [1] => Err(CodecError::new("not of today")),
+                _ => Ok(()),
+            }),
+            ..encoder(LARGEST)
+        },
+    ];
+    for (number, encoder) in encoders.into_iter().enumerate() {
+        let mut contents = Kept {
+            encoder,
+            ..contents(&cache, Clock::real())
+        };
+        assert_eq!(walked(&cache, &contents), Ok((vec![2], 1)), "{number}");
+        contents.is_store = true;
+        assert!(walked(&cache, &contents).is_err(), "{number}");
+    }
 }

@@ -3,7 +3,7 @@
 //! `syncs.rs` has the tests.
 
 use super::memory::{Fault, How, Memory, Operation};
-use super::model::{CODEC, History, Kept, Map, Store, Write, append, by_hand, dir, effects};
+use super::model::{CODEC, History, Map, Store, Write, append, by_hand, dir, effects};
 use super::{damage_of, frames_of, record};
 use crate::MockClock;
 use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
@@ -1055,16 +1055,18 @@ fn fault_30_a_panic_of_the_writer_is_visible() {
 #[test]
 fn fault_30_a_panic_of_the_compactor_is_visible() {
     let memory = Memory::new(1);
-    let kept = Arc::new(Kept::default());
-    let store = Store::open_with(&dir(), &memory.storage(), by_hand(), Arc::clone(&kept)).unwrap();
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
     store.put(b"key", b"value");
     store.journal.sync().unwrap();
-    *kept.meanwhile.lock().unwrap() = Some(Box::new(|_| panic!("in the middle")));
+    memory.fail_next(1, Some(Operation::Rename), How::Panic);
     let error = store.journal.compact().unwrap_err();
     assert!(matches!(error, CompactError::Panicked { .. }), "{error}");
     assert_eq!(store.journal.health().state, HealthState::Failed);
     let refused = store.journal.reserve(1).unwrap_err();
-    assert!(refused.to_string().contains("in the middle"), "{refused}");
+    assert!(
+        refused.to_string().contains("a bug in the storage"),
+        "{refused}"
+    );
     drop(store);
     let store = Store::open(&memory.storage(), by_hand()).unwrap();
     assert_eq!(store.map().len(), 1);

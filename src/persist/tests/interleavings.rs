@@ -14,8 +14,8 @@ mod memory;
 use self::memory::{How, Memory, Operation};
 use crate::engine::Tally;
 use crate::labels::Register;
-use crate::persist::contents::Contents;
-use crate::persist::effect::{Effect, Effects, Meta, Undecodable};
+use crate::persist::contents::{Contents, Walked};
+use crate::persist::effect::{Effect, Effects, Meta, Undecodable, Unencodable};
 use crate::persist::error::CommitError;
 use crate::persist::header::CodecId;
 use crate::persist::journal::{Journal, Place};
@@ -60,8 +60,8 @@ impl Contents for Keys {
 
     fn recovered(&self, _: u64) {}
 
-    fn write_set(&self, _: u64, _: &mut Effects) -> Option<u64> {
-        None
+    fn write_set(&self, _: u64, _: &mut Effects) -> Result<Walked, Unencodable> {
+        Ok(Walked::to(None))
     }
 
     fn write_labels(&self, _: &mut Effects) {}

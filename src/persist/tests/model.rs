@@ -1,8 +1,8 @@
 //! A map that is journaled, and what it was at every number.
 
 use crate::engine::Tally;
-use crate::persist::contents::Contents;
-use crate::persist::effect::{Effect, Effects, Meta, Undecodable};
+use crate::persist::contents::{Contents, Walked};
+use crate::persist::effect::{Effect, Effects, Meta, Undecodable, Unencodable};
 use crate::persist::error::{OpenError, WriteError};
 use crate::persist::header::CodecId;
 use crate::persist::journal::Journal;
@@ -41,6 +41,8 @@ pub(super) struct Kept {
     pub(super) meanwhile: Mutex<Option<Meanwhile>>,
     /// Values that count as damaged.
     pub(super) undecodable: Mutex<Option<Vec<u8>>>,
+    /// Values that do not become bytes in a walk.
+    pub(super) unencodable: Mutex<Option<Vec<u8>>>,
     pub(super) migrated: Mutex<Vec<u32>>,
     /// What it was told to expect.
     pub(super) expected: Mutex<Option<u64>>,
@@ -117,19 +119,24 @@ impl Contents for Kept {
         *self.now_ms.lock().unwrap() = Some(now_ms);
     }
 
-    fn write_set(&self, position: u64, out: &mut Effects) -> Option<u64> {
+    fn write_set(&self, position: u64, out: &mut Effects) -> Result<Walked, Unencodable> {
         let mut meanwhile = self.meanwhile.lock().unwrap().take();
         if let Some(meanwhile) = &mut meanwhile {
             meanwhile(position);
         }
         *self.meanwhile.lock().unwrap() = meanwhile;
+        let unencodable = self.unencodable.lock().unwrap().clone();
         for (key, value) in self.map.lock().unwrap().iter() {
+            if set_of(key) == position && unencodable.as_ref() == Some(value) {
+                let reason = "a bad value".to_owned();
+                return Err(Unencodable { reason });
+            }
             if set_of(key) == position {
                 let meta = Meta::default();
                 out.push(Effect::Put { key, value, meta });
             }
         }
-        (position + 1 < SETS).then_some(position + 1)
+        Ok(Walked::to((position + 1 < SETS).then_some(position + 1)))
     }
 
     fn write_labels(&self, out: &mut Effects) {

@@ -815,3 +815,81 @@ fn a_dump_has_a_part_of_what_is_written_meanwhile() {
     let closed = Store::open(&memory.storage(), settings).unwrap();
     assert_eq!(closed.map(), store.map());
 }
+
+/// A store of which a snapshot is due, as by a sync that failed, or not.
+fn walks_into(memory: &Memory, is_needed: bool) -> Store {
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    store.put(b"a", b"1");
+    store.put(b"b", b"2");
+    if is_needed {
+        memory.fail_next(1, Some(Operation::Sync), How::Broken);
+        store.journal.sync().unwrap_err();
+    } else {
+        store.journal.sync().unwrap();
+    }
+    store
+}
+
+#[test]
+fn what_cannot_be_encoded_for_a_snapshot_leaves_the_old_files_and_the_store_at_work() {
+    for is_needed in [false, true] {
+        for panics in [false, true] {
+            let memory = Memory::new(1);
+            let store = walks_into(&memory, is_needed);
+            let kept = &store.kept;
+            let spoil = || match panics {
+                true => {
+                    *kept.meanwhile.lock().unwrap() = Some(Box::new(|_| panic!("in a bad mood")))
+                }
+                false => *kept.unencodable.lock().unwrap() = Some(b"2".to_vec()),
+            };
+            spoil();
+            let said = if panics {
+                "it panics: in a bad mood"
+            } else {
+                "a bad value"
+            };
+            let error = store.journal.compact().unwrap_err();
+            assert!(
+                matches!(&error, CompactError::Encode(why) if why == said),
+                "{error}"
+            );
+            assert!(error.to_string().contains(said), "{error}");
+            let health = store.journal.health();
+            assert_eq!((health.compactions, health.compaction_failures), (0, 1));
+            assert_eq!(health.state, HealthState::Troubled);
+            assert!(health.trouble.unwrap().contains(said));
+            let temporary = memory.paths();
+            assert!(
+                temporary
+                    .iter()
+                    .all(|path| path.extension() != Some("tmp".as_ref()))
+            );
+
+            // Writes go on; who waits for one that takes a snapshot is told.
+            let waited = store.journal.wait(2, Some(Instant::now()));
+            store.put(b"c", b"3");
+            spoil();
+            let synced = store.journal.sync().map(drop);
+            for told in [waited, synced] {
+                match told {
+                    Ok(()) => assert!(!is_needed),
+                    Err(CommitError::Encode(why)) => assert_eq!((&*why, is_needed), (said, true)),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            let killed = memory.copy();
+            let reopened = Store::open(&killed.storage(), by_hand()).unwrap();
+            assert_eq!(reopened.map().len(), if is_needed { 2 } else { 3 });
+
+            // What is to blame is replaced.
+            *kept.meanwhile.lock().unwrap() = None;
+            store.put(b"b", b"4");
+            store.journal.compact().unwrap();
+            assert_eq!(store.journal.health().state, HealthState::Well);
+            store.journal.close().unwrap();
+            let reopened = Store::open(&memory.storage(), by_hand()).unwrap();
+            assert_eq!(reopened.map(), store.map());
+        }
+    }
+}

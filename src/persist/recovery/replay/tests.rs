@@ -1,5 +1,6 @@
 use super::*;
-use crate::persist::effect::{Effects, Meta};
+use crate::persist::contents::Walked;
+use crate::persist::effect::{Effects, Meta, Unencodable};
 use crate::persist::frame::{FrameReader, Kind, Stamp, framed};
 use crate::persist::header;
 use std::io::Write;
@@ -47,8 +48,8 @@ impl Contents for Seen {
 
     fn recovered(&self, _: u64) {}
 
-    fn write_set(&self, _: u64, _: &mut Effects) -> Option<u64> {
-        None
+    fn write_set(&self, _: u64, _: &mut Effects) -> Result<Walked, Unencodable> {
+        Ok(Walked::to(None))
     }
 
     fn write_labels(&self, _: &mut Effects) {}
