@@ -37,7 +37,7 @@ pub use transaction::Transaction;
 #[cfg(feature = "persist")]
 pub(crate) use {
     record::{Change as Recorded, Encoded, Form, Life as RecordedLife, Meta, Recorder, Refusal},
-    restore::{Restored, Tally},
+    restore::{Restored, SetFull, Tally},
 };
 
 use crate::entry::EvictionPolicy;

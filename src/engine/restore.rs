@@ -9,6 +9,7 @@ use super::budget::{Gauge, Room};
 use super::invalidate::EVERY_LABEL;
 use super::record::{self, IDLE_STEPS, Life, Meta};
 use super::room::Work;
+use crate::entry::OnFull;
 use crate::hash::KeyHash;
 use crate::labels::{Given, Labels};
 use crate::load::Freshness;
@@ -65,8 +66,13 @@ impl Tally {
     }
 }
 
+/// A set has as many entries as a set can have: the hasher puts that many keys into one.
+#[derive(Debug)]
+pub(crate) struct SetFull;
+
 impl<K: Hash + Eq, V> Engine<K, V> {
-    /// Brings an entry back, in the place of what the key had.
+    /// Brings an entry back, in the place of what the key had. Not, if its set has as many as a set
+    /// can have; what evicts then evicts one.
     pub(crate) fn restore(
         &self,
         hash: KeyHash,
@@ -74,7 +80,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         value: V,
         restored: Restored,
         tally: &mut Tally,
-    ) {
+    ) -> Result<(), SetFull> {
         let labels = restored.labels;
         let weight = self.restored_weight(&key, &value, &labels, restored.weight);
         // Entries without labels have none, and the threads that restore need not meet there.
@@ -89,10 +95,14 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         let mut work = self.work();
         work.given = Given::new(labels, restored.epoch);
         let Some(inside) = reentrancy::enter() else {
-            return;
+            return Ok(());
         };
         let mut set = self.table.lock(&inside, hash);
         let way = match set.find(hash, &item.key) {
+            None if !set.has_room() && !self.free_way_restoring(&mut set, tally, &mut work) => {
+                work.outbox.discard(item.key, item.value);
+                return Err(SetFull);
+            }
             None => set.bring_back(item, restored.heat),
             Some(way) => {
                 tally.remove(self.budget.cost(set.weight(way)));
@@ -106,6 +116,21 @@ impl<K: Hash + Eq, V> Engine<K, V> {
             let given = work.given.take();
             set.set_label(way, given);
         }
+        Ok(())
+    }
+
+    #[cold]
+    fn free_way_restoring(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        tally: &mut Tally,
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
+        let evicts = self.policy.on_full == OnFull::Evict;
+        let victim = evicts.then(|| set.victim()).flatten();
+        victim
+            .map(|way| tally.remove(self.drop_restored(set, way, work)))
+            .is_some()
     }
 
     /// What an entry weighs. Where there is a weigher, it says so anew: it may be another one, or
@@ -395,6 +420,7 @@ const OLDEST: Deadline = 1;
 mod tests {
     use super::*;
     use crate::Cache;
+    use crate::table::MAX_WAYS;
     use std::hash::RandomState;
 
     #[test]
@@ -417,10 +443,81 @@ mod tests {
                 heat: 0,
             };
             let hash = KeyHash::of(&hasher, &key);
-            engine.restore(hash, key, key, restored, &mut tally);
+            engine
+                .restore(hash, key, key, restored, &mut tally)
+                .unwrap();
             engine.grow(|key| KeyHash::of(&hasher, key));
         }
         engine.settle(tally);
         assert_eq!((engine.len(), engine.table.sets()), (10_000, sets));
+    }
+
+    fn bring(engine: &Engine<u64, u64>, key: u64, tally: &mut Tally) -> Result<(), SetFull> {
+        let restored = Restored {
+            life: Life {
+                hard: NEVER,
+                idle: NEVER,
+            },
+            weight: None,
+            labels: Labels::NONE,
+            epoch: 0,
+            heat: 0,
+        };
+        engine.restore(KeyHash::at_position(key), key, key, restored, tally)
+    }
+
+    /// As if they had been brought back one by one, which looks each of them up before.
+    fn fill(engine: &Engine<u64, u64>, tally: &mut Tally) {
+        let inside = reentrancy::enter().unwrap();
+        let mut set = engine.table.lock(&inside, KeyHash::at_position(0));
+        for key in 0..MAX_WAYS as u64 {
+            set.bring_back(Item::new(KeyHash::at_position(key), key, key, 1), 0);
+            tally.add(engine.budget.cost(1));
+        }
+    }
+
+    /// Keys whose hashes name the same set, however many sets there are.
+    #[test]
+    fn a_set_that_is_full_refuses_or_evicts_as_the_cache_does() {
+        let most = MAX_WAYS as u64;
+        for on_full in [OnFull::Reject, OnFull::Evict] {
+            let builder = Cache::<u64, u64>::builder().on_full(on_full);
+            let cache = builder.build().unwrap();
+            let (engine, mut tally) = (cache.engine(), Tally::default());
+            fill(engine, &mut tally);
+            let evicts = on_full == OnFull::Evict;
+            assert_eq!(bring(engine, most, &mut tally).is_ok(), evicts);
+            engine.settle(tally);
+            assert_eq!(engine.len(), most);
+
+            let insert = |key: u64| {
+                let options = crate::entry::InsertOptions::new();
+                let hash = KeyHash::at_position(key);
+                engine.insert(hash, key, key, options)
+            };
+            let refused = matches!(insert(most + 1), crate::entry::Insert::Refused(_));
+            assert_eq!((refused, engine.len()), (!evicts, most));
+
+            let keys = [most + 2, most + 3, most - 1];
+            let hashes = keys.map(KeyHash::at_position);
+            let inserted = engine.transaction(&keys, &hashes, |tx| {
+                // Of two new ones there is room for the first, after one has gone.
+                tx.insert(&keys[2], 7)?;
+                Ok::<_, crate::entry::Refused<u64>>(
+                    [keys[0], keys[1]].map(|key| tx.insert(&key, 7).is_ok()),
+                )
+            });
+            assert_eq!(inserted.unwrap(), [evicts; 2]);
+            let remove = |key: u64| engine.remove(KeyHash::at_position(key), &key, |_| true);
+            if !evicts {
+                assert!(remove(0).is_some());
+                let inserted = engine.transaction(&keys, &hashes, |tx| {
+                    let both = [keys[0], keys[1]].map(|key| tx.insert(&key, 7).is_ok());
+                    Ok::<_, ()>(both)
+                });
+                assert_eq!(inserted.unwrap(), [true, false]);
+            }
+            assert_eq!(engine.len(), most);
+        }
     }
 }

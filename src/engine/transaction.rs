@@ -321,7 +321,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
             life => life,
         };
         let balance = self.balance_with(index, Some(weight));
-        if !self.fits(balance) {
+        if !self.fits(balance) || !self.has_way(index) {
             self.engine.count(Count::Refusals);
             return Err(Refused(value));
         }
@@ -363,6 +363,29 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
             return false;
         }
         self.engine.policy.on_full == OnFull::Evict || (self.reaches)(missing)
+    }
+
+    /// Whether the set of a key has a place for it, beside all others that are staged. A cache that
+    /// evicts makes one.
+    fn has_way(&self, index: usize) -> bool {
+        let Some(set) = self.sets.get(index).map(|set| &self.locks[*set]) else {
+            return true;
+        };
+        set.has_room_for(self.keys.len())
+            || self.engine.policy.on_full == OnFull::Evict
+            || self.place(index).is_some()
+            || set.has_room_for(1 + self.new_beside(index))
+    }
+
+    /// How many keys are staged to be new in the set of another.
+    fn new_beside(&self, index: usize) -> usize {
+        let is_new = |other: &usize| {
+            *other != index
+                && self.sets[*other] == self.sets[index]
+                && matches!(self.staged[*other], Staged::Put(..))
+                && self.place(*other).is_none()
+        };
+        (0..self.keys.len()).filter(is_new).count()
     }
 
     #[track_caller]

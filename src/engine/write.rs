@@ -328,7 +328,7 @@ where
         if !self.budget.could_fit(self.budget.cost(weight)) && !work.held.covers(need) {
             return Made::Refused;
         }
-        if live.is_none() && !set.has_room() && !self.evict_from(set, work) {
+        if live.is_none() && !set.has_room() && !self.free_way(set, work) {
             return Made::Refused;
         }
         live.inspect(|way| set.entry_mut(*way).pin());
@@ -338,6 +338,20 @@ where
         };
         live.inspect(|way| set.entry_mut(*way).unpin());
         made
+    }
+
+    /// Gets a place for one more entry in a set that has as many as a set can have. What rejects
+    /// evicts nothing for it.
+    #[cold]
+    fn free_way(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) -> bool {
+        self.clear_expired(set, self.clock.now(), work);
+        self.purge(set, work);
+        while !set.has_room() {
+            if self.policy.on_full == OnFull::Reject || !self.evict_from(set, work) {
+                return false;
+            }
+        }
+        true
     }
 
     fn place(

@@ -105,16 +105,26 @@ impl PartialEq for Labels<'_> {
 
 impl Eq for Labels<'_> {}
 
-/// A value or a key that `Contents` cannot make sense of, and why.
+/// A value or a key that `Contents` cannot make sense of, and why; or that it has no place for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Undecodable {
     pub(crate) reason: String,
+    /// It makes sense, and too many keys have a hash like this one's.
+    pub(crate) set_is_full: bool,
 }
 
 impl Undecodable {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
+            set_is_full: false,
+        }
+    }
+
+    pub(crate) fn set_full() -> Self {
+        Self {
+            reason: String::new(),
+            set_is_full: true,
         }
     }
 }

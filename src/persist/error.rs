@@ -119,6 +119,19 @@ pub enum OpenError {
         /// What the codec said.
         reason: String,
     },
+    /// The hasher of the builder gives more keys hashes that are alike than a store can hold, as one
+    /// does that makes the same number of all keys. In the files nothing is wrong.
+    HashesCollide {
+        /// The file.
+        file: PathBuf,
+        /// Where in it the frame begins.
+        offset: u64,
+        /// The sequence number, of a log; of a snapshot, how many entries come before it in the
+        /// frame.
+        seq: u64,
+        /// How many such keys there can be.
+        limit: usize,
+    },
     /// The point in time is not in the files.
     OutOfReach {
         /// The directory.
@@ -244,6 +257,17 @@ impl fmt::Display for OpenError {
                 } else {
                     "give a migration that accepts it (Persistence::migrate)"
                 }
+            ),
+            Self::HashesCollide {
+                file,
+                offset,
+                seq,
+                limit,
+            } => write!(
+                f,
+                "{}, frame at byte {offset}, number {seq}: the hasher puts more than {limit} keys \
+                 into one set; open it with a hasher that tells keys apart",
+                file.display()
             ),
             Self::Undecodable {
                 file,
@@ -498,7 +522,8 @@ pub enum WriteError {
     /// decode ([`Codec`](super::Codec)). Of a removal or of another TTL: the key cannot be encoded
     /// any more.
     Encode(String),
-    /// The value does not fit within the bounds of the store, which evicts nothing.
+    /// The value does not fit within the bounds of the store, which evicts nothing; or its hasher
+    /// gives tens of thousands of keys hashes that are alike.
     NoRoom,
     /// A thread of the journal panicked, which is a bug of haybox. Nothing is written any more;
     /// what was durable is safe on disk. Close and open again.

@@ -7,7 +7,7 @@ use super::encoder::Encoder;
 use super::migrate::{Migrate, Old, What};
 use super::recorder::to_wall;
 use super::wall::Wall;
-use crate::engine::{Engine, Restored, Tally};
+use crate::engine::{Engine, Restored, SetFull, Tally};
 use crate::hash::KeyHash;
 use crate::labels::Labels;
 use crate::sync::{AtomicBool, AtomicU64};
@@ -109,7 +109,8 @@ where
                 let (key, value) = (self.key(key)?, self.value(value)?);
                 let restored = restored(&self.wall, meta);
                 self.engine
-                    .restore(self.hash(&key), key, value, restored, tally);
+                    .restore(self.hash(&key), key, value, restored, tally)
+                    .map_err(|SetFull| Undecodable::set_full())?;
                 self.engine.grow(|key| self.hash(key));
             }
             Effect::Deadline { key, life } => {

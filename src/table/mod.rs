@@ -33,6 +33,8 @@ pub(crate) use entry::Entry;
 pub(crate) use extra::LoadRoom;
 pub(crate) use item::{Ends, Item};
 pub(crate) use labels::Label;
+#[cfg(feature = "persist")]
+pub(crate) use set::MAX_WAYS;
 pub(crate) use set::Ways;
 pub(crate) use spare::Spare;
 

@@ -356,7 +356,12 @@ impl<K, V> Ways<K, V> {
 
     /// Whether one more entry fits. Only equal hashes by the ten thousand can fill a set for good.
     pub(crate) fn has_room(&self) -> bool {
-        self.len() < MAX_WAYS
+        self.has_room_for(1)
+    }
+
+    /// As [`has_room`](Self::has_room), of several.
+    pub(crate) fn has_room_for(&self, entries: usize) -> bool {
+        self.len() + entries <= MAX_WAYS
     }
 
     fn free_way(&mut self, expected: usize) -> usize {

@@ -13,6 +13,7 @@ use crate::persist::contents::Contents;
 use crate::persist::effect::{Decoder, Effect, Undecodable};
 use crate::persist::error::{Damage, DiskError, OpenError};
 use crate::persist::frame::{Frame, Kind};
+use crate::table::MAX_WAYS;
 use std::io;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -167,6 +168,15 @@ impl Job {
             _ => self.frame.header.first,
         };
         first.saturating_add(u64::from(at))
+    }
+
+    fn set_full(&self, at: u32) -> OpenError {
+        OpenError::HashesCollide {
+            file: self.path.to_path_buf(),
+            offset: self.frame.offset,
+            seq: self.seq(at),
+            limit: MAX_WAYS,
+        }
     }
 
     fn undecodable(&self, at: u32, reason: String) -> OpenError {
@@ -341,11 +351,13 @@ impl Worker<'_> {
         });
         match catch_unwind(apply) {
             Ok(Ok(())) => Ok(()),
+            // Another hasher is needed; of what the files have nothing is lost.
+            Ok(Err(why)) if why.set_is_full => Err(job.set_full(at)),
             Ok(Err(Undecodable { .. })) if self.is_salvage => {
                 self.undecodable.fetch_add(1, Relaxed);
                 Ok(())
             }
-            Ok(Err(Undecodable { reason })) => Err(job.undecodable(at, reason)),
+            Ok(Err(Undecodable { reason, .. })) => Err(job.undecodable(at, reason)),
             Err(_) => Err(job.undecodable(at, "it panics".to_owned())),
         }
     }

@@ -39,6 +39,9 @@ impl Contents for Seen {
     fn apply(&self, seq: u64, effect: Effect<'_>, _: &mut Tally) -> Result<(), Undecodable> {
         let key = effect.key().unwrap();
         assert!(!PANICS.contains(&key), "this key does not decode");
+        if key == COLLIDES {
+            return Err(Undecodable::set_full());
+        }
         self.0[self.hash_of(key) % self.sets()]
             .lock()
             .unwrap()
@@ -54,6 +57,9 @@ impl Contents for Seen {
 
     fn write_labels(&self, _: &mut Effects) {}
 }
+
+/// One whose set is full.
+const COLLIDES: &[u8] = &[9, 9, 9, 8];
 
 /// One that is applied first, and one that is not.
 const PANICS: [&[u8]; 2] = [&[0, 9, 9, 9], &[9; 4]];
@@ -167,6 +173,24 @@ fn what_panics_is_named() {
             panic!("{result:?}");
         };
         assert_eq!((seq, &*reason), (15_100, "it panics"));
+    }
+}
+
+#[test]
+fn a_hasher_that_tells_too_few_keys_apart_is_named_and_nothing_is_salvaged_without_them() {
+    for is_salvage in [false, true] {
+        let seen = Seen::new(64);
+        let mut feed = Feed::new(worker(&seen, is_salvage), 1, u64::MAX);
+        let keys = keys(10).chain([COLLIDES.try_into().unwrap()]);
+        let result = feed.give(job(100, keys, 0)).and_then(|()| feed.apply());
+        let Err(error @ OpenError::HashesCollide { seq: 110, .. }) = result else {
+            panic!("{result:?}");
+        };
+        assert!(
+            error
+                .to_string()
+                .contains("the hasher puts more than 65534 keys")
+        );
     }
 }
 
