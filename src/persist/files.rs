@@ -4,7 +4,12 @@ use super::error::DiskError;
 use super::manifest::{Manifest, Name};
 use super::storage::{Access, Blob, Storage, read_full, write_all};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{self, Path, PathBuf};
+
+/// A directory by a path that stays its own when the process goes to another directory.
+pub(crate) fn absolute(dir: &Path) -> Result<PathBuf, DiskError> {
+    path::absolute(dir).map_err(DiskError::of("find", dir))
+}
 
 /// Copies a part of a file to a new one, durably but for its name.
 pub(crate) fn copy_part(

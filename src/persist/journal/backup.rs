@@ -1,13 +1,14 @@
 //! A backup while running: second names for the files that the manifest lists.
 //!
 //! The files that are linked are not written to any more: the log is rotated first, and the backup
-//! gets an empty log of its own to go on with.
+//! gets an empty log of its own to go on with. That comes first, and is never the first log of a
+//! store: so a backup that was not finished is told from a store that was just begun.
 
 use super::Inner;
 use super::compact::sync_error;
 use super::log::LogFile;
 use crate::persist::error::{CompactError, DiskError};
-use crate::persist::files::link_or_copy;
+use crate::persist::files::{absolute, link_or_copy};
 use crate::persist::manifest::{Manifest, Name};
 use crate::persist::report::BackupReport;
 use crate::persist::storage::Access;
@@ -18,6 +19,7 @@ impl Inner {
         if self.settings.is_read_only() {
             return Err(CompactError::ReadOnly);
         }
+        let to = &*absolute(to)?;
         self.prepare(to)?;
         if self.needs_generation() || !self.settings.log {
             self.compact()?;

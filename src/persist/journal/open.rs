@@ -9,7 +9,7 @@ use super::retry::{Attempts, Demand};
 use super::{Counts, Inner, Journal, Now, Room, Syncing};
 use crate::persist::contents::Contents;
 use crate::persist::error::{CompactError, DiskError, OpenError, WriteError};
-use crate::persist::files::link_or_copy;
+use crate::persist::files::{absolute, link_or_copy};
 use crate::persist::manifest::{LOCK, Manifest, QUARANTINE};
 use crate::persist::recovery::{Recovered, Recovery};
 use crate::persist::report::{ClockCheck, RecoveryReport};
@@ -36,6 +36,11 @@ impl Journal {
         contents: Arc<dyn Contents>,
     ) -> Result<(Arc<Self>, RecoveryReport), OpenError> {
         let start = Instant::now();
+        if dir.as_os_str().is_empty() {
+            let path = dir.to_owned();
+            return Err(OpenError::NotADirectory { path });
+        }
+        let dir = &*absolute(dir)?;
         enter(dir, &settings, &*storage)?;
         let recovery = Recovery {
             dir,
@@ -97,10 +102,6 @@ impl Journal {
 
 /// Makes the directory if need be.
 fn enter(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<(), OpenError> {
-    if dir.as_os_str().is_empty() {
-        let path = dir.to_owned();
-        return Err(OpenError::NotADirectory { path });
-    }
     if !settings.is_read_only() {
         storage
             .create_dir(dir)

@@ -565,6 +565,27 @@ fn a_backup_is_a_store_of_its_own() {
     assert_eq!(Some(&store.map()), history.at(21));
 }
 
+/// What is asked of the disk goes by whole paths, so that it stays in the directory that was opened.
+#[test]
+fn a_process_that_goes_to_another_directory_stays_with_its_files() {
+    let memory = Memory::new(1);
+    let store = Store::open_at(Path::new("home"), &memory.storage(), by_hand()).unwrap();
+    store.put(b"key", b"value");
+    let report = store.journal.backup(Path::new("copy")).unwrap();
+    store.journal.close().unwrap();
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(report.dir, here.join("copy"));
+    let paths = memory.paths();
+    let of = |dir: &str| {
+        paths
+            .iter()
+            .filter(|path| path.starts_with(here.join(dir)))
+            .count()
+    };
+    assert!(of("home") > 0 && of("copy") > 0, "{paths:?}");
+    assert_eq!(of("home") + of("copy"), paths.len(), "{paths:?}");
+}
+
 /// Whatever fails, a backup that was made is whole when the power goes, and one that was not made
 /// is no store, or the same one.
 #[test]
