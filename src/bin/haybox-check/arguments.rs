@@ -1,6 +1,6 @@
 //! What the command line may ask for.
 
-use lexopt::{Arg, Parser, ValueExt};
+use lexopt::{Arg, Parser};
 use std::path::PathBuf;
 
 pub const VERSION: &str = concat!("haybox-check ", env!("CARGO_PKG_VERSION"), "\n");
@@ -94,7 +94,7 @@ pub fn parse(mut parser: Parser) -> Result<Asked, lexopt::Error> {
             Arg::Long("verify") => Action::Verify,
             Arg::Long("compact") => Action::Compact,
             Arg::Long("salvage") => Action::Salvage {
-                to: parser.value()?.parse()?,
+                to: PathBuf::from(parser.value()?),
             },
             other => return Err(other.unexpected()),
         };
@@ -135,6 +135,24 @@ mod tests {
         assert_eq!(
             (odd.dir, odd.action),
             (PathBuf::from("--verify"), Action::Show)
+        );
+    }
+
+    /// What is a name elsewhere than on Unix is text.
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_may_have_any_name() {
+        use std::ffi::{OsStr, OsString};
+        use std::os::unix::ffi::OsStrExt;
+        let odd = OsStr::from_bytes(b"\xff");
+        let arguments: [OsString; 3] = [odd.into(), "--salvage".into(), odd.into()];
+        let Ok(Asked::Run(command)) = parse(Parser::from_args(arguments)) else {
+            panic!("it is refused");
+        };
+        let to = PathBuf::from(odd);
+        assert_eq!(
+            (command.dir, command.action),
+            (to.clone(), Action::Salvage { to })
         );
     }
 
