@@ -183,8 +183,8 @@ impl fmt::Display for OpenError {
             ),
             Self::NoManifest { dir } => write!(
                 f,
-                "{} holds data and no MANIFEST: bring that back, restore a backup, or open with \
-                 RecoveryMode::Salvage",
+                "{} holds data and no MANIFEST, as a backup that was not finished: bring that back, \
+                 restore another backup, or open with RecoveryMode::Salvage",
                 dir.display()
             ),
             Self::NotOurs { file } => write!(

@@ -9,6 +9,9 @@ use crate::persist::settings::{Point, RecoveryMode, wall_ms};
 use crate::persist::storage::Access;
 use std::io;
 
+/// The generation of the log that the first opening begins.
+const FIRST_LOG: u64 = 1;
+
 pub(super) struct Plan {
     pub(super) manifest: Manifest,
     pub(super) created: bool,
@@ -104,13 +107,14 @@ impl Recovery<'_> {
 
     fn plan_without_manifest(&self) -> Result<Plan, OpenError> {
         let names = self.names()?;
-        // A log without frames is what is left when the first opening is cut short. Of a file that
-        // cannot be opened nobody knows that it is one.
-        let is_empty = |name: &Name| {
+        // The first log without frames is what is left when the first opening is cut short; another
+        // one is what is left of a backup. Of a file that cannot be opened nobody knows that it is one.
+        let is_begun = |name: &Name| {
             let length = self.length_of(*name);
-            length.is_ok_and(|length| length <= header::LENGTH as u64)
+            let is_empty = length.is_ok_and(|length| length <= header::LENGTH as u64);
+            *name == Name::Log(FIRST_LOG) && is_empty
         };
-        if !names.iter().all(is_empty) {
+        if !names.iter().all(is_begun) {
             if self.is_salvage() {
                 return self.plan_guess(self.no_manifest("no file"));
             }

@@ -594,7 +594,13 @@ fn a_backup_is_whole_or_none_whatever_fails() {
     let opens = |memory: &Memory, history: &History| {
         let opened = Store::open_at(backup, &memory.copy().storage(), by_hand());
         match opened {
-            Ok(store) if store.report.created => false,
+            Ok(store) if store.report.created => {
+                // Of which nothing was made.
+                let made = memory.paths().into_iter();
+                let mut made = made.filter(|path| path.parent() == Some(backup));
+                assert_eq!(made.next(), None);
+                false
+            }
             Err(OpenError::NoManifest { .. }) => false,
             Ok(store) => Some(&store.map()) == history.at(12) || panic!("{}", store.report),
             Err(error) => panic!("{error}"),
