@@ -231,7 +231,9 @@ impl<C: Codec> Persistence<C> {
     }
 
     /// How many snapshots are kept, each with the log that follows it: how far
-    /// [`RecoveryMode::PointInTime`] reaches back. Default: 1. At least 1.
+    /// [`RecoveryMode::PointInTime`] reaches back. Default: 1. At least 1. Where a directory that
+    /// had a log is opened with [`snapshots_only`](Self::snapshots_only), the next snapshot takes
+    /// the logs with it, and the snapshots that are not whole without theirs.
     pub fn generations(mut self, generations: usize) -> Self {
         self.settings.generations = generations;
         self

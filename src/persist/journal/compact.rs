@@ -540,6 +540,10 @@ impl Manifest {
         self.durable = snapshot.end;
         // The beginning counts as a generation, where a log leads on from it.
         self.from_start &= has_log && self.snapshots.len() < kept;
+        if !has_log {
+            // Without a log nothing makes those whole of which parts came while they were made.
+            self.snapshots.retain(|listed| listed.base == listed.end);
+        }
         let surplus = self.snapshots.len().saturating_sub(kept);
         self.snapshots.drain(..surplus);
         if !self.from_start {
@@ -653,6 +657,7 @@ mod tests {
         let generations = (2..6).map(|generation| {
             let snapshot = Snapshot {
                 generation,
+                base: generation - u64::from(has_log),
                 end: generation,
                 ..Snapshot::default()
             };
@@ -695,5 +700,21 @@ mod tests {
         );
         assert_eq!(listed(3, false)[0], (false, vec![2], vec![]));
         assert_eq!(listed(2, false)[3], (false, vec![4, 5], vec![]));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_whole_only_with_its_log_is_not_kept_without_one() {
+        let mut manifest = Manifest::new(StoreId(1), CodecId(*b"test"), 0);
+        let snapshot = |base, end| Snapshot {
+            generation: end,
+            base,
+            end,
+            ..Snapshot::default()
+        };
+        manifest.take_over(snapshot(1, 2), 3, true);
+        manifest.take_over(snapshot(3, 3), 3, true);
+        manifest.take_over(snapshot(4, 4), 3, false);
+        let ends: Vec<_> = manifest.snapshots.iter().map(|at| at.end).collect();
+        assert_eq!(ends, [3, 4]);
     }
 }

@@ -114,7 +114,7 @@ impl Recovery<'_> {
         feed: &mut Feed<'_>,
         state: &mut State,
     ) -> Result<bool, OpenError> {
-        let limit = self.limit(&frame);
+        let limit = self.limit(&frame, state.whole_from);
         let is_cut = limit < frame.header.count;
         state.see(&frame.header);
         state.report.frames += 1;
@@ -135,12 +135,18 @@ impl Recovery<'_> {
     }
 
     /// How many effects of a frame come before the point in time that was asked for.
-    fn limit(&self, frame: &Frame) -> u32 {
+    ///
+    /// A snapshot that is gone back to has parts of what came while it was made, and is whole only
+    /// with all of that. It was stamped before the point, so all of that counts, also where a frame
+    /// says that it is of later, by a clock that was wrong for a moment.
+    fn limit(&self, frame: &Frame, whole_from: u64) -> u32 {
         let RecoveryMode::PointInTime(point) = self.settings.mode else {
             return frame.header.count;
         };
         match point {
-            Point::Time(time) if frame.header.wall_ms > wall_ms(time) => 0,
+            Point::Time(time) if frame.header.wall_ms > wall_ms(time) => {
+                whole_batches(frame, whole_from)
+            }
             Point::Time(_) => frame.header.count,
             Point::Seq(seq) if frame.header.last() <= seq => frame.header.count,
             Point::Seq(seq) => whole_batches(frame, seq),
@@ -224,7 +230,8 @@ impl Recovery<'_> {
         if state.last_seq >= state.durable {
             return Ok(());
         }
-        if ends.is_empty() && matches!(self.settings.mode, RecoveryMode::PointInTime(_)) {
+        let is_point = matches!(self.settings.mode, RecoveryMode::PointInTime(_));
+        if ends.is_empty() && is_point && state.last_seq >= state.whole_from {
             // Without a log what is newer than the snapshot is in newer snapshots alone.
             state.note_gap(state.durable.saturating_add(1));
             state.replaces = true;

@@ -61,6 +61,8 @@ struct State {
     manifest: Manifest,
     report: RecoveryReport,
     last_seq: u64,
+    /// The snapshot has some of what comes before this number, and is whole with all of it.
+    whole_from: u64,
     /// The highest number that was proven on disk.
     durable: u64,
     /// The latest time in any frame.
@@ -242,6 +244,7 @@ impl State {
             manifest,
             report,
             last_seq: 0,
+            whole_from: 0,
             wall_ms: 0,
             total: 0,
             replaces: false,

@@ -125,6 +125,7 @@ impl Recovery<'_> {
         if let Some(bounds) = bounds {
             // Also where frames before it are missing: the numbers go on from here.
             state.last_seq = bounds.base;
+            state.whole_from = bounds.end;
             state.durable = state.durable.max(bounds.end);
         }
         let is_end = frame.end() == reader.length();

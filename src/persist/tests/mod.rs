@@ -11,6 +11,7 @@ mod gone;
 mod last_handle;
 mod memory;
 mod model;
+mod points;
 mod running;
 mod salvage;
 mod syncs;

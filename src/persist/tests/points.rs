@@ -1,0 +1,146 @@
+//! Going back to a point in time, where a snapshot was made while writes went on, where the clock was
+//! wrong for a moment, and where it was gone back before.
+
+use super::damage::in_mode;
+use super::memory::Memory;
+use super::model::{History, Store, Write, append, dir};
+use super::record;
+use crate::MockClock;
+use crate::persist::error::OpenError;
+use crate::persist::manifest::Manifest;
+use crate::persist::settings::{Point, RecoveryMode, Settings};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+const HOUR: u64 = 3_600;
+
+struct World {
+    memory: Memory,
+    time: MockClock,
+    /// What the map was after each write.
+    history: History,
+    store: Store,
+}
+
+fn start() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)
+}
+
+impl World {
+    fn new() -> Self {
+        let (memory, time) = (Memory::new(1), MockClock::new());
+        time.set_system_time(start());
+        let settings = settings(&time, RecoveryMode::default());
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        let mut world = Self {
+            memory,
+            time,
+            history: History::new(),
+            store,
+        };
+        for n in 0..4u8 {
+            world.write(&[Write::Put(vec![n], b"old".to_vec())]);
+        }
+        world
+    }
+
+    fn write(&mut self, writes: &[Write]) {
+        record(&self.store, &mut self.history, writes);
+        self.store.journal.sync().unwrap();
+    }
+
+    /// A compaction, in the middle of which both the first set and the last are written to, as one
+    /// transaction and by a clock that is ahead by so many seconds; the number that the snapshot
+    /// ends with.
+    fn compact_during_a_write(&mut self, ahead: u64) -> u64 {
+        let (journal, kept) = (
+            Arc::downgrade(&self.store.journal),
+            Arc::downgrade(&self.store.kept),
+        );
+        let (time, before) = (self.time.clone(), self.time.clock().system_time());
+        let noted = Arc::new(Mutex::new(std::mem::take(&mut self.history)));
+        let history = Arc::clone(&noted);
+        let meanwhile = move |set| {
+            if set != 2 {
+                return;
+            }
+            let (journal, kept) = (journal.upgrade().unwrap(), kept.upgrade().unwrap());
+            let writes = [0, 3].map(|n| Write::Put(vec![n], b"new".to_vec()));
+            time.set_system_time(before + Duration::from_secs(ahead));
+            let seq = append(&journal, &kept, &writes);
+            journal.wait(seq, None).unwrap();
+            time.set_system_time(before);
+            noted.lock().unwrap().add(seq, &writes);
+        };
+        *self.store.kept.meanwhile.lock().unwrap() = Some(Box::new(meanwhile));
+        let report = self.store.journal.compact().unwrap();
+        *self.store.kept.meanwhile.lock().unwrap() = None;
+        self.history = history.lock().unwrap().clone();
+        assert_eq!(report.last_seq, self.history.last());
+        report.last_seq
+    }
+
+    /// What a copy of the closed directory opens as.
+    fn opened(&self, settings: Settings) -> Result<Store, OpenError> {
+        Store::open(&self.memory.copy().storage(), settings)
+    }
+}
+
+fn settings(time: &MockClock, mode: RecoveryMode) -> Settings {
+    Settings {
+        clock: time.clock(),
+        generations: 3,
+        ..in_mode(mode)
+    }
+}
+
+fn at(seconds: u64) -> RecoveryMode {
+    RecoveryMode::PointInTime(Point::Time(start() + Duration::from_secs(seconds)))
+}
+
+#[test]
+fn a_clock_that_is_wrong_during_a_snapshot_does_not_tear_what_was_written_meanwhile() {
+    let mut world = World::new();
+    let end = world.compact_during_a_write(HOUR);
+    world.time.advance(Duration::from_secs(2 * HOUR));
+    world.write(&[Write::Put(vec![1], b"later".to_vec())]);
+    world.store.journal.close().unwrap();
+    let store = world.opened(settings(&world.time, at(HOUR / 2))).unwrap();
+    assert_eq!(store.report.last_seq, end);
+    assert_eq!(Some(&store.map()), world.history.at(end));
+}
+
+#[test]
+fn what_is_whole_only_with_its_log_is_not_gone_back_to_without_it() {
+    let mut world = World::new();
+    let end = world.compact_during_a_write(0);
+    world.store.journal.close().unwrap();
+    let back = || settings(&world.time, RecoveryMode::PointInTime(Point::Seq(end)));
+    let store = world.opened(back()).unwrap();
+    assert_eq!(Some(&store.map()), world.history.at(end));
+
+    // As a version has left it that kept the snapshot when it was opened without a log.
+    let copy = world.memory.copy();
+    let storage = copy.storage();
+    let mut manifest = Manifest::read(&*storage, &dir()).unwrap().unwrap();
+    manifest.logs.clear();
+    manifest.publish(&*storage, &dir()).unwrap();
+    let refused = Store::open(&storage, back()).map(drop);
+    assert!(matches!(refused, Err(OpenError::Damaged(_))), "{refused:?}");
+
+    let without_log = || Settings {
+        log: false,
+        ..settings(&world.time, RecoveryMode::default())
+    };
+    let store = Store::open(&world.memory.storage(), without_log()).unwrap();
+    assert_eq!(Some(&store.map()), world.history.at(end));
+    store.put(b"another", b"future");
+    store.journal.compact().unwrap();
+    store.journal.close().unwrap();
+    let refused = world.opened(back()).map(drop);
+    let oldest = end + 1;
+    assert!(
+        matches!(refused, Err(OpenError::OutOfReach { oldest_seq, .. }) if oldest_seq == oldest),
+        "{refused:?}"
+    );
+}
