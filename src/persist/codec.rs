@@ -11,12 +11,13 @@ use std::fmt;
 /// own, choose an [`id`](Self::id) of your own; that of this crate's are `MPCK`, `PCRD` and `JSON`.
 ///
 /// What the codec is given must come back equal. What does not come back at all would keep the next
-/// opening from succeeding: in debug builds every write is decoded at once, and refused if that
-/// fails, as one is that does not encode ([`WriteError::Encode`](super::WriteError)); in release
-/// builds it is found at the next start, when the files are read. What was decoded for that is
-/// dropped, so in debug builds `Deserialize`, and `Drop` of what it makes, run where `Serialize`
-/// does: by updates and transactions under the lock of a set, where a call of a cache panics.
-/// `decode` must read all bytes, and fail where some are left over.
+/// opening from succeeding: where [`verify_writes`](super::Persistence::verify_writes) says so, by
+/// default in debug builds, every write is decoded at once, and refused if that fails, as one is
+/// that does not encode ([`WriteError::Encode`](super::WriteError)); otherwise it is found at the
+/// next start, when the files are read. What was decoded for that is dropped, so `Deserialize`, and
+/// `Drop` of what it makes, run where `Serialize` does then: by updates, transactions and snapshots
+/// under the lock of a set, where a call of a cache panics. `decode` must read all bytes, and fail
+/// where some are left over.
 ///
 /// What comes back as something else is accepted, and is that after a restart: a field with
 /// `#[serde(skip)]` its default, an untagged enum the first variant that fits.
@@ -73,6 +74,9 @@ impl Error for CodecError {
 /// such as `serde_json::Value`, come back as they were. A `Vec<u8>` is written as a list of
 /// numbers, of up to two bytes each, unless serde is told that it is bytes, as by the crate
 /// `serde_bytes`. Of an `Option` of an `Option` or of `()`, `Some` of nothing comes back as `None`.
+///
+/// What is nested more than 1,023 deep is encoded and does not decode: for a type that contains
+/// itself there is [`verify_writes`](super::Persistence::verify_writes).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessagePack;
 
@@ -133,6 +137,10 @@ impl Codec for Postcard {
 /// Keys and values may be anything that JSON can say: numbers that are not finite, and maps whose
 /// keys are not text, are none of it. Of an `Option` of an `Option` or of `()`, `Some` of
 /// nothing comes back as `None`.
+///
+/// A number that is not finite is encoded, as `null`, and does not decode, nor does what is nested
+/// more than 127 deep: where such values may come, there is
+/// [`verify_writes`](super::Persistence::verify_writes).
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json;

@@ -107,7 +107,9 @@ pub enum OpenError {
         /// The version of the file.
         found: u32,
     },
-    /// A key or a value is whole and cannot be decoded.
+    /// A key or a value is whole and cannot be decoded: it was written with other types, or is one
+    /// that the codec encodes and does not decode
+    /// ([`verify_writes`](super::Persistence::verify_writes) refuses those as they are written).
     Undecodable {
         /// The file.
         file: PathBuf,
@@ -279,7 +281,9 @@ impl fmt::Display for OpenError {
                 "{}, frame at byte {offset}, number {seq}: cannot be decoded ({reason}); open it \
                  with the types that it was written with (a field that was added has to be \
                  `#[serde(default)]`), or raise schema_version and give a migration \
-                 (Persistence::migrate)",
+                 (Persistence::migrate), or open once with RecoveryMode::Salvage, which leaves out \
+                 what does not decode and keeps the old files aside; where the types are the same, \
+                 Persistence::verify_writes refuses such a value as it is written",
                 file.display()
             ),
             Self::OutOfReach { dir, oldest_seq } => write!(
@@ -518,8 +522,9 @@ pub enum WriteError {
         /// The largest size.
         limit: usize,
     },
-    /// The key or the value cannot be encoded; or, in debug builds, what it is encoded as does not
-    /// decode ([`Codec`](super::Codec)). Of a removal or of another TTL: the key cannot be encoded
+    /// The key or the value cannot be encoded; or, where writes are verified, as they are in debug
+    /// builds, what it is encoded as does not decode
+    /// ([`verify_writes`](super::Persistence::verify_writes)). Of a removal or of another TTL: the key cannot be encoded
     /// any more.
     Encode(String),
     /// The value does not fit within the bounds of the store, which evicts nothing; or its hasher

@@ -201,10 +201,11 @@ where
         };
         let kind = self.role().unwrap_or(of_face);
         let (settings, waits) = options.settle(is_store, kind, clock.clone());
+        let verifies = options.verifies;
         let (migrates, is_read_only) = (options.migrate.is_some(), settings.is_read_only());
         let encoder = |codec| Encoder {
             codec,
-            decode: cfg!(debug_assertions).then_some(decode::<K, V, C> as _),
+            decode: verifies.then_some(decode::<K, V, C> as _),
             largest: LARGEST,
         };
         let cache = self.assemble(false)?;

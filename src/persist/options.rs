@@ -20,6 +20,7 @@ use std::time::Duration;
 /// | --- | --- |
 /// | [`sync`](Self::sync) | every second |
 /// | [`codec`](Self::codec) | MessagePack, with the names of fields |
+/// | [`verify_writes`](Self::verify_writes) | in debug builds |
 /// | [`schema_version`](Self::schema_version), [`migrate`](Self::migrate) | 0, none |
 /// | [`recovery`](Self::recovery) | an unfinished write at the end is dropped, damage is refused |
 /// | [`buffer`](Self::buffer), [`when_full`](Self::when_full) | 256 KiB; a store waits 5 s for room, a cache 100 ms |
@@ -49,6 +50,7 @@ pub struct Persistence<C = MessagePack> {
     pub(super) settings: Settings,
     /// By default it depends on the face.
     when_full: Option<WhenFull>,
+    pub(super) verifies: bool,
     pub(super) migrate: Option<Migrate<C>>,
 }
 
@@ -68,6 +70,7 @@ impl Persistence {
             codec: MessagePack,
             settings: Settings::new(CodecId(MessagePack.id())),
             when_full: None,
+            verifies: cfg!(debug_assertions),
             migrate: None,
         }
     }
@@ -99,7 +102,8 @@ impl<C: Codec> Persistence<C> {
     }
 
     /// How keys and values become bytes. Default: [`MessagePack`]. What was written with one codec
-    /// is not opened with another. Takes back [`migrate`](Self::migrate).
+    /// is not opened with another. Takes back [`migrate`](Self::migrate). For what a codec encodes
+    /// and does not decode see [`verify_writes`](Self::verify_writes).
     pub fn codec<D: Codec>(self, codec: D) -> Persistence<D> {
         let mut settings = self.settings;
         settings.codec = CodecId(codec.id());
@@ -108,8 +112,35 @@ impl<C: Codec> Persistence<C> {
             codec,
             settings,
             when_full: self.when_full,
+            verifies: self.verifies,
             migrate: None,
         }
+    }
+
+    /// Whether each write is decoded at once, and refused if that fails, as one is that does not
+    /// encode: by a store with [`WriteError::Encode`](super::WriteError), while a cache has it in
+    /// memory alone and counts it ([`Health::unencodable`](super::Health)). Default: in debug
+    /// builds, and not in release builds.
+    ///
+    /// **One value that does not decode keeps the whole directory from being opened**
+    /// ([`OpenError::Undecodable`](super::OpenError)), until it is left out by
+    /// [`RecoveryMode::Salvage`]. Mostly that is a matter of types, which tests in a debug build
+    /// find. But with some types it depends on the value, and so may be in the hands of who sends
+    /// it. For these, verify in release builds, too, or check the value before it is written:
+    ///
+    /// - A number that is not finite with [`Json`](super::Json): `f64::NAN` becomes `null`, which
+    ///   is no number.
+    /// - A type that contains itself, such as a comment with its replies, nested deeply:
+    ///   [`MessagePack`] encodes any depth and decodes 1,023 lists, maps and structs in one
+    ///   another (510 replies of replies), [`Json`](super::Json) 127 of them.
+    /// - A `Serialize` or `Deserialize` of your own that accepts less than the other produces.
+    ///
+    /// It costs a `Deserialize` for each write, and for each entry of a snapshot, and that runs
+    /// where `Serialize` does: by updates, transactions and snapshots under the lock of a set,
+    /// where a call of a cache panics.
+    pub fn verify_writes(mut self, verify: bool) -> Self {
+        self.verifies = verify;
+        self
     }
 
     /// The version of the types of keys and values. Default: 0. Files of another version are

@@ -1,7 +1,12 @@
 //! A store: writes that say whether they were kept.
 
 use crate::{always, dir, store};
-use haybox::persist::{CompactError, TransactionError, WeakStore, WriteError};
+#[cfg(feature = "json")]
+use haybox::persist::Json;
+use haybox::persist::{
+    Codec, CompactError, MessagePack, OpenError, Persistence, RecoveryMode, TransactionError,
+    WeakStore, WriteError,
+};
 use haybox::{Cache, Insert, InsertOptions, Op, Outcome, Store, Ttl};
 use serde::{Deserialize, Serialize, Serializer};
 use std::cell::Cell;
@@ -376,6 +381,70 @@ fn a_debug_build_refuses_what_would_not_decode() {
     assert!(store.update(&1, |cart| cart.items.clear()).is_err());
     drop(store);
     assert_eq!(open().get(&1), Some(cart(&[7])));
+}
+
+/// A type that contains itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Comment {
+    replies: Vec<Comment>,
+}
+
+impl Comment {
+    /// With so many replies of replies.
+    fn deep(replies: usize) -> Self {
+        let none = Self { replies: vec![] };
+        (0..replies).fold(none, |reply, _| Self {
+            replies: vec![reply],
+        })
+    }
+}
+
+/// What encodes and does not decode: it is refused, or keeps the store from being opened.
+fn verify<V, C>(codec: C, good: V, bad: V)
+where
+    V: Clone + std::fmt::Debug + Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
+    C: Codec,
+{
+    let options = || Persistence::new().codec(codec.clone());
+    for verifies in [true, false] {
+        let dir = dir();
+        let open = |options: Persistence<C>| {
+            let builder = Cache::<u8, V>::builder();
+            builder.open_store_with(&dir, options.verify_writes(verifies))
+        };
+        let store = open(options()).unwrap();
+        store.insert(1, good.clone()).unwrap().wait().unwrap();
+        let stored = store.insert(2, bad.clone()).map(drop);
+        drop(store);
+        if verifies {
+            assert!(matches!(stored, Err(WriteError::Encode(_))), "{stored:?}");
+        } else {
+            stored.unwrap();
+            let error = open(options()).map(drop).unwrap_err();
+            assert!(matches!(error, OpenError::Undecodable { .. }), "{error}");
+            for advice in ["RecoveryMode::Salvage", "Persistence::verify_writes"] {
+                assert!(error.to_string().contains(advice), "{error}");
+            }
+            let salvaged = open(options().recovery(RecoveryMode::Salvage)).unwrap();
+            assert_eq!(salvaged.journal().recovery().undecodable, 1);
+        }
+        let again = open(options()).unwrap();
+        assert!(again.contains_key(&1) && !again.contains_key(&2));
+    }
+}
+
+#[test]
+fn what_encodes_and_does_not_decode_is_refused_where_writes_are_verified() {
+    // Without optimisation each level takes a kilobyte of the stack and more.
+    let deep = || {
+        verify(MessagePack, Comment::deep(510), Comment::deep(511));
+        #[cfg(feature = "json")]
+        verify(Json, Comment::deep(62), Comment::deep(63));
+    };
+    let thread = thread::Builder::new().stack_size(64 << 20).spawn(deep);
+    thread.unwrap().join().unwrap();
+    #[cfg(feature = "json")]
+    verify(Json, 1.5, f64::NAN);
 }
 
 /// In debug builds, too, as the documentation says.
