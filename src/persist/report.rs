@@ -33,12 +33,15 @@ pub struct RecoveryReport {
     pub unreadable: Vec<Unreadable>,
     /// Bytes that were left out, because of damage or for a point in time.
     pub dropped_bytes: u64,
+    /// Of these, bytes of which there is no copy in `quarantine/`: an unfinished write that was cut
+    /// off while the disk was full.
+    pub uncopied_bytes: u64,
     /// The first and the last number that were seen in what was left out, where they can be read.
     pub dropped_seqs: Option<(u64, u64)>,
     /// Entries that a salvage left out because they do not decode.
     pub undecodable: u64,
     /// What was put aside, in `quarantine/`. Of a torn tail one file for each log that was cut,
-    /// with what lay behind the cut; of a salvage, and of a return to a point in time, one
+    /// with what lay behind the cut, unless the disk is full; of a salvage, and of a return to a point in time, one
     /// directory with all files as they were, which is opened like any other. Empty if nothing was,
     /// and where nothing may be changed.
     pub quarantine: Vec<PathBuf>,
@@ -83,6 +86,13 @@ impl fmt::Display for RecoveryReport {
         }
         if let Some((first, last)) = self.dropped_seqs {
             write!(f, " with numbers {first} to {last}")?;
+        }
+        if self.uncopied_bytes > 0 {
+            let bytes = self.uncopied_bytes;
+            write!(
+                f,
+                "; {bytes} of them without a copy, since the disk is full"
+            )?;
         }
         if self.undecodable > 0 {
             write!(f, "; {} entries do not decode", self.undecodable)?;

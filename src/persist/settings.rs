@@ -58,6 +58,11 @@ pub enum RecoveryMode {
     /// to `quarantine/`. Damage below what is proven to have been on disk is refused, and so is
     /// damage with whole writes behind it over more than 45 s, or over two intervals of
     /// [`SyncPolicy::Every`]: by then it had been on the disk.
+    ///
+    /// On a full disk there may be no room in `quarantine/`. A tail in which no whole write is, such
+    /// as the half of one that did not fit, is cut off without a copy then, and the report says so
+    /// ([`RecoveryReport::uncopied_bytes`](super::RecoveryReport)); any other is
+    /// [`OpenError::Disk`](super::OpenError) until there is space.
     #[default]
     TolerateTornTail,
     /// Goes back to an earlier state; what came after it is moved to `quarantine/`. How far back

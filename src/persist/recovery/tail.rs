@@ -3,11 +3,13 @@
 use super::{Recovery, State};
 use crate::persist::error::{DiskError, OpenError};
 use crate::persist::files::copy_part;
+use crate::persist::frame::FrameReader;
 use crate::persist::manifest::{self, Manifest};
-use crate::persist::storage::Blob;
+use crate::persist::storage::{Access, Blob, read_full};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{io, iter};
 
 /// Where what counts of a log ends.
 #[derive(Clone, Debug)]
@@ -68,30 +70,76 @@ impl Recovery<'_> {
         synced.map_err(DiskError::of("sync", &end.path))
     }
 
-    /// Copies what is to be cut off.
+    /// Keeps what is to be cut off. Where there is no space for that, which may be why it was cut
+    /// short, it is not what keeps the directory from being opened, unless a whole write is in it.
     fn quarantine(&self, end: &LogEnd, state: &mut State) -> Result<(), OpenError> {
+        match self.copy_tail(end) {
+            Ok(path) => state.report.quarantine.push(path),
+            Err(error) if error.is_full() && !end.has_whole_frame_behind()? => {
+                state.report.uncopied_bytes += end.length - end.offset;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn copy_tail(&self, end: &LogEnd) -> Result<PathBuf, DiskError> {
         let dir = self.dir.join(manifest::QUARANTINE);
         self.storage
             .create_dir(&dir)
             .map_err(DiskError::of("create", &dir))?;
-        let name = format!(
-            "log-{}-from-{}-at-{}.torn",
-            end.generation,
-            end.offset,
-            self.settings.wall_ms()
-        );
-        let path = dir.join(name);
-        copy_part(
-            self.storage,
-            &*end.blob,
-            &end.path,
-            end.offset..end.length,
-            &path,
-        )?;
+        let path = self.name_of_copy(&dir, end);
+        let part = end.offset..end.length;
+        let copied = copy_part(self.storage, &*end.blob, &end.path, part, &path);
+        copied.inspect_err(|_| {
+            // A part of it is of no use, and the space is wanted.
+            let _ = self.storage.remove(&path);
+        })?;
         self.storage
             .sync_dir(&dir)
             .map_err(DiskError::of("sync", &dir))?;
-        state.report.quarantine.push(path);
-        Ok(())
+        Ok(path)
+    }
+
+    /// The same at each attempt: what one has left behind that was cut short is written over.
+    fn name_of_copy(&self, dir: &Path, end: &LogEnd) -> PathBuf {
+        let name = format!("log-{}-from-{}", end.generation, end.offset);
+        let numbered = (2..).map(|number| format!("{name}-{number}.torn"));
+        let mut names = iter::once(format!("{name}.torn")).chain(numbered);
+        // The log may have been torn there before.
+        let is_free = |path: &PathBuf| match self.storage.open(path, Access::Read) {
+            Ok(copy) => end.begins_with(&*copy).unwrap_or(false),
+            Err(_) => true,
+        };
+        let free = names.find_map(|name| Some(dir.join(name)).filter(is_free));
+        free.unwrap_or_else(|| dir.join(name))
+    }
+}
+
+impl LogEnd {
+    /// Whether a copy has what is behind the end, or its first part.
+    fn begins_with(&self, copy: &dyn Blob) -> io::Result<bool> {
+        let (mut copied, mut here) = ([0; 4 << 10], [0; 4 << 10]);
+        let mut at = 0;
+        loop {
+            let read = read_full(copy, &mut copied, at)?;
+            let of_log = read_full(&*self.blob, &mut here[..read], self.offset + at)?;
+            if copied[..read] != here[..of_log] {
+                return Ok(false);
+            }
+            if read < copied.len() {
+                return Ok(true);
+            }
+            at += read as u64;
+        }
+    }
+
+    /// Whether a write is behind the end that can be read.
+    fn has_whole_frame_behind(&self) -> Result<bool, OpenError> {
+        let reader = FrameReader::new(Arc::clone(&self.blob), self.salt);
+        let mut reader = reader.map_err(DiskError::of("read", &self.path))?;
+        reader.go_to(self.offset - 1);
+        let found = reader.next_whole().map_err(|gap| gap.of(&self.path))?;
+        Ok(found.is_some_and(|frame| frame.header.count > 0))
     }
 }

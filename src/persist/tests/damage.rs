@@ -2,6 +2,7 @@
 //! recovery.
 
 use super::cases;
+use super::faults::lazily;
 use super::memory::{Fault, How, Memory};
 use super::model::{History, Store, Write, by_hand, dir};
 use super::{damage_of, frames_of, record};
@@ -730,6 +731,84 @@ fn what_is_cut_off_is_not_lost_whatever_fails() {
             assert!(at > 5, "{at} operations");
             break;
         }
+    }
+}
+
+/// A log that ends with half a frame, and with a whole one behind it or not.
+fn torn(has_whole_frame: bool) -> (Memory, usize) {
+    let (memory, log) = (Memory::new(1), dir().join("log-1.wal"));
+    let store = Store::open(&memory.storage(), lazily()).unwrap();
+    for n in 0..4u8 {
+        let seq = store.put(&[n], &[n; 300]);
+        store.journal.wait(seq, None).unwrap();
+    }
+    let killed = memory.copy();
+    drop(store);
+    let (mut bytes, frames) = (killed.bytes(&log), frames_of(&killed, &log));
+    if has_whole_frame {
+        bytes[frames[2].end - 1] ^= 1;
+    } else {
+        bytes.truncate(frames[2].end - 1);
+    }
+    killed.put(&log, bytes);
+    let tail = killed.bytes(&log).len() - frames[2].start;
+    (killed, tail)
+}
+
+#[test]
+fn a_full_disk_keeps_no_store_down_for_half_a_write_that_cannot_be_put_aside() {
+    for has_whole_frame in [false, true] {
+        let (original, tail) = torn(has_whole_frame);
+        for space in [0, tail / 2] {
+            let memory = original.copy();
+            memory.limit_space(space);
+            let opened = Store::open(&memory.storage(), by_hand());
+            memory.heal();
+            let store = if has_whole_frame {
+                let error = opened.map(drop).unwrap_err();
+                assert!(
+                    matches!(&error, OpenError::Disk(error) if error.is_full()),
+                    "{error}"
+                );
+                let is_as_it_was = memory.image() == original.image();
+                assert!(is_as_it_was, "with room for {space} bytes");
+                Store::open(&memory.storage(), by_hand()).unwrap()
+            } else {
+                opened.unwrap()
+            };
+            let report = &store.report;
+            assert_eq!(report.quarantine.len(), usize::from(has_whole_frame));
+            assert_eq!(
+                report.to_string().contains("without a copy"),
+                !has_whole_frame
+            );
+            let uncopied = if has_whole_frame { 0 } else { tail as u64 };
+            assert_eq!(report.uncopied_bytes, uncopied);
+            goes_on(store, &memory, 2);
+        }
+    }
+}
+
+/// By an attempt that was cut short before the log was; and of what the same log ended with before.
+#[test]
+fn a_copy_of_a_torn_tail_takes_the_place_of_the_same_and_of_no_other() {
+    let (torn, tail) = torn(true);
+    for is_same in [true, false] {
+        let memory = torn.copy();
+        let log = memory.bytes(&dir().join("log-1.wal"));
+        let frame = log.len() - tail;
+        let copy = dir().join(format!("quarantine/log-1-from-{frame}.torn"));
+        let left = if is_same {
+            log[frame..frame + 9].to_vec()
+        } else {
+            vec![7; 9]
+        };
+        memory.put(&copy, left.clone());
+        let store = Store::open(&memory.storage(), by_hand()).unwrap();
+        let quarantine = &store.report.quarantine;
+        assert_eq!(memory.bytes(&quarantine[0]), log[frame..]);
+        assert_eq!(quarantine[0] == copy, is_same);
+        assert!(is_same || memory.bytes(&copy) == left);
     }
 }
 
