@@ -141,6 +141,14 @@ pub enum OpenError {
         /// The oldest sequence number that can be gone back to.
         oldest_seq: u64,
     },
+    /// It was opened with [`PointInTime`](super::RecoveryMode::PointInTime) the last time, too, and
+    /// went back: this would leave out what was written since. That is meant to be done once.
+    WentBack {
+        /// The directory.
+        dir: PathBuf,
+        /// The sequence number that it would go back to.
+        last_seq: u64,
+    },
 }
 
 impl OpenError {
@@ -289,6 +297,13 @@ impl fmt::Display for OpenError {
             Self::OutOfReach { dir, oldest_seq } => write!(
                 f,
                 "{} does not reach back that far: its oldest point is number {oldest_seq}",
+                dir.display()
+            ),
+            Self::WentBack { dir, last_seq } => write!(
+                f,
+                "{} was gone back in the last time it was opened, and what was written since, behind \
+                 number {last_seq}, would be left out: nothing was changed; open it without \
+                 RecoveryMode::PointInTime, and once again with it if that is meant",
                 dir.display()
             ),
         }

@@ -27,6 +27,8 @@ pub(crate) struct Manifest {
     pub(crate) distrusted: bool,
     /// The listed logs reach back to the beginning.
     pub(crate) from_start: bool,
+    /// At the last opening it was gone back to a point in time, and what came after that left out.
+    pub(crate) went_back: bool,
     /// The snapshots that are kept, the oldest first.
     pub(crate) snapshots: Vec<Snapshot>,
     /// The generations of the logs, the oldest first.
@@ -58,6 +60,7 @@ impl Manifest {
             durable: 0,
             distrusted: false,
             from_start: true,
+            went_back: false,
             snapshots: Vec::new(),
             logs: Vec::new(),
         }
@@ -123,7 +126,9 @@ impl Manifest {
 
     fn encode(&self) -> Vec<u8> {
         let mut payload = Vec::new();
-        let flags = u64::from(self.distrusted) | u64::from(self.from_start) << 1;
+        let flags = [self.distrusted, self.from_start, self.went_back];
+        let flags = (0..).zip(flags).map(|(bit, flag)| u64::from(flag) << bit);
+        let flags = flags.sum();
         for number in [self.generation, self.durable, flags] {
             put_number(&mut payload, number);
         }
@@ -216,6 +221,7 @@ impl Manifest {
             durable,
             distrusted: flags & 1 != 0,
             from_start: flags & 2 != 0,
+            went_back: flags & 4 != 0,
             snapshots,
             logs,
         })

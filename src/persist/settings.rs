@@ -68,6 +68,10 @@ pub enum RecoveryMode {
     /// Goes back to an earlier state; what came after it is moved to `quarantine/`. How far back
     /// depends on how many generations are kept. Without a log it is that of the last snapshot
     /// before the point.
+    ///
+    /// It is a mode for once. Left in a program, each start would leave out what was written since
+    /// the one before: that is [`OpenError::WentBack`](super::OpenError), until the directory was
+    /// opened in another mode. [`ReadOnly`](Self::ReadOnly) does not count.
     PointInTime(Point),
     /// Takes all that can be read, whatever is missing. If anything was left out, because it is
     /// damaged or does not decode, all of it is written anew, after the old files were moved to a
@@ -100,7 +104,11 @@ pub enum RecoveryMode {
 pub enum Point {
     /// After the write with this sequence number. A transaction that it is inside of is left out.
     Seq(u64),
-    /// At this wall-clock time, to the precision of one write to the log (a few milliseconds).
+    /// At this wall-clock time, to the precision of one write to the log (a few milliseconds): before
+    /// the first write to the log, behind the snapshot begun with, that is stamped later. So a clock
+    /// that was ahead for a moment before the point costs all that came between:
+    /// [`RecoveryReport::dropped_seqs`](super::RecoveryReport) says how much, `quarantine/` has the
+    /// files of before, and [`Seq`](Self::Seq) depends on no clock.
     Time(SystemTime),
 }
 

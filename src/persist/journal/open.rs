@@ -13,7 +13,7 @@ use crate::persist::files::{absolute, link_or_copy};
 use crate::persist::manifest::{LOCK, Manifest, QUARANTINE};
 use crate::persist::recovery::{Recovered, Recovery};
 use crate::persist::report::{ClockCheck, RecoveryReport};
-use crate::persist::settings::{Settings, SyncPolicy};
+use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy};
 use crate::persist::storage::{Hold, Lock, Storage};
 use crate::process::this_process;
 use crate::sync::{AtomicU64, Mutex};
@@ -85,12 +85,17 @@ impl Journal {
         // Without a log it is the snapshots that have to.
         let is_to_say_it = is_of_other_kind && !inner.settings.log && !report.created;
         let is_of_other_schema = recovered.is_of_other_schema(&inner.settings);
+        // After it was gone back in: from now on it may be again.
+        let goes_on = recovered.manifest.went_back && !inner.catalog.lock().went_back;
         if inner.needs_generation() || is_of_other_schema || is_to_say_it {
             inner.compact().map_err(open_error)?;
         } else if inner.settings.log && (inner.tail.lock().log.is_none() || is_of_other_kind) {
             inner.rotate().map_err(open_error)?;
         } else if report.created || is_of_other_kind {
             inner.list().map_err(open_error)?;
+        } else if goes_on {
+            // If it fails it is said by the next manifest.
+            let _ = inner.list();
         }
         // Recovery has synced what it found, or a new generation holds it.
         inner.now.lock().last_sync = Some(inner.settings.clock.system_time());
@@ -184,6 +189,8 @@ fn inner(
     manifest.schema = settings.schema;
     manifest.codec = settings.codec;
     manifest.dir_kind = settings.dir_kind.or(manifest.dir_kind);
+    let is_point = matches!(settings.mode, RecoveryMode::PointInTime(_));
+    manifest.went_back = is_point && (recovered.replaces || manifest.went_back);
     let keeps = settings.log && !settings.is_read_only();
     Inner {
         dir: dir.to_owned(),

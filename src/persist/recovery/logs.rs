@@ -97,6 +97,7 @@ impl Recovery<'_> {
                 }
             };
             if self.take(&path, file, frame, feed, state)? {
+                self.check_first_return(state)?;
                 reader.go_to(place);
                 self.leave_out(&path, reader, later, state)?;
                 return Ok(Reached::Cut);
@@ -150,6 +151,18 @@ impl Recovery<'_> {
             Point::Time(_) => frame.header.count,
             Point::Seq(seq) if frame.header.last() <= seq => frame.header.count,
             Point::Seq(seq) => whole_batches(frame, seq),
+        }
+    }
+
+    /// Refuses to leave out what was written since it was gone back the last time, if nobody has said
+    /// since that this was to be gone on with: the mode is mostly still set.
+    fn check_first_return(&self, state: &State) -> Result<(), OpenError> {
+        match state.manifest.went_back {
+            false => Ok(()),
+            true => Err(OpenError::WentBack {
+                dir: self.dir.to_owned(),
+                last_seq: state.last_seq,
+            }),
         }
     }
 
@@ -233,6 +246,7 @@ impl Recovery<'_> {
         let is_point = matches!(self.settings.mode, RecoveryMode::PointInTime(_));
         if ends.is_empty() && is_point && state.last_seq >= state.whole_from {
             // Without a log what is newer than the snapshot is in newer snapshots alone.
+            self.check_first_return(state)?;
             state.note_gap(state.durable.saturating_add(1));
             state.replaces = true;
             return Ok(());

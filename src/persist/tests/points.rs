@@ -144,3 +144,52 @@ fn what_is_whole_only_with_its_log_is_not_gone_back_to_without_it() {
         "{refused:?}"
     );
 }
+
+/// As by a program in which the mode was left.
+#[test]
+fn what_was_written_since_it_was_gone_back_is_not_left_out_by_the_next_start() {
+    for log in [true, false] {
+        let memory = Memory::new(1);
+        let open = |mode| {
+            let settings = Settings {
+                log,
+                generations: 2,
+                ..in_mode(mode)
+            };
+            Store::open(&memory.storage(), settings)
+        };
+        let back = RecoveryMode::PointInTime(Point::Seq(2));
+        let write = |store: &Store, key: u8| {
+            store.put(&[key], &[key]);
+            store.journal.sync().unwrap();
+        };
+        let store = open(RecoveryMode::default()).unwrap();
+        (1..=3).for_each(|key| write(&store, key));
+        drop(store);
+        let store = open(back).unwrap();
+        assert_eq!((store.report.last_seq, store.map().len()), (2, 2));
+        drop(store);
+        // As long as nothing is left out it may be opened like that.
+        let store = open(back).unwrap();
+        write(&store, 4);
+        let expected = store.map();
+        drop(store);
+        let before = memory.image();
+        let error = open(back).map(drop).unwrap_err();
+        assert!(
+            matches!(error, OpenError::WentBack { last_seq: 2, .. }),
+            "{error}"
+        );
+        assert_eq!(memory.image(), before);
+        let store = open(RecoveryMode::ReadOnly).unwrap();
+        assert_eq!(store.map(), expected);
+        drop(store);
+        open(back).map(drop).unwrap_err();
+        let store = open(RecoveryMode::default()).unwrap();
+        assert_eq!(store.map(), expected);
+        drop(store);
+        // Now it is meant.
+        let store = open(back).unwrap();
+        assert_eq!((store.report.last_seq, store.map().len()), (2, 2));
+    }
+}
