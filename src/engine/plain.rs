@@ -108,7 +108,7 @@ where
         }
         if self.policy.on_full == OnFull::Reject
             || moment.has_passed(self.table.earliest())
-            || !self.holds_share(set)
+            || !self.holds_share(set, 0)
         {
             return None;
         }

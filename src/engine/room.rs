@@ -58,6 +58,11 @@ impl<'b> Held<'b> {
         }
     }
 
+    /// Entries that are in no set any more, or not yet, and count all the same.
+    pub(super) fn entries(&self) -> u64 {
+        self.room.entries
+    }
+
     /// Whether there is enough.
     pub(super) fn covers(&self, need: Room) -> bool {
         self.room.covers(need)
@@ -243,7 +248,7 @@ impl<K, V> Engine<K, V> {
     }
 
     fn evict_one(&self, own: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) -> bool {
-        let holds_share = self.holds_share(own);
+        let holds_share = self.holds_share(own, work.held.entries());
         if holds_share && self.evict_from(own, work) {
             return true;
         }
@@ -253,10 +258,10 @@ impl<K, V> Engine<K, V> {
     /// Whether a set has at least nine tenths of the entries that its part of the hashes would
     /// have if all parts had equally many. Evicting in the own set touches no other, so a set that
     /// is only a little under its share does that; one that is well under grows at the cost of
-    /// others, and after a while none is.
+    /// others, and after a while none is. What the thread has `freed` is in no set any more.
     #[inline(always)]
-    pub(super) fn holds_share(&self, set: &Locked<'_, K, V>) -> bool {
-        let total = self.budget.entries.used();
+    pub(super) fn holds_share(&self, set: &Locked<'_, K, V>, freed: u64) -> bool {
+        let total = self.budget.entries.used().saturating_sub(freed);
         let entries = ((set.len() + set.verdicts().len()) as u64) << set.depth();
         entries >= total - total / 10
     }
@@ -322,13 +327,16 @@ impl<K, V> Engine<K, V> {
 
     fn evict_elsewhere(&self, work: &mut Work<'_, K, V>) -> bool {
         let sets = self.table.sets();
+        let choosy = CHOOSY.min(sets);
         let start = self.table.turn_hand();
-        (0..sets).any(|step| {
+        // Who was only asked for more than its share is asked again: in a small table that is all.
+        (0..choosy + sets).any(|step| {
             let index = (start + step) % sets;
             let Some(mut set) = self.table.try_lock_index(index) else {
                 return false;
             };
-            (step >= CHOOSY || self.holds_share(&set)) && self.evict_from(&mut set, work)
+            (step >= choosy || self.holds_share(&set, work.held.entries()))
+                && self.evict_from(&mut set, work)
         })
     }
 

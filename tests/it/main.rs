@@ -27,6 +27,7 @@ mod presence;
 mod pubsub;
 mod queue;
 mod regressions;
+mod room;
 #[cfg(feature = "session")]
 mod session;
 mod sizes;
