@@ -681,6 +681,30 @@ fn a_heavy_entry_gets_its_room_against_light_ones() {
     });
 }
 
+/// The place that a heavy entry would need is not taken where there is no weight for it.
+#[test]
+fn nothing_is_refused_for_what_is_refused_itself() {
+    check("a heavy entry that is refused", || {
+        let builder = numbers().max_entries(OF_FOUR_SETS).max_weight(10);
+        let builder = builder.weigher(|_, value| u64::from(*value));
+        let cache = built(builder.on_full(OnFull::Reject));
+        cache.insert(FILLER, 5);
+        cache.insert_many((FILLER + 1..).take(OF_FOUR_SETS - 2).map(|key| (key, 0)));
+        let (heavy, light) = (choice(8), 8 + choice(8));
+        scope(|threads| {
+            threads.spawn(|| {
+                let stored = cache.insert_with(heavy, 6, InsertOptions::new());
+                assert!(!stored.is_stored());
+            });
+            threads.spawn(|| {
+                let stored = cache.insert_with(light, 1, InsertOptions::new());
+                assert!(stored.is_stored());
+            });
+        });
+        cache.validate();
+    });
+}
+
 /// What is only remembered keeps nothing out, though others hold the sets in which it lies.
 #[test]
 fn nothing_is_refused_for_what_is_only_remembered() {

@@ -40,6 +40,12 @@ impl Gauge {
         self.used() > self.max()
     }
 
+    /// Whether there is so much at the moment. Nothing always is, also above a lowered bound.
+    fn is_free(&self, amount: u64) -> bool {
+        let sum = self.used().checked_add(amount);
+        amount == 0 || sum.is_some_and(|sum| sum <= self.max())
+    }
+
     #[inline(always)]
     fn try_take(&self, amount: u64) -> bool {
         if amount == 0 {
@@ -67,17 +73,21 @@ impl Gauge {
 
 /// An amount of what is bounded: what an entry takes up, or what a thread holds in reserve.
 ///
-/// Memory is no part of it: it follows from the two.
+/// The bytes of an entry follow from its weight. Those of a reserve do not: the weight that a heavy
+/// entry has left may become the place of a light one, and places may become weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Room {
     pub(crate) entries: u64,
     pub(crate) weight: u64,
+    /// Zero where they are not bounded.
+    pub(crate) bytes: u64,
 }
 
 impl Room {
     pub(crate) const NONE: Self = Self {
         entries: 0,
         weight: 0,
+        bytes: 0,
     };
 
     /// Sums saturate: only caches bounded at nearly `u64::MAX` can come near the end.
@@ -86,6 +96,7 @@ impl Room {
         Self {
             entries: self.entries.saturating_add(other.entries),
             weight: self.weight.saturating_add(other.weight),
+            bytes: self.bytes.saturating_add(other.bytes),
         }
     }
 
@@ -95,6 +106,7 @@ impl Room {
         Self {
             entries: other.entries.saturating_sub(self.entries),
             weight: other.weight.saturating_sub(self.weight),
+            bytes: other.bytes.saturating_sub(self.bytes),
         }
     }
 
@@ -146,9 +158,20 @@ impl Budget {
     /// What an entry of a weight takes up.
     #[inline]
     pub(crate) fn cost(&self, weight: u64) -> Room {
+        self.room(1, weight.saturating_sub(self.uncounted))
+    }
+
+    /// What so many entries take up that together have this weight, as far as it counts.
+    #[inline]
+    pub(crate) fn room(&self, entries: u64, weight: u64) -> Room {
+        let bytes = match self.memory {
+            Some(_) => weight.saturating_add(entries.saturating_mul(self.overhead)),
+            None => 0,
+        };
         Room {
-            entries: 1,
-            weight: weight.saturating_sub(self.uncounted),
+            entries,
+            weight,
+            bytes,
         }
     }
 
@@ -164,12 +187,7 @@ impl Budget {
             let bound = gauge.as_ref().map(Gauge::max);
             bound.is_some_and(|bound| part.saturating_mul(shares) > bound)
         };
-        exceeds(part.weight, &self.weight) || exceeds(self.bytes(part), &self.memory)
-    }
-
-    fn bytes(&self, room: Room) -> u64 {
-        room.weight
-            .saturating_add(room.entries.saturating_mul(self.overhead))
+        exceeds(part.weight, &self.weight) || exceeds(part.bytes, &self.memory)
     }
 
     /// Whether so much could ever fit.
@@ -211,6 +229,11 @@ impl Budget {
     /// Reserves all of it or nothing.
     #[inline]
     pub(crate) fn try_take(&self, room: Room) -> bool {
+        // What is taken and given back is missing to others meanwhile, who are refused for it. So
+        // nothing is taken of one kind where another is short.
+        if self.is_weighed && !self.is_free(room) {
+            return false;
+        }
         if !self.entries.try_take(room.entries) {
             return false;
         }
@@ -221,36 +244,29 @@ impl Budget {
         false
     }
 
-    fn try_take_weight(&self, room: Room) -> bool {
-        self.try_take_weighed(room.weight, self.bytes(room))
+    /// Whether there is so much at the moment.
+    fn is_free(&self, room: Room) -> bool {
+        let has = |gauge: &Option<Gauge>, amount| {
+            (gauge.as_ref()).is_none_or(|gauge| gauge.is_free(amount))
+        };
+        self.entries.is_free(room.entries)
+            && has(&self.weight, room.weight)
+            && has(&self.memory, room.bytes)
     }
 
-    fn try_take_weighed(&self, weight: u64, bytes: u64) -> bool {
+    fn try_take_weight(&self, room: Room) -> bool {
         let takes = |gauge: &Option<Gauge>, amount| match gauge {
             Some(gauge) => gauge.try_take(amount),
             None => true,
         };
-        if !takes(&self.weight, weight) {
+        if !takes(&self.weight, room.weight) {
             return false;
         }
-        if !takes(&self.memory, bytes) {
-            self.weight.iter().for_each(|gauge| gauge.give(weight));
+        if !takes(&self.memory, room.bytes) {
+            self.weight.iter().for_each(|gauge| gauge.give(room.weight));
             return false;
         }
         true
-    }
-
-    /// Reserves weight in exchange for the places of so many entries: where bytes are bounded, what
-    /// those took up besides their own weight is room for it.
-    pub(crate) fn try_exchange(&self, entries: u64, weight: u64) -> bool {
-        let freed = entries.saturating_mul(self.overhead);
-        let is_taken = self.try_take_weighed(weight, weight.saturating_sub(freed));
-        if is_taken {
-            self.entries.give(entries);
-            let rest = freed.saturating_sub(weight);
-            self.memory.iter().for_each(|gauge| gauge.give(rest));
-        }
-        is_taken
     }
 
     #[inline]
@@ -258,9 +274,7 @@ impl Budget {
         self.entries.give(room.entries);
         if self.is_weighed {
             self.weight.iter().for_each(|gauge| gauge.give(room.weight));
-            self.memory
-                .iter()
-                .for_each(|gauge| gauge.give(self.bytes(room)));
+            self.memory.iter().for_each(|gauge| gauge.give(room.bytes));
         }
     }
 
@@ -294,11 +308,9 @@ mod tests {
         let memory = || budget.memory.as_ref().unwrap().used();
         let light = budget.cost(4);
         assert_eq!(
-            light,
-            Room {
-                entries: 1,
-                weight: 4
-            }
+            (light.entries, light.weight, light.bytes),
+            (1, 4, 104),
+            "its place counts in bytes"
         );
         assert!(budget.try_take(light));
         assert!(!budget.try_take(budget.cost(7)), "too heavy");
@@ -308,30 +320,6 @@ mod tests {
         budget.give(light);
         assert!(budget.try_take(budget.cost(0)));
         assert_eq!(memory(), 206);
-    }
-
-    #[test]
-    fn places_of_light_entries_are_room_for_a_heavy_one() {
-        let budget = Budget::new(Some(10), Some(1000), Some(1000), 100, true);
-        let memory = || budget.memory.as_ref().unwrap().used();
-        (0..9).for_each(|_| assert!(budget.try_take(budget.cost(1))));
-        assert!(!budget.try_exchange(2, 400), "300 bytes are not there");
-        assert_eq!((budget.entries.used(), memory()), (9, 909));
-        assert!(
-            budget.try_exchange(4, 401),
-            "all but one of them from places"
-        );
-        assert_eq!((budget.entries.used(), memory()), (5, 910));
-        assert!(budget.try_exchange(1, 10));
-        assert_eq!(
-            (budget.entries.used(), memory()),
-            (4, 820),
-            "the rest is free"
-        );
-        assert_eq!(budget.total_weight(), 420);
-        let by_weight = Budget::new(None, Some(10), None, 100, true);
-        assert!(by_weight.try_take(by_weight.cost(8)));
-        assert!(!by_weight.try_exchange(1, 3), "places are no weight");
     }
 
     #[test]

@@ -75,25 +75,11 @@ impl<'b> Held<'b> {
         if missing == Room::NONE {
             return true;
         }
-        if missing.entries == 0 && self.room.entries > need.entries {
-            return self.exchange(self.room.entries - need.entries, missing.weight);
-        }
         let taken = self.budget.try_take(missing);
         if taken {
             self.add(missing);
         }
         taken
-    }
-
-    /// Gets weight for entries that are too many.
-    #[cold]
-    fn exchange(&mut self, entries: u64, weight: u64) -> bool {
-        let is_taken = self.budget.try_exchange(entries, weight);
-        if is_taken {
-            self.room.entries -= entries;
-            self.room.weight += weight;
-        }
-        is_taken
     }
 }
 

@@ -90,6 +90,7 @@ struct Balance {
 struct Sum {
     entries: u64,
     weight: u128,
+    bytes: u128,
 }
 
 impl Sum {
@@ -97,19 +98,23 @@ impl Sum {
         let room = room.unwrap_or_default();
         self.entries += room.entries;
         self.weight += u128::from(room.weight);
+        self.bytes += u128::from(room.bytes);
     }
 
     fn take_off(&mut self, room: Option<Room>) {
         let room = room.unwrap_or_default();
         self.entries -= room.entries;
         self.weight -= u128::from(room.weight);
+        self.bytes -= u128::from(room.bytes);
     }
 
-    fn room(self) -> Room {
-        Room {
+    /// `None` for more than any bound allows.
+    fn room(self) -> Option<Room> {
+        Some(Room {
             entries: self.entries,
-            weight: u64::try_from(self.weight).unwrap_or(u64::MAX),
-        }
+            weight: self.weight.try_into().ok()?,
+            bytes: self.bytes.try_into().ok()?,
+        })
     }
 }
 
@@ -353,7 +358,9 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     /// Whether everything staged fits. A cache that does not evict takes the room at once: at the
     /// commit it is too late to refuse.
     fn fits(&mut self, balance: Balance) -> bool {
-        let (needs, has) = (balance.needs.room(), balance.has.room());
+        let (Some(needs), Some(has)) = (balance.needs.room(), balance.has.room()) else {
+            return false;
+        };
         let missing = has.missing(needs);
         if missing == Room::NONE {
             // A store may hold more than what it is bounded at by now.
@@ -444,7 +451,7 @@ where
 {
     /// Gives up verdicts for as many entries, or all where it is not known how much they take up.
     fn forget_for_transaction(&self, entries: u64) {
-        let (need, mut work) = (Room { entries, weight: 0 }, self.work());
+        let (need, mut work) = (self.budget.room(entries, 0), self.work());
         let knows_need = self.budget.counts_entries_only();
         if !(knows_need && work.held.reaches(need)) {
             self.forget_for(None, &mut work, |held| knows_need && held.reaches(need));

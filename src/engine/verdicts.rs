@@ -112,23 +112,24 @@ impl<K, V> Engine<K, V> {
 
     /// What a verdict takes up; `None` where that matters and nobody says what its key holds.
     fn cost_of_verdict(&self, key: &K, labels: &Labels, known: &Known) -> Option<Room> {
-        let mut room = self.budget.cost(1);
+        let room = self.budget.cost(1);
         if self.budget.counts_entries_only() {
             return Some(room);
         }
+        let mut weight = room.weight;
         let bounds_weight = self.budget.weight.is_some();
         if self.policy.lacks_negative_weigher(bounds_weight) {
             return None;
         }
         if let Some(weigher) = &self.policy.negative_weigher {
-            room.weight = weigher(key);
+            weight = weigher(key);
         }
         if self.budget.memory.is_some() {
             let heap = labels.heap_bytes() + known.heap_bytes();
             let place = Ways::<K, V>::BYTES_PER_VERDICT.saturating_sub(self.budget.overhead);
-            room.weight = room.weight.saturating_add(heap + place);
+            weight = weight.saturating_add(heap + place);
         }
-        Some(room)
+        Some(self.budget.room(1, weight))
     }
 
     fn make_room_for_verdict(
@@ -158,10 +159,9 @@ impl<K, V> Engine<K, V> {
 
     /// What all verdicts take up.
     pub(super) fn remembered(&self) -> Room {
-        Room {
-            entries: self.verdicts.load(Acquire) as u64,
-            weight: self.verdict_weight.load(Acquire),
-        }
+        let (entries, weight) = (&self.verdicts, &self.verdict_weight);
+        self.budget
+            .room(entries.load(Acquire) as u64, weight.load(Acquire))
     }
 
     /// Whether the verdicts, with so much `more` of them, have more than their share of the weight.
@@ -227,10 +227,7 @@ impl<K, V> Engine<K, V> {
         let Some(verdict) = set.take_verdict(at) else {
             return;
         };
-        work.held.add(Room {
-            entries: 1,
-            weight: verdict.weight,
-        });
+        work.held.add(self.budget.room(1, verdict.weight));
         self.verdicts.fetch_sub(1, AcqRel);
         self.verdict_weight.fetch_sub(verdict.weight, AcqRel);
         work.outbox.discard_verdict(verdict);
