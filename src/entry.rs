@@ -349,7 +349,8 @@ pub trait Expiry<K, V>: Send + Sync {
     /// The time to live of a new entry, `None` for no end.
     fn expire_after_create(&self, key: &K, value: &V) -> Option<Duration>;
 
-    /// The time to live of an entry whose value was replaced, given what was left of it.
+    /// The time to live of an entry whose value was replaced, given what was left of it. Returning
+    /// `left` leaves the deadline alone.
     fn expire_after_update(&self, key: &K, value: &V, left: Option<Duration>) -> Option<Duration> {
         let _ = left;
         self.expire_after_create(key, value)

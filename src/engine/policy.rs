@@ -217,7 +217,15 @@ fn by_expiry<K, V>(
     let now = moment.clock().now();
     let ttl = match replaced {
         None => expiry.expire_after_create(key, value),
-        Some(deadline) => expiry.expire_after_update(key, value, left(deadline, now)),
+        Some(deadline) => {
+            let before = left(deadline, now);
+            let asked = expiry.expire_after_update(key, value, before);
+            if asked == before {
+                // Reckoned anew, from a clock that lags, it would come sooner at every update.
+                return deadline;
+            }
+            asked
+        }
     };
     ttl.map_or(NEVER, |ttl| in_time(moment, ttl))
 }

@@ -308,6 +308,34 @@ fn an_expiry_policy_decides_on_create_update_and_read() {
     cache.validate();
 }
 
+/// On the clock of the system, from which a write reckons a TTL of a second or more by the tick.
+#[test]
+fn an_expiry_policy_that_returns_what_is_left_of_it_leaves_the_deadline_alone_at_each_update() {
+    struct Kept;
+    impl Expiry<u32, u32> for Kept {
+        fn expire_after_create(&self, _: &u32, _: &u32) -> Option<Duration> {
+            Some(HOUR)
+        }
+
+        fn expire_after_update(
+            &self,
+            _: &u32,
+            _: &u32,
+            left: Option<Duration>,
+        ) -> Option<Duration> {
+            left
+        }
+    }
+    let cache = Cache::builder().expiry(Kept).build().unwrap();
+    let began = Instant::now();
+    cache.insert(1, 0);
+    (0..2_000).for_each(|value| drop(cache.insert(1, value)));
+    let Some(Ttl::Left(left)) = cache.ttl(&1) else {
+        panic!("it lives for an hour")
+    };
+    assert!(left + began.elapsed() > HOUR - SECOND / 5, "{left:?}");
+}
+
 #[test]
 fn the_sooner_of_expiry_policy_and_time_to_live_counts() {
     let (cache, _time) = timed(|builder| {
