@@ -377,8 +377,9 @@ where
     ///
     /// `f` runs under the lock of the entry's set: a call of a cache from inside it panics. If `f`
     /// panics, the value stays as `f` left it. Where entries are weighed, the value is weighed
-    /// again, and removed if it has become too heavy for the cache, or if no room can be made for
-    /// it because others hold every set locked that could give some.
+    /// again, also then, and removed if it has become too heavy for the cache, if no room can be
+    /// made for it because others hold every set locked that could give some, or if its weigher
+    /// panics.
     ///
     /// ```
     /// let carts = haybox::Cache::new(100);

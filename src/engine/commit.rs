@@ -17,6 +17,7 @@ use crate::hash::KeyHash;
 use crate::labels::{Given, Labels};
 use crate::table::Locked;
 use std::hash::Hash;
+use std::iter::Peekable;
 use std::mem;
 
 /// One change of a transaction, ready to be made.
@@ -99,47 +100,57 @@ where
     /// yet, though loads of the keys are overtaken.
     pub(super) fn prepare(
         &self,
-        keys: Vec<K>,
-        staged: impl Iterator<Item = ((KeyHash, usize), Staged<V>)>,
+        staged: &mut Peekable<impl Iterator<Item = (K, Staged<V>)>>,
+        places: impl Iterator<Item = (KeyHash, usize)>,
         (now, epoch): (u64, u64),
         locks: &mut [Locked<'_, K, V>],
         changes: &mut Vec<Change<K, V>>,
         work: &mut Work<'_, K, V>,
     ) {
-        for (key, ((hash, set), staged)) in keys.into_iter().zip(staged) {
-            if matches!(staged, Staged::Untouched) {
-                work.outbox.discard_key(key);
-                continue;
-            }
-            let locked = &mut locks[set];
-            let live = self.find_at(now, locked, (hash, &key), work);
-            self.overtake(locked, hash, &key, work);
-            if let Staged::Put(value, life, weight) = staged {
-                let given = Given::new(self.labels_kept(locked, live, &key), epoch);
-                let pending = Pending {
-                    hash,
-                    key,
-                    value,
-                    weight,
-                };
-                let deadlines = self.deadlines(locked, &pending, live, life, &work.moment);
-                changes.push(Change::Store {
-                    set,
-                    live,
-                    pending,
-                    given,
-                    deadlines,
-                });
-                continue;
-            }
-            work.outbox.discard_key(key);
-            changes.extend(live.map(|way| match staged {
-                Staged::Kept(life) => {
-                    let hard = deadline_of(life, &work.moment);
-                    kept(moved(locked, way, hard), (set, way), now)
+        for (hash, set) in places {
+            let (locked, mut put) = (&mut locks[set], None);
+            if let Some((key, staged)) = staged.peek()
+                && !matches!(staged, Staged::Untouched)
+            {
+                let live = self.find_at(now, locked, (hash, key), work);
+                self.overtake(locked, hash, key, work);
+                if let Staged::Put(value, life, _) = staged {
+                    let given = Given::new(self.labels_kept(locked, live, key), epoch);
+                    let entry = (key, value);
+                    let deadlines = self.deadlines(locked, entry, live, *life, &work.moment);
+                    put = Some((live, given, deadlines));
+                } else {
+                    changes.extend(live.map(|way| match staged {
+                        Staged::Kept(life) => {
+                            let hard = deadline_of(*life, &work.moment);
+                            kept(moved(locked, way, hard), (set, way), now)
+                        }
+                        _ => Change::Remove(set, way, RemovalCause::Explicit),
+                    }));
                 }
-                _ => Change::Remove(set, way, RemovalCause::Explicit),
-            }));
+            }
+            // Taken out of its place now that no code of the user's runs: who holds the locks has
+            // declared that before them.
+            match (staged.next(), put) {
+                (Some((key, Staged::Put(value, _, weight))), Some((live, given, deadlines))) => {
+                    let pending = Pending {
+                        hash,
+                        key,
+                        value,
+                        weight,
+                    };
+                    changes.push(Change::Store {
+                        set,
+                        live,
+                        pending,
+                        given,
+                        deadlines,
+                    });
+                }
+                (next, _) => next
+                    .into_iter()
+                    .for_each(|(key, _)| work.outbox.discard_key(key)),
+            }
         }
     }
 

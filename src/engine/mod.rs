@@ -6,6 +6,7 @@
 
 mod behind;
 mod budget;
+mod changing;
 mod commit;
 mod expire;
 mod invalidate;

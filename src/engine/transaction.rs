@@ -483,6 +483,7 @@ where
         let mut overwritten = Vec::new();
         let mut changes = Vec::with_capacity(keys.len());
         let owned = keys.to_vec();
+        let mut arriving;
         let inside =
             reentrancy::enter().expect("no transaction starts while a closure of a cache unwinds");
         let (mut locks, sets) = self.table.lock_all(&inside, hashes);
@@ -510,9 +511,16 @@ where
             })?
         };
         self.clear_expired_in(&mut locks, now, &mut work);
-        let staged = hashes.iter().copied().zip(sets).zip(staged);
-        let moment = (now, epoch);
-        self.prepare(owned, staged, moment, &mut locks, &mut changes, &mut work);
+        arriving = owned.into_iter().zip(staged).peekable();
+        let (places, moment) = (hashes.iter().copied().zip(sets), (now, epoch));
+        self.prepare(
+            &mut arriving,
+            places,
+            moment,
+            &mut locks,
+            &mut changes,
+            &mut work,
+        );
         self.commit(is_admitted, &mut changes, &mut locks, &mut work);
         drop(locks);
         self.have_swept();

@@ -14,19 +14,21 @@ impl<K, V> Engine<K, V> {
         position: u64,
         mut collect: impl FnMut(&K, &V) -> T,
     ) -> (Vec<T>, Option<u64>) {
+        // Dropped with nothing locked, also where a `Clone` panics.
+        let mut items = Vec::new();
         let Some(inside) = reentrancy::enter() else {
-            return (Vec::new(), None);
+            return (items, None);
         };
-        let of_set = self.table.at_position(&inside, position, |ways, next| {
+        let after = self.table.at_position(&inside, position, |ways, next| {
             let live = ways
                 .iter()
                 .filter(|(way, entry)| self.is_there(ways, *way, entry));
-            let items = live
-                .map(|(_, entry)| collect(&entry.key, &entry.value))
-                .collect();
-            (items, next)
+            items.extend(live.map(|(_, entry)| collect(&entry.key, &entry.value)));
+            next
         });
-        of_set.unwrap_or_else(|| (Vec::new(), self.table.skip_unused(position)))
+        drop(inside);
+        let after = after.unwrap_or_else(|| self.table.skip_unused(position));
+        (items, after)
     }
 
     /// At least `count` entries from `position` on, as long as there are any, each set cut where

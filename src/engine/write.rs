@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::budget::Room;
+use super::changing::Changing;
 use super::plain::Plain;
 use super::policy::{Deadlines, PASSED};
 use super::record::{RECORD, Refusal};
@@ -12,7 +13,7 @@ use crate::event::RemovalCause;
 use crate::hash::KeyHash;
 use crate::labels::Given;
 use crate::load::{Fill, Flight};
-use crate::reentrancy;
+use crate::reentrancy::{self, Inside};
 use crate::stats::Count;
 use crate::table::{Item, Locked};
 use crate::time::Moment;
@@ -41,6 +42,9 @@ pub(super) enum Stored<K, V> {
     /// Not, and the set has to be let go: nothing that could make room is in reach.
     Again(Pending<K, V>, Room),
 }
+
+/// A set that is locked, and the proof that it may be, in the order in which they are let go of.
+type InSet<'t, K, V> = (Locked<'t, K, V>, Inside);
 
 /// How far a call goes to make room.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,12 +121,9 @@ where
             let Some(inside) = reentrancy::enter() else {
                 return Insert::Refused(pending.value);
             };
-            let mut set = self.table.lock(&inside, hash);
+            let locked = (self.table.lock(&inside, hash), inside);
             let conditions = (life, only_if);
-            let stored = self.attempt(&mut set, pending, conditions, fill, patience, &mut work);
-            drop(set);
-            drop(inside);
-            match stored {
+            match self.attempt(pending, conditions, fill, patience, &mut work, locked) {
                 Stored::Inserted(_) => break Insert::Inserted,
                 Stored::Replaced(old) => break Insert::Replaced(old),
                 Stored::Kept(value) => break Insert::Kept(value),
@@ -142,16 +143,19 @@ where
         done
     }
 
+    /// The lock comes last, so that it is let go of first: if code of the user's panics under it,
+    /// what was to be stored is dropped with nothing locked.
     #[inline]
     fn attempt(
         &self,
-        set: &mut Locked<'_, K, V>,
         pending: Pending<K, V>,
         (life, only_if): (Life, OnlyIf),
         fill: Option<&Fill<'_, K, V>>,
         patience: Patience,
         work: &mut Work<'_, K, V>,
+        mut locked: InSet<'_, K, V>,
     ) -> Stored<K, V> {
+        let set = &mut locked.0;
         if let Some(fill) = fill
             && !self.is_wanted(set, fill.flight, work)
         {
@@ -167,7 +171,8 @@ where
         if !allowed {
             return keep(pending, work);
         }
-        let mut deadlines = self.deadlines(set, &pending, live, life, &work.moment);
+        let entry = (&pending.key, &pending.value);
+        let mut deadlines = self.deadlines(set, entry, live, life, &work.moment);
         if let Some(age) = fill.and_then(|fill| fill.age) {
             deadlines.age = Some(age);
         }
@@ -211,14 +216,13 @@ where
     pub(super) fn deadlines(
         &self,
         set: &Locked<'_, K, V>,
-        pending: &Pending<K, V>,
+        entry: (&K, &V),
         live: Option<usize>,
         life: Life,
         moment: &Moment<'_>,
     ) -> Deadlines {
         let replaced = live.map(|way| set.hard_deadline(way));
-        self.policy
-            .on_write(moment, (&pending.key, &pending.value), life, replaced)
+        self.policy.on_write(moment, entry, life, replaced)
     }
 
     /// Overtakes the load of a key, and forgets what an earlier one has found out.
@@ -484,9 +488,25 @@ where
         let mut set = self.table.lock(&inside, hash);
         let way = self.find_live(&mut set, hash, key, &mut work)?;
         self.overtake(&mut set, hash, key, &mut work);
-        let result = f(&mut set.entry_mut(way).value);
-        self.settle_update(&mut set, way, hash, &mut work);
-        Some(result)
+        Some(self.change_in_place(&mut set, way, hash, f, &mut work))
+    }
+
+    /// Changes a value where it is.
+    #[inline(always)]
+    fn change_in_place<R>(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        hash: KeyHash,
+        f: impl FnOnce(&mut V) -> R,
+        work: &mut Work<'_, K, V>,
+    ) -> R {
+        let mut changing = Changing::begin(self, set, way, work);
+        let result = f(changing.value());
+        let weight = changing.weigh();
+        changing.end();
+        self.settle_update(set, way, hash, weight, work);
+        result
     }
 
     /// As [`update`](Self::update), of a copy, which takes the place of the value only if it can be
@@ -502,32 +522,34 @@ where
             return None;
         }
         let inside = reentrancy::enter()?;
-        let mut set = self.table.lock(&inside, hash);
-        let way = self.find_live(&mut set, hash, key, &mut work)?;
-        self.overtake(&mut set, hash, key, &mut work);
-        let (result, holds) = self.change_copy(&mut set, way, hash, f, &mut work);
+        let mut locked = (self.table.lock(&inside, hash), inside);
+        let way = self.find_live(&mut locked.0, hash, key, &mut work)?;
+        self.overtake(&mut locked.0, hash, key, &mut work);
+        let (result, holds) = self.change_copy(way, hash, f, &mut work, locked);
         holds.then_some(result)
     }
 
     /// Changes a copy of a value, which takes its place if it can be recorded; whether it has.
     fn change_copy<R>(
         &self,
-        set: &mut Locked<'_, K, V>,
         way: usize,
         hash: KeyHash,
         f: impl FnOnce(&mut V) -> R,
         work: &mut Work<'_, K, V>,
+        locked: InSet<'_, K, V>,
     ) -> (R, bool) {
+        let mut value;
+        // Let go of before the value is dropped, whichever of the two that is in the end.
+        let mut locked = locked;
+        let set = &mut locked.0;
         let recorder = self.recorder().expect("who copies a value records it");
-        let mut value = recorder.copy(&set.entry(way).value);
+        value = recorder.copy(&set.entry(way).value);
         let result = f(&mut value);
-        if !self.may_take_place(set, way, &value, work) {
-            work.outbox.discard_value(value);
+        let Some(weight) = self.may_take_place(set, way, &value, work) else {
             return (result, false);
-        }
-        let old = mem::replace(&mut set.entry_mut(way).value, value);
-        work.outbox.discard_value(old);
-        self.settle_update(set, way, hash, work);
+        };
+        mem::swap(&mut set.entry_mut(way).value, &mut value);
+        self.settle_update(set, way, hash, weight, work);
         (result, true)
     }
 
@@ -543,6 +565,7 @@ where
     where
         Q: ToKey<K> + ?Sized,
     {
+        let mut value;
         let mut work = self.work();
         let is_admitted = self.admit(RECORD, &mut work);
         let inside = if is_admitted {
@@ -554,58 +577,59 @@ where
             // No lock can be taken, or nothing can be written down: it is stored nowhere.
             return f(&mut make());
         };
-        let mut set = self.table.lock(&inside, hash);
+        let mut locked = (self.table.lock(&inside, hash), inside);
         let epoch = self.register.latest();
-        let Some(way) = self.find_live(&mut set, hash, key, &mut work) else {
-            let mut value = make();
+        let Some(way) = self.find_live(&mut locked.0, hash, key, &mut work) else {
+            // Kept outside of the locks: it is dropped after them if `f` panics.
+            value = make();
             let result = f(&mut value);
             let made = (value, Life::Default);
-            let outcome = self.put_made(set, hash, key, made, (None, epoch), &mut work);
+            let outcome = self.put_made(hash, key, made, (None, epoch), &mut work, locked);
             if let Outcome::Refused(value) = outcome {
                 work.outbox.discard_value(value);
             }
             return result;
         };
-        self.overtake(&mut set, hash, key, &mut work);
+        self.overtake(&mut locked.0, hash, key, &mut work);
         if self.recorder().is_some() {
-            return self.change_copy(&mut set, way, hash, f, &mut work).0;
+            return self.change_copy(way, hash, f, &mut work, locked).0;
         }
-        let result = f(&mut set.entry_mut(way).value);
-        self.settle_update(&mut set, way, hash, &mut work);
-        result
+        self.change_in_place(&mut locked.0, way, hash, f, &mut work)
     }
 
-    /// Whether a value can be recorded and, where nothing may be lost, fits.
+    /// What a value weighs, if it can be recorded and, where nothing may be lost, fits.
     fn may_take_place(
         &self,
         set: &mut Locked<'_, K, V>,
         way: usize,
         value: &V,
         work: &mut Work<'_, K, V>,
-    ) -> bool {
+    ) -> Option<u64> {
         let key = &set.entry(way).key;
         if !self.encode(key, value, work) {
-            return false;
-        }
-        if !self.is_strict() {
-            return true;
+            return None;
         }
         let labels = self.weight_of_labels(set.labels(way));
         let weight = self.policy.weigh(key, value).saturating_add(labels);
+        if !self.is_strict() {
+            return Some(weight);
+        }
         let made = self.make_room_for(set, weight, Some(way), Patience::Some, work);
         if made != Made::Enough {
             work.refuse(Refusal::Full);
+            return None;
         }
-        made == Made::Enough
+        Some(weight)
     }
 
-    /// Weighs a changed value again and tells of the change.
+    /// Gives a changed value its weight and tells of the change.
     #[inline(always)]
     fn settle_update(
         &self,
         set: &mut Locked<'_, K, V>,
         way: usize,
         hash: KeyHash,
+        weight: u64,
         work: &mut Work<'_, K, V>,
     ) {
         set.keep_order(way);
@@ -613,10 +637,6 @@ where
         entry.count_read();
         work.outbox.count(Count::Updates);
         work.outbox.updated(hash.fingerprint(), &entry.key, None);
-        let mut weight = self.policy.weigh(&entry.key, &entry.value);
-        if entry.is_labelled() {
-            weight = weight.saturating_add(self.weight_of_labels(set.labels(way)));
-        }
         let hard = set.hard_deadline(way);
         if self.policy.time_to_idle.is_some() {
             let deadlines = self.policy.with_idle_time(&work.moment, hard);
@@ -669,20 +689,21 @@ where
         let Some(inside) = reentrancy::enter() else {
             return Outcome::Absent;
         };
-        let mut set = self.table.lock(&inside, hash);
+        let mut locked = (self.table.lock(&inside, hash), inside);
+        let set = &mut locked.0;
         // What `f` makes is made from what is there now.
         let epoch = self.register.latest();
-        let live = self.find_live(&mut set, hash, key, &mut work);
+        let live = self.find_live(set, hash, key, &mut work);
         let (value, life) = match (f(live.map(|way| &set.entry(way).value)), live) {
             (Op::Keep, None) => return Outcome::Absent,
             (Op::Keep, Some(_)) => return Outcome::Kept,
             (Op::Remove, None) => {
-                self.overtake(&mut set, hash, key, &mut work);
+                self.overtake(set, hash, key, &mut work);
                 return Outcome::Absent;
             }
             (Op::Remove, Some(way)) => {
-                self.overtake(&mut set, hash, key, &mut work);
-                let Some((key, value)) = self.hand_out(&mut set, way, hash, &mut work) else {
+                self.overtake(set, hash, key, &mut work);
+                let Some((key, value)) = self.hand_out(set, way, hash, &mut work) else {
                     return Outcome::Kept;
                 };
                 work.outbox.discard_key(key);
@@ -692,41 +713,44 @@ where
             (Op::PutWithTtl(value, ttl), _) => (value, Life::For(ttl)),
             (Op::PutKeepTtl(value), _) => (value, Life::Keep),
         };
-        self.put_made(set, hash, key, (value, life), (live, epoch), &mut work)
+        self.put_made(hash, key, (value, life), (live, epoch), &mut work, locked)
     }
 
     /// Stores what a closure has made under the lock of its set, from what was there at an epoch.
+    /// The lock comes last for the same reason as in [`attempt`](Self::attempt).
     fn put_made<Q>(
         &self,
-        mut set: Locked<'_, K, V>,
         hash: KeyHash,
-        key: &Q,
+        borrowed: &Q,
         (value, life): (V, Life),
         (live, epoch): (Option<usize>, u64),
         work: &mut Work<'_, K, V>,
+        locked: InSet<'_, K, V>,
     ) -> Outcome<V>
     where
         Q: ToKey<K> + ?Sized,
     {
-        let key = key.to_key();
+        let key;
+        let mut locked = locked;
+        let set = &mut locked.0;
+        key = borrowed.to_key();
         if !self.encode(&key, &value, work) {
-            work.outbox.discard_key(key);
             return Outcome::Refused(value);
         }
-        let labels = self.labels_kept(&set, live, &key);
+        let labels = self.labels_kept(set, live, &key);
         let weight = self.policy.weigh(&key, &value);
         let weight = weight.saturating_add(self.weight_of_labels(&labels));
         work.given = Given::new(labels, epoch);
+        let deadlines = self.deadlines(set, (&key, &value), live, life, &work.moment);
+        self.overtake(set, hash, &key, work);
         let pending = Pending {
             hash,
             key,
             value,
             weight,
         };
-        let deadlines = self.deadlines(&set, &pending, live, life, &work.moment);
-        self.overtake(&mut set, hash, &pending.key, work);
-        let stored = self.store(&mut set, pending, live, deadlines, Patience::Some, work);
-        drop(set);
+        let stored = self.store(set, pending, live, deadlines, Patience::Some, work);
+        drop(locked);
         self.have_swept();
         match stored {
             Stored::Inserted(_) => Outcome::Inserted,

@@ -8,7 +8,7 @@ use haybox::{Cache, Freshness, InsertOptions, Loaded, MockClock, Ttl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -512,4 +512,57 @@ fn a_call_from_inside_a_closure_is_refused_and_loses_nothing() {
     drop(cache);
     let cache = Cache::<u32, u32>::builder().open(&home).unwrap();
     assert_eq!(cache.len(), 100);
+}
+
+/// What is in memory is what is on the disk: neither has a value that could not be weighed.
+#[test]
+fn an_update_that_its_weigher_panics_at_changes_nothing() {
+    let dir = dir();
+    let open = || {
+        let builder = Cache::<u64, u64>::builder().max_weight(1_000);
+        let weigher = |_: &u64, value: &u64| {
+            assert!(*value != 77, "not to be weighed");
+            *value
+        };
+        builder.weigher(weigher).open(dir.path()).unwrap()
+    };
+    let cache = open();
+    cache.insert(1, 5);
+    let update = std::panic::AssertUnwindSafe(|| cache.update(&1, |value| *value = 77));
+    assert!(std::panic::catch_unwind(update).is_err());
+    assert_eq!((cache.get(&1), cache.weight()), (Some(5), 5));
+    cache.validate();
+    drop(cache);
+    assert_eq!(open().get(&1), Some(5));
+}
+
+/// Notes that it was dropped, by a call that changes nothing while its thread unwinds with a lock
+/// held.
+#[derive(Clone, Serialize, Deserialize)]
+struct Notes(u64);
+
+static TOLD: LazyLock<Cache<u64, ()>> = LazyLock::new(|| Cache::new(1_000));
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        TOLD.insert(self.0, ());
+    }
+}
+
+#[test]
+fn the_copy_that_an_update_changes_is_dropped_with_nothing_locked_if_it_panics() {
+    let dir = dir();
+    let cache = Cache::<u64, Notes>::builder().open(dir.path()).unwrap();
+    cache.insert(1, Notes(1));
+    TOLD.clear();
+    let update = || {
+        cache.update(&1, |value| {
+            value.0 = 7;
+            panic!("a closure's")
+        })
+    };
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(update)).is_err());
+    assert!(TOLD.contains_key(&7));
+    assert_eq!(cache.read(&1, |value| value.0), Some(1));
+    cache.validate();
 }
