@@ -510,6 +510,8 @@ where
                 reaches: &mut reaches,
             })?
         };
+        // What is stored lives from now on, however long `f` took.
+        work.moment.pass();
         self.clear_expired_in(&mut locks, now, &mut work);
         arriving = owned.into_iter().zip(staged).peekable();
         let (places, moment) = (hashes.iter().copied().zip(sets), (now, epoch));

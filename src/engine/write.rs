@@ -639,6 +639,8 @@ where
         work.outbox.updated(hash.fingerprint(), &entry.key, None);
         let hard = set.hard_deadline(way);
         if self.policy.time_to_idle.is_some() {
+            // The closure may have taken its time.
+            work.moment.pass();
             let deadlines = self.policy.with_idle_time(&work.moment, hard);
             self.set_deadlines(set, way, deadlines);
         }
@@ -734,6 +736,8 @@ where
         let mut locked = locked;
         let set = &mut locked.0;
         key = borrowed.to_key();
+        // The closure may have taken its time.
+        work.moment.pass();
         if !self.encode(&key, &value, work) {
             return Outcome::Refused(value);
         }

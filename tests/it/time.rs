@@ -1,7 +1,7 @@
 //! Time: the background, policies that move deadlines, and clocks that do not behave.
 
 use crate::common::{HOUR, PATIENCE, SECOND, drain, logged, timed};
-use haybox::{Cache, Clock, ExpireIf, Expiry, InsertOptions, MockClock, RemovalCause, Ttl};
+use haybox::{Cache, Clock, ExpireIf, Expiry, InsertOptions, MockClock, Op, RemovalCause, Ttl};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -334,6 +334,40 @@ fn an_expiry_policy_that_returns_what_is_left_of_it_leaves_the_deadline_alone_at
         panic!("it lives for an hour")
     };
     assert!(left + began.elapsed() > HOUR - SECOND / 5, "{left:?}");
+}
+
+/// However long the closure takes that makes it.
+#[test]
+fn what_a_closure_has_made_lives_from_when_it_was_made() {
+    let (ttl, idle) = (SECOND * 10, SECOND * 8);
+    let (cache, time) = timed(|builder| builder.max_entries(10).time_to_live(ttl));
+    let late = |value: u32| {
+        time.advance(SECOND * 4);
+        value
+    };
+    for _ in 0..2 {
+        cache.compute(&1, |_| Op::Put(late(1)));
+        assert_eq!(cache.ttl(&1), Some(Ttl::Left(ttl)));
+        time.advance(SECOND);
+    }
+    cache.insert(2, 2);
+    time.advance(ttl);
+    cache.update_or_insert_with(&2, || late(2), |_| ());
+    assert_eq!(cache.ttl(&2), Some(Ttl::Left(ttl)));
+    cache.insert_with(3, 3, InsertOptions::new().tag("tag"));
+    cache.invalidate_tag("tag");
+    let done = cache.transaction(&[3, 4], |tx| {
+        tx.insert(&3, late(3))?;
+        tx.insert(&4, 4)
+    });
+    assert!(done.is_ok());
+    let left = Some(Ttl::Left(ttl));
+    assert_eq!((cache.ttl(&3), cache.ttl(&4)), (left, left));
+    let (cache, time) = timed(|builder| builder.max_entries(10).time_to_idle(idle));
+    cache.insert(1, 1);
+    cache.update(&1, |_| time.advance(SECOND * 4));
+    assert_eq!(cache.ttl(&1), Some(Ttl::Left(idle)));
+    cache.validate();
 }
 
 #[test]
