@@ -347,7 +347,8 @@ impl<K, V> Engine<K, V> {
         } else {
             RemovalCause::Explicit
         };
-        self.take_out(set, way, cause, work);
+        self.record_leaving(set, way, cause, work);
+        self.let_out(set, way, cause, work);
     }
 
     /// Purges sets until `enough`, the own one first, for a cache that does not evict. Sets that

@@ -18,6 +18,8 @@
 use super::Engine;
 use super::policy::Deadlines;
 use super::room::Work;
+use crate::contain::contain;
+use crate::event::RemovalCause;
 use crate::labels::Labels;
 use crate::table::{Ends, Locked, Ways};
 use crate::time::{Deadline, NEVER, after};
@@ -292,17 +294,28 @@ impl<K, V> Engine<K, V> {
         }
     }
 
-    /// Records that an entry has expired, if the log cannot know it.
+    /// Records that an entry leaves on the way of a call that is about others, which is not cut
+    /// short if the `Serialize` of its key panics: the log then has the entry for longer than the
+    /// cache, and it may be back after a restart.
     #[inline]
-    pub(super) fn record_expired(
+    pub(super) fn record_leaving(
         &self,
         set: &Locked<'_, K, V>,
         way: usize,
+        cause: RemovalCause,
         work: &mut Work<'_, K, V>,
     ) {
         if work.recording.is_none() {
             return;
         }
+        contain(|| match cause {
+            RemovalCause::Expired => self.record_expired(set, way, work),
+            _ => self.record_loss(&set.entry(way).key, work),
+        });
+    }
+
+    /// Records that an entry has expired, if the log cannot know it.
+    fn record_expired(&self, set: &Locked<'_, K, V>, way: usize, work: &mut Work<'_, K, V>) {
         let by_idleness = set.ends(way).is_some_and(|ends| ends.idle < ends.hard);
         // It was kept for those who load, and is so no longer.
         let before_its_end = set.age(way).is_some() && self.is_live(set.gone(way));

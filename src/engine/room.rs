@@ -273,8 +273,12 @@ impl<K, V> Engine<K, V> {
         work: &mut Work<'_, K, V>,
     ) {
         match cause {
-            RemovalCause::Expired => self.record_expired(set, way, work),
-            _ => self.record_loss(&set.entry(way).key, work),
+            RemovalCause::Explicit | RemovalCause::Replaced => {
+                self.record_loss(&set.entry(way).key, work);
+            }
+            RemovalCause::Capacity | RemovalCause::Expired => {
+                self.record_leaving(set, way, cause, work);
+            }
         }
         self.let_out(set, way, cause, work);
     }

@@ -503,6 +503,7 @@ impl<K: Eq, V> Ways<K, V> {
             shadow.validate(self.depth);
         }
         for (way, entry) in self.iter() {
+            assert!(!entry.is_pinned(), "no call is about the entry");
             let hash = hash_of(&entry.key);
             assert_eq!(
                 self.fingerprint(way),

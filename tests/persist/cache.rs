@@ -7,7 +7,7 @@ use haybox::persist::{
 use haybox::{Cache, Freshness, InsertOptions, Loaded, MockClock, Ttl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -564,5 +564,50 @@ fn the_copy_that_an_update_changes_is_dropped_with_nothing_locked_if_it_panics()
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(update)).is_err());
     assert!(TOLD.contains_key(&7));
     assert_eq!(cache.read(&1, |value| value.0), Some(1));
+    cache.validate();
+}
+
+/// A key that can be written down while it is allowed to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+struct Shy(u64);
+
+static SHY: AtomicBool = AtomicBool::new(false);
+
+impl Serialize for Shy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert!(self.0 != 1 || !SHY.load(SeqCst), "not this one");
+        serializer.serialize_newtype_struct("Shy", &self.0)
+    }
+}
+
+#[test]
+fn the_key_of_what_is_evicted_may_panic_as_it_is_written_down() {
+    let dir = dir();
+    let builder = Cache::<Shy, u64>::builder().max_weight(10);
+    let builder = builder.weigher(|_, value| *value);
+    let cache = builder.open(dir.path()).unwrap();
+    let fill = || {
+        SHY.store(false, SeqCst);
+        cache.clear();
+        cache.insert_many([(Shy(1), 5), (Shy(2), 5)]);
+        SHY.store(true, SeqCst);
+    };
+    fill();
+    cache.insert(Shy(2), 9);
+    assert_eq!((cache.get(&Shy(1)), cache.get(&Shy(2))), (None, Some(9)));
+    cache.validate();
+    fill();
+    assert_eq!(cache.update(&Shy(2), |value| *value = 8), Some(()));
+    assert_eq!((cache.get(&Shy(1)), cache.get(&Shy(2))), (None, Some(8)));
+    cache.validate();
+    fill();
+    let keys = [Shy(2), Shy(3)];
+    let done = cache.transaction(&keys, |tx| {
+        tx.insert(&Shy(2), 4)?;
+        tx.insert(&Shy(3), 6)
+    });
+    assert!(done.is_ok());
+    assert_eq!((cache.get(&Shy(2)), cache.get(&Shy(3))), (Some(4), Some(6)));
+    assert_eq!(cache.len(), 2);
     cache.validate();
 }
