@@ -138,6 +138,12 @@ impl<K, V> Locked<'_, K, V> {
         let setting = self.table.eviction.setting();
         let expected = self.table.expected;
         let deadline = item.deadline;
+        // Where accesses keep the order there is one queue, whichever another policy had it in.
+        let heat = if self.table.eviction.is_lru() {
+            0
+        } else {
+            heat
+        };
         let way = self.ways.place_with(heat, item, expected, setting);
         self.note(deadline);
         way

@@ -73,3 +73,33 @@ fn the_hit_ratio_after_a_restart_is_about_what_it_would_be_without() {
         }
     }
 }
+
+/// What another policy had in its main queue is in the one queue that an LRU has: it goes when it
+/// is the idlest.
+#[test]
+fn what_another_policy_has_left_is_evicted_by_an_lru_in_turn() {
+    let dir = dir();
+    let open = |policy| {
+        let builder = Cache::builder().max_entries(40).eviction_policy(policy);
+        builder.open(dir.path()).unwrap()
+    };
+    let cache: Cache<u64, u64> = open(EvictionPolicy::S3Fifo);
+    let old = 0..30;
+    cache.insert_many((0..40).map(|key| (key, key)));
+    for _ in 0..4 {
+        assert!(
+            old.clone()
+                .all(|key| cache.contains_key(&key) && cache.get(&key).is_some())
+        );
+    }
+    // What is evicted for these makes the policy look through its queues.
+    cache.insert_many((100..110).map(|key| (key, key)));
+    drop(cache);
+    let cache = open(EvictionPolicy::Lru);
+    assert!(old.clone().filter(|key| cache.contains_key(key)).count() > 20);
+    // Many, so that each set is asked for all of it, however many sets the table has by now.
+    cache.insert_many((1_000..2_000).map(|key| (key, key)));
+    assert!((1_990..2_000).all(|key| cache.contains_key(&key)));
+    assert!(old.clone().all(|key| !cache.contains_key(&key)));
+    cache.validate();
+}
