@@ -314,7 +314,9 @@ where
     }
 
     fn needs_reaper(&self) -> bool {
-        std::mem::needs_drop::<(K, V)>() || self.hub.is_heard()
+        // What is remembered of a load may be an error, with a destructor of its own.
+        let may_remember_errors = self.policy.error_ttl.is_some();
+        std::mem::needs_drop::<(K, V)>() || may_remember_errors || self.hub.is_heard()
     }
 }
 
@@ -327,4 +329,21 @@ where
 {
     let me: std::sync::Weak<dyn Sweep> = engine.me.clone();
     register(&engine.clock, me, engine.policy.sweep_interval);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Cache;
+    use crate::time::Sweep;
+    use std::time::Duration;
+
+    #[test]
+    fn who_remembers_errors_needs_the_reaper_and_who_drops_nothing_does_not() {
+        let builder = || Cache::<u64, u64>::builder().max_entries(10);
+        assert!(!builder().build().unwrap().engine().needs_reaper());
+        let remembers = builder().error_ttl(Duration::from_secs(1));
+        assert!(remembers.build().unwrap().engine().needs_reaper());
+        let values = Cache::<u64, String>::builder().max_entries(10);
+        assert!(values.build().unwrap().engine().needs_reaper());
+    }
 }
