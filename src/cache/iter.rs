@@ -15,7 +15,8 @@ where
     ///
     /// The walk holds no lock between two entries and stops nobody. An entry that stays in the
     /// cache during the whole walk is met exactly once, however the cache grows; one that comes or
-    /// goes may or may not be met.
+    /// goes may or may not be met. Entries are copied a set at a time, mostly 20 to 40 of them: what
+    /// expires, or is replaced or removed, before the walk comes to its copy is met as it was.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, K, V, S>
     where
