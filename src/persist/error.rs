@@ -771,7 +771,7 @@ mod tests {
     use crate::counter::FlushError;
     use crate::persist::check::CheckError;
     use crate::persist::{CodecError, TransactionError};
-    use crate::queue::PushError;
+    use crate::queue::{PushError, PushManyError};
 
     /// An error with one behind it, as libraries make them.
     #[derive(Debug)]
@@ -827,6 +827,14 @@ mod tests {
             ("FlushError", Box::new(FlushError::Commit(commit()))),
             ("PushError", Box::new(PushError::NotKept(1, write()))),
             ("PushError", Box::new(PushError::<u8>::Unsure(1, commit()))),
+            (
+                "PushManyError",
+                Box::new(PushManyError {
+                    pushed: vec![1],
+                    error: PushError::NotKept(2, write()),
+                    left: vec![3],
+                }),
+            ),
             (
                 "LoadError",
                 Box::new(LoadError::Failed(Arc::new(layered()))),

@@ -41,6 +41,15 @@ impl<T> PushError<T> {
         }
     }
 
+    /// The number of the message, if it is in the queue after all.
+    pub(super) fn taken_in(&self) -> Option<u64> {
+        match self {
+            #[cfg(feature = "persist")]
+            Self::Unsure(id, _) => Some(*id),
+            _ => None,
+        }
+    }
+
     pub(super) fn not_kept(value: T, error: NotKept) -> Self {
         #[cfg(feature = "persist")]
         return Self::NotKept(value, error.error);
@@ -98,6 +107,57 @@ impl<T> std::error::Error for PushError<T> {
             #[cfg(feature = "persist")]
             Self::Unsure(_, error) => error.source(),
         }
+    }
+}
+
+/// Why a [`push_many`](super::Queue::push_many) did not take all of its messages in.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct PushManyError<T> {
+    /// The numbers of those that are in the queue, in the order in which they were given: the first
+    /// ones.
+    pub pushed: Vec<u64>,
+    /// What ended it, with the message that was refused. With `PushError::Unsure` it is none of
+    /// those that are left: it is not known whether those that are in the queue would survive a
+    /// restart.
+    pub error: PushError<T>,
+    /// The messages behind it, which are not in the queue.
+    pub left: Vec<T>,
+}
+
+impl<T> PushManyError<T> {
+    /// The messages that are not in the queue, in the order in which they were given: what may be
+    /// pushed again.
+    pub fn into_inner(self) -> Vec<T> {
+        self.error
+            .into_inner()
+            .into_iter()
+            .chain(self.left)
+            .collect()
+    }
+}
+
+/// Without the messages, which need not be `Debug`.
+impl<T> fmt::Debug for PushManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushManyError")
+            .field("pushed", &self.pushed)
+            .field("error", &self.error)
+            .field("left", &self.left.len())
+            .finish()
+    }
+}
+
+impl<T> fmt::Display for PushManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pushed = self.pushed.len();
+        write!(f, "after {pushed} messages: {}", self.error)
+    }
+}
+
+impl<T> std::error::Error for PushManyError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
     }
 }
 

@@ -66,7 +66,8 @@
 //!
 //! - When a push has returned, its message survives a `kill -9`; and a power loss as the
 //!   [`SyncPolicy`] says. A push waits for that, about as long as one write to a file takes, or with
-//!   `SyncPolicy::Always` one sync; pushes of several threads and tasks share it.
+//!   `SyncPolicy::Always` one sync; pushes of several threads and tasks share it, and so do those of
+//!   one [`push_many`](Queue::push_many).
 //! - Nothing else waits for the disk. What a crash loses are acknowledgements of the last
 //!   milliseconds, and then those messages are handed out again: at least once.
 //! - After a restart everything is ready that was in flight. An attempt that the process did not
@@ -122,6 +123,7 @@
 //! [`persist`]: https://docs.rs/haybox/latest/haybox/persist/index.html
 //! [`SyncPolicy`]: https://docs.rs/haybox/latest/haybox/persist/enum.SyncPolicy.html
 
+mod batch;
 mod builder;
 mod delivery;
 mod error;
@@ -140,7 +142,7 @@ mod workers;
 
 pub use builder::{Overflow, PushOptions, QueueBuilder};
 pub use delivery::Delivery;
-pub use error::{PopError, PushError, ReceiptError, RequeueError};
+pub use error::{PopError, PushError, PushManyError, ReceiptError, RequeueError};
 pub use message::{DeadLetter, Receipt};
 pub use queue::Queue;
 pub use stats::QueueStats;

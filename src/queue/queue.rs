@@ -1,8 +1,9 @@
 //! The queue: the face that users see.
 
+use super::batch::Batch;
 use super::builder::{PushOptions, QueueBuilder};
 use super::delivery::{self, Delivery};
-use super::error::{PopError, PushError, ReceiptError, RequeueError};
+use super::error::{PopError, PushError, PushManyError, ReceiptError, RequeueError};
 use super::kept::{self, Pending};
 use super::message::{DeadLetter, Payload, Receipt};
 use super::shared::{Shared, Waiting, value_of};
@@ -193,25 +194,70 @@ impl<T: Send + Sync + 'static> Queue<T> {
         value: T,
         options: PushOptions,
     ) -> impl Future<Output = Result<Pushed, PushError<T>>> + Send + use<T> {
-        let mut call = PushCall::new(value, options);
-        let mut waiting = self.waiting(|state| &mut state.pushers);
-        async move {
-            let shared = Arc::clone(waiting.shared());
-            loop {
-                let pushed = match call.attempt_now(&shared) {
-                    Some(pushed) => pushed,
-                    None => {
-                        let until = call.until(&shared);
-                        let look = |waker: &Waker| call.look(&mut waiting, waker);
-                        let pushed = wait(&shared.clock, until, look).await;
-                        pushed.unwrap_or(Err(Refusal::Full))
-                    }
-                };
-                match call.answer(pushed) {
-                    Answer::Is(answer) => return acknowledged_async(answer?).await,
-                    Answer::Needs(room) => call.has_failed = !room.wait_async().await,
-                }
+        push_async(Arc::clone(&self.shared), PushCall::new(value, options))
+    }
+
+    /// Puts several messages at the end of the line, in their order; their numbers. As a
+    /// [`push`](Self::push) of each, but it takes the lock of the queue once for 100 of them, and
+    /// where the queue is [kept](crate::queue#surviving-a-restart) it waits for the disk once: with
+    /// `SyncPolicy::Always` for one sync instead of one for each. Others may push in between, and
+    /// what is in the queue is handed out before the call returns.
+    ///
+    /// It is not all or nothing: it ends with the first message that is refused, and those before it
+    /// are in the queue. With [`Overflow::Block`] each one that finds no room waits for as long.
+    ///
+    /// ```
+    /// use haybox::queue::Queue;
+    ///
+    /// let mails = Queue::new(3)?;
+    /// assert_eq!(mails.push_many(vec!["ada", "bob"])?, [1, 2]);
+    /// let error = mails.push_many(vec!["cyd", "dan", "eve"]).unwrap_err();
+    /// assert!(error.pushed == [3] && error.error.is_full());
+    /// assert_eq!(error.into_inner(), ["dan", "eve"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PushManyError`] has why the first message was refused that was, the numbers of those that
+    /// are in the queue, and the others.
+    pub fn push_many(&self, values: Vec<T>) -> Result<Vec<u64>, PushManyError<T>> {
+        let mut batch = Batch::new(values);
+        let refusal = loop {
+            let Some(value) = batch.push(&self.shared) else {
+                break None;
+            };
+            match self.push(value) {
+                Ok(id) => batch.note(id),
+                Err(refusal) => break Some(refusal),
             }
+        };
+        let waited = kept::wait(batch.pending());
+        batch.answer(refusal, waited)
+    }
+
+    /// As [`push_many`](Self::push_many), without blocking the thread. Dropping the future before it
+    /// is ready drops the messages that are not in the queue yet, and leaves the others in it.
+    ///
+    /// # Errors
+    /// As `push_many`.
+    pub fn push_many_async(
+        &self,
+        values: Vec<T>,
+    ) -> impl Future<Output = Result<Vec<u64>, PushManyError<T>>> + Send + use<T> {
+        let (shared, mut batch) = (Arc::clone(&self.shared), Batch::new(values));
+        async move {
+            let refusal = loop {
+                let Some(value) = batch.push(&shared) else {
+                    break None;
+                };
+                let call = PushCall::new(value, PushOptions::new());
+                match push_async(Arc::clone(&shared), call).await {
+                    Ok(pushed) => batch.note(pushed.id()),
+                    Err(refusal) => break Some(refusal),
+                }
+            };
+            let waited = kept::wait_async(batch.pending()).await;
+            batch.answer(refusal, waited)
         }
     }
 
@@ -637,6 +683,29 @@ enum Answer<T> {
     Is(Result<(Pushed, Pending), PushError<T>>),
     /// Another attempt is worth it when there is room on the way to the disk.
     Needs(kept::Room),
+}
+
+/// Pushes a message as a task.
+async fn push_async<T: Send + Sync + 'static>(
+    shared: Arc<Shared<T>>,
+    mut call: PushCall<T>,
+) -> Result<Pushed, PushError<T>> {
+    let mut waiting = Waiting::new(Arc::clone(&shared), |state| &mut state.pushers);
+    loop {
+        let pushed = match call.attempt_now(&shared) {
+            Some(pushed) => pushed,
+            None => {
+                let until = call.until(&shared);
+                let look = |waker: &Waker| call.look(&mut waiting, waker);
+                let pushed = wait(&shared.clock, until, look).await;
+                pushed.unwrap_or(Err(Refusal::Full))
+            }
+        };
+        match call.answer(pushed) {
+            Answer::Is(answer) => return acknowledged_async(answer?).await,
+            Answer::Needs(room) => call.has_failed = !room.wait_async().await,
+        }
+    }
 }
 
 /// Waits until a push is as safe as it is to be.

@@ -302,7 +302,7 @@ mod tests {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let options = Persistence::new().buffer(BUFFER).by_hand();
-        let builder = Queue::builder(10).backoff(Duration::ZERO, Duration::ZERO);
+        let builder = Queue::builder(100).backoff(Duration::ZERO, Duration::ZERO);
         builder.open_with(dir.path(), options).unwrap()
     }
 
@@ -345,6 +345,30 @@ mod tests {
         let left = queue.pop_many(10, Duration::ZERO).unwrap();
         let left = left.iter().map(|one| (one[0], one.attempt()));
         assert_eq!(left.collect::<Vec<_>>(), [(2, 2), (4, 1), (5, 1), (6, 1)]);
+    }
+
+    #[test]
+    fn many_messages_are_written_in_one_go_and_waited_for() {
+        let log_of = |push: fn(&Queue<u8>, Vec<u8>)| {
+            let dir = tempfile::tempdir().unwrap();
+            let queue = by_hand::<u8>(&dir);
+            queue.push(0).unwrap();
+            let log_bytes = |queue: &Queue<u8>| queue.journal().unwrap().health().log_bytes;
+            let before = log_bytes(&queue);
+            push(&queue, (1..51).collect());
+            let health = queue.journal().unwrap().health();
+            assert_eq!((health.last_seq - 2, health.waiting_bytes), (50, 0));
+            health.log_bytes - before
+        };
+        let each = |queue: &Queue<u8>, values: Vec<u8>| {
+            values
+                .into_iter()
+                .for_each(|value| _ = queue.push(value).unwrap());
+        };
+        let all = |queue: &Queue<u8>, values| _ = queue.push_many(values).unwrap();
+        // The headers of the frames that are saved.
+        let saved = log_of(each) - log_of(all);
+        assert!(saved > 0 && saved % 49 == 0, "{saved}");
     }
 
     /// Looks, when it is dropped, whether its queue is locked. What it is decoded as does not.

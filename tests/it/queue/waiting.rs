@@ -158,6 +158,60 @@ fn pushes_wait_for_room_in_their_order_and_for_their_time() {
 }
 
 #[test]
+fn many_are_pushed_as_each_by_itself() {
+    let (queue, time) = on_mock(500, |builder| builder);
+    assert_eq!(queue.push_many(Vec::new()).unwrap(), [0_u64; 0]);
+    let ids = queue.push_many((0..450).collect()).unwrap();
+    assert!(ids.is_sorted() && ids.len() == 450);
+    let more = queue.push_many_async((450..600).collect());
+    let error = block_on(more).unwrap_err();
+    assert_eq!((error.pushed.len(), error.left.len()), (50, 99));
+    assert!(error.error.is_full() && error.to_string().contains("after 50 messages"));
+    assert_eq!(error.into_inner(), (500..600).collect::<Vec<_>>());
+    let all = queue.pop_many(500, Duration::ZERO).unwrap();
+    let popped = all.iter().map(|delivery| (**delivery, delivery.id()));
+    assert!(popped.eq((0..500).zip(1..)));
+    queue.close();
+    let error = queue.push_many(vec![1, 2]).unwrap_err();
+    assert!(error.pushed.is_empty() && !error.error.is_full());
+    assert_eq!(error.into_inner(), [1, 2]);
+
+    let (queue, _) = on_mock(2, |builder| builder.overflow(Overflow::DropOldest));
+    assert_eq!(queue.push_many(vec![1, 2, 3]).unwrap(), [1, 2, 3]);
+    assert_eq!([(); 2].map(|()| done(queue.try_pop())), [2, 3]);
+    assert_eq!(time.timers(), 0);
+}
+
+#[test]
+fn many_wait_for_room_in_turn() {
+    let (queue, time) = on_mock(2, |builder| builder.overflow(Overflow::Block(SECOND)));
+    let (wakes, waker) = Wakes::new();
+    let mut pushing = Box::pin(queue.push_many_async((1..=6).collect()));
+    for value in 1..=3 {
+        assert!(poll(pushing.as_mut(), &waker).is_pending());
+        let woken = wakes.count();
+        assert_eq!(done(queue.try_pop()), value);
+        assert_eq!(wakes.count(), woken + 1);
+    }
+    assert!(poll(pushing.as_mut(), &waker).is_pending());
+    time.advance(SECOND);
+    let Poll::Ready(Err(error)) = poll(pushing.as_mut(), &waker) else {
+        panic!("the time is up")
+    };
+    assert_eq!(
+        (error.pushed.as_slice(), error.error.is_full()),
+        (&[1, 2, 3, 4, 5][..], true)
+    );
+    assert_eq!(error.into_inner(), [6]);
+    let mut given_up = Box::pin(queue.push_many_async(vec![7, 8, 9]));
+    done(queue.try_pop());
+    assert!(poll(given_up.as_mut(), &waker).is_pending());
+    drop(given_up);
+    assert_eq!([(); 2].map(|()| done(queue.try_pop())), [5, 7]);
+    assert_eq!((queue.len(), time.timers()), (0, 0));
+}
+
+#[test]
 fn room_that_comes_by_time_wakes_a_push() {
     let (queue, time) = on_mock(1, |builder| {
         builder
