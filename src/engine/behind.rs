@@ -83,10 +83,14 @@ where
         if self.node().begin_behind() {
             return Some(self);
         }
-        self.loads
-            .into_iter()
-            .for_each(|load| load.leader.give_up());
+        self.give_up();
         None
+    }
+
+    /// Ends loads that are not begun after all.
+    fn give_up(self) {
+        let loads = self.loads.into_iter();
+        loads.for_each(|load| load.leader.give_up());
     }
 }
 
@@ -104,6 +108,7 @@ where
     where
         E: Send + Sync + 'static,
     {
+        let node = Arc::clone(self.node());
         let behind = Arc::new(Mutex::new(Some(self)));
         let of_thread = Arc::clone(&behind);
         let run = move || {
@@ -112,11 +117,21 @@ where
                 behind.run(load);
             }
         };
+        // Before it is there, so that nobody who needs it takes it for a load that is run.
+        node.queue();
         if offer_to_pool(Box::new(run)).is_ok() {
             return Ok(());
         }
         let taken = behind.lock().take();
-        taken.map_or(Ok(()), Err)
+        match taken {
+            Some(behind) if node.take_back() => Err(behind),
+            // Who needs one of them loads it already.
+            Some(behind) => {
+                behind.give_up();
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Has a task run a loader that is polled.

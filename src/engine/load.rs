@@ -313,6 +313,18 @@ impl<'f, V> Call<'f, V> {
         !self.was_offered && (has_value || is_left_behind)
     }
 
+    /// Whether it would run its load on its own thread or task, or at once on another, and so need
+    /// not wait for one that is still to be begun, behind the loads of whoever else asks the same few
+    /// threads.
+    fn runs_loader(&self) -> bool {
+        let is_task = match &self.as_what {
+            AsWhat::Thread => false,
+            AsWhat::Task => true,
+            AsWhat::PartOf(node) => node.is_polled(),
+        };
+        is_task || !self.may_leave()
+    }
+
     /// Notes that somebody is asked to run its load.
     pub(super) fn note_offer(&mut self) {
         self.was_offered = true;
@@ -656,6 +668,9 @@ where
         match &call.patience.given_up {
             None if self.is_overdue(set, &found, call) => {
                 found.node().call_off();
+                Met::Ends(set.end_load(&found))
+            }
+            None if call.runs_loader() && found.node().call_off_queued() => {
                 Met::Ends(set.end_load(&found))
             }
             None => Met::GoesOn(Role::Wait(found)),

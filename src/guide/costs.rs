@@ -37,7 +37,7 @@
 //! | longest that an expired entry stayed, of 10 million within a minute, [sweep interval](CacheBuilder::sweep_interval) 1 s | 0.78 s |
 //! | an empty cache bounded at 100; one with 10 entries (of 10,000 in one process) | 1.9 kB; 4.5 kB |
 //! | the background's share of a core for 10,000 idle caches | 0.6 % |
-//! | threads in the background, for all caches together | 2 at most; 2 more once values are loaded anew behind their readers, 1 once something waits with a time-out; 3 for each open directory, 1 for counters that are kept |
+//! | threads in the background, for all caches together | 2 at most; up to 8 more where values are loaded anew behind their readers, 1 once something waits with a time-out; 3 for each open directory, 1 for counters that are kept |
 //!
 //! # Files
 //!

@@ -1,8 +1,9 @@
 //! The threads that load behind callers that do not wait.
 //!
-//! There are few, for all caches of the process together, and they start with the first load that
-//! is offered to them. What does not fit into their queue is refused: an old value is served all
-//! the same, and the next caller offers the load again.
+//! There are few, for all caches of the process together, and each starts with the first load that
+//! all others are too busy for. What does not fit into their queue is refused: an old value is
+//! served all the same, and the next caller offers the load again. Who cannot go on without what
+//! waits in the queue loads it instead.
 
 /// A load that nobody waits for.
 pub(crate) type Behind = Box<dyn FnOnce() + Send>;
@@ -15,36 +16,41 @@ mod threads {
     use super::Behind;
     use crate::contain::contain;
     use crate::process::this_process;
-    use crossbeam_channel::{Receiver, Sender, bounded};
-    use std::sync::LazyLock;
+    use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::sync::atomic::{AtomicIsize, AtomicUsize};
+    use std::sync::{Arc, LazyLock};
     use std::thread;
 
-    /// Threads that load. Two, so that one slow source does not hold up all the others.
-    const THREADS: usize = 2;
+    /// The most threads that load: a source that hangs holds up one for each of its keys that are
+    /// due, and a database is to be asked by no more at once than it has connections for.
+    const THREADS: usize = 8;
 
     /// Loads that may wait for one of them.
     const BACKLOG: usize = 256;
 
-    static POOL: LazyLock<Pool> = LazyLock::new(Pool::start);
+    static POOL: LazyLock<Pool> = LazyLock::new(Pool::new);
 
     struct Pool {
         /// Whose threads they are.
         process: u32,
         loads: Sender<Behind>,
+        of_threads: Receiver<Behind>,
+        threads: AtomicUsize,
+        /// The threads without the loads that are accepted and have not ended: less than none while
+        /// some have to wait.
+        free: Arc<AtomicIsize>,
     }
 
     impl Pool {
-        fn start() -> Self {
-            let (sender, loads) = bounded(BACKLOG);
-            for number in 0..THREADS {
-                let loads = Receiver::clone(&loads);
-                let thread = thread::Builder::new().name(format!("haybox-loader-{number}"));
-                // Where no thread can be started, the queue is soon full, or closed, and refuses.
-                let _ = thread.spawn(move || work(&loads));
-            }
+        fn new() -> Self {
+            let (loads, of_threads) = bounded(BACKLOG);
             Self {
                 process: this_process(),
-                loads: sender,
+                loads,
+                of_threads,
+                threads: AtomicUsize::new(0),
+                free: Arc::default(),
             }
         }
 
@@ -54,13 +60,42 @@ mod threads {
             if self.process != this_process() {
                 return Err(load);
             }
-            let offered = self.loads.try_send(load);
-            offered.map_err(|refused| refused.into_inner())
+            // Where no thread can be started, nothing is to be in the queue.
+            let is_free = self.free.fetch_sub(1, SeqCst) > 0;
+            let is_served = is_free || self.start_another() || self.threads.load(SeqCst) > 0;
+            let offered = match is_served {
+                true => self.loads.try_send(load).map_err(TrySendError::into_inner),
+                false => Err(load),
+            };
+            if offered.is_err() {
+                self.free.fetch_add(1, SeqCst);
+            }
+            offered
+        }
+
+        /// Starts a thread, unless there are enough; whether there is one more.
+        fn start_another(&self) -> bool {
+            let one_more = |threads| (threads < THREADS).then_some(threads + 1);
+            let Ok(number) = self.threads.fetch_update(SeqCst, SeqCst, one_more) else {
+                return false;
+            };
+            let (loads, free) = (self.of_threads.clone(), Arc::clone(&self.free));
+            let thread = thread::Builder::new().name(format!("haybox-loader-{number}"));
+            let has_started = thread.spawn(move || work(&loads, &free)).is_ok();
+            if has_started {
+                self.free.fetch_add(1, SeqCst);
+            } else {
+                self.threads.fetch_sub(1, SeqCst);
+            }
+            has_started
         }
     }
 
-    fn work(loads: &Receiver<Behind>) {
-        loads.iter().for_each(run);
+    fn work(loads: &Receiver<Behind>, free: &AtomicIsize) {
+        for load in loads {
+            run(load);
+            free.fetch_add(1, SeqCst);
+        }
     }
 
     fn run(load: Behind) {
@@ -88,8 +123,44 @@ mod threads {
                 .send(Box::new(move || done.send(()).unwrap()))
                 .unwrap();
             drop(sender);
-            work(&loads);
+            let free = AtomicIsize::new(-2);
+            work(&loads, &free);
             assert_eq!(results.recv(), Ok(()));
+            assert_eq!(free.into_inner(), 0);
+        }
+
+        #[test]
+        fn a_thread_starts_for_each_load_that_all_others_are_too_busy_for() {
+            let pool = Pool::new();
+            let (go_on, may_go_on) = bounded::<()>(0);
+            let (enter, has_entered) = bounded(THREADS + 1);
+            let hangs = || -> Behind {
+                let (enter, may_go_on) = (enter.clone(), may_go_on.clone());
+                Box::new(move || {
+                    enter.send(()).unwrap();
+                    let _ = may_go_on.recv();
+                })
+            };
+            for threads in 1..=THREADS {
+                assert!(pool.offer(hangs()).is_ok());
+                assert_eq!(has_entered.recv(), Ok(()));
+                assert_eq!(pool.threads.load(SeqCst), threads);
+            }
+            for _ in 0..BACKLOG {
+                assert!(pool.offer(hangs()).is_ok());
+            }
+            assert!(pool.offer(hangs()).is_err());
+            assert!(has_entered.is_empty());
+            assert_eq!(pool.free.load(SeqCst), -(BACKLOG as isize));
+            drop(go_on);
+            (0..BACKLOG).for_each(|_| has_entered.recv().unwrap());
+            while pool.free.load(SeqCst) < THREADS as isize {
+                thread::yield_now();
+            }
+            let (done, results) = bounded(1);
+            assert!(pool.offer(Box::new(move || done.send(()).unwrap())).is_ok());
+            assert_eq!(results.recv(), Ok(()));
+            assert_eq!(pool.threads.load(SeqCst), THREADS);
         }
 
         #[test]
@@ -99,7 +170,7 @@ mod threads {
                 let done = done.clone();
                 Box::new(move || done.send(()).unwrap())
             };
-            let mut pool = Pool::start();
+            let mut pool = Pool::new();
             assert!(pool.offer(load()).is_ok());
             assert_eq!(results.recv(), Ok(()));
             // As a child has it after a fork.

@@ -317,9 +317,11 @@ where
     /// The value, loaded if it is missing or not fresh enough; `None` if there is none.
     ///
     /// It keeps what [every loading call](Cache#what-every-loading-call-keeps) of a cache does.
-    /// What is loaded behind callers runs on two threads of the process's own, where 256 more loads
-    /// may wait. One more is not begun: the caller gets the old value, it counts as
-    /// [refused](crate::Stats::refused_refreshes), and the next caller offers it again.
+    /// What is loaded behind callers runs on threads of the process's own, up to eight, which start
+    /// as they are needed and are there for all caches; 256 more loads may wait for one of them. One
+    /// more is not begun: the caller gets the old value, it counts as
+    /// [refused](crate::Stats::refused_refreshes), and the next caller offers it again. Who comes
+    /// when the old value has expired, and its load has not begun, loads it instead of waiting.
     ///
     /// # Errors
     /// [`LoadError::Failed`] with the loader's error, [`LoadError::TimedOut`] if the freshness has

@@ -40,8 +40,12 @@ pub(crate) struct Node {
 
 // What becomes of a loader that somebody else is to run.
 const OFFERED: u8 = 0;
-const BEGUN: u8 = 1;
-const CALLED_OFF: u8 = 2;
+/// It waits for a thread, which may take as long as the loaders of others do.
+const QUEUED: u8 = 1;
+const BEGUN: u8 = 2;
+const CALLED_OFF: u8 = 3;
+/// It was called off while it waited, so that nobody runs it.
+const SKIPPED: u8 = 4;
 
 impl Node {
     pub(crate) fn new(is_polled: bool) -> Arc<Self> {
@@ -78,20 +82,36 @@ impl Node {
         }
     }
 
-    /// Begins the loader behind its caller; whether the caller has not called it off.
+    /// Notes that the loader is to wait for a thread.
+    pub(crate) fn queue(&self) {
+        self.turn(OFFERED, QUEUED);
+    }
+
+    /// Notes that the loader does not wait for a thread after all; whether its caller has to run it.
+    pub(crate) fn take_back(&self) -> bool {
+        self.turn(QUEUED, OFFERED)
+    }
+
+    /// Begins the loader behind its caller; whether nobody has called it off.
     pub(crate) fn begin_behind(&self) -> bool {
-        self.decide(BEGUN)
+        self.turn(OFFERED, BEGUN) || self.turn(QUEUED, BEGUN)
     }
 
     /// Calls off what was to be run behind a caller, if it has not begun, since it was given up.
     pub(crate) fn call_off(&self) {
-        self.decide(CALLED_OFF);
+        let _ = self.turn(OFFERED, CALLED_OFF) || self.turn(QUEUED, SKIPPED);
     }
 
-    /// The first to decide does so for both; whether that is who asks.
-    fn decide(&self, wish: u8) -> bool {
-        let decided = self.behind.compare_exchange(OFFERED, wish, SeqCst, SeqCst);
-        decided.is_ok()
+    /// Calls off a loader that waits for a thread; whether nobody runs it. Of several values that it
+    /// is to bring together, each is asked about.
+    pub(crate) fn call_off_queued(&self) -> bool {
+        self.turn(QUEUED, SKIPPED) || self.behind.load(SeqCst) == SKIPPED
+    }
+
+    /// The first to decide does so for all; whether that is who asks.
+    fn turn(&self, from: u8, to: u8) -> bool {
+        let turned = self.behind.compare_exchange(from, to, SeqCst, SeqCst);
+        turned.is_ok()
     }
 
     /// Notes that this load is made because its caller could not wait for another one.

@@ -22,7 +22,9 @@ use haybox::{BoxedLoad, Cache, CacheBuilder, Freshness, MockClock};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc,
+};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
@@ -36,6 +38,54 @@ pub(crate) fn pool() -> RwLockReadGuard<'static, ()> {
 
 pub(crate) fn whole_pool() -> RwLockWriteGuard<'static, ()> {
     POOL.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// So many threads load behind callers at most.
+pub(crate) const POOL_THREADS: u32 = 8;
+
+/// All of them, each in a loader that hangs until this is dropped.
+pub(crate) struct BusyPool {
+    cache: Numbers,
+    go_on: Option<mpsc::Sender<()>>,
+    _pool: RwLockWriteGuard<'static, ()>,
+}
+
+impl BusyPool {
+    pub(crate) fn new() -> Self {
+        let _pool = whole_pool();
+        let due = Freshness::new().refresh_after(SECOND);
+        let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| builder.freshness(due));
+        cache.insert_many((0..POOL_THREADS).map(|key| (key, 0)));
+        time.advance(SECOND);
+        let (enter, has_entered) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let may_go_on = Mutex::new(may_go_on);
+        let hangs = cache.read_through(move |_| {
+            enter.send(()).unwrap();
+            // All wait until the sender is dropped.
+            let _ = may_go_on.lock().unwrap().recv();
+            Ok::<u32, ()>(1)
+        });
+        for key in 0..POOL_THREADS {
+            assert_eq!(hangs.get(&key), Ok(Some(0)));
+            has_entered.recv_timeout(PATIENCE).unwrap();
+        }
+        let go_on = Some(go_on);
+        Self {
+            cache,
+            go_on,
+            _pool,
+        }
+    }
+}
+
+impl Drop for BusyPool {
+    fn drop(&mut self) {
+        self.go_on.take();
+        while self.cache.loads_under_way() > 0 {
+            thread::yield_now();
+        }
+    }
 }
 
 /// A waker that counts how often it is woken, and that a thread can wait for.

@@ -1,14 +1,18 @@
 //! A loader bound to a cache.
 
 use super::tasks::Fragile;
-use super::{assert_settled, block_on, pool, whole_pool};
-use crate::common::{PATIENCE, SECOND, panic_of, timed};
-use haybox::{Cache, Freshness, LoadError, Loaded, MockClock, ReadThrough, ReadThroughAsync};
+use super::{BusyPool, assert_settled, block_on, pool, whole_pool};
+use crate::common::{HOUR, SECOND, panic_of, timed};
+use haybox::{
+    Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, ReadThrough, ReadThroughAsync,
+    Source,
+};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 /// What a program would write: a table, and its rows behind a cache.
 struct Users {
@@ -231,39 +235,116 @@ fn a_load_that_the_pool_refuses_is_given_up_though_its_value_panics() {
 
 #[test]
 fn a_load_that_waits_for_the_pool_is_not_begun_when_the_cache_is_gone() {
-    let _pool = whole_pool();
-    let (freshness, time) = (Freshness::new().refresh_after(SECOND), MockClock::new());
-    let filled = || {
-        let builder = Cache::<u32, u32>::builder().clock(time.clock());
-        let cache = builder.freshness(freshness.clone()).build().unwrap();
-        cache.insert_many([(1, 0), (2, 0)]);
-        cache
-    };
-    let (busy, closed) = (filled(), filled());
+    let busy = BusyPool::new();
+    let (closed, time) = due_after_a_second();
     time.advance(SECOND);
-    let (enter, has_entered) = mpsc::channel();
-    let (go_on, may_go_on) = mpsc::channel::<()>();
-    let may_go_on = Mutex::new(may_go_on);
-    let holds = busy.read_through(move |_| {
-        enter.send(()).unwrap();
-        // Both threads of the pool wait until the sender is dropped.
-        let _ = may_go_on.lock().unwrap().recv();
-        Ok::<u32, ()>(1)
-    });
-    for key in [1, 2] {
-        assert_eq!(holds.get(&key), Ok(Some(0)));
-        has_entered.recv_timeout(PATIENCE).unwrap();
-    }
     let calls = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&calls);
     let numbers = closed.read_through(move |_| Ok::<u32, ()>(counted.fetch_add(1, SeqCst)));
     assert_eq!(numbers.get(&1), Ok(Some(0)));
     drop((closed, numbers));
-    drop(go_on);
+    drop(busy);
     while Arc::strong_count(&calls) > 1 {
         thread::yield_now();
     }
     assert_eq!(calls.load(SeqCst), 0);
+}
+
+/// Values of 0 that are due after a second and expire after two.
+fn due_after_a_second() -> (Cache<u32, u32>, MockClock) {
+    let due = Freshness::new().refresh_after(SECOND);
+    let (cache, time) =
+        timed(|builder: CacheBuilder<u32, u32>| builder.time_to_live(2 * SECOND).freshness(due));
+    cache.insert_many([(1, 0), (2, 0)]);
+    (cache, time)
+}
+
+type Rows = ReadThrough<u32, u32, ()>;
+
+/// Sources that hang for others are not to be noticed where a value has expired meanwhile.
+#[test]
+fn who_needs_what_waits_for_the_pool_loads_it_instead() {
+    let callers: [fn(&Rows); 3] = [
+        |rows| assert_eq!(rows.get_with_source(&1), Ok((Some(1), Source::Loaded))),
+        |rows| assert_eq!(rows.cache().get_or_insert_with(&1, || 1), 1),
+        |rows| {
+            let found = rows.cache().get_or_load(&1, || async { 1 });
+            assert_eq!(block_on(found), 1);
+        },
+    ];
+    for call in callers {
+        let busy = BusyPool::new();
+        let (cache, time) = due_after_a_second();
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&calls);
+        let rows = cache.read_through(move |_| Ok::<u32, ()>(counted.fetch_add(1, SeqCst) + 1));
+        time.advance(SECOND);
+        for _ in 0..2 {
+            assert_eq!(rows.get_with_source(&1), Ok((Some(0), Source::Hit)));
+        }
+        assert_eq!((calls.load(SeqCst), cache.loads_under_way()), (0, 1));
+        time.advance(SECOND);
+        call(&rows);
+        let begun = calls.load(SeqCst);
+        assert_eq!((cache.get(&1), cache.loads_under_way()), (Some(1), 0));
+        drop(busy);
+        drop((rows, cache));
+        while Arc::strong_count(&calls) > 1 {
+            thread::yield_now();
+        }
+        assert_eq!(calls.load(SeqCst), begun, "what waited is not run");
+    }
+}
+
+#[test]
+fn who_needs_one_of_the_values_that_wait_for_the_pool_together_loads_it_instead() {
+    let busy = BusyPool::new();
+    let (cache, time) = due_after_a_second();
+    let rows = cache.read_through_many(|keys: Vec<u32>| {
+        Ok::<_, ()>(keys.into_iter().map(|key| (key, 10 * key)))
+    });
+    time.advance(SECOND);
+    assert_eq!(rows.get_many(&[1, 2]), Ok(vec![Some(0), Some(0)]));
+    assert_eq!(cache.loads_under_way(), 2);
+    time.advance(SECOND);
+    assert_eq!(rows.get(&1), Ok(Some(10)));
+    assert_eq!(rows.get_many(&[1, 2]), Ok(vec![Some(10), Some(20)]));
+    drop(busy);
+    while cache.loads_under_way() > 0 {
+        thread::yield_now();
+    }
+    assert_settled(&cache);
+}
+
+#[test]
+fn who_has_something_to_go_on_with_after_a_while_leaves_the_load_where_it_waits() {
+    let busy = BusyPool::new();
+    let stale = Freshness::new()
+        .stale_if_error(10_000 * HOUR)
+        .soft_timeout(SECOND / 2);
+    let (cache, time) =
+        timed(|builder: CacheBuilder<u32, u32>| builder.time_to_live(SECOND).freshness(stale));
+    cache.insert(1, 0);
+    let rows = cache.read_through(|_| Ok::<u32, ()>(1));
+    time.advance(SECOND);
+    for _ in 0..2 {
+        let found = thread::scope(|scope| {
+            let call = scope.spawn(|| rows.get_with_source(&1).unwrap());
+            while !call.is_finished() {
+                time.advance(Duration::from_millis(1));
+                thread::yield_now();
+            }
+            call.join().unwrap()
+        });
+        assert_eq!(found, (Some(0), Source::Stale));
+    }
+    assert_eq!(cache.loads_under_way(), 1);
+    drop(busy);
+    while cache.loads_under_way() > 0 {
+        thread::yield_now();
+    }
+    assert_eq!(cache.get(&1), Some(1));
+    assert_settled(&cache);
 }
 
 #[test]

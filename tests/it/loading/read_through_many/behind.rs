@@ -2,8 +2,8 @@
 
 use super::super::tasks::Fragile;
 use super::super::{
-    Gate, Numbers, Spawned, assert_settled, block_on, poll_once, pool, spawning, until_settled,
-    whole_pool,
+    BusyPool, Gate, Numbers, POOL_THREADS, Spawned, assert_settled, block_on, poll_once, pool,
+    spawning, until_settled, whole_pool,
 };
 use super::{Table, with};
 use crate::common::{HOUR, PATIENCE, SECOND, panic_of, timed};
@@ -198,7 +198,7 @@ impl Crowd {
             Ok::<u32, ()>(1)
         });
         // A thread that came only now would take a load out, and leave room for one.
-        for key in 0..2 {
+        for key in 0..POOL_THREADS {
             assert_eq!(rows.get(&key), Ok(Some(0)));
             has_entered.recv_timeout(PATIENCE).unwrap();
         }
@@ -281,36 +281,18 @@ fn loads_that_the_pool_refuses_are_given_up_though_a_key_panics() {
 
 #[test]
 fn loads_that_wait_for_the_pool_are_not_begun_when_the_cache_is_gone() {
-    let _pool = whole_pool();
-    let (busy, time, table) = with(Freshness::new().refresh_after(SECOND));
-    busy.insert_many([(1, 0), (2, 0)]);
-    let (closed, closed_time, asked) = with(Freshness::new().refresh_after(SECOND));
+    let busy = BusyPool::new();
+    let (closed, time, asked) = with(Freshness::new().refresh_after(SECOND));
     closed.insert_many([(1, 1), (2, 2)]);
     time.advance(SECOND);
-    closed_time.advance(SECOND);
-    let (enter, has_entered) = mpsc::channel();
-    let (go_on, may_go_on) = mpsc::channel::<()>();
-    let may_go_on = Mutex::new(may_go_on);
-    let source = table.clone();
-    let holds = busy.read_through_many(move |keys| {
-        enter.send(()).unwrap();
-        // Both threads of the pool wait until the sender is dropped.
-        let _ = may_go_on.lock().unwrap().recv();
-        source.query(keys)
-    });
-    for key in [1, 2] {
-        assert_eq!(holds.get_many(&[key]), Ok(vec![Some(0)]));
-        has_entered.recv_timeout(PATIENCE).unwrap();
-    }
     let rows = asked.behind(&closed);
     assert_eq!(rows.get_many(&[1, 2]), Ok(vec![Some(1), Some(2)]));
     drop((closed, rows));
-    drop(go_on);
+    drop(busy);
     while Arc::strong_count(&asked.queries) > 1 {
         thread::yield_now();
     }
     assert!(asked.asked().is_empty());
-    until_settled(&busy);
 }
 
 // ---- in tasks ----
