@@ -649,6 +649,7 @@ where
         K: Clone,
     {
         let hashes: Vec<_> = keys.iter().map(|key| self.hash(key)).collect();
+        self.engine.expect_more(keys.len(), |key| self.hash(key));
         let result = self.engine.transaction(keys, &hashes, f);
         keys.iter().for_each(|_| self.grow());
         result

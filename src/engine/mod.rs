@@ -47,11 +47,17 @@ use crate::hash::KeyHash;
 use crate::labels::Register;
 use crate::reentrancy;
 use crate::stats::{Count, Counters, Stats};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, yield_now};
 use crate::table::{Entry, Table};
 use crate::time::Clock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, Weak};
+
+/// So often in turn the next set is tried to be split for a call that needs it to be.
+const PATIENCE: usize = 1_000;
+
+/// A call that brings more entries than this has the table grow before it, and not only after it.
+const MANY_AT_ONCE: usize = 1_000;
 
 pub(crate) struct Engine<K, V> {
     table: Table<K, V>,
@@ -157,6 +163,34 @@ impl<K, V> Engine<K, V> {
     pub(crate) fn grow(&self, hash_of: impl Fn(&K) -> KeyHash) {
         if self.table.is_crowded(self.budget.entries.used()) {
             self.table.split_next(&hash_of);
+        }
+    }
+
+    /// Prepares for one call that may bring so many entries, if the table would not have its size
+    /// soon enough afterwards: a set is not split while it is locked, and holds no more than
+    /// [`MAX_WAYS`](crate::table::MAX_WAYS).
+    pub(crate) fn expect_more(&self, entries: usize, hash_of: impl Fn(&K) -> KeyHash) {
+        if entries > MANY_AT_ONCE {
+            let used = self.budget.entries.used();
+            let most = used.saturating_add(entries as u64);
+            self.expect(most.min(self.budget.entries.max()).max(used), hash_of);
+        }
+    }
+
+    /// Has as many sets as so many entries are to have, or as there can be: a table that has its
+    /// size at once moves none of those that come.
+    pub(crate) fn expect(&self, entries: u64, hash_of: impl Fn(&K) -> KeyHash) {
+        let mut in_vain = 0;
+        while self.table.is_crowded(entries) && in_vain < PATIENCE {
+            let before = self.table.sets();
+            self.table.split_next(&hash_of);
+            if self.table.sets() == before {
+                // Others hold what is to be split, or there are as many as there can be.
+                in_vain += 1;
+                yield_now();
+            } else {
+                in_vain = 0;
+            }
         }
     }
 

@@ -294,19 +294,6 @@ impl<K: Hash + Eq, V> Engine<K, V> {
 }
 
 impl<K, V> Engine<K, V> {
-    /// Makes room for entries that are going to be brought back: a table that has its size at once
-    /// moves none of them.
-    pub(crate) fn expect(&self, entries: u64, hash_of: impl Fn(&K) -> KeyHash) {
-        while self.table.is_crowded(entries) {
-            let before = self.table.sets();
-            self.table.split_next(&hash_of);
-            if self.table.sets() == before {
-                // There are as many as there can be, or no lock may be taken here.
-                return;
-            }
-        }
-    }
-
     /// Brings an invalidation back.
     pub(crate) fn restore_label(&self, label: u64, epoch: u64) {
         match label {

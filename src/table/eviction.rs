@@ -32,6 +32,7 @@
 use super::ghosts::{Fading, Ghosts, Memory};
 use super::links::NIL;
 use super::set::Ways;
+use std::ops::ControlFlow;
 
 /// Reads are counted up to this.
 pub(super) const MAX_FREQUENCY: u8 = 3;
@@ -142,8 +143,9 @@ pub(super) trait Queues {
 
     fn remember(&mut self, place: usize, count: u8);
 
-    /// When a queue holds nothing but pinned entries, an entry of the other.
-    fn pass_over_pinned(&self, queue: Queue) -> Option<usize>;
+    /// When a queue holds nothing but pinned entries, breaks with an entry of the other, if that has
+    /// one that is not.
+    fn pass_over_pinned(&self, queue: Queue) -> ControlFlow<Option<usize>>;
 
     /// Chooses the entry that has to go, `None` when there is none or all are pinned, and leaves
     /// a ghost of it.
@@ -164,8 +166,8 @@ pub(super) trait Queues {
             let Some(reads) = self.reads(oldest) else {
                 self.advance(queue, queue, 0);
                 match self.pass_over_pinned(queue) {
-                    None => continue,
-                    other => return other,
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(other) => return other,
                 }
             };
             let needed = match queue {
@@ -301,7 +303,7 @@ impl<K, V> Queues for Ways<K, V> {
     }
 
     #[cold]
-    fn pass_over_pinned(&self, queue: Queue) -> Option<usize> {
+    fn pass_over_pinned(&self, queue: Queue) -> ControlFlow<Option<usize>> {
         let other = if queue == Queue::Small {
             Queue::Main
         } else {
@@ -310,9 +312,9 @@ impl<K, V> Queues for Ways<K, V> {
         let all_pinned = self.queue(queue).all(|way| self.entry(way).is_pinned());
         let free = |way: &usize| !self.entry(*way).is_pinned();
         if all_pinned {
-            self.queue(other).find(free)
+            ControlFlow::Break(self.queue(other).find(free))
         } else {
-            None
+            ControlFlow::Continue(())
         }
     }
 }
@@ -525,6 +527,23 @@ mod tests {
         let way = way_of(&set, 5);
         assert_eq!(set.weigh(way, 7, Setting::FREQUENT), Some(way));
     }
+
+    #[test]
+    fn where_all_are_pinned_the_search_ends_at_the_first() {
+        let mut set = set();
+        let ways: Vec<_> = set.queue_order().collect();
+        ways.iter().for_each(|way| set.entry_mut(*way).pin());
+        for queue in [Queue::Small, Queue::Main] {
+            assert_eq!(set.pass_over_pinned(queue), ControlFlow::Break(None));
+        }
+        assert_eq!(set.victim(Setting::FREQUENT), None);
+        for way in ways {
+            set.entry_mut(way).unpin();
+            assert_eq!(set.victim(Setting::FREQUENT), Some(way));
+            set.entry_mut(way).pin();
+        }
+    }
+
     #[test]
     fn counts_follow_their_keys_to_other_ways() {
         let mut set = Set::new(0);

@@ -19,7 +19,7 @@ use super::entry::Entry;
 use super::eviction::{MAX_FREQUENCY, Queue, Queues, Setting};
 use super::ghosts::Ghosts;
 use super::set::Ways;
-use std::ops::BitOr;
+use std::ops::{BitOr, ControlFlow};
 
 /// The settings that are tried.
 pub(super) const TRIED: [Setting; 4] = [
@@ -387,8 +387,8 @@ impl Queues for Replica {
             .remember(fingerprint_of(self.keys[place]), count);
     }
 
-    fn pass_over_pinned(&self, _: Queue) -> Option<usize> {
-        None
+    fn pass_over_pinned(&self, _: Queue) -> ControlFlow<Option<usize>> {
+        ControlFlow::Continue(())
     }
 }
 

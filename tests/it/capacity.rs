@@ -161,6 +161,27 @@ fn a_transaction_weighs_each_value_with_its_own_key() {
     cache.validate();
 }
 
+/// A table that is not grown yet has one set, which holds 65,534 entries.
+#[test]
+fn a_transaction_may_bring_more_keys_than_a_set_can_hold() {
+    let keys: Vec<u32> = (0..70_000).collect();
+    for bound in [None, Some(70_000), Some(300_000)] {
+        let builder = Cache::<u32, u32>::builder();
+        let builder = match bound {
+            None => builder,
+            Some(entries) => builder.max_entries(entries),
+        };
+        let cache = builder.build().unwrap();
+        let done = cache.transaction(&keys, |tx| {
+            keys.iter().try_for_each(|key| tx.insert(key, *key))
+        });
+        assert!(done.is_ok());
+        assert_eq!(cache.len(), keys.len());
+        assert!(keys.iter().all(|key| cache.get(key) == Some(*key)));
+        cache.validate();
+    }
+}
+
 #[test]
 fn what_has_expired_makes_room_for_weight_and_memory_too() {
     let time = MockClock::new();
