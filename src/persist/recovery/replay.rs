@@ -11,15 +11,14 @@ use super::Recovery;
 use crate::engine::Tally;
 use crate::persist::contents::Contents;
 use crate::persist::effect::{Decoder, Effect, Undecodable};
-use crate::persist::error::{Damage, DiskError, OpenError};
+use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, Kind};
 use crate::table::MAX_WAYS;
-use std::io;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 /// The effects of a frame, to be applied.
@@ -380,29 +379,43 @@ impl Worker<'_> {
 }
 
 /// Takes each step on a thread of its own, the first on this one; the error of the first that fails.
-fn on_threads<S>(mut steps: impl Iterator<Item = S>) -> Result<(), OpenError>
+fn on_threads<S>(steps: impl Iterator<Item = S>) -> Result<(), OpenError>
 where
     S: FnOnce() -> Result<(), OpenError> + Send,
 {
+    on_threads_of(thread::Builder::new, steps)
+}
+
+/// Where the system gives no thread for a step, it is taken on this one, later.
+fn on_threads_of<S>(
+    builder: impl Fn() -> thread::Builder,
+    steps: impl Iterator<Item = S>,
+) -> Result<(), OpenError>
+where
+    S: FnOnce() -> Result<(), OpenError> + Send,
+{
+    // A thread that is not started drops what it was to run, so the steps stay here.
+    let steps: Vec<_> = steps.map(|step| Mutex::new(Some(step))).collect();
+    let take = |step: &Mutex<Option<S>>| {
+        let step = step.lock().unwrap_or_else(PoisonError::into_inner).take();
+        step.map_or(Ok(()), |step| step())
+    };
     thread::scope(|scope| {
-        let own = steps.next();
-        let others: Vec<_> = steps
-            .map(|step| thread::Builder::new().spawn_scoped(scope, step))
-            .collect();
-        let mut result = own.map_or(Ok(()), |step| step());
-        for other in others {
-            let joined = match other {
+        let Some((own, others)) = steps.split_first() else {
+            return Ok(());
+        };
+        let start = |step| builder().spawn_scoped(scope, move || take(step));
+        let threads: Vec<_> = others.iter().map(start).collect();
+        let mut result = take(own);
+        for (thread, step) in threads.into_iter().zip(others) {
+            let taken = match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                Err(error) => Err(not_started(error)),
+                Err(_) => take(step),
             };
-            result = result.and(joined);
+            result = result.and(taken);
         }
         result
     })
-}
-
-fn not_started(error: io::Error) -> OpenError {
-    DiskError::new("start", Path::new("a thread"), error).into()
 }
 
 #[cfg(all(test, not(shuttle)))]

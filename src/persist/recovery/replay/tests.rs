@@ -194,6 +194,28 @@ fn a_hasher_that_tells_too_few_keys_apart_is_named_and_nothing_is_salvaged_witho
     }
 }
 
+/// As where the number of threads of a user, or the memory of a container, is used up.
+#[test]
+fn steps_for_which_there_is_no_thread_are_taken_all_the_same() {
+    let no_thread = || thread::Builder::new().stack_size(usize::MAX / 4);
+    assert!(no_thread().spawn(|| ()).is_err());
+    let taken = AtomicUsize::new(0);
+    let step = |at: usize| {
+        let taken = &taken;
+        move || {
+            taken.fetch_add(1, Relaxed);
+            match at {
+                2 => Err(OpenError::Missing { file: "x".into() }),
+                _ => Ok(()),
+            }
+        }
+    };
+    assert!(on_threads_of(no_thread, (0..2).map(step)).is_ok());
+    let failed = on_threads_of(no_thread, (0..4).map(step));
+    assert!(matches!(failed, Err(OpenError::Missing { .. })));
+    assert_eq!(taken.into_inner(), 6);
+}
+
 #[test]
 fn a_window_is_bounded_by_all_that_it_takes_up() {
     let seen = Seen::new(64);
