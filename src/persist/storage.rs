@@ -115,10 +115,13 @@ pub(crate) struct Disk;
 impl Storage for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let (found, made) = parents_of_new(dir);
+        let reaches = reach_of_sync(dir);
         fs::create_dir_all(dir)?;
         // Who made what is there may have been killed before he synced its name. It may be
         // another's, in a directory that is not to be read.
-        let _ = self.sync_dir(&found);
+        for parent in found.ancestors().take(reaches) {
+            let _ = self.sync_dir(parent);
+        }
         // A directory that the next crash takes away takes with it all that was synced in it.
         made.iter().try_for_each(|parent| self.sync_dir(parent))
     }
@@ -203,6 +206,14 @@ impl Storage for Disk {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+/// How many directories above one that is opened may have names that are not durable. Where it is
+/// empty, or is not there, nobody has opened it before, and who made those above it may have been
+/// killed right then. Else the name of each was synced before anything was put into it.
+fn reach_of_sync(dir: &Path) -> usize {
+    let is_empty = fs::read_dir(dir).map_or(true, |mut names| names.next().is_none());
+    if is_empty { usize::MAX } else { 1 }
 }
 
 /// The directory with the name of the last that is there of those that lead to one, and those that
@@ -306,6 +317,17 @@ impl Blob for File {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_names_are_synced_of_a_directory_that_nobody_has_opened_before() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("a");
+        assert_eq!(reach_of_sync(&dir), usize::MAX);
+        Disk.create_dir(&dir).unwrap();
+        assert_eq!(reach_of_sync(&dir), usize::MAX, "as of one who was killed");
+        Disk.create(&dir.join("LOCK")).unwrap();
+        assert_eq!(reach_of_sync(&dir), 1);
+    }
 
     #[test]
     fn the_names_of_new_directories_are_synced_and_that_of_the_last_that_was_there() {
