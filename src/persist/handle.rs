@@ -103,13 +103,21 @@ impl Journal {
     /// It is not known whether all is on the disk. [`CommitError::Closing`] where another call is at it
     /// and waits for this one, which a waker can make.
     pub fn close(&self) -> Result<CloseReport, CommitError> {
-        let health = self.journal.health();
-        let is_small = health.log_bytes.saturating_add(health.snapshot_bytes) < SMALL;
-        if self.evicts && is_small && health.state == HealthState::Well {
+        if self.evicts && self.is_worth_compacting() {
             // Without it the log says the same, but for what was hot.
             let _ = self.journal.compact();
         }
         self.journal.close()
+    }
+
+    fn is_worth_compacting(&self) -> bool {
+        // A thread of the parent may have had the locks of the health when it forked.
+        if self.journal.is_forked() {
+            return false;
+        }
+        let health = self.journal.health();
+        let is_small = health.log_bytes.saturating_add(health.snapshot_bytes) < SMALL;
+        is_small && health.state == HealthState::Well
     }
 }
 

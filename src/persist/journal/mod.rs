@@ -280,10 +280,23 @@ impl Journal {
         self.inner.health()
     }
 
+    /// Whether this is a child of the process that has opened the directory.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.inner.is_forked()
+    }
+
     /// Has this process be another than the one that has opened the directory.
     #[cfg(all(test, not(shuttle)))]
     pub(crate) fn fork(&self) {
         self.inner.process.store(0, Relaxed);
+    }
+
+    /// As [`fork`](Self::fork), while another thread has the lock of what the files are.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn fork_while_locked(&self) -> impl Drop {
+        let catalog = self.inner.catalog.lock();
+        self.fork();
+        catalog
     }
 
     /// Whether a call to close has begun.

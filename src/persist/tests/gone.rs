@@ -309,3 +309,17 @@ fn a_process_that_was_forked_does_not_wait_for_room() {
     assert!(matches!(refused, WriteError::Closed), "{refused}");
     assert_eq!(store.journal.health().state, HealthState::Closed);
 }
+
+/// Such a lock is never given back in the child.
+#[test]
+fn a_process_that_was_forked_closes_without_the_locks_that_others_had() {
+    let memory = Memory::new(1);
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    let handle = crate::persist::Journal {
+        journal: Arc::clone(&store.journal),
+        recovery: Arc::default(),
+        evicts: true,
+    };
+    let _locked = store.journal.fork_while_locked();
+    assert!(matches!(handle.close(), Err(CommitError::Closed)));
+}
