@@ -94,7 +94,8 @@ impl Journal {
 
     /// Writes and syncs everything and lets go of the directory. The last handle of a cache or a
     /// store does so when it is dropped, which is of no help to those in a `static`, and tells
-    /// nobody whether it has succeeded.
+    /// nobody whether it has succeeded. Where one is dropped inside a closure, another thread closes:
+    /// a call of this waits for it.
     ///
     /// A cache goes on in memory; the writes of a store fail. That of a cache that evicts, and has less
     /// than 16 MiB of files, is compacted before, so that it knows after the restart what was hot.

@@ -64,7 +64,8 @@ use std::time::{Duration, SystemTime};
 ///
 /// A `Store` is a handle, as a `Cache` is: clone it into every thread and task. When the last one
 /// is dropped, everything is put on the disk, and the directory is free; [`Journal::close`] does so
-/// sooner and says whether it has succeeded.
+/// sooner and says whether it has succeeded. One that is dropped inside a closure does not wait for
+/// that ([Ending the program](crate::persist#ending-the-program)).
 ///
 /// Calls from inside closures that run under a lock panic, as those of a cache do. `Serialize` of
 /// what `update`, `compute` and `transaction` store, and of the keys of what is removed, runs under
