@@ -15,7 +15,7 @@
 //! | policy | an acknowledged write survives `kill -9` | … and power loss |
 //! | --- | --- | --- |
 //! | [`SyncPolicy::Always`] | yes | yes |
-//! | [`SyncPolicy::Every`] (1 s, the default) | of a store, yes; of a cache, all but what was not written yet: at most the [`buffer`](Persistence::buffer) of 256 KiB, normally under 5 ms | all but the last interval and the time of one sync |
+//! | [`SyncPolicy::Every`] (1 s, the default) | of a store, yes; of a cache, all but what was not written yet: normally under 5 ms, at most the [`buffer`](Persistence::buffer) of 256 KiB and one write of each thread | all but the last interval and the time of one sync |
 //! | [`SyncPolicy::Os`] | the same | no promise |
 //!
 //! A write of a store is acknowledged when its [`Commit`] was waited for, one of a cache when the
@@ -42,6 +42,8 @@
 //! | the disk is too slow | a write waits 100 ms at most, then as above | a write waits 5 s at most, then [`WriteError::BufferFull`] |
 //! | a sync fails | all goes to new files, and nothing counts as durable before | the same; waits go on, or fail with [`CommitError`] |
 //! | a value does not encode | is in memory, and absent after a restart | [`WriteError::Encode`], nothing changes |
+//! | one that is kept does not any more | is left out of the next snapshot | no snapshot is made ([`CompactError::Encode`]), and the log grows |
+//! | its `Serialize` panics as a snapshot is made | no snapshot is made, and the log grows | the same |
 //! | the directory is removed, moved away or replaced | goes on in memory | [`WriteError::DirectoryGone`] |
 //! | a thread of haybox panics | goes on in memory | [`WriteError::Panicked`] |
 //!

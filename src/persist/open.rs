@@ -58,8 +58,8 @@ where
     ///
     /// Dropping the last handle writes what is not written yet. **A `static` is never dropped**: a
     /// program that keeps its cache in one calls [`Journal::close`] before it ends, or it loses the
-    /// last writes, normally those of the last 5 ms and at most the
-    /// [`buffer`](Persistence::buffer), though it ends in peace.
+    /// last writes, normally those of the last 5 ms and at most what the
+    /// [`buffer`](Persistence::buffer) allows, though it ends in peace.
     ///
     /// No call of the cache fails because of the disk: what cannot be kept is in memory alone, and
     /// [`Journal::health`] says so. For a `kill -9` or a power loss see

@@ -137,7 +137,9 @@ impl<C: Codec> Persistence<C> {
     ///
     /// It costs a `Deserialize` for each write, and for each entry of a snapshot, and that runs
     /// where `Serialize` does: by updates, transactions and snapshots under the lock of a set,
-    /// where a call of a cache panics.
+    /// where a call of a cache panics. An insertion of a struct of five fields, four texts in them,
+    /// takes 8,300 instructions instead of 3,900 with [`MessagePack`], and 9,200 instead of 4,900
+    /// with [`Json`](super::Json).
     pub fn verify_writes(mut self, verify: bool) -> Self {
         self.verifies = verify;
         self
@@ -223,13 +225,16 @@ impl<C: Codec> Persistence<C> {
         self
     }
 
-    /// How many bytes may wait to be written: what a `kill -9` can cost at most under
-    /// [`SyncPolicy::Every`]. Default: 256 KiB. At least 4 KiB. A single write may be larger.
+    /// How many bytes may wait to be written, before writes wait for room. Default: 256 KiB. At
+    /// least 4 KiB.
     ///
-    /// Where the disk does not keep up, or fails, what cannot be refused goes beyond that: what a
-    /// cache does in memory, and what becomes of the messages of a queue. It takes up at most
-    /// sixteen times as much and twice the largest write; of what comes then only the state is
-    /// kept, in memory, until a snapshot makes up for it.
+    /// What a `kill -9` can cost under [`SyncPolicy::Every`] is that, and one write of each thread:
+    /// one that is larger than the buffer comes in when nothing else waits, and of several that
+    /// find the same room each takes it. Where the disk does not keep up, or fails, what cannot be
+    /// refused goes beyond that: what a cache does in memory, which waits no longer than
+    /// [`when_full`](Self::when_full) says, and what becomes of the messages of a queue. It takes up
+    /// at most sixteen times as much and twice the largest write; beyond that nothing is logged, and
+    /// a snapshot makes up for it.
     pub fn buffer(mut self, bytes: usize) -> Self {
         self.settings.buffer = bytes;
         self
