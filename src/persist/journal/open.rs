@@ -87,10 +87,13 @@ impl Journal {
         let is_of_other_schema = recovered.is_of_other_schema(&inner.settings);
         // After it was gone back in: from now on it may be again.
         let goes_on = recovered.manifest.went_back && !inner.catalog.lock().went_back;
+        let mut is_listed = true;
         if inner.needs_generation() || is_of_other_schema || is_to_say_it {
             inner.compact().map_err(open_error)?;
         } else if inner.settings.log && (inner.tail.lock().log.is_none() || is_of_other_kind) {
             inner.rotate().map_err(open_error)?;
+        } else if recovered.was_cut && inner.settings.log {
+            is_listed = inner.leave_cut_log().map_err(open_error)?;
         } else if report.created || is_of_other_kind {
             inner.list().map_err(open_error)?;
         } else if goes_on {
@@ -99,8 +102,10 @@ impl Journal {
         }
         // Recovery has synced what it found, or a new generation holds it.
         inner.now.lock().last_sync = Some(inner.settings.clock.system_time());
-        let catalog = inner.catalog.lock().clone();
-        inner.clear_away(&catalog);
+        if is_listed {
+            let catalog = inner.catalog.lock().clone();
+            inner.clear_away(&catalog);
+        }
         self.start_threads()
     }
 }
@@ -272,6 +277,17 @@ impl Inner {
         let mut others = (2..).map(|number| all.join(format!("{name}-{number}")));
         let unused = others.find(|dir| !is_used(dir));
         unused.unwrap_or(first)
+    }
+
+    /// Goes on in another log than the one that was cut: what was behind its end may come back after a
+    /// crash, whole, and with the numbers that are given next. Another has another salt. Without
+    /// space for one it goes on in the same, and a file that may be listed already stays.
+    fn leave_cut_log(&self) -> Result<bool, CompactError> {
+        match self.rotate() {
+            Ok(_) => Ok(true),
+            Err(CompactError::Disk(error)) if error.is_full() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A manifest of what there is: for a new store without a log, so that its files have an owner.

@@ -51,6 +51,8 @@ pub(crate) struct Recovered {
     pub(crate) log_bytes: u64,
     /// The number of the last effect in the state.
     pub(crate) last_seq: u64,
+    /// A log was cut off, so that what was behind its end may come back after a crash.
+    pub(crate) was_cut: bool,
     /// The state is not that of the files, so all of it has to be written to new ones; the old
     /// ones are to be kept in `quarantine/`.
     pub(crate) replaces: bool,
@@ -68,6 +70,7 @@ struct State {
     /// The latest time in any frame.
     wall_ms: u64,
     total: u64,
+    was_cut: bool,
     replaces: bool,
     /// The oldest and the newest time in what is left out.
     left_out: Option<(u64, u64)>,
@@ -247,6 +250,7 @@ impl State {
             whole_from: 0,
             wall_ms: 0,
             total: 0,
+            was_cut: false,
             replaces: false,
             left_out: None,
         }
@@ -291,6 +295,7 @@ impl State {
             log,
             log_bytes: ends.iter().map(|end| end.offset).sum(),
             last_seq: self.last_seq,
+            was_cut: self.was_cut,
             replaces: self.replaces,
         }
     }

@@ -49,6 +49,7 @@ impl Recovery<'_> {
                 end.blob
                     .set_length(end.offset)
                     .map_err(DiskError::of("cut", &end.path))?;
+                state.was_cut = true;
             }
             // What the system shows may not be on the disk yet: from now on it counts as recovered.
             self.sync(end, &mut state.manifest)?;

@@ -789,6 +789,19 @@ fn a_full_disk_keeps_no_store_down_for_half_a_write_that_cannot_be_put_aside() {
     }
 }
 
+/// What was cut off may come back behind it, as the file grows: whole, and with the next numbers.
+#[test]
+fn a_log_that_was_cut_is_not_gone_on_with() {
+    let (memory, tail) = torn(true);
+    let log = dir().join("log-1.wal");
+    let length = memory.bytes(&log).len() - tail;
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    goes_on(store, &memory, 2);
+    assert_eq!(memory.bytes(&log).len(), length);
+    let manifest = Manifest::read(&*memory.storage(), &dir()).unwrap().unwrap();
+    assert_eq!(manifest.logs, [1, 2]);
+}
+
 /// By an attempt that was cut short before the log was; and of what the same log ended with before.
 #[test]
 fn a_copy_of_a_torn_tail_takes_the_place_of_the_same_and_of_no_other() {
