@@ -10,6 +10,7 @@ use super::journal;
 use super::kept::Kept;
 use super::options::Persistence;
 use super::recorder::Log;
+use super::report::ClockCheck;
 use super::storage::Disk;
 use super::store::Store;
 use super::wall::Wall;
@@ -22,6 +23,10 @@ use serde::de::DeserializeOwned;
 use std::hash::{BuildHasher, Hash};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// By so much a clock has to have gone back to be worth a new snapshot.
+const FAR_BACK: Duration = Duration::from_secs(60);
 
 /// Opening on a directory, where what is in the cache survives a restart.
 impl<K, V, S> CacheBuilder<K, V, S>
@@ -227,6 +232,10 @@ where
         report.entries = cache.len() as u64;
         report.expired = kept.dropped();
         let is_migrated = migrates && !report.migrated_from.is_empty();
+        let is_far_back = match report.clock {
+            ClockCheck::Fine => false,
+            ClockCheck::WentBack(by) | ClockCheck::LogAhead(by) => by >= FAR_BACK,
+        };
         let journal = Journal {
             journal: Arc::clone(&sink),
             recovery: Arc::new(report),
@@ -243,10 +252,11 @@ where
         }));
         cache.engine().set_bounds(bounds);
         cache.reset_stats();
-        if (is_migrated || kept.has_regrouped()) && !is_read_only {
+        if (is_migrated || kept.has_regrouped() || is_far_back) && !is_read_only {
             // The files are to say what is there now: an invalidation of a group finds entries by
-            // what is recorded of them. If it fails, the old ones are read again next time;
-            // health() says why.
+            // what is recorded of them, and the time of a clock that went back would count again at
+            // each start, and cost what was written since of its time. If it fails, the old ones are
+            // read again next time; health() says why.
             let _ = journal.compact();
         }
         Ok((cache, journal))

@@ -295,7 +295,8 @@ impl<C: Codec> Persistence<C> {
     /// 1 day.
     ///
     /// When the clock was put back and the time in the log counts, all deadlines come sooner by the
-    /// difference, also those of entries that were written after the clock was put back.
+    /// difference, also those of entries that were written after the clock was put back. That is so
+    /// once: where it is a minute or more, opening writes a new snapshot by the clock of now.
     pub fn clock_skew(mut self, longest: Duration) -> Self {
         self.settings.clock_skew = longest;
         self

@@ -7,10 +7,12 @@ use haybox::persist::{
 use haybox::{Cache, Freshness, InsertOptions, Loaded, MockClock, Ttl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::convert::Infallible;
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
+use tempfile::TempDir;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -378,11 +380,55 @@ fn fault_27_a_clock_that_went_back_brings_nothing_back_and_one_ten_years_ahead_i
     time.set_system_time(start + 10 * 365 * 86_400 * SECOND);
     cache.insert(4, 4);
     drop(cache);
-    time.set_system_time(start + 3_700 * SECOND);
+    time.set_system_time(start + 3_500 * SECOND);
     let cache = open();
     let report = cache.journal().unwrap().recovery();
     assert!(matches!(report.clock, ClockCheck::LogAhead(_)), "{report}");
     assert_eq!(cache.get_many([&2, &3, &4]), [Some(2), Some(3), Some(4)]);
+}
+
+/// As it is after a `kill -9`.
+fn killed(from: &TempDir) -> TempDir {
+    let to = dir();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        if file.file_type().unwrap().is_file() {
+            fs::copy(file.path(), to.path().join(file.file_name())).unwrap();
+        }
+    }
+    to
+}
+
+#[test]
+fn a_clock_that_went_back_costs_its_time_once_and_not_at_each_start() {
+    let time = MockClock::new();
+    let start = time.clock().system_time();
+    let open = |dir: &TempDir| {
+        let builder = Cache::<u32, u32>::builder().clock(time.clock());
+        builder.open(dir.path()).unwrap()
+    };
+    for hours in [1, 100] {
+        time.set_system_time(start + hours * 3_600 * SECOND);
+        let first = dir();
+        let cache = open(&first);
+        cache.insert(1, 1);
+        cache.journal().unwrap().sync().unwrap();
+        let second = killed(&first);
+
+        time.set_system_time(start);
+        let cache = open(&second);
+        let clock = cache.journal().unwrap().recovery().clock;
+        assert_ne!(clock, ClockCheck::Fine);
+        cache.insert_with_ttl(2, 2, 7_200 * SECOND);
+        cache.journal().unwrap().sync().unwrap();
+        let third = killed(&second);
+
+        let cache = open(&third);
+        let clock = cache.journal().unwrap().recovery().clock;
+        assert_eq!(clock, ClockCheck::Fine);
+        assert_eq!(cache.get_many([&1, &2]), [Some(1), Some(2)]);
+        assert!(matches!(cache.ttl(&2), Some(Ttl::Left(left)) if left > 7_100 * SECOND));
+    }
 }
 
 #[test]
