@@ -18,6 +18,7 @@ pub use builder::CountersBuilder;
 #[cfg(feature = "persist")]
 pub use kept::FlushError;
 
+use crate::contain::contain;
 use crate::reentrancy;
 use crate::stats::thread_number;
 use crate::sync::Mutex;
@@ -26,7 +27,7 @@ use crate::{DefaultHashBuilder, Equivalent, ToKey};
 use hashtable::HashTable;
 use life::{Life, Lives};
 use recent::Windows;
-use shard::{Cell, Found, Shard};
+use shard::{Cell, Found, Shard, Taken};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
@@ -46,8 +47,9 @@ use std::time::{Duration, Instant};
 /// Threads count in stripes of their own, twice as many as the machine has processors (at most
 /// 64), and a key that several threads count is in several stripes. So a hot key costs its writers
 /// no more than a cold one (some 10 ns), and what reads has to add up: [`get`](Self::get) is
-/// O(stripes), [`top`](Self::top) O(keys). Nothing counted is lost or counted twice. What others
-/// count during a call that reads may or may not be in its answer.
+/// O(stripes), [`top`](Self::top) O(keys). Nothing counted is lost or counted twice, whatever `Eq`,
+/// `Clone` or the destructor of a key does. What others count during a call that reads may or may
+/// not be in its answer.
 ///
 /// Counts are `i64` and wrap around, as those of
 /// [`AtomicI64`](std::sync::atomic::AtomicI64) do.
@@ -301,6 +303,9 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
 
     /// Takes the count of a key and starts from 0, windows included: what is counted meanwhile is
     /// either in the answer or in the next one. The memory of the key is released.
+    ///
+    /// Should `Eq` or `Clone` of the key panic, nothing was taken; a panic of its destructor goes
+    /// no further.
     #[doc(alias = "GETDEL")]
     pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> i64 {
         if !reentrancy::check() {
@@ -316,14 +321,19 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
             }
         }
         let life = ended.as_ref().map(|(_, life)| life);
-        let shards = state.shards(shard_of(hash));
-        let taken: Vec<Cell<K>> = shards
-            .filter_map(|shard| shard.take(hash, key, life))
-            .collect();
-        if let Some(cell) = taken.first() {
+        let mut taken = Taken::new();
+        for shard in state.shards(shard_of(hash)) {
+            shard.take(hash, key, life, &mut taken);
+        }
+        if let Some(cell) = taken.cells().next() {
             state.took(hash, &cell.key);
         }
-        sum_of(&taken)
+        let cells = taken.keep();
+        let counts = cells.iter().map(|cell| cell.count);
+        let count = counts.fold(0, i64::wrapping_add);
+        contain_each(cells);
+        contain_each(ended);
+        count
     }
 
     /// Takes all counts, as [`take`](Self::take) does with one, in no particular order: for what
@@ -347,31 +357,28 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
             return Vec::new();
         }
         let state = &*self.0;
-        let mut all = Vec::new();
+        // Until all is added up, since a key that panics at the end must not cost what came first.
+        let mut taken = Taken::new();
+        let (mut ended, mut expired) = (Vec::new(), Vec::new());
         for number in 0..SHARDS {
-            let ended = state
-                .lives
-                .as_ref()
-                .map(|lives| lives.end_all(&state.clock, number));
-            let mut totals = HashTable::new();
-            for shard in state.shards(number) {
-                for cell in shard.take_all(&state.clock) {
-                    let (hash, count) = (cell.hash, cell.count);
-                    let is_same = |other: &Total<K>| other.1 == cell.key;
-                    match totals.find_mut(hash, is_same) {
-                        Some(total) => total.2 = i64::wrapping_add(total.2, count),
-                        None => {
-                            _ = totals.insert_unique(hash, Total(hash, cell.key, count), |t| t.0)
-                        }
-                    }
-                }
+            if let Some(lives) = &state.lives {
+                ended.extend(lives.end_all(&state.clock, number));
             }
-            drop(ended);
-            totals
-                .iter()
-                .for_each(|Total(hash, key, _)| state.took(*hash, key));
-            all.extend(totals.into_iter().map(|Total(_, key, count)| (key, count)));
+            for shard in state.shards(number) {
+                shard.take_all(&state.clock, &mut taken, &mut expired);
+            }
         }
+        let counts = state.add_up(&taken);
+        let (mut all, mut unused) = (Vec::new(), Vec::new());
+        for (cell, count) in taken.keep().into_iter().zip(counts) {
+            match count {
+                Some(count) => all.push((cell.key, count)),
+                None => unused.push(cell),
+            }
+        }
+        contain_each(unused);
+        contain_each(expired);
+        contain_each(ended);
         all
     }
 
@@ -471,6 +478,28 @@ impl<K> State<K> {
         if let Some(kept) = &self.kept {
             kept.took(_hash, _key);
         }
+    }
+
+    /// What the keys of cells have counted in all of them: in the place of the first cell of each.
+    fn add_up(&self, taken: &Taken<'_, K>) -> Vec<Option<i64>>
+    where
+        K: Eq,
+    {
+        let mut counts: Vec<Option<i64>> = Vec::new();
+        let mut firsts = HashTable::new();
+        for (at, cell) in taken.cells().enumerate() {
+            let is_same = |first: &usize| taken.cell(*first).is_same(cell);
+            let first = firsts.find(cell.hash, is_same).copied();
+            if let Some(sum) = first.and_then(|first: usize| counts[first].as_mut()) {
+                *sum = sum.wrapping_add(cell.count);
+                counts.push(None);
+            } else {
+                firsts.insert_unique(cell.hash, at, |at| taken.cell(*at).hash);
+                counts.push(Some(cell.count));
+                self.took(cell.hash, &cell.key);
+            }
+        }
+        counts
     }
 
     /// A part of all stripes that are in use.
@@ -576,9 +605,11 @@ impl<K> Ord for Ranked<K> {
     }
 }
 
-fn sum_of<K>(cells: &[Cell<K>]) -> i64 {
-    let counts = cells.iter().map(|cell| cell.count);
-    counts.fold(0, i64::wrapping_add)
+/// Drops what holds keys. Their destructors may panic, and the counts have to reach who asked.
+fn contain_each<T>(keys: impl IntoIterator<Item = T>) {
+    if mem::needs_drop::<T>() {
+        keys.into_iter().for_each(|key| _ = contain(|| drop(key)));
+    }
 }
 
 fn new_stripe<K>() -> Stripe<K> {

@@ -2,7 +2,8 @@
 //!
 //! Under the lock only `Eq` of the keys runs, guarded against calls back into this crate. Keys are
 //! copied before and dropped after it. A key may be in a table twice: with a life that somebody has
-//! just ended and is collecting, and with the next one.
+//! just ended and is collecting, and with the next one; and if a call that took it panicked, once
+//! with what that call has put back and once with what was counted meanwhile.
 
 use super::life::Life;
 use super::recent::Recent;
@@ -15,6 +16,7 @@ use crate::sync::AtomicBool;
 use crate::sync::SpinLock;
 use crate::time::Clock;
 use hashtable::HashTable;
+use std::mem;
 use std::ops::RangeFrom;
 use std::sync::Arc;
 #[cfg(feature = "persist")]
@@ -54,6 +56,14 @@ impl<K> Cell<K> {
             let recent = self.recent.get_or_insert_default();
             recent.add(windows.now(&state.clock), by);
         }
+    }
+
+    /// Whether another cell counts the same. A life is of one key alone.
+    pub(super) fn is_same(&self, other: &Self) -> bool
+    where
+        K: Eq,
+    {
+        self.is_of(other.life.as_ref()) && (self.life.is_some() || self.key == other.key)
     }
 
     fn is_of(&self, life: Option<&Arc<Life>>) -> bool {
@@ -182,35 +192,59 @@ impl<K> Shard<K> {
             return 0;
         };
         let cells = self.cells.lock();
-        let found = cells.find(hash, |cell| cell.is_of(life) && key.equivalent(&cell.key));
-        found.map_or(0, of)
+        let mut sum = 0_i64;
+        // Looks at all that may be the key.
+        let _ = cells.find(hash, |cell| {
+            if cell.is_of(life) && key.equivalent(&cell.key) {
+                sum = sum.wrapping_add(of(cell));
+            }
+            false
+        });
+        sum
     }
 
-    pub(super) fn take<Q: Equivalent<K> + ?Sized>(
-        &self,
+    /// Takes the cells of a key.
+    pub(super) fn take<'s, Q: Equivalent<K> + ?Sized>(
+        &'s self,
         hash: u64,
         key: &Q,
         life: Option<&Arc<Life>>,
-    ) -> Option<Cell<K>> {
-        let _inside = reentrancy::enter()?;
+        taken: &mut Taken<'s, K>,
+    ) {
+        let Some(_inside) = reentrancy::enter() else {
+            return;
+        };
         let mut cells = self.cells.lock();
-        let found = cells.find_entry(hash, |cell| cell.is_of(life) && key.equivalent(&cell.key));
-        let cell = found.ok()?.remove().0;
+        // A life is of one key alone, so that what it ended is found whatever `Eq` does.
+        let own =
+            |cell: &Cell<K>| cell.is_of(life) && (life.is_some() || key.equivalent(&cell.key));
+        while let Ok(entry) = cells.find_entry(hash, own) {
+            taken.0.push((self, entry.remove().0));
+        }
         give_back(&mut cells);
-        Some(cell)
     }
 
-    /// Takes all cells but those of lives that began meanwhile. Those whose time is up are dropped.
-    pub(super) fn take_all(&self, clock: &Clock) -> impl Iterator<Item = Cell<K>> {
+    /// Takes all cells but those of lives that began meanwhile; those whose time is up to be
+    /// dropped.
+    pub(super) fn take_all<'s>(
+        &'s self,
+        clock: &Clock,
+        taken: &mut Taken<'s, K>,
+        expired: &mut Vec<Cell<K>>,
+    ) {
         let mut cells = self.cells.lock();
-        let taken: Vec<_> = cells
-            .extract_if(|cell| cell.life.is_none() || !cell.lives(clock))
-            .collect();
+        let over = cells.extract_if(|cell| cell.life.is_none() || !cell.lives(clock));
+        let over: Vec<_> = over.collect();
         // A table that was full keeps no memory for what may never come again.
         cells.shrink_to_fit(|cell| cell.hash);
         drop(cells);
-        let is_counted = |cell: &Cell<K>| cell.life.as_ref().is_none_or(|life| life.is_ended());
-        taken.into_iter().filter(is_counted)
+        for cell in over {
+            if cell.life.as_ref().is_none_or(|life| life.is_ended()) {
+                taken.0.push((self, cell));
+            } else {
+                expired.push(cell);
+            }
+        }
     }
 
     pub(super) fn add_to(&self, totals: &mut HashTable<Total<K>>, clock: &Clock)
@@ -243,6 +277,41 @@ impl<K> Shard<K> {
             give_back(&mut cells);
         }
         true
+    }
+}
+
+/// Cells that were taken out, and go back to where they were if a key panics before their counts
+/// are in the hands of who asked.
+pub(super) struct Taken<'s, K>(Vec<(&'s Shard<K>, Cell<K>)>);
+
+impl<'s, K> Taken<'s, K> {
+    pub(super) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(super) fn cells(&self) -> impl Iterator<Item = &Cell<K>> {
+        self.0.iter().map(|(_, cell)| cell)
+    }
+
+    pub(super) fn cell(&self, at: usize) -> &Cell<K> {
+        &self.0[at].1
+    }
+
+    /// They do not go back.
+    pub(super) fn keep(mut self) -> Vec<Cell<K>> {
+        let cells = mem::take(&mut self.0).into_iter();
+        cells.map(|(_, cell)| cell).collect()
+    }
+}
+
+impl<K> Drop for Taken<'_, K> {
+    /// Goes by the hashes alone: `Eq` may be what has panicked.
+    fn drop(&mut self) {
+        for (shard, cell) in self.0.drain(..) {
+            let mut cells = shard.cells.lock();
+            shard.mark_changed();
+            cells.insert_unique(cell.hash, cell, |cell| cell.hash);
+        }
     }
 }
 
@@ -314,8 +383,11 @@ mod tests {
         assert!(matches!(late, Found::Over(Some(_))), "it is counted anew");
         let count = |life| shard.look(7, &1, Some(life), |cell| cell.count);
         assert_eq!((count(&old), count(&new)), (10, 3));
-        assert_eq!(shard.take(7, &1, Some(&old)).unwrap().count, 10);
-        assert_eq!(shard.take(7, &1, Some(&new)).unwrap().count, 3);
+        for (life, count) in [(&old, 10), (&new, 3)] {
+            let mut taken = Taken::new();
+            shard.take(7, &1, Some(life), &mut taken);
+            assert_eq!(taken.keep().first().map(|cell| cell.count), Some(count));
+        }
     }
 
     #[test]

@@ -4,7 +4,11 @@ use crate::common::{HOUR, INSIDE, SECOND, cases, panic_of};
 use haybox::counter::{Counters, CountersBuilder};
 use haybox::{Cache, MockClock};
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::mem::{self, ManuallyDrop};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::thread;
@@ -374,6 +378,99 @@ proptest! {
             if let Op::Add(key, by, _) = op {
                 let began = Modelled { began: now, counts: Vec::new() };
                 model.entry(key).or_insert(began).counts.push((now, by));
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// How often keys are compared, copied and dropped before one panics.
+    static CALMS: [Cell<Option<u32>>; 3] = const { [const { Cell::new(None) }; 3] };
+}
+
+const EQ: usize = 0;
+const CLONE: usize = 1;
+const DROP: usize = 2;
+
+/// A key that may panic wherever code of its own runs.
+#[derive(Debug)]
+struct Moody(u32);
+
+fn calm(which: usize) {
+    let fails = CALMS.with(|calms| {
+        let left = calms[which].get();
+        calms[which].set(left.and_then(|left| left.checked_sub(1)));
+        left == Some(0)
+    });
+    assert!(!fails, "not now");
+}
+
+impl PartialEq for Moody {
+    fn eq(&self, other: &Self) -> bool {
+        calm(EQ);
+        self.0 == other.0
+    }
+}
+
+impl Eq for Moody {}
+
+impl Hash for Moody {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Clone for Moody {
+    fn clone(&self) -> Self {
+        calm(CLONE);
+        Self(self.0)
+    }
+}
+
+impl Drop for Moody {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            calm(DROP);
+        }
+    }
+}
+
+#[test]
+fn no_count_is_lost_to_a_key_that_panics_while_it_is_taken() {
+    const KEYS: u32 = 50;
+    let kinds: [fn(CountersBuilder<Moody>) -> CountersBuilder<Moody>; 3] = [
+        |builder| builder,
+        |builder| builder.window(HOUR),
+        |builder| builder.time_to_live(HOUR),
+    ];
+    for kind in kinds {
+        for which in [EQ, CLONE, DROP] {
+            for calms in 0..2 * KEYS {
+                let (counters, _) = timed(kind);
+                let count = || (0..KEYS).for_each(|key| counters.incr(&Moody(key)));
+                count();
+                elsewhere(count);
+                CALMS.with(|all| all[which].set(Some(calms)));
+                let take_all = AssertUnwindSafe(|| {
+                    let all = counters.take_all().into_iter();
+                    let all = all.map(|(key, count)| (mem::forget(key), count).1);
+                    all.sum::<i64>()
+                });
+                let all = catch_unwind(take_all);
+                CALMS.with(|all| all[which].set(None));
+                count();
+                elsewhere(count);
+                let left = || (0..KEYS).map(|key| counters.get(&Moody(key))).sum::<i64>();
+                let counted = i64::from(4 * KEYS);
+                assert_eq!(all.unwrap_or(0) + left(), counted);
+                let (key, before) = (ManuallyDrop::new(Moody(7)), left());
+                CALMS.with(|all| all[which].set(Some(calms % 7)));
+                let taken = catch_unwind(AssertUnwindSafe(|| counters.take(&*key)));
+                CALMS.with(|all| all[which].set(None));
+                assert_eq!(taken.unwrap_or(0) + left(), before);
+                let taken: i64 = (0..KEYS).map(|key| counters.take(&Moody(key))).sum();
+                assert!(left() == 0 && (0..=before).contains(&taken));
+                assert!(counters.take_all().is_empty());
             }
         }
     }
