@@ -3,6 +3,9 @@
 //! Each member has a seat, and one note in a heap that says when to look at it next. A heartbeat
 //! only changes a number in the seat; when the note is due and the seat has been heard of since,
 //! the note goes back into the heap for the time that is right now.
+//!
+//! The tables keep the hashes of their keys: a table that grows or shrinks runs no code of the
+//! user's, and a `Hash` or `Eq` that panics does so before anything has changed.
 
 use super::notes::{Note, Notes};
 use super::stats::Counts;
@@ -11,10 +14,10 @@ use crate::DefaultHashBuilder;
 use crate::pubsub::{Left, TopicState};
 use crate::slack::give_back;
 use crate::time::{Deadline, NEVER, after};
+use hashtable::HashTable;
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::collections::binary_heap::PeekMut;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::mem;
 use std::sync::Arc;
 
@@ -24,17 +27,21 @@ const BATCH: usize = 256;
 pub(super) struct Rooms<R, M> {
     times: Times,
     hasher: DefaultHashBuilder,
-    rooms: HashMap<R, Room<R, M>, DefaultHashBuilder>,
+    rooms: HashTable<Room<R, M>>,
     notes: Notes<R, M>,
 }
 
 struct Room<R, M> {
+    hash: u64,
+    key: R,
     name: Arc<R>,
-    seats: HashMap<M, Seat<M>, DefaultHashBuilder>,
+    seats: HashTable<Seat<M>>,
 }
 
 /// A member in a room.
 struct Seat<M> {
+    hash: u64,
+    key: M,
     member: Arc<M>,
     heard: u64,
     acted: u64,
@@ -53,7 +60,7 @@ pub(super) struct Told<'p, R, M> {
 
 struct Leftovers<R, M> {
     left: Left<PresenceEvent<R, M>>,
-    rooms: Vec<(R, Room<R, M>)>,
+    rooms: Vec<Room<R, M>>,
     room_names: Vec<R>,
     members: Vec<M>,
     seats: Vec<Seat<M>>,
@@ -129,7 +136,7 @@ impl<R, M> Rooms<R, M> {
         Self {
             times,
             hasher: hasher.clone(),
-            rooms: HashMap::with_hasher(hasher.clone()),
+            rooms: HashTable::new(),
             notes: Notes::default(),
         }
     }
@@ -144,12 +151,8 @@ where
     R: Hash + Eq + Send + Sync + 'static,
     M: Hash + Eq + Send + Sync + 'static,
 {
-    /// Has everything happen that time has brought until now, in its order.
-    pub(super) fn settle(&mut self, now: u64, told: &mut Told<'_, R, M>) {
-        while self.settle_next(now, told) {}
-    }
-
-    /// The same of a batch; whether there is more.
+    /// Has happen what time has brought until now, in its order, but no more than a batch of it;
+    /// whether there may be more.
     pub(super) fn settle_some(&mut self, now: u64, told: &mut Told<'_, R, M>) -> bool {
         (0..BATCH).all(|_| self.settle_next(now, told))
     }
@@ -166,7 +169,7 @@ where
 
     /// Looks at the member whose note is due first.
     fn settle_first(&mut self, told: &mut Told<'_, R, M>) {
-        let Some((mut note, seat)) = first(&mut self.notes, &mut self.rooms) else {
+        let Some((mut note, seat)) = first(&mut self.notes, &mut self.rooms, &self.hasher) else {
             told.what().notes.extend(self.notes.pop());
             return;
         };
@@ -200,10 +203,10 @@ where
         Q: Hash + Eq + ?Sized,
         N: Hash + Eq + ?Sized,
     {
-        let Some(there) = self.rooms.get_mut(room) else {
+        let Some(there) = find_mut(&mut self.rooms, &self.hasher, room) else {
             return false;
         };
-        let Some(seat) = there.seats.get_mut(member) else {
+        let Some(seat) = find_mut(&mut there.seats, &self.hasher, member) else {
             return false;
         };
         seat.heard = now;
@@ -235,16 +238,19 @@ where
             told.what().room_names.extend([room, name]);
             return false;
         }
-        let (room, member) = if let Some(there) = self.rooms.get_mut(&room) {
+        let hash = self.hasher.hash_one(&key);
+        let (room, member) = if let Some(there) = find_mut(&mut self.rooms, &self.hasher, &room) {
             told.what().room_names.extend([room, name]);
-            there.seat(key, member, now, self.times, &mut self.notes)
+            there.seat(hash, [key, member], now, self.times, &mut self.notes)
         } else {
             let mut there = Room {
+                hash: self.hasher.hash_one(&room),
+                key: room,
                 name: Arc::new(name),
-                seats: HashMap::with_hasher(self.hasher.clone()),
+                seats: HashTable::new(),
             };
-            let seated = there.seat(key, member, now, self.times, &mut self.notes);
-            self.rooms.insert(room, there);
+            let seated = there.seat(hash, [key, member], now, self.times, &mut self.notes);
+            self.rooms.insert_unique(there.hash, there, Keyed::hash);
             seated
         };
         told.tell(&room, &member, Change::Joined);
@@ -265,24 +271,26 @@ where
         Q: Hash + Eq + ?Sized,
         N: Hash + Eq + ?Sized,
     {
-        let Some(there) = self.rooms.get_mut(room) else {
+        let hashes = (self.hasher.hash_one(room), self.hasher.hash_one(member));
+        let own = |other: &Room<R, M>| other.key.borrow() == room;
+        let Ok(mut there) = self.rooms.find_entry(hashes.0, own) else {
             return false;
         };
-        let Some((key, seat)) = there.seats.remove_entry(member) else {
+        let own = |other: &Seat<M>| other.key.borrow() == member;
+        let Ok(seat) = there.get_mut().seats.find_entry(hashes.1, own) else {
             return false;
         };
-        told.tell(&there.name, &seat.member, change);
+        let seat = seat.remove().0;
+        told.tell(&there.get().name, &seat.member, change);
         told.forget(self.notes.void(seat.note));
-        told.what().members.push(key);
         told.what().seats.push(seat);
-        // Last, since `Hash` or `Eq` may panic: a room then stays with nobody in it, or a table
-        // with more room than it needs.
-        if there.seats.is_empty() {
-            told.what().rooms.extend(self.rooms.remove_entry(room));
-            give_back(&mut self.rooms);
-        } else {
-            give_back(&mut there.seats);
+        let seats = &mut there.get_mut().seats;
+        if !seats.is_empty() {
+            give_back!(seats, Keyed::hash);
+            return true;
         }
+        told.what().rooms.push(there.remove().0);
+        give_back!(self.rooms, Keyed::hash);
         true
     }
 
@@ -293,7 +301,9 @@ where
         Q: Hash + Eq + ?Sized,
         N: Hash + Eq + ?Sized,
     {
-        let seat = self.rooms.get(room)?.seats.get(member)?;
+        let seats = &self.room(room)?.seats;
+        let own = |seat: &Seat<M>| seat.key.borrow() == member;
+        let seat = seats.find(self.hasher.hash_one(member), own)?;
         Some(if seat.is_idle {
             Status::Idle
         } else {
@@ -306,11 +316,8 @@ where
         R: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let seats = self
-            .rooms
-            .get(room)
-            .into_iter()
-            .flat_map(|room| room.seats.values());
+        let room = self.room(room).into_iter();
+        let seats = room.flat_map(|room| room.seats.iter());
         seats.map(|seat| Arc::clone(&seat.member)).collect()
     }
 
@@ -319,33 +326,82 @@ where
         R: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.rooms.get(room).map_or(0, |room| room.seats.len())
+        self.room(room).map_or(0, |room| room.seats.len())
     }
 
     pub(super) fn counts(&self) -> Vec<(Arc<R>, usize)> {
         let count = |room: &Room<R, M>| (Arc::clone(&room.name), room.seats.len());
-        let taken = |room: &&Room<R, M>| !room.seats.is_empty();
-        self.rooms.values().filter(taken).map(count).collect()
+        self.rooms.iter().map(count).collect()
+    }
+
+    fn room<Q>(&self, room: &Q) -> Option<&Room<R, M>>
+    where
+        R: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let own = |other: &Room<R, M>| other.key.borrow() == room;
+        self.rooms.find(self.hasher.hash_one(room), own)
     }
 }
 
-/// Gives memory back when many have become few, in O(1) on average.
-fn give_back<K: Hash + Eq, V>(table: &mut HashMap<K, V, DefaultHashBuilder>) {
-    give_back!(table);
+/// What a table finds by its key, whose hash it has.
+trait Keyed {
+    type Key;
+    fn key(&self) -> &Self::Key;
+    fn hash(&self) -> u64;
 }
 
-impl<R, M: Hash + Eq> Room<R, M> {
+impl<R, M> Keyed for Room<R, M> {
+    type Key = R;
+
+    fn key(&self) -> &R {
+        &self.key
+    }
+
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+impl<M> Keyed for Seat<M> {
+    type Key = M;
+
+    fn key(&self) -> &M {
+        &self.key
+    }
+
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+fn find_mut<'t, T, Q>(
+    table: &'t mut HashTable<T>,
+    hasher: &DefaultHashBuilder,
+    key: &Q,
+) -> Option<&'t mut T>
+where
+    T: Keyed,
+    T::Key: Borrow<Q>,
+    Q: Hash + Eq + ?Sized,
+{
+    table.find_mut(hasher.hash_one(key), |other| other.key().borrow() == key)
+}
+
+impl<R, M> Room<R, M> {
     /// Gives a member a seat, and a note.
     fn seat(
         &mut self,
-        key: M,
-        member: M,
+        hash: u64,
+        [key, member]: [M; 2],
         now: u64,
         times: Times,
         notes: &mut Notes<R, M>,
     ) -> (Arc<R>, Arc<M>) {
         let (room, member) = (Arc::clone(&self.name), Arc::new(member));
         let mut seat = Seat {
+            hash,
+            key,
             member: Arc::clone(&member),
             heard: now,
             acted: now,
@@ -353,7 +409,7 @@ impl<R, M: Hash + Eq> Room<R, M> {
             note: 0,
         };
         seat.note = notes.make(&room, &member, seat.next_look(times));
-        self.seats.insert(key, seat);
+        self.seats.insert_unique(hash, seat, Keyed::hash);
         (room, member)
     }
 }
@@ -364,10 +420,12 @@ type Look<'r, R, M> = (PeekMut<'r, Note<R, M>>, &'r mut Seat<M>);
 /// The note that is due first, and the seat that it is about; `None` if it is for nothing.
 fn first<'r, R: Hash + Eq, M: Hash + Eq>(
     notes: &'r mut Notes<R, M>,
-    rooms: &'r mut HashMap<R, Room<R, M>, DefaultHashBuilder>,
+    rooms: &'r mut HashTable<Room<R, M>>,
+    hasher: &DefaultHashBuilder,
 ) -> Option<Look<'r, R, M>> {
     let note = notes.first()?;
-    let seat = rooms.get_mut(&*note.room)?.seats.get_mut(&*note.member)?;
+    let room = find_mut(rooms, hasher, &*note.room)?;
+    let seat = find_mut(&mut room.seats, hasher, &*note.member)?;
     (seat.note == note.number).then_some((note, seat))
 }
 
@@ -398,6 +456,6 @@ mod tests {
         let most = 8 * (1 + crate::slack::FEW);
         assert_eq!(rooms.count(&0), 1);
         assert!(rooms.rooms.capacity() <= most);
-        assert!(rooms.rooms[&0].seats.capacity() <= most);
+        assert!(rooms.room(&0).unwrap().seats.capacity() <= most);
     }
 }

@@ -638,3 +638,70 @@ fn one_sweep_announces_all_who_are_due_however_many() {
         .collect();
     assert_eq!(gone.len(), 2_000);
 }
+
+thread_local!(static THIRD_FAILS: Cell<bool> = const { Cell::new(false) });
+
+/// A member whose `Hash` may panic for the third one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Third(u32);
+
+impl Hash for Third {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        assert!(self.0 != 3 || !THIRD_FAILS.get(), "not now");
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn a_member_that_cannot_be_hashed_stays_and_harms_no_other_while_tables_change() {
+    let time = MockClock::new();
+    let members = Presence::<u8, Third>::builder().clock(time.clock());
+    let rooms = Presence::<Third, u8>::builder().clock(time.clock());
+    let (members, rooms) = (members.build().unwrap(), rooms.build().unwrap());
+    let join = |number| members.heartbeat(&1, &Third(number)) & rooms.heartbeat(&Third(number), &1);
+    let leave = |number| members.leave(&1, &Third(number)) & rooms.leave(&Third(number), &1);
+    (0..100).for_each(|number| assert!(join(number)));
+    THIRD_FAILS.set(true);
+    // Few come and go, and then many, so that the tables are tidied up, grow and shrink.
+    for number in 100..2_000 {
+        assert!(leave(number - 96) && join(number));
+    }
+    (2_000..5_000).for_each(|number| assert!(join(number)));
+    (2_000..5_000).for_each(|number| assert!(leave(number)));
+    THIRD_FAILS.set(false);
+    assert_eq!((members.count(&1), rooms.rooms().len()), (100, 100));
+    assert!(members.leave(&1, &Third(3)) && rooms.leave(&Third(3), &1));
+    assert_eq!((members.stats().members, rooms.stats().members), (99, 99));
+}
+
+/// Notes how many had gone when it was woken first.
+struct Gone(Presence<u8, u32>, AtomicUsize);
+
+impl Wake for Gone {
+    fn wake(self: Arc<Self>) {
+        self.1.store(self.0.stats().timed_out as usize, SeqCst);
+    }
+}
+
+#[test]
+fn a_call_that_finds_many_gone_lets_others_in_between() {
+    let time = MockClock::new();
+    let builder = Presence::<u8, u32>::builder().clock(time.clock());
+    let builder = builder.timeout(SECOND * 30).sweep_interval(1_000 * HOUR);
+    let online = builder.build().unwrap();
+    (0..2_000).for_each(|member| assert!(online.heartbeat(&1, &member)));
+    let events = online.events();
+    let gone = Arc::new(Gone(online.clone(), AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&gone));
+    let mut next = std::pin::pin!(events.recv_async());
+    assert!(
+        next.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    time.advance(SECOND * 30);
+    assert_eq!(online.count(&1), 0);
+    let first = gone.1.load(SeqCst);
+    assert!((1..1_000).contains(&first), "{first} at once");
+    assert_eq!(online.stats().timed_out, 2_000);
+}
