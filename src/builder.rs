@@ -560,7 +560,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// A listener that is slower than the writers holds them up: with 1,024 removals waiting in its
     /// queue (one of 16, by the hash of the key), a call that removes something waits for it,
-    /// outside all locks, for a second at most.
+    /// outside all locks, for a second at most. So does a call that the listener of another cache
+    /// makes, but none that it makes itself.
     ///
     /// A value that the caller gets, too, is cloned for it; if that panics, this one call of the
     /// listener is lost and counted likewise. A value changed in place by `update`

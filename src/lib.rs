@@ -30,6 +30,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
+mod busy;
 mod cache;
 mod contain;
 pub mod counter;

@@ -10,14 +10,12 @@
 //! adds to it waits outside of all locks, and takes over when the deliverer has done its share.
 
 use super::{Event, Events, RemovalCause, Shared};
+use crate::busy::{Busy, is_busy_with};
 use crate::contain::contain;
 use crate::pubsub::Topic;
 use crate::stats::{Count, Counters};
-use crate::sync::{
-    AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, RwLock, thread_cell, wait_or_give_up,
-};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, RwLock, wait_or_give_up};
 use crossbeam_channel::Sender;
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
@@ -54,7 +52,8 @@ const BACKLOG: usize = if cfg!(shuttle) { 1 } else { 1024 };
 const FAIR_SHARE: usize = if cfg!(shuttle) { 0 } else { 64 };
 
 /// How long a call waits for a listener that is behind before it goes on all the same: the
-/// listener may be waiting for this very thread.
+/// listener may be waiting for this very thread, as where those of two caches write to each
+/// other's.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 struct Queue<K, V> {
@@ -63,23 +62,6 @@ struct Queue<K, V> {
     /// Told when notices were delivered while the queue was over its backlog.
     delivered: Condvar,
     waiting: AtomicUsize,
-}
-
-thread_cell!(DELIVERING: bool = false);
-
-/// Marks this thread as one that is inside a listener: its own calls must not wait for it.
-struct Delivering(bool);
-
-impl Delivering {
-    fn begin() -> Self {
-        Self(DELIVERING.with(|delivering| delivering.replace(true)))
-    }
-}
-
-impl Drop for Delivering {
-    fn drop(&mut self) {
-        DELIVERING.with(|delivering| delivering.set(self.0));
-    }
 }
 
 pub(crate) struct Hub<K, V> {
@@ -212,7 +194,8 @@ impl<K, V> Hub<K, V> {
         let queues = usize::from(queues) | self.stranded.swap(0, SeqCst);
         for number in (0..QUEUES).filter(|number| queues & 1 << number != 0) {
             let queue = self.queue(number);
-            while self.drain(queue, counters) && queue.wait_for_room() {}
+            // A listener is not to wait for itself.
+            while self.drain(queue, counters) && !is_busy_with(self) && queue.wait_for_room() {}
         }
     }
 
@@ -236,7 +219,8 @@ impl<K, V> Hub<K, V> {
 
     /// Delivers until the queue is empty, or past its share when somebody waits who can go on.
     fn deliver_some(&self, queue: &Queue<K, V>, share: usize, counters: Option<&Counters>) -> bool {
-        let _delivering = Delivering::begin();
+        // The calls of its listener must not wait for it; they may for those of other caches.
+        let _busy = Busy::with(self);
         for done in 0.. {
             let is_awaited = queue.is_awaited();
             if done >= share && is_awaited {
@@ -352,12 +336,8 @@ impl<K, V> Queue<K, V> {
     }
 
     /// Waits, with no lock held, until the queue is back within its backlog or nobody empties it.
-    /// Says whether the caller is to try again: not when it is called by a listener, or has waited
-    /// long enough.
+    /// Says whether the caller is to try again: not when it has waited long enough.
     fn wait_for_room(&self) -> bool {
-        if DELIVERING.with(Cell::get) {
-            return false;
-        }
         let until = Instant::now() + LONGEST_WAIT;
         self.waiting.fetch_add(1, SeqCst);
         let mut notices = self.notices.lock();

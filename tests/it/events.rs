@@ -7,7 +7,7 @@ use haybox::{
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -425,4 +425,79 @@ fn a_clone_of_the_listeners_copy_is_made_only_for_what_the_caller_keeps() {
         2,
         "replaced and removed ones are given to two"
     );
+}
+
+/// As many may wait for a listener in one of its queues.
+const BACKLOG: u32 = 1_024;
+
+#[test]
+fn a_listener_waits_for_that_of_another_cache_which_is_behind() {
+    let (entered, enters) = mpsc::channel();
+    let (leave, leaves) = mpsc::channel::<()>();
+    let leaves = Mutex::new(leaves);
+    let slow = move |_: u32, _: Arc<()>, _| {
+        let _ = entered.send(());
+        // Nothing is sent: it goes on when the sender is gone.
+        let _ = leaves.lock().unwrap().recv();
+    };
+    let second = Cache::builder().removal_listener(slow).build().unwrap();
+    let below = second.clone();
+    let hand_down = move |_: u32, value, _| _ = below.insert(1, value);
+    let first = Cache::builder()
+        .removal_listener(hand_down)
+        .build()
+        .unwrap();
+    let value = Arc::new(());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            second.insert(1, Arc::default());
+            second.remove(&1);
+        });
+        enters.recv_timeout(PATIENCE).unwrap();
+        let (done, is_done) = mpsc::channel();
+        let (first, value) = (&first, &value);
+        scope.spawn(move || {
+            for _ in 0..3 * BACKLOG {
+                first.insert(1, Arc::clone(value));
+            }
+            let _ = done.send(());
+        });
+        let early = is_done.recv_timeout(Duration::from_millis(300));
+        let alive = Arc::strong_count(value);
+        drop(leave);
+        assert!(early.is_err(), "it did not wait");
+        assert!(alive < BACKLOG as usize + 10, "{alive} at once");
+    });
+}
+
+#[test]
+fn listeners_that_wait_for_each_other_go_on() {
+    static CACHES: [OnceLock<Cache<u32, u32>>; 2] = [OnceLock::new(), OnceLock::new()];
+    static BOTH: Barrier = Barrier::new(2);
+    let told = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    for own in 0..2 {
+        let told = Arc::clone(&told);
+        let listener = move |_: u32, value, _| {
+            told[own].fetch_add(1, SeqCst);
+            if value == 0 {
+                // Each is being delivered, by the thread that waits for the other.
+                BOTH.wait();
+                let other = CACHES[1 - own].get().unwrap();
+                (0..BACKLOG + 2).for_each(|_| _ = other.insert(2, 1));
+            }
+        };
+        let built = Cache::builder().removal_listener(listener).build();
+        CACHES[own].get_or_init(|| built.unwrap());
+    }
+    thread::scope(|scope| {
+        for cache in &CACHES {
+            scope.spawn(move || {
+                let cache = cache.get().unwrap();
+                cache.insert(2, 0);
+                cache.remove(&2);
+            });
+        }
+    });
+    let told = [0, 1].map(|cache| told[cache].load(SeqCst));
+    assert_eq!(told, [u64::from(BACKLOG) + 2; 2]);
 }
