@@ -263,8 +263,12 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
         self.sum(key, |cell| cell.recent(&range))
     }
 
-    /// What was counted for each second of the last `within`: [`recent`](Self::recent) divided by
-    /// it, or by the longest window where that is shorter. 0 where `within` is 0.
+    /// What was counted for each second of the last `within`, or of the longest window where that
+    /// is shorter. 0 where `within` is 0.
+    ///
+    /// Counted is in whole 60ths of the longest window, as many as cover `within` with what has
+    /// passed of the one that runs, and what they hold is divided by their time: by `within` to one
+    /// such step more, and by 59 of them at least where all that is kept is asked for.
     #[must_use]
     pub fn rate<Q>(&self, key: &Q, within: Duration) -> f64
     where
@@ -273,11 +277,11 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
         let Some(windows) = &self.0.windows else {
             return 0.0;
         };
-        let within = within.min(windows.longest());
         if within.is_zero() {
             return 0.0;
         }
-        self.recent(key, within) as f64 / within.as_secs_f64()
+        let (range, time) = windows.covering(&self.0.clock, within);
+        self.sum(key, |cell| cell.recent(&range)) as f64 / time.as_secs_f64()
     }
 
     fn sum<Q>(&self, key: &Q, of: impl Fn(&Cell<K>) -> i64) -> i64

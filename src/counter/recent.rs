@@ -42,6 +42,21 @@ impl Windows {
     }
 }
 
+impl Windows {
+    /// The steps that cover the last `within`, as far as they are kept, and the time that they are.
+    /// Not 0 unless `within` is.
+    pub(super) fn covering(&self, clock: &Clock, within: Duration) -> (RangeFrom<u64>, Duration) {
+        let now = clock.coarse();
+        let elapsed = now % self.step;
+        let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
+        let whole = within.saturating_sub(elapsed).div_ceil(self.step);
+        let whole = whole.min(STEPS - 1);
+        let time = (whole * self.step).saturating_add(elapsed);
+        let first = (now / self.step).saturating_sub(whole);
+        (first.., Duration::from_nanos(time))
+    }
+}
+
 /// The counts of the steps in which there was something to count.
 #[derive(Default)]
 pub(super) struct Recent(VecDeque<(u64, i64)>);

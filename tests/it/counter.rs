@@ -346,8 +346,14 @@ proptest! {
                     let expected = if within == 0 { 0 } else { expected };
                     let within = SECOND * within as u32;
                     assert_eq!(counters.recent(&key, within), expected);
-                    let seconds = within.as_secs_f64().min(WINDOW as f64);
-                    let rate = if seconds == 0.0 { 0.0 } else { expected as f64 / seconds };
+                    // As many whole steps as cover it, and the one that has just begun.
+                    let seconds = within.as_secs().min(WINDOW - 1);
+                    let covered: i64 = model.get(&key).map_or(0, |modelled| {
+                        let counts = modelled.counts.iter();
+                        let within = counts.filter(|(at, _)| at + seconds >= now);
+                        within.map(|(_, by)| by).sum()
+                    });
+                    let rate = if seconds == 0 { 0.0 } else { covered as f64 / seconds as f64 };
                     assert_eq!(counters.rate(&key, within), rate);
                 }
                 Op::Take(key) => {
@@ -381,6 +387,34 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_rate_is_of_the_time_in_which_was_counted_whatever_it_is_asked_for() {
+    let (counters, time) = timed(|builder| builder.window(SECOND * 60));
+    let tenth = Duration::from_millis(100);
+    for _ in 0..600 {
+        counters.incr(&1);
+        time.advance(tenth);
+    }
+    let withins = [1, 10, 999, 1_000, 1_001, 7_500, 59_000, 60_000, 90_000];
+    let withins = withins.map(Duration::from_millis);
+    for within in withins {
+        assert_eq!(counters.rate(&1, within), 10.0, "{within:?}");
+    }
+    // In the middle of a step it is of a part of one, too.
+    for _ in 0..5 {
+        counters.incr(&1);
+        time.advance(tenth);
+    }
+    for within in withins {
+        let rate = counters.rate(&1, within);
+        assert!((rate - 10.0).abs() < 1e-9, "{within:?}: {rate}");
+    }
+    counters.add(&2, 5);
+    time.advance(tenth / 100);
+    assert!(counters.rate(&2, tenth) < 10.0, "5 in half a second");
+    assert_eq!(counters.rate(&2, Duration::ZERO), 0.0);
 }
 
 thread_local! {
