@@ -585,7 +585,27 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         V: Clone,
     {
         self.listener = Some(Listener {
-            call: Box::new(listener),
+            own: self.listener.and_then(|other| other.own),
+            call: Some(Box::new(listener)),
+            clone_key: K::clone,
+            clone_value: V::clone,
+        });
+        self
+    }
+
+    /// The same for what is built on the cache, whose listener no other takes the place of.
+    #[cfg(feature = "session")]
+    pub(crate) fn own_listener(
+        mut self,
+        listener: impl Fn(&K, &V, RemovalCause) + Send + Sync + 'static,
+    ) -> Self
+    where
+        K: Clone,
+        V: Clone,
+    {
+        self.listener = Some(Listener {
+            own: Some(Box::new(listener)),
+            call: self.listener.and_then(|other| other.call),
             clone_key: K::clone,
             clone_value: V::clone,
         });

@@ -25,9 +25,26 @@ use std::time::{Duration, Instant};
 
 /// A removal listener, with the means to give it copies of what the caller keeps.
 pub(crate) struct Listener<K, V> {
-    pub(crate) call: Box<dyn Fn(K, V, RemovalCause) + Send + Sync>,
+    /// That of what is built on the cache, which is told first.
+    pub(crate) own: Option<Box<OwnListener<K, V>>>,
+    pub(crate) call: Option<Box<Call<K, V>>>,
     pub(crate) clone_key: fn(&K) -> K,
     pub(crate) clone_value: fn(&V) -> V,
+}
+
+pub(crate) type Call<K, V> = dyn Fn(K, V, RemovalCause) + Send + Sync;
+
+pub(crate) type OwnListener<K, V> = dyn Fn(&K, &V, RemovalCause) + Send + Sync;
+
+impl<K, V> Listener<K, V> {
+    fn tell(&self, key: K, value: V, cause: RemovalCause) {
+        if let Some(own) = &self.own {
+            own(&key, &value, cause);
+        }
+        if let Some(call) = &self.call {
+            call(key, value, cause);
+        }
+    }
 }
 
 struct Subscriber<K> {
@@ -249,7 +266,7 @@ impl<K, V> Hub<K, V> {
             let _ = contain(|| self.publish(event));
         }
         if let (Some(listener), Some((key, value, cause))) = (&self.listener, notice.removal) {
-            (listener.call)(key, value, cause);
+            listener.tell(key, value, cause);
         }
     }
 

@@ -197,8 +197,8 @@ impl SessionsBuilder {
     }
 
     /// The store over a cache that `make` makes from a builder with everything set that sessions
-    /// ask for: one that survives a restart, for example. The sessions that are in it
-    /// already are in the store.
+    /// ask for: one that survives a restart, for example, or one with a listener of one's own. The
+    /// sessions that are in it already are in the store.
     ///
     #[cfg_attr(feature = "persist", doc = "```")]
     #[cfg_attr(not(feature = "persist"), doc = "```text")]
@@ -259,9 +259,9 @@ impl SessionsBuilder {
             .eviction_policy(EvictionPolicy::Lru)
             .sweep_interval(self.sweep_interval)
             .clock(self.clock.clone())
-            .removal_listener(move |id, record: SessionRecord, cause| {
+            .own_listener(move |id, record: &SessionRecord, cause| {
                 if let (Some(owner), true) = (&record.owner, cause != RemovalCause::Replaced) {
-                    owners.remove(owner, id);
+                    owners.remove(owner, *id);
                 }
             });
         #[cfg(feature = "persist")]

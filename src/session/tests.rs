@@ -61,3 +61,20 @@ fn the_index_of_owners_forgets_who_has_no_session_any_more() {
     time.advance(hour);
     assert_eq!(owners.len(), 0, "expired");
 }
+
+#[test]
+fn a_listener_of_the_cache_is_told_beside_the_index_of_owners() {
+    let told = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let telling = std::sync::Arc::clone(&told);
+    let listener = move |id, _, cause| telling.lock().unwrap().push((id, cause));
+    let sessions = Sessions::builder().max_sessions(1);
+    let made = sessions.build_with(|cache| cache.removal_listener(listener).build());
+    let sessions = made.unwrap();
+    let start = |owner: &str| sessions.start(Content::new("").owner(owner)).unwrap();
+    let (ada, bob) = (start("ada"), start("bob"));
+    assert_eq!(sessions.0.owners.len(), 1);
+    assert!(sessions.end(&bob));
+    assert_eq!(sessions.0.owners.len(), 0);
+    use crate::RemovalCause::{Capacity, Explicit};
+    assert_eq!(*told.lock().unwrap(), [(ada, Capacity), (bob, Explicit)]);
+}
