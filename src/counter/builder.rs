@@ -119,11 +119,13 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
     ///
     /// Counting is as fast as without. The counts that have changed are written together, every
     /// [`flush_interval`](Self::flush_interval), by [`Counters::flush`], and when the last handle
-    /// is dropped, which waits for it; so a hot key is one write a second. **A crash takes counters
-    /// back to where they were at some moment within the last interval**, each key by itself: what
-    /// was counted since then is lost, and what was taken since then is there again. Where that may
-    /// not be, flush after taking. A `static` is never dropped: a program that keeps its counters
-    /// in one calls [`Counters::flush`] before it ends, or it ends for them as in a crash.
+    /// is dropped, which waits for it (from inside a closure of a cache, where nothing can be
+    /// waited for, their thread does it as soon as it can); so a hot key is one write a second. **A
+    /// crash takes counters back to where they were at some moment within the last interval**, each
+    /// key by itself: what was counted since then is lost, and what was taken since then is there
+    /// again. Where that may not be, flush after taking. A `static` is never dropped: a program
+    /// that keeps its counters in one calls [`Counters::flush`] before it ends, or it ends for them
+    /// as in a crash.
     ///
     /// A flush is O(keys) of the sixteenths of all keys in which something was counted, some 50 ns
     /// for each key, on a thread of its own. Windows begin anew.

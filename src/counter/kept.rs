@@ -10,11 +10,12 @@
 
 use super::{SHARDS, State, Total, shard_of};
 use crate::DefaultHashBuilder;
+use crate::busy::{Busy, is_busy_with};
 use crate::contain::contain;
 use crate::persist::{CommitError, Journal, Store, WriteError};
 use crate::reentrancy;
 use crate::sync::Mutex;
-use crate::time::{Parker, after};
+use crate::time::{Clock, Parker, after};
 use hashtable::HashTable;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -73,10 +74,10 @@ pub(super) trait Keep<K>: Send + Sync {
 
     /// A public handle is dropped. The last one ends the thread that flushes and flushes once more,
     /// so that who drops it knows that all is written.
-    fn leave(&self, state: &State<K>);
+    fn leave(&self, state: &Arc<State<K>>);
 
     /// A thread flushes from now on.
-    fn is_flushed_by(&self, flusher: Flusher);
+    fn is_flushed_by(&self, flusher: Flusher<K>);
 }
 
 pub(super) struct Kept<K> {
@@ -87,18 +88,20 @@ pub(super) struct Kept<K> {
     taken: Mutex<Taken<K>>,
     /// The public handles. The thread that flushes holds another now and then.
     handles: AtomicUsize,
-    flusher: Mutex<Option<Flusher>>,
+    flusher: Mutex<Option<Flusher<K>>>,
 }
 
 /// The thread that flushes.
-pub(super) struct Flusher {
+pub(super) struct Flusher<K> {
     thread: JoinHandle<()>,
-    stop: Arc<Stop>,
+    stop: Arc<Stop<K>>,
 }
 
-#[derive(Default)]
-struct Stop {
+struct Stop<K> {
     is_set: AtomicBool,
+    /// Counters that are left to it, since their last handle was dropped where nothing can be
+    /// written.
+    left: Mutex<Option<Arc<State<K>>>>,
     parker: Arc<Parker>,
 }
 
@@ -252,6 +255,14 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
     }
 
     fn flush(&self, state: &State<K>, waits: bool) -> Result<(), FlushError> {
+        if is_busy_with(self) {
+            assert!(
+                thread::panicking(),
+                "counters were flushed by a key that they are flushing: from its Serialize, Clone or Drop"
+            );
+            return Ok(());
+        }
+        let _busy = Busy::with(self);
         let mut failed = self.failed.lock();
         // Until it is known that nothing went wrong, whatever a key may do.
         let everything = mem::replace(&mut *failed, true);
@@ -283,17 +294,20 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
         self.handles.fetch_add(1, Relaxed);
     }
 
-    fn leave(&self, state: &State<K>) {
+    fn leave(&self, state: &Arc<State<K>>) {
         if self.handles.fetch_sub(1, SeqCst) != 1 {
             return;
         }
         let flusher = self.flusher.lock().take();
+        // Under a lock of a cache nothing can be written, nor waited for.
+        let is_inside = reentrancy::is_inside();
         if let Some(flusher) = &flusher {
+            if is_inside {
+                *flusher.stop.left.lock() = Some(Arc::clone(state));
+            }
             flusher.stop.set();
         }
-        // Under a lock of a cache nothing can be written, nor waited for; the last interval is lost
-        // then.
-        if reentrancy::is_inside() {
+        if is_inside {
             return;
         }
         if let Some(flusher) = flusher {
@@ -307,12 +321,20 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
         let _ = contain(|| self.flush(state, false));
     }
 
-    fn is_flushed_by(&self, flusher: Flusher) {
+    fn is_flushed_by(&self, flusher: Flusher<K>) {
         *self.flusher.lock() = Some(flusher);
     }
 }
 
-impl Stop {
+impl<K> Stop<K> {
+    fn new() -> Self {
+        Self {
+            is_set: AtomicBool::new(false),
+            left: Mutex::new(None),
+            parker: Arc::default(),
+        }
+    }
+
     fn set(&self) {
         self.is_set.store(true, SeqCst);
         Waker::from(Arc::clone(&self.parker)).wake();
@@ -321,6 +343,18 @@ impl Stop {
     fn is_set(&self) -> bool {
         self.is_set.load(SeqCst)
     }
+
+    /// Waits for an interval; whether that is over before this is set.
+    fn waits_for(&self, clock: &Clock, interval: Duration) -> bool {
+        let until = after(clock.now(), interval);
+        while !self.is_set() {
+            if clock.has_passed(until) {
+                return true;
+            }
+            self.parker.park(clock, until);
+        }
+        false
+    }
 }
 
 /// Has counters flushed every `interval` by a thread of their own, until they are dropped: what
@@ -328,21 +362,17 @@ impl Stop {
 /// not suffer from.
 pub(super) fn flush_every<K: Send + Sync + 'static>(state: &Arc<State<K>>, interval: Duration) {
     let (flushed, clock) = (Arc::downgrade(state), state.clock.clone());
-    let stop = Arc::new(Stop::default());
+    let stop = Arc::new(Stop::new());
     let told = Arc::clone(&stop);
     let run = move || {
-        // An interval may be over before it is looked at.
-        while !told.is_set() {
-            let until = after(clock.now(), interval);
-            while !clock.has_passed(until) {
-                if told.is_set() {
-                    return;
-                }
-                told.parker.park(&clock, until);
-            }
+        while told.waits_for(&clock, interval) {
             let Some(state) = flushed.upgrade() else {
                 return;
             };
+            flush_behind(&state);
+        }
+        let left = told.left.lock().take();
+        if let Some(state) = left {
             flush_behind(&state);
         }
     };

@@ -430,6 +430,10 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     /// # Errors
     /// What was not written is tried again by the next flush. A key that cannot be encoded keeps no
     /// other from being written.
+    ///
+    /// # Panics
+    /// Also if a key calls it while these counters flush that key, so from its `Serialize`, `Clone`
+    /// or `Drop`.
     #[cfg(feature = "persist")]
     pub fn flush(&self) -> Result<(), FlushError> {
         let kept = self.0.kept.as_ref().filter(|_| reentrancy::check());

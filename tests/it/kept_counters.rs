@@ -1,9 +1,9 @@
 //! Counters that are kept in a directory.
 
 use crate::common::{HOUR, PATIENCE, SECOND, killed};
-use haybox::MockClock;
 use haybox::counter::{Counters, CountersBuilder, FlushError};
 use haybox::persist::{Persistence, SyncPolicy, WriteError};
+use haybox::{Cache, MockClock};
 use serde::{Deserialize, Serialize, Serializer};
 use std::io::Write;
 use std::path::Path;
@@ -375,4 +375,54 @@ fn kill_9_loses_no_more_than_what_was_counted_since_the_last_flush() {
         );
         assert_eq!(count % STEP, 0);
     }
+}
+
+#[test]
+fn a_key_that_flushes_its_counters_while_they_are_flushed_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || -> Counters<Flushing> {
+        let builder = Counters::builder().flush_interval(1_000 * HOUR);
+        builder.open(dir.path()).unwrap()
+    };
+    let counters = open();
+    (0..3).for_each(|key| counters.incr(&Flushing(key)));
+    *FLUSHED.lock().unwrap() = Some(counters.clone());
+    let error = counters.flush().unwrap_err();
+    assert!(matches!(error, FlushError::Write(WriteError::Encode(_))));
+    *FLUSHED.lock().unwrap() = None;
+    counters.journal().unwrap().close().unwrap();
+    drop(counters);
+    let counters = open();
+    let counts = [0, 1, 2].map(|key| counters.get(&Flushing(key)));
+    assert_eq!(counts, [1, 0, 1], "all but the one that cannot be encoded");
+}
+
+/// The first one flushes some counters as it is encoded.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+struct Flushing(u8);
+
+static FLUSHED: Mutex<Option<Counters<Flushing>>> = Mutex::new(None);
+
+impl Serialize for Flushing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let counters = FLUSHED.lock().unwrap().clone();
+        if let (Some(counters), Self(1)) = (counters, self) {
+            counters.flush().unwrap();
+        }
+        serializer.serialize_newtype_struct("Flushing", &self.0)
+    }
+}
+
+#[test]
+fn the_last_handle_may_be_dropped_in_a_closure_of_a_cache() {
+    let (dir, counters) = new();
+    let cache = Cache::new(10);
+    cache.insert(1, ());
+    counters.add("bread", 3);
+    cache.update(&1, |()| drop(counters));
+    // Their thread has them still, and then the directory is free.
+    let open = || Counters::<String>::builder().open(dir.path()).ok();
+    let back = std::iter::repeat_with(|| (std::thread::yield_now(), open()).1);
+    let counters = back.flatten().next().unwrap();
+    assert_eq!(counters.get("bread"), 3);
 }
