@@ -358,12 +358,16 @@ impl Drop for BusState {
 
 impl fmt::Debug for BusState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let registry = self.registry.lock();
+        let (topics, patterns, is_closed) = {
+            let registry = self.registry.lock();
+            let (topics, patterns) = (registry.topics.len(), registry.patterns.len());
+            (topics, patterns, registry.is_closed)
+        };
         let mut shown = f.debug_struct("BusState");
         shown
-            .field("topics", &registry.topics.len())
-            .field("patterns", &registry.patterns.len())
-            .field("closed", &registry.is_closed)
+            .field("topics", &topics)
+            .field("patterns", &patterns)
+            .field("closed", &is_closed)
             .finish()
     }
 }

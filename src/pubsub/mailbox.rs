@@ -61,14 +61,17 @@ pub(super) enum Offer<M> {
 
 impl<M> fmt::Debug for Mailbox<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state.lock();
+        let (waiting, lost, end) = {
+            let state = self.state.lock();
+            (state.messages.len(), state.lost, state.end)
+        };
         let mut shown = f.debug_struct("Mailbox");
         shown
-            .field("waiting", &state.messages.len())
+            .field("waiting", &waiting)
             .field("capacity", &self.capacity)
             .field("slow", &self.slow)
-            .field("lost", &state.lost)
-            .field("end", &state.end)
+            .field("lost", &lost)
+            .field("end", &end)
             .finish()
     }
 }

@@ -42,12 +42,16 @@ impl<T> Clone for Topic<T> {
 
 impl<T> fmt::Debug for Topic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let targets = self.0.targets.lock();
+        // What is written to may be of the user's, and is written to without the lock.
+        let (subscriptions, is_closed) = {
+            let targets = self.0.targets.lock();
+            (targets.list.len(), targets.is_closed)
+        };
         let mut shown = f.debug_struct("Topic");
         shown
             .field("name", &self.0.name)
-            .field("subscriptions", &targets.list.len())
-            .field("closed", &targets.is_closed)
+            .field("subscriptions", &subscriptions)
+            .field("closed", &is_closed)
             .finish()
     }
 }

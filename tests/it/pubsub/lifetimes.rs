@@ -4,6 +4,7 @@ use super::{numbers, options};
 use crate::common::{HOUR, INSIDE, PATIENCE, SECOND, panic_of};
 use haybox::Cache;
 use haybox::pubsub::{Bus, NoMessage, Pattern, Slow};
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::thread;
 
@@ -226,4 +227,25 @@ fn a_clone_that_panics_harms_nobody_else() {
     let [first, second] = subscriptions;
     drop(second);
     assert_eq!((topic.publish(Fails), first.len()), (1, 1));
+}
+
+/// Has something done by each write.
+struct Busy<F>(F);
+
+impl<F: FnMut()> Write for Busy<F> {
+    fn write_str(&mut self, _: &str) -> fmt::Result {
+        (self.0)();
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_shown_may_be_used_by_what_it_is_written_to() {
+    let bus = Bus::new();
+    let topic = bus.topic::<String>("log").unwrap();
+    let subscription = topic.subscribe();
+    write!(Busy(|| _ = topic.publish(String::new())), "{topic:?}").unwrap();
+    let lost = write!(Busy(|| _ = subscription.try_recv()), "{subscription:?}");
+    assert_eq!(lost, Ok(()));
+    write!(Busy(|| _ = bus.topics()), "{bus:?}").unwrap();
 }
