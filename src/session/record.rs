@@ -182,11 +182,37 @@ impl Wall {
         u64::try_from(since.as_nanos()).ok().map(Self)
     }
 
+    /// The last one there is, for times after 2554: a clock that is that wrong costs exact times,
+    /// and no log-in.
+    pub(super) fn saturating(time: SystemTime) -> Self {
+        Self::of(time).unwrap_or(Self(u64::MAX))
+    }
+
     fn time(self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_nanos(self.0)
     }
 
     pub(super) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_centuries_ahead_shows_the_last_time_there_is() {
+        let second = Duration::from_secs(1);
+        let (epoch, year) = (SystemTime::UNIX_EPOCH, second * 86_400 * 365);
+        let last = Wall::saturating(epoch + year * 1_000);
+        assert_eq!(last.time(), epoch + Duration::from_nanos(u64::MAX));
+        assert!(Wall::of(epoch + year * 1_000).is_none());
+        let early = Wall::saturating(epoch - year);
+        assert_eq!(
+            (early.time(), last.since(early)),
+            (epoch, Duration::from_nanos(u64::MAX))
+        );
+        assert_eq!(Wall::saturating(epoch + year).since(early), year);
     }
 }

@@ -282,7 +282,7 @@ impl Sessions {
 /// How it is done.
 impl Sessions {
     pub(super) fn now(&self) -> Wall {
-        Wall::of(self.0.clock.system_time()).expect("it is not yet the year 2554")
+        Wall::saturating(self.0.clock.system_time())
     }
 
     fn check(&self, content: &Content) -> Result<(), SessionError> {
