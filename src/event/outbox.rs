@@ -236,6 +236,7 @@ impl<'c, K, V> Outbox<'c, K, V> {
     pub(crate) fn into_leftovers(mut self) -> Leftovers<K, V> {
         Leftovers {
             entry: self.entry.take(),
+            key: self.key.take(),
             rest: self.rest.take(),
             queues: std::mem::take(&mut self.queues),
         }
@@ -260,18 +261,40 @@ impl<K, V> Drop for Outbox<'_, K, V> {
 /// What an [`Outbox`] left over, to be finished on another thread.
 pub(crate) struct Leftovers<K, V> {
     entry: Option<(K, V)>,
+    key: Option<K>,
     rest: Option<Box<Rest<K, V>>>,
     queues: u16,
 }
 
 impl<K, V> Leftovers<K, V> {
     pub(crate) fn is_empty(&self) -> bool {
-        self.entry.is_none() && self.rest.is_none() && self.queues == 0
+        self.entry.is_none() && self.key.is_none() && self.rest.is_none() && self.queues == 0
     }
 
     pub(crate) fn finish(self, hub: &Hub<K, V>, counters: Option<&Counters>) {
         // Before the values are dropped: a destructor may panic.
         hub.drain_all(self.queues, counters);
-        drop((self.entry, self.rest));
+        drop((self.entry, self.key, self.rest));
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn all_that_is_to_be_dropped_goes_to_the_thread_that_finishes() {
+        let hub = Hub::<Arc<()>, ()>::new(None);
+        for keys in 1..3 {
+            let key = Arc::new(());
+            let mut outbox = Outbox::new(&hub, None);
+            (0..keys).for_each(|_| outbox.discard_key(Arc::clone(&key)));
+            let leftovers = outbox.into_leftovers();
+            assert!(!leftovers.is_empty());
+            assert_eq!(Arc::strong_count(&key), 1 + keys);
+            leftovers.finish(&hub, None);
+            assert_eq!(Arc::strong_count(&key), 1);
+        }
     }
 }
