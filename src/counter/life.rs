@@ -20,8 +20,11 @@ use std::time::Duration;
 pub(super) struct Life {
     hash: u64,
     deadline: Deadline,
-    /// Set by who ends it, who takes the locks of the stripes after that: no stronger ordering is
-    /// needed than theirs.
+    /// Set under the lock of its part by who ends it, and who takes the locks of the stripes after
+    /// that: no stronger ordering is needed than theirs. A stripe that is being made meanwhile is
+    /// not missed: a thread has its stripe before it asks for the life, under the lock of the part.
+    /// If it asks before the end, who ends the life sees the stripe; if after, it finds another
+    /// life.
     ended: AtomicBool,
 }
 
