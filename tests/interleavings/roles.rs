@@ -1,4 +1,4 @@
-//! Locks and limits.
+//! Locks, limits and sessions.
 
 use super::*;
 use haybox::limit::{Limiter, Quota};
@@ -303,5 +303,41 @@ fn no_interleaving_loses_a_charge() {
         if !is_window {
             assert_eq!(seen.reset_after(), seconds(taken));
         }
+    });
+}
+
+/// The ids are random, and so is the order in which the index of owners has them, so a schedule may
+/// not be brought back by its seed.
+#[cfg(feature = "session")]
+#[test]
+fn of_simultaneous_log_ins_as_many_stay_as_may_and_none_after_a_log_out() {
+    use haybox::session::{Content, Sessions};
+
+    check("log-ins at once", || {
+        let time = MockClock::new();
+        let max = 1 + choice(2) as usize;
+        let builder = Sessions::builder().max_per_owner(max).clock(time.clock());
+        let sessions = builder.build().expect("the settings are possible");
+        let log_in = || sessions.start(Content::new("").owner("ada"));
+        let first = log_in().expect("there is room");
+        let logs_out = choice(2) == 0;
+        let ids = Mutex::new(vec![first]);
+        scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    let id = log_in().expect("there is room");
+                    known(&ids).push(id);
+                });
+            }
+            if logs_out {
+                threads.spawn(|| ignore(sessions.end_all("ada")));
+            }
+        });
+        let ids = known(&ids);
+        let open = ids.iter().filter(|id| sessions.get(id).is_some()).count();
+        assert_eq!(sessions.of_owner("ada").len(), open);
+        assert!(open <= max && (logs_out || open == max), "{open} of {max}");
+        assert_eq!(sessions.end_all("ada"), open);
+        assert!(sessions.is_empty());
     });
 }
