@@ -528,8 +528,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// It is called by the task that asks, so if it panics, as `tokio::spawn` does outside a
     /// runtime, that task does. If it drops the future, or the future is dropped later, a caller
     /// loads. So does one that has waited for [`lock_timeout`](Self::lock_timeout), within its own
-    /// task, also where its load goes on: set it to longer than a load takes. A future that was not polled until then does nothing any more. If the loader panics,
-    /// so does the caller whose load it is, unless there is an old value to serve.
+    /// task, also where its load goes on: set it to longer than a load takes. A future that was not
+    /// polled until then does nothing any more. If the loader panics, so does the caller whose load
+    /// it is, unless there is an old value to serve.
     pub fn spawner(mut self, spawn: impl Fn(BoxedLoad) + Send + Sync + 'static) -> Self {
         self.policy.spawner = Some(Box::new(spawn));
         self

@@ -59,6 +59,11 @@ where
     /// cancelled, and that the database carries out later. Not values that are read beside the cache
     /// and put in with `insert`, of which nobody knows how old they are.
     ///
+    /// Not a crash of a cache that is kept in a directory, whose files know of an invalidation as
+    /// soon as of any other write: a process that is killed between the commit and that, or whose
+    /// disk is full then, has the old value again when it is started anew, until its TTL is over.
+    /// Give such entries a TTL, or `clear` the cache when it was not closed in peace.
+    ///
     /// ```
     /// # fn commit() -> Result<(), &'static str> { Ok(()) }
     /// let prices = haybox::Cache::<String, u32>::new(100);
@@ -82,6 +87,15 @@ where
     /// As [`invalidate_around`](Self::invalidate_around), for a commit that is a future. The keys
     /// are invalidated when the call is first polled, and when `commit` has ended, has panicked, or
     /// was dropped because the task was cancelled.
+    ///
+    /// A commit that goes on when its future is dropped, such as one in `spawn_blocking`, would end
+    /// after the second invalidation where a client hangs up. Take the call along to where the
+    /// commit is, by a clone of the cache:
+    ///
+    /// ```text
+    /// let cache = cache.clone();
+    /// spawn_blocking(move || cache.invalidate_around(["plum"], || commit())).await
+    /// ```
     ///
     /// ```
     /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -144,6 +144,10 @@ impl SessionsBuilder {
     /// expiry. tower-sessions gives one with `Expiry::OnSessionEnd` too: two weeks from the last
     /// time that the session was changed.
     ///
+    /// It counts from the next activity of a session on: one that was kept in a directory goes on
+    /// with the time that it was given. Whoever shortens it for all ends those that there are by
+    /// [`absolute_timeout`](Self::absolute_timeout), which counts at once, or makes the store anew.
+    ///
     /// A session ends this time after its last activity, and up to
     /// [`touch_every`](Self::touch_every) earlier. The cookie should outlive it: it is not written
     /// again when a session is read.
@@ -211,8 +215,12 @@ impl SessionsBuilder {
     /// ```
     ///
     /// A log-out counts in the process at once, and on the disk as soon as any other write: what
-    /// the policy of the cache does not promise to keep when the power fails, a session or its
-    /// end, may be lost then. Whoever can read the directory can take over every session in it.
+    /// the policy of the cache does not promise to keep when the process is killed or the power
+    /// fails, a session or its end, may be lost then. While the disk is full, nothing is kept: who
+    /// logs out then is logged in again after a restart, unless there is room before that. Keep a
+    /// clone of the cache that `make` returns to ask its `journal().health()`, and to wait for a
+    /// log-out by `journal().sync()`. Whoever can read the directory can take over every session in
+    /// it.
     ///
     /// # Errors
     /// If a setting is impossible, and those of `make`: a directory that is kept for anything but

@@ -86,7 +86,8 @@
 //! Over a cache that is kept in a directory (feature `persist`), a restart logs nobody out, and
 //! nobody who has logged out in again:
 //! `Sessions::builder().build_with(|cache| cache.open("sessions"))?`. See
-//! [`build_with`](SessionsBuilder::build_with) for the bounds.
+//! [`build_with`](SessionsBuilder::build_with) for the bounds, and for what a crash and a full disk
+//! can take back.
 //!
 //! # What an attacker meets
 //!
