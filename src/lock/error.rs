@@ -10,8 +10,9 @@ pub enum LockError {
     Busy,
     /// It did not become free in time.
     TimedOut,
-    /// This thread holds a lease of the key already, and waiting for itself would never end. Only
-    /// calls that block say so.
+    /// This thread holds a lease of the key already, and waiting for itself would never end. Of a
+    /// key with several permits also where others hold those that are missing: two threads that
+    /// each held some and waited for more would wait for each other. Only calls that block say so.
     Reentrant,
     /// The locks were closed, or all their handles dropped.
     Closed,

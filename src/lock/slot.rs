@@ -237,7 +237,10 @@ impl Slot {
 
     pub(super) fn waiters(&self) -> usize {
         let queue = self.queue.as_ref();
-        queue.map_or(0, |queue| queue.waiters.len())
+        queue.map_or(0, |queue| {
+            let waiters = queue.waiters.iter();
+            waiters.filter(|waiter| !waiter.is_gone()).count()
+        })
     }
 
     /// Ends what has expired and serves those who wait, in their order.
@@ -245,11 +248,17 @@ impl Slot {
         let mut after = After::default();
         self.holders.retain(|holder| holder.counts(terms.now));
         while let Some(first) = self.queue.as_ref().and_then(|queue| queue.waiters.front())
-            && first.ask().permits.get() <= self.free(terms.permits)
+            && (first.is_gone() || first.ask().permits.get() <= self.free(terms.permits))
         {
             let waiter = Arc::clone(first);
-            let grant = self.grant(waiter.ask(), terms);
-            after.wakers.extend(waiter.serve(Ok(grant)));
+            if !waiter.is_gone() {
+                let grant = self.grant(waiter.ask(), terms);
+                match waiter.serve(Ok(grant)) {
+                    Some(waker) => after.wakers.extend(waker),
+                    // It went between the two looks.
+                    None => drop(self.holders.remove(grant.token)),
+                }
+            }
             if let Some(queue) = &mut self.queue {
                 queue.waiters.pop_front();
             }
@@ -262,7 +271,7 @@ impl Slot {
     pub(super) fn close(&mut self) -> Option<After> {
         let queue = self.queue.take()?;
         let closed = queue.waiters.iter();
-        let wakers = closed.filter_map(|waiter| waiter.serve(Err(LockError::Closed)));
+        let wakers = closed.filter_map(|waiter| waiter.serve(Err(LockError::Closed))?);
         Some(After {
             wakers: wakers.collect(),
             unused: queue.timer,

@@ -6,12 +6,14 @@ use super::shared::Registry;
 use super::slot::{Ask, Asked, Grant};
 use super::stats::Count;
 use crate::hash::KeyHash;
+use crate::reentrancy::is_inside;
 use crate::sync::Mutex;
 use crate::time::{Alarm, Deadline, NEVER, Parker, after};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::thread::panicking;
 use std::time::Duration;
 
 /// A place in the queue of a key.
@@ -25,6 +27,8 @@ pub(super) struct Waiter {
 struct State {
     served: Option<Served>,
     waker: Option<Waker>,
+    /// The call has ended where it could not leave the queue.
+    is_gone: bool,
 }
 
 type Served = Result<Grant, LockError>;
@@ -41,11 +45,29 @@ impl Waiter {
         self.ask
     }
 
-    /// Ends the wait; what has to be woken for it.
-    pub(super) fn serve(&self, served: Served) -> Option<Waker> {
+    /// Ends the wait; what has to be woken for it, if anything. `None` if nobody waits any more.
+    pub(super) fn serve(&self, served: Served) -> Option<Option<Waker>> {
         let mut state = self.state.lock();
+        if state.is_gone {
+            return None;
+        }
         state.served = Some(served);
-        state.waker.take()
+        Some(state.waker.take())
+    }
+
+    /// Whether it is to be passed over.
+    pub(super) fn is_gone(&self) -> bool {
+        self.state.lock().is_gone
+    }
+
+    /// Has itself passed over by who serves the queue.
+    #[cold]
+    fn abandon(&self) {
+        let mut state = self.state.lock();
+        state.is_gone = true;
+        let waker = state.waker.take();
+        drop(state);
+        drop(waker);
     }
 
     /// Takes what the wait came to, if it is over; otherwise `waker` is woken when it is.
@@ -257,6 +279,14 @@ impl<K> Call<K> {
 
 impl<K> Drop for Call<K> {
     fn drop(&mut self) {
+        // While a closure that runs under a lock unwinds, no key can be locked. What was granted
+        // already then ends by its time.
+        if let Some(waiter) = &self.waiter
+            && is_inside()
+            && panicking()
+        {
+            return waiter.abandon();
+        }
         let (Some(Ok(grant)), Some(target)) = (self.leave(), &self.target) else {
             return;
         };

@@ -3,8 +3,8 @@
 use super::{LEASE, TICK, on_mock, plain};
 use crate::common::{SECOND, panic_of};
 use crate::loading::{Wakes, poll, poll_once};
-use haybox::MockClock;
 use haybox::lock::{Acquire, Lease, LockError, Locks};
+use haybox::{Cache, MockClock};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -352,4 +352,27 @@ fn a_lease_whose_watchdog_could_not_copy_the_key_is_given_back() {
     assert_eq!(panic_of(|| poll_once(Pin::new(&mut next))), "not now");
     FAILS.set(false);
     assert_eq!(locks.available(&Moody(1)), 1);
+}
+
+/// No key can be locked while a closure unwinds that runs under a lock, so it cannot leave its queue.
+#[test]
+fn who_is_dropped_as_a_closure_of_a_cache_unwinds_is_passed_over() {
+    let (locks, _time) = plain();
+    let cache = Cache::new(10);
+    let held = locks.try_acquire(&1).unwrap();
+    let (gone, next) = (pending(&locks), pending(&locks));
+    panic_of(|| {
+        cache.update_or_insert_with(
+            &1,
+            || 1,
+            move |_| {
+                let _gone = gone;
+                panic!("a closure's")
+            },
+        )
+    });
+    assert_eq!(locks.waiters(&1), 1);
+    drop(held);
+    drop(ready(next).unwrap());
+    assert!(locks.try_acquire(&1).is_ok());
 }
