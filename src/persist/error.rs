@@ -539,8 +539,8 @@ pub enum WriteError {
     },
     /// The key or the value cannot be encoded; or, where writes are verified, as they are in debug
     /// builds, what it is encoded as does not decode
-    /// ([`verify_writes`](super::Persistence::verify_writes)). Of a removal or of another TTL: the key cannot be encoded
-    /// any more.
+    /// ([`verify_writes`](super::Persistence::verify_writes)). Of a removal or of another TTL: the
+    /// key cannot be encoded any more.
     Encode(String),
     /// The value does not fit within the bounds of the store, which evicts nothing; or its hasher
     /// gives tens of thousands of keys hashes that are alike.

@@ -255,8 +255,8 @@ where
         if (is_migrated || kept.has_regrouped() || is_far_back) && !is_read_only {
             // The files are to say what is there now: an invalidation of a group finds entries by
             // what is recorded of them, and the time of a clock that went back would count again at
-            // each start, and cost what was written since of its time. If it fails, the old ones are
-            // read again next time; health() says why.
+            // each start, and cost what was written since of its time. If it fails, the old ones
+            // are read again next time; health() says why.
             let _ = journal.compact();
         }
         Ok((cache, journal))

@@ -41,9 +41,9 @@ pub struct RecoveryReport {
     /// Entries that a salvage left out because they do not decode.
     pub undecodable: u64,
     /// What was put aside, in `quarantine/`. Of a torn tail one file for each log that was cut,
-    /// with what lay behind the cut, unless the disk is full; of a salvage, and of a return to a point in time, one
-    /// directory with all files as they were, which is opened like any other. Empty if nothing was,
-    /// and where nothing may be changed.
+    /// with what lay behind the cut, unless the disk is full; of a salvage, and of a return to a
+    /// point in time, one directory with all files as they were, which is opened like any other.
+    /// Empty if nothing was, and where nothing may be changed.
     pub quarantine: Vec<PathBuf>,
     /// What the clock looked like.
     pub clock: ClockCheck,
@@ -256,8 +256,8 @@ pub struct Health {
     /// Writes in memory that could not be logged for lack of room, and that a new snapshot has
     /// covered or will cover.
     pub unlogged: u64,
-    /// Entries that could not be encoded: they are in memory, and will be absent after a restart. At
-    /// least as many as the last snapshot of a cache has left out. Removals count, too, of a key
+    /// Entries that could not be encoded: they are in memory, and will be absent after a restart.
+    /// At least as many as the last snapshot of a cache has left out. Removals count, too, of a key
     /// that a cache cannot encode any more: the entry will be back after a restart. A store refuses
     /// all of that, and makes no snapshot in which an entry would be missing.
     pub unencodable: u64,

@@ -59,9 +59,9 @@ pub enum RecoveryMode {
     /// damage with whole writes behind it over more than 45 s, or over two intervals of
     /// [`SyncPolicy::Every`]: by then it had been on the disk.
     ///
-    /// On a full disk there may be no room in `quarantine/`. A tail in which no whole write is, such
-    /// as the half of one that did not fit, is cut off without a copy then, and the report says so
-    /// ([`RecoveryReport::uncopied_bytes`](super::RecoveryReport)); any other is
+    /// On a full disk there may be no room in `quarantine/`. A tail in which no whole write is,
+    /// such as the half of one that did not fit, is cut off without a copy then, and the report
+    /// says so ([`RecoveryReport::uncopied_bytes`](super::RecoveryReport)); any other is
     /// [`OpenError::Disk`](super::OpenError) until there is space.
     #[default]
     TolerateTornTail,
@@ -104,9 +104,9 @@ pub enum RecoveryMode {
 pub enum Point {
     /// After the write with this sequence number. A transaction that it is inside of is left out.
     Seq(u64),
-    /// At this wall-clock time, to the precision of one write to the log (a few milliseconds): before
-    /// the first write to the log, behind the snapshot begun with, that is stamped later. So a clock
-    /// that was ahead for a moment before the point costs all that came between:
+    /// At this wall-clock time, to the precision of one write to the log (a few milliseconds):
+    /// before the first write to the log, behind the snapshot begun with, that is stamped later. So
+    /// a clock that was ahead for a moment before the point costs all that came between:
     /// [`RecoveryReport::dropped_seqs`](super::RecoveryReport) says how much, `quarantine/` has the
     /// files of before, and [`Seq`](Self::Seq) depends on no clock.
     Time(SystemTime),

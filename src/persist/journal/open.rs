@@ -279,9 +279,9 @@ impl Inner {
         unused.unwrap_or(first)
     }
 
-    /// Goes on in another log than the one that was cut: what was behind its end may come back after a
-    /// crash, whole, and with the numbers that are given next. Another has another salt. Without
-    /// space for one it goes on in the same, and a file that may be listed already stays.
+    /// Goes on in another log than the one that was cut: what was behind its end may come back
+    /// after a crash, whole, and with the numbers that are given next. Another has another salt.
+    /// Without space for one it goes on in the same, and a file that may be listed already stays.
     fn leave_cut_log(&self) -> Result<bool, CompactError> {
         match self.rotate() {
             Ok(_) => Ok(true),

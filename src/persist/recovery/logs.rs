@@ -154,8 +154,8 @@ impl Recovery<'_> {
         }
     }
 
-    /// Refuses to leave out what was written since it was gone back the last time, if nobody has said
-    /// since that this was to be gone on with: the mode is mostly still set.
+    /// Refuses to leave out what was written since it was gone back the last time, if nobody has
+    /// said since that this was to be gone on with: the mode is mostly still set.
     fn check_first_return(&self, state: &State) -> Result<(), OpenError> {
         match state.manifest.went_back {
             false => Ok(()),

@@ -1,5 +1,5 @@
-//! Going back to a point in time, where a snapshot was made while writes went on, where the clock was
-//! wrong for a moment, and where it was gone back before.
+//! Going back to a point in time, where a snapshot was made while writes went on, where the clock
+//! was wrong for a moment, and where it was gone back before.
 
 use super::damage::in_mode;
 use super::memory::Memory;
