@@ -85,8 +85,9 @@ impl Journal {
         // Without a log it is the snapshots that have to.
         let is_to_say_it = is_of_other_kind && !inner.settings.log && !report.created;
         let is_of_other_schema = recovered.is_of_other_schema(&inner.settings);
-        // After it was gone back in: from now on it may be again.
-        let goes_on = recovered.manifest.went_back && !inner.catalog.lock().went_back;
+        // Whether what is written from now on may be left out by going back to a point.
+        let goes_back = inner.catalog.lock().went_back;
+        let is_news = recovered.manifest.went_back != goes_back;
         let mut is_listed = true;
         if inner.needs_generation() || is_of_other_schema || is_to_say_it {
             inner.compact().map_err(open_error)?;
@@ -94,9 +95,9 @@ impl Journal {
             inner.rotate().map_err(open_error)?;
         } else if recovered.was_cut && inner.settings.log {
             is_listed = inner.leave_cut_log().map_err(open_error)?;
-        } else if report.created || is_of_other_kind {
+        } else if report.created || is_of_other_kind || is_news && goes_back {
             inner.list().map_err(open_error)?;
-        } else if goes_on {
+        } else if is_news {
             // If it fails it is said by the next manifest.
             let _ = inner.list();
         }
@@ -195,7 +196,7 @@ fn inner(
     manifest.codec = settings.codec;
     manifest.dir_kind = settings.dir_kind.or(manifest.dir_kind);
     let is_point = matches!(settings.mode, RecoveryMode::PointInTime(_));
-    manifest.went_back = is_point && (recovered.replaces || manifest.went_back);
+    manifest.went_back = is_point;
     let keeps = settings.log && !settings.is_read_only();
     Inner {
         dir: dir.to_owned(),
