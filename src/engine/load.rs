@@ -662,30 +662,35 @@ where
         &'e self,
         set: &mut Ways<K, V>,
         found: Arc<Flight<V>>,
-        call: &Call<'_, V>,
+        call: &mut Call<'_, V>,
         work: &mut Work<'_, K, V>,
     ) -> Met<'e, K, V> {
         match &call.patience.given_up {
             None if self.is_overdue(set, &found, call) => {
                 found.node().call_off();
-                Met::Ends(set.end_load(&found))
+                return Met::Ends(set.end_load(&found));
             }
-            None if call.runs_loader() && found.node().call_off_queued() => {
-                Met::Ends(set.end_load(&found))
-            }
-            None => Met::GoesOn(Role::Wait(found)),
+            None => {}
             // The others who wait for it give it up as well, and find what begins now. Nobody has
             // waited for that before it began, so no two begin within one time-out, however many
             // wait: a source that is overloaded is asked by one more, and not by all.
-            Some(given_up) if Arc::ptr_eq(given_up, &found) => Met::Ends(set.end_load(&found)),
+            Some(given_up) if Arc::ptr_eq(given_up, &found) => {
+                return Met::Ends(set.end_load(&found));
+            }
             // Others gave it up, too, and one of them leads.
-            Some(_) => Met::GoesOn(match call.fallback() {
-                Some(old) => {
+            Some(_) => {
+                if let Some(old) = call.fallback() {
                     work.outbox.count(Count::StaleServed);
-                    Role::Hit(old.value.clone(), Source::Stale)
+                    return Met::GoesOn(Role::Hit(old.value.clone(), Source::Stale));
                 }
-                None => Role::Wait(found),
-            }),
+                // As long as whoever waits for it longest, or those who come with each load that
+                // begins would always be ahead of who came before them.
+                call.patience.since = set.await_load(&found, self.clock.now());
+            }
+        }
+        match call.runs_loader() && found.node().call_off_queued() {
+            true => Met::Ends(set.end_load(&found)),
+            false => Met::GoesOn(Role::Wait(found)),
         }
     }
 

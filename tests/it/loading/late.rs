@@ -166,6 +166,27 @@ fn of_a_crowd_one_more_loads_in_each_time_out_however_many_wait() {
     assert_settled(&cache);
 }
 
+/// Each new load has somebody who came with it, and is not to be ahead of who came before.
+#[test]
+fn who_has_waited_longest_gives_up_a_load_as_soon_as_who_came_with_it() {
+    let (cache, time) = hasty();
+    let (half, never) = (SECOND / 2, Gate::default());
+    let first = begun(&cache, 10, &never);
+    let mut second = begun(&cache, 20, &never);
+    time.advance(half);
+    let mut patient = waits(&cache, 30);
+    time.advance(half);
+    assert!(poll_once(second.as_mut()).is_pending(), "it loads");
+    let newcomer = waits(&cache, 40);
+    time.advance(half);
+    assert!(poll_once(patient.as_mut()).is_pending());
+    time.advance(half);
+    assert_eq!(poll_once(patient.as_mut()), Poll::Ready(30));
+    assert_eq!(block_on(newcomer), 30);
+    drop((first, second));
+    assert_settled(&cache);
+}
+
 #[test]
 fn a_late_load_that_a_write_has_overtaken_is_stored_nowhere() {
     let changes: [fn(&Numbers); 3] = [
