@@ -419,27 +419,19 @@ mod tests {
         let hasher = RandomState::new();
         let mut tally = Tally::default();
         for key in 0..10_000 {
-            let restored = Restored {
-                life: Life {
-                    hard: NEVER,
-                    idle: NEVER,
-                },
-                weight: None,
-                labels: Labels::NONE,
-                epoch: 0,
-                heat: 0,
-            };
-            let hash = KeyHash::of(&hasher, &key);
-            engine
-                .restore(hash, key, key, restored, &mut tally)
-                .unwrap();
+            bring(engine, KeyHash::of(&hasher, &key), key, &mut tally).unwrap();
             engine.grow(|key| KeyHash::of(&hasher, key));
         }
         engine.settle(tally);
         assert_eq!((engine.len(), engine.table.sets()), (10_000, sets));
     }
 
-    fn bring(engine: &Engine<u64, u64>, key: u64, tally: &mut Tally) -> Result<(), SetFull> {
+    fn bring(
+        engine: &Engine<u64, u64>,
+        hash: KeyHash,
+        key: u64,
+        tally: &mut Tally,
+    ) -> Result<(), SetFull> {
         let restored = Restored {
             life: Life {
                 hard: NEVER,
@@ -450,7 +442,7 @@ mod tests {
             epoch: 0,
             heat: 0,
         };
-        engine.restore(KeyHash::at_position(key), key, key, restored, tally)
+        engine.restore(hash, key, key, restored, tally)
     }
 
     /// As if they had been brought back one by one, which looks each of them up before.
@@ -473,7 +465,8 @@ mod tests {
             let (engine, mut tally) = (cache.engine(), Tally::default());
             fill(engine, &mut tally);
             let evicts = on_full == OnFull::Evict;
-            assert_eq!(bring(engine, most, &mut tally).is_ok(), evicts);
+            let hash = KeyHash::at_position(most);
+            assert_eq!(bring(engine, hash, most, &mut tally).is_ok(), evicts);
             engine.settle(tally);
             assert_eq!(engine.len(), most);
 
