@@ -138,7 +138,8 @@ impl<T> IntoFuture for Commit<T> {
     }
 }
 
-/// Waits for a [`Commit`]. Runs on any executor; dropping it undoes nothing, and leaves nothing behind.
+/// Waits for a [`Commit`]. Runs on any executor; dropping it undoes nothing, and leaves nothing
+/// behind.
 /// As [`Commit::wait`], it panics inside a closure that a cache or a store runs under a lock.
 #[must_use = "a future does nothing until it is polled"]
 pub struct CommitFuture<T> {

@@ -142,7 +142,7 @@ pub enum OpenError {
         oldest_seq: u64,
     },
     /// It was opened with [`PointInTime`](super::RecoveryMode::PointInTime) the last time, too, and
-    /// went back: this would leave out what was written since. That is meant to be done once.
+    /// this would leave out what was written since. That is meant to be done once.
     WentBack {
         /// The directory.
         dir: PathBuf,

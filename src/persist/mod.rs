@@ -96,15 +96,16 @@
 //!
 //! # Ending the program
 //!
-//! Dropping the last handle writes everything, and returns when that is done. There are two cases in
-//! which it does not wait, since what it would wait for may wait for it. Inside a closure that a cache
-//! or a store runs under a lock, the closing is left to a thread of its own, `haybox-closer`; and on a
-//! thread of the journal, which wakes tasks, to the call of [`Journal::close`] that is under way, if
-//! there is one. A program that may end right then calls [`Journal::close`] on a clone of the
-//! [`Journal`], which waits for that and says how it went. Nothing is dropped of what is in a `static`, nor
-//! where the program ends by `std::process::exit`, by `abort` or by a signal that it does not
-//! handle, as `SIGTERM` of `docker stop`: then the last milliseconds of writes are lost, as by a
-//! `kill -9`. So handle the signal, and let `main` return or call [`Journal::close`].
+//! Dropping the last handle writes everything, and returns when that is done. There are two cases
+//! in which it does not wait, since what it would wait for may wait for it. Inside a closure that a
+//! cache or a store runs under a lock, the closing is left to a thread of its own, `haybox-closer`;
+//! and on a thread of the journal, which wakes tasks, to the call of [`Journal::close`] that is
+//! under way, if there is one. A program that may end right then calls [`Journal::close`] on a
+//! clone of the [`Journal`], which waits for that, and whose report says by its `durable_seq` what
+//! is on the disk. Nothing is dropped of what is in a `static`, nor where the program ends by
+//! `std::process::exit`, by `abort` or by a signal that it does not handle, as `SIGTERM` of `docker
+//! stop`: then the last milliseconds of writes are lost, as by a `kill -9`. So handle the signal,
+//! and let `main` return or call [`Journal::close`].
 //!
 //! # What belongs together
 //!

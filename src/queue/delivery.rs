@@ -13,9 +13,10 @@ use std::time::Duration;
 /// by [`nack`](Self::nack) or [`fail`](Self::fail) when it is to be tried again.
 ///
 /// It derefs to the value. Dropping it is a `nack`, so a worker that panics or forgets gives the
-/// message back, to be tried again after the [backoff](super::QueueBuilder::backoff). Nobody else gets the message until its visibility time-out has passed; what is
-/// settled after that is an error, and does no harm to whoever has it then. The value itself is
-/// shared with later deliveries, so a worker that comes too late still holds a valid one.
+/// message back, to be tried again after the [backoff](super::QueueBuilder::backoff). Nobody else
+/// gets the message until its visibility time-out has passed; what is settled after that is an
+/// error, and does no harm to whoever has it then. The value itself is shared with later
+/// deliveries, so a worker that comes too late still holds a valid one.
 ///
 /// A delivery stays valid when the queue is closed.
 #[must_use = "a delivery that is dropped is given back to the queue"]

@@ -16,9 +16,9 @@ use std::time::Duration;
 ///
 /// Each takes a message, calls the handler, and acknowledges the message if the handler returns
 /// `Ok`. If it returns an error or panics, the attempt has failed: the message is tried again after
-/// the [backoff](super::QueueBuilder::backoff) of the queue, by default a second or more, and after its last attempt becomes a
-/// [dead letter](Queue::dead_letters) with the error's text, or the panic's. No panic ends a
-/// thread.
+/// the [backoff](super::QueueBuilder::backoff) of the queue, by default a second or more, and after
+/// its last attempt becomes a [dead letter](Queue::dead_letters) with the error's text, or the
+/// panic's. No panic ends a thread.
 ///
 /// Dropping it stops the threads as [`stop`](Self::stop) does, and so waits for the handlers that
 /// are running. When the queue is closed the threads go on until nothing is ready, delayed or in

@@ -525,8 +525,8 @@ pub(super) fn sync_error(error: CommitError) -> CompactError {
     }
 }
 
-/// Runs code of the user's for a snapshot. Nothing but a temporary file has changed so far, so a
-/// panic means no more than an error: that there is no snapshot.
+/// Runs code of the user's for a snapshot. Of files that count none but a log that was begun
+/// is new so far, so a panic means no more than an error: that there is no snapshot.
 fn contained<R>(walk: impl FnOnce() -> Result<R, Unencodable>) -> Result<R, CompactError> {
     let walked = contain::said(walk).map_err(|panic| format!("it panics: {panic}"));
     let walked = walked.and_then(|walked| walked.map_err(|error| error.reason));

@@ -2,10 +2,10 @@
 //! back or dies, and removed when it is done.
 //!
 //! It is called under the lock of the queue, so that the records of a message are written in the
-//! order in which it changed. A new message may be refused. What has become of one has happened, and
-//! is written whether there is room for it or not: the messages in the queue bound how much that is,
-//! and behind that the buffer of the log does. The store's own locks are taken after that, never before: a call from
-//! inside a closure that runs under one of them panics.
+//! order in which it changed. A new message may be refused. What has become of one has happened,
+//! and is written whether there is room for it or not: the messages in the queue bound how much
+//! that is, and behind that the buffer of the log does. The store's own locks are taken after that,
+//! never before: a call from inside a closure that runs under one of them panics.
 
 use super::record::Record;
 use crate::contain::contain;
