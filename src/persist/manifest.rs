@@ -5,7 +5,7 @@ use super::error::{Damage, DiskError, OpenError};
 use super::frame::{self, FrameReader, Stamp, Unread};
 use super::header::{self, CodecId, FileHeader, Kind, StoreId};
 use super::storage::{Access, Blob, Storage, write_all};
-use super::varint::{put_number, take_number, take_seq};
+use super::varint::{HIGHEST, put_number, take_number, take_seq};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -211,7 +211,8 @@ impl Manifest {
         let is_newest = listed
             .chain(logs.iter().copied())
             .all(|number| number <= generation);
-        (rest.is_empty() && is_newest).then_some(Self {
+        let is_possible = header.generation <= HIGHEST;
+        (rest.is_empty() && is_newest && is_possible).then_some(Self {
             store: header.store,
             codec: header.codec,
             schema: header.schema,
@@ -274,6 +275,7 @@ pub(crate) enum Name {
 impl Name {
     /// What a name says, `None` if it is not one of ours.
     pub(crate) fn parse(name: &str) -> Option<Self> {
+        let number = |digits: &str| digits.parse().ok().filter(|number| *number <= HIGHEST);
         if name == TEMPORARY {
             return Some(Name::Temporary);
         }
@@ -281,10 +283,10 @@ impl Name {
             return Self::parse(snapshot).map(|_| Name::Temporary);
         }
         let parsed = match name.strip_prefix("log-") {
-            Some(rest) => Name::Log(rest.strip_suffix(".wal")?.parse().ok()?),
+            Some(rest) => Name::Log(number(rest.strip_suffix(".wal")?)?),
             None => {
                 let rest = name.strip_prefix("snap-")?;
-                Name::Snapshot(rest.strip_suffix(".db")?.parse().ok()?)
+                Name::Snapshot(number(rest.strip_suffix(".db")?)?)
             }
         };
         (parsed.to_string() == name).then_some(parsed)

@@ -66,8 +66,8 @@ pub(crate) fn take_u32(rest: &mut &[u8]) -> Option<u32> {
     take_array(rest).map(u32::from_le_bytes)
 }
 
-/// The highest sequence number, or generation, that a file may name: nobody gets there, and what
-/// comes after it is still a number.
+/// The highest sequence number, generation, or version of a manifest that a file may name: nobody
+/// gets there, and what comes after it is still a number.
 pub(crate) const HIGHEST: u64 = u64::MAX >> 1;
 
 /// Takes a sequence number or a generation, if it is possible.

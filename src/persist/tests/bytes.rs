@@ -233,14 +233,14 @@ fn a_manifest_is_read_as_it_was_published_and_counts_its_versions() {
 
 #[test]
 fn a_manifest_that_is_not_one_is_damaged() {
-    let read = |of: Kind, kind: frame::Kind, numbers: &[u64], behind: &[u8]| {
+    let read_version = |version: u64, of: Kind, kind, numbers: &[u64], behind: &[u8]| {
         let mut payload = Vec::new();
         for number in numbers {
             put_number(&mut payload, *number);
         }
         let header = FileHeader {
             salt: SALT,
-            ..empty().header(of, 1)
+            ..empty().header(of, version)
         };
         let stamp = Stamp {
             kind,
@@ -253,6 +253,8 @@ fn a_manifest_that_is_not_one_is_damaged() {
         file(&*storage, path.to_str().unwrap(), &bytes);
         Manifest::read(&*storage, Path::new("dir"))
     };
+    let read =
+        |of, kind, numbers: &[u64], behind: &[u8]| read_version(1, of, kind, numbers, behind);
     let (file, frame) = (Kind::Manifest, frame::Kind::Manifest);
     // The generation, how far it is durable, flags, no snapshots, and one log.
     let whole = [3, 0, 0, 0, 1, 3];
@@ -265,6 +267,8 @@ fn a_manifest_that_is_not_one_is_damaged() {
         read(file, frame, &[3, 0, 0, 0, 2, 3], &[]),
         // The next generation would have a number that a file has already.
         read(file, frame, &[3, 0, 0, 0, 1, 4], &[]),
+        // What is written next would have no number.
+        read_version(HIGHEST + 1, file, frame, &whole, &[]),
     ] {
         assert!(matches!(damaged, Err(OpenError::Damaged(_))), "{damaged:?}");
     }
@@ -285,6 +289,8 @@ fn only_names_as_we_write_them_are_ours() {
         ("snap-7.wal", None),
         ("notes.tmp", None),
         ("my-log-7.wal", None),
+        ("snap-9223372036854775807.db", Some(Name::Snapshot(HIGHEST))),
+        ("snap-9223372036854775808.db", None),
     ] {
         assert_eq!(Name::parse(name), parsed, "{name}");
     }
