@@ -1,8 +1,17 @@
 //! Queues.
 
-use super::roles::pass_time;
-use super::*;
+use crate::common::{choice, ignore, seconds};
+use crate::executor::block_on;
+use crate::roles::pass_time;
+use crate::schedules::check;
+use haybox::MockClock;
 use haybox::queue::{Delivery, Overflow, PopError, PushOptions, Queue, QueueBuilder};
+use shuttle::thread::{scope, yield_now};
+use std::mem;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 const MESSAGES: u32 = 3;
 

@@ -1,9 +1,17 @@
 //! Locks, limits and sessions.
 
-use super::*;
+use crate::common::{Fixed, choice, ignore, known, seconds};
+use crate::executor::block_on;
+use crate::schedules::check;
+use haybox::MockClock;
 use haybox::limit::{Limiter, Quota};
 use haybox::lock::{Lease, LockError, Locks, LocksBuilder};
-use std::sync::atomic::AtomicU64;
+use shuttle::thread::{scope, yield_now};
+use std::mem;
+use std::pin::pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::task::{Context, Waker};
 
 type FixedLocks = Locks<u32, Fixed>;
 

@@ -1,64 +1,17 @@
-//! Interleavings of publishers, subscribers and members, on shuttle's locks and atomics.
-//!
-//! ```text
-//! RUSTFLAGS="--cfg shuttle" cargo test --release --test interleavings_bus
-//! ```
-//!
-//! `HAYBOX_SHUTTLE_ITERATIONS` says how many schedules each scenario is given. A failure prints the
-//! seed, or the schedule, that brings it back.
-#![cfg(shuttle)]
+//! Publishers and subscribers.
 
+use crate::common::choice;
+use crate::executor::block_on;
+use crate::schedules::check;
 use haybox::MockClock;
-use haybox::presence::{Change, Presence};
 use haybox::pubsub::{
     Bus, Matched, NoMessage, Pattern, Slow, SubscribeOptions, Subscription, Topic,
 };
-use shuttle::rand::{Rng, thread_rng};
-use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread::{scope, yield_now};
 use std::collections::HashMap;
-use std::future::Future;
-use std::io::Write as _;
 use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-
-// ---- running a scenario ----
-
-/// Runs a scenario under two kinds of schedules, a half of each: chosen at random, and of few
-/// preemptions.
-fn check(name: &str, scenario: fn()) {
-    let share = iterations().div_ceil(2);
-    let schedules =
-        run(RandomScheduler::new(share), scenario) + run(PctScheduler::new(3, share), scenario);
-    // Written past the capture of the test harness, so that a run says what it covered.
-    let line = format!("interleavings: {name} {schedules} schedules\n");
-    std::io::stdout()
-        .write_all(line.as_bytes())
-        .expect("the standard output is open");
-}
-
-fn run(scheduler: impl Scheduler + 'static, scenario: fn()) -> usize {
-    let mut config = shuttle::Config::new();
-    config.silence_warnings = true;
-    config.stack_size = 1 << 18;
-    config.max_steps = shuttle::MaxSteps::FailAfter(200_000);
-    shuttle::Runner::new(scheduler, config).run(scenario)
-}
-
-fn iterations() -> usize {
-    match std::env::var("HAYBOX_SHUTTLE_ITERATIONS") {
-        Ok(iterations) => iterations.parse().expect("a number of iterations"),
-        Err(_) => 10_000,
-    }
-}
-
-fn choice(choices: u32) -> u32 {
-    thread_rng().gen_range(0..choices)
-}
-
-// ---- publishing, subscribing, dropping ----
 
 /// The number of a publisher, and of its message.
 type Message = (u32, u32);
@@ -241,37 +194,6 @@ fn a_topic_is_made_once_and_forgotten_once() {
     });
 }
 
-// ---- tasks ----
-
-struct Wakes(shuttle::sync::Mutex<bool>, shuttle::sync::Condvar);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        *self.0.lock().expect("nobody panics") = true;
-        self.1.notify_all();
-    }
-}
-
-/// The least of all executors: it sleeps until it is woken, so a wake-up that is lost is a deadlock
-/// that shuttle reports.
-fn run_task<R>(task: impl Future<Output = R>) -> R {
-    let wakes = Arc::new(Wakes(
-        shuttle::sync::Mutex::new(false),
-        shuttle::sync::Condvar::new(),
-    ));
-    let waker = Waker::from(Arc::clone(&wakes));
-    let mut task = pin!(task);
-    loop {
-        if let Poll::Ready(done) = task.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return done;
-        }
-        let mut is_woken = wakes.0.lock().expect("nobody panics");
-        while !std::mem::take(&mut *is_woken) {
-            is_woken = wakes.1.wait(is_woken).expect("nobody panics");
-        }
-    }
-}
-
 #[test]
 fn no_wake_up_of_a_task_is_lost() {
     check("tasks beside threads", || {
@@ -281,7 +203,7 @@ fn no_wake_up_of_a_task_is_lost() {
             .expect("there is room");
         let received = scope(|threads| {
             let task = threads.spawn(|| {
-                run_task(async {
+                block_on(async {
                     let mut count = 0;
                     while subscription.recv_async().await.is_ok() {
                         count += 1;
@@ -297,7 +219,7 @@ fn no_wake_up_of_a_task_is_lost() {
             });
             let publishers = [
                 threads.spawn(|| {
-                    run_task(async {
+                    block_on(async {
                         topic.publish_async((0, 0)).await + topic.publish_async((0, 1)).await
                     })
                 }),
@@ -346,69 +268,4 @@ fn a_time_out_and_room_at_the_same_time_are_one_of_both() {
 fn publisher_waits_or_is_done(time: &MockClock, subscription: &Subscription<Message>) -> bool {
     // Either the time-out runs, or the second message is in, since the first was read.
     time.timers() > 0 || subscription.is_empty() || subscription.lost() > 0 || choice(8) == 0
-}
-
-// ---- presence ----
-
-#[test]
-fn members_join_and_leave_in_turn() {
-    check("transitions of presence", || {
-        let (time, second) = (MockClock::new(), Duration::from_secs(1));
-        let online = Presence::<u32, u32>::builder()
-            .timeout(second * 2)
-            .idle_after(second)
-            .sweep_interval(second)
-            .clock(time.clock())
-            .build()
-            .expect("the settings are possible");
-        let events = online.events();
-        let joined = scope(|threads| {
-            let calls = [0, 1].map(|_| {
-                let online = &online;
-                threads.spawn(move || {
-                    let (mut joined, mut left) = (0, 0);
-                    for _ in 0..3 {
-                        match choice(4) {
-                            0 => left += u32::from(online.leave(&1, &1)),
-                            1 => joined += u32::from(online.active(&1, &1)),
-                            2 => drop(online.members(&1)),
-                            _ => joined += u32::from(online.heartbeat(&1, &1)),
-                        }
-                    }
-                    (joined, left)
-                })
-            });
-            threads.spawn(|| (0..3).for_each(|_| time.advance(second)));
-            calls.map(|calls| calls.join().expect("it does not panic"))
-        });
-        time.advance(second * 3);
-        let changes: Vec<Change> = events.try_iter().map(|event| event.change).collect();
-        check_story(&changes);
-        let count = |change| changes.iter().filter(|other| **other == change).count() as u32;
-        assert_eq!(count(Change::Joined), joined[0].0 + joined[1].0);
-        assert_eq!(count(Change::Left), joined[0].1 + joined[1].1);
-    });
-}
-
-/// Joined and gone in turn, idle and active in turn in between, and gone at the end.
-fn check_story(changes: &[Change]) {
-    let (mut is_there, mut is_idle) = (false, false);
-    for change in changes {
-        let (was_there, was_idle) = (is_there, is_idle);
-        match change {
-            Change::Joined => (is_there, is_idle) = (true, false),
-            Change::Left | Change::TimedOut => is_there = false,
-            Change::Idle => is_idle = true,
-            Change::Active => is_idle = false,
-            other => panic!("{other:?} is new"),
-        }
-        let is_change = match change {
-            Change::Joined => !was_there,
-            Change::Idle => was_there && !was_idle,
-            Change::Active => was_there && was_idle,
-            _ => was_there,
-        };
-        assert!(is_change, "{change:?} in {changes:?}");
-    }
-    assert!(!is_there, "nobody stays: {changes:?}");
 }
