@@ -7,18 +7,17 @@
 //! flight is waited for.
 
 use super::Engine;
-use super::leader::{Leader, OwnLeader};
-use super::room::Work;
+use super::call::{Call, Old};
+use super::leader::OwnLeader;
+use super::role::{Role, is_loaded};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
-use crate::labels::{Given, Labels};
 use crate::load::{
     Flight, Form, Freshness, Known, Landing, LoadError, MayWait, Node, PANICKED, Running, Source,
-    Spawner, UnderWay, Waiting, give, value_of,
+    Spawner, Waiting, give, value_of,
 };
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::table::{LoadRoom, Ways};
 use crate::time::{Clock, Deadline, NEVER, after, wake_at};
 use crate::to_key::ToKey;
 use std::any::TypeId;
@@ -29,114 +28,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Duration;
-
-/// What a caller that missed is to do.
-pub(super) enum Role<'e, K, V>
-where
-    K: Eq,
-{
-    /// The value came meanwhile, or there is one that serves.
-    Hit(V, Source),
-    /// There is none, as is known.
-    Known(Known),
-    Lead(OwnLeader<'e, K, V>),
-    Wait(Arc<Flight<V>>),
-}
-
-/// What becomes of a load that a caller has found under way.
-enum Met<'e, K, V>
-where
-    K: Eq,
-{
-    /// It is waited for no longer, and the caller leads one, instead of this one if it still runs.
-    Ends(Option<UnderWay<K, V>>),
-    GoesOn(Role<'e, K, V>),
-}
-
-/// One loading call, from its miss to its end.
-pub(crate) struct Call<'f, V> {
-    as_what: AsWhat,
-    /// How fresh the value has to be, where that is asked.
-    pub(super) terms: Option<&'f Freshness>,
-    /// A value that is there is loaded all the same.
-    pub(super) insists: bool,
-    /// Its load goes on when the caller has gone away.
-    is_left_behind: bool,
-    /// Somebody else was asked to run its load. That is done once.
-    was_offered: bool,
-    /// It waits for a load of its own, which somebody else runs.
-    waits_for_own: bool,
-    /// When the caller began to load or to wait, once it has.
-    began: Option<Deadline>,
-    patience: Patience<V>,
-    /// What it waited for is not for it, nor would be what others load.
-    goes_alone: Option<Arc<Node>>,
-    /// What is remembered is of no use to this caller.
-    ignores_known: bool,
-    /// The epoch at which the call began: what was invalidated up to it, nothing that it gets may
-    /// be older than.
-    since: Option<u64>,
-    old: Option<Old<V>>,
-}
-
-/// What a caller has of it with loads of others.
-struct Patience<V> {
-    /// Since when, if it waits.
-    since: Option<Deadline>,
-    /// The last flight that took too long.
-    given_up: Option<Arc<Flight<V>>>,
-}
-
-impl<V> Default for Patience<V> {
-    fn default() -> Self {
-        Self {
-            since: None,
-            given_up: None,
-        }
-    }
-}
-
-impl<V> Patience<V> {
-    /// Waits no longer for a load.
-    fn give_up(&mut self, flight: Arc<Flight<V>>) {
-        flight.node().call_off();
-        *self = Self {
-            since: None,
-            given_up: Some(flight),
-        };
-    }
-}
-
-/// How a call's own load is known to others.
-#[derive(Clone)]
-enum AsWhat {
-    Thread,
-    Task,
-    /// Together with other loads.
-    PartOf(Arc<Node>),
-}
-
-/// What is there of a key that is loaded all the same.
-#[derive(Clone)]
-pub(super) struct Old<V> {
-    pub(super) value: V,
-    /// Its TTL is not over.
-    pub(super) is_live: bool,
-    /// It is better than an error.
-    pub(super) may_serve: bool,
-}
-
-impl<V> Old<V> {
-    /// The value as an answer, where it is better than none.
-    fn given<F: Form<V>>(self) -> F::Given {
-        let source = match self.is_live {
-            true => Source::Hit,
-            false => Source::Stale,
-        };
-        give::<F, V>(Some(self.value), source)
-    }
-}
 
 /// What an offer to run a load elsewhere, or several, came to.
 pub(crate) enum Offered<L> {
@@ -165,182 +56,6 @@ pub(super) enum Limit {
     Hard,
 }
 
-impl<'f, V> Call<'f, V> {
-    pub(crate) fn new(is_task: bool, terms: Option<&'f Freshness>) -> Self {
-        let as_what = if is_task {
-            AsWhat::Task
-        } else {
-            AsWhat::Thread
-        };
-        Self {
-            terms,
-            ..Self::of(as_what)
-        }
-    }
-
-    /// Another call on the same terms.
-    pub(super) fn alike(&self) -> Self {
-        Self {
-            terms: self.terms,
-            insists: self.insists,
-            is_left_behind: self.is_left_behind,
-            ..Self::of(self.as_what.clone())
-        }
-    }
-
-    fn of(as_what: AsWhat) -> Self {
-        Self {
-            as_what,
-            terms: None,
-            insists: false,
-            is_left_behind: false,
-            was_offered: false,
-            waits_for_own: false,
-            began: None,
-            patience: Patience::default(),
-            goes_alone: None,
-            ignores_known: false,
-            since: None,
-            old: None,
-        }
-    }
-
-    /// The value is to be loaded even if there is one.
-    pub(crate) fn insisting(self) -> Self {
-        Self {
-            insists: true,
-            ..self
-        }
-    }
-
-    /// What the call loads is loaded to its end though nobody waits for it, if somebody else can be
-    /// had to run it.
-    pub(crate) fn leaving_behind(self, is_left_behind: bool) -> Self {
-        Self {
-            is_left_behind,
-            ..self
-        }
-    }
-
-    /// A call, or the next round of it, that loads together with others.
-    pub(super) fn join(&mut self, node: &Arc<Node>) {
-        self.as_what = AsWhat::PartOf(Arc::clone(node));
-    }
-
-    /// Notes that it begins to load or to wait, and says when it did so first.
-    pub(super) fn begin(&mut self, now: Deadline) -> Deadline {
-        self.patience.since.get_or_insert(now);
-        *self.began.get_or_insert(now)
-    }
-
-    pub(super) fn node(&self) -> Arc<Node> {
-        match &self.as_what {
-            AsWhat::Thread => Node::new(false),
-            AsWhat::Task => Node::new(true),
-            AsWhat::PartOf(node) => Arc::clone(node),
-        }
-    }
-
-    /// A load that the call leads.
-    pub(super) fn depart(&self) -> Arc<Flight<V>> {
-        Flight::depart(self.node())
-    }
-
-    /// A load for this call only, instead of one that it cannot wait for.
-    fn node_instead_of(&self, other: &Arc<Node>) -> Arc<Node> {
-        let node = self.node();
-        node.goes_instead_of(other);
-        node
-    }
-
-    /// Whether a load of its own that somebody else ran has panicked.
-    fn has_panicked(&self, flight: &Flight<V>, landing: Option<&Landing<V>>) -> bool {
-        self.waits_for_own
-            && matches!(landing, Some(Landing::Abandoned))
-            && flight.node().has_panicked()
-    }
-
-    /// Where what a flight brings has come from.
-    fn source_of_wait(&self) -> Source {
-        match self.waits_for_own {
-            true => Source::Loaded,
-            false => Source::Joined,
-        }
-    }
-
-    /// The old value, where it is better than nothing.
-    pub(super) fn fallback(&self) -> Option<&Old<V>> {
-        let old = self.old.as_ref();
-        old.filter(|old| old.may_serve && !self.insists)
-    }
-
-    /// After what time the old value is better than to wait on.
-    fn soft_limit(&self) -> Option<Duration> {
-        self.fallback()
-            .and(self.terms)
-            .and_then(Freshness::soft_limit)
-    }
-
-    fn old_value(&self) -> Option<&V> {
-        self.old.as_ref().map(|old| &old.value)
-    }
-
-    /// For how long nobody loads after a load of this call that fails.
-    fn pause(&self) -> Option<Duration> {
-        let terms = self.terms.filter(|_| self.old.is_some());
-        terms.map(Freshness::pause)
-    }
-
-    fn take_old(&mut self) -> Option<V> {
-        self.old.take().map(|old| old.value)
-    }
-
-    /// Whether it need not wait for its load, since it has a live value to go on with.
-    pub(super) fn is_served(&self) -> bool {
-        self.fallback().is_some_and(|old| old.is_live)
-    }
-
-    /// A load that it cannot wait for, so that it has to load for itself.
-    pub(super) fn take_lone_way(&mut self) -> Option<Arc<Node>> {
-        self.goes_alone.take()
-    }
-
-    /// Whether somebody else is to run its load: it has something to go on with, or might go away.
-    /// Who has no patience left to wait for that loads by itself.
-    pub(super) fn may_leave(&self) -> bool {
-        let has_value = self.is_served() || self.soft_limit().is_some();
-        let is_left_behind = self.is_left_behind && self.patience.given_up.is_none();
-        !self.was_offered && (has_value || is_left_behind)
-    }
-
-    /// Whether it would run its load on its own thread or task, or at once on another, and so need
-    /// not wait for one that is still to be begun, behind the loads of whoever else asks the same few
-    /// threads.
-    fn runs_loader(&self) -> bool {
-        let is_task = match &self.as_what {
-            AsWhat::Thread => false,
-            AsWhat::Task => true,
-            AsWhat::PartOf(node) => node.is_polled(),
-        };
-        is_task || !self.may_leave()
-    }
-
-    /// Notes that somebody is asked to run its load.
-    pub(super) fn note_offer(&mut self) {
-        self.was_offered = true;
-    }
-
-    /// Leaves its load to somebody else, and says what it goes on with. It waits where that is
-    /// nothing.
-    pub(super) fn leave(&mut self) -> Option<V> {
-        if self.is_served() {
-            return self.take_old();
-        }
-        self.waits_for_own = true;
-        None
-    }
-}
-
 impl<K, V> Engine<K, V>
 where
     K: Hash + Eq,
@@ -367,7 +82,7 @@ where
 
     /// Whether there may be values to be loaded anew before their time is over.
     #[inline]
-    fn refreshes(&self, terms: &Freshness) -> bool {
+    pub(super) fn refreshes(&self, terms: &Freshness) -> bool {
         terms.refreshes() || self.times_are_own()
     }
 
@@ -408,14 +123,6 @@ where
             Count::Misses
         });
         found.flatten()
-    }
-
-    fn is_due(&self, ways: &Ways<K, V>, way: usize, hash: KeyHash, terms: &Freshness) -> bool {
-        let Some(age) = ways.age(way) else {
-            return false;
-        };
-        let from = terms.refresh_from(age, ways.hard_deadline(way), hash.position());
-        self.clock.has_passed(from)
     }
 
     /// What a caller is told of what is remembered: then it loads nothing, and is counted.
@@ -552,194 +259,6 @@ where
             };
             if let Some(end) = self.after_wait::<F, E>(&mut call, flight, landing, limit) {
                 return end;
-            }
-        }
-    }
-
-    pub(super) fn take_role<Q>(
-        &self,
-        hash: KeyHash,
-        key: &Q,
-        call: &mut Call<'_, V>,
-    ) -> Role<'_, K, V>
-    where
-        Q: ToKey<K> + ?Sized,
-    {
-        let owned = key.to_key();
-        let labels = self.with_group(&owned, Labels::NONE);
-        call.waits_for_own = false;
-        // Dropped when the lock is released.
-        let before = call.old.take();
-        let mut kept = Labels::NONE;
-        let mut work = self.work();
-        let Some(inside) = reentrancy::enter() else {
-            return Role::Lead(Leader::new(self, hash, call.depart(), Given::default()));
-        };
-        let mut set = self.table.lock(&inside, hash);
-        // Before anything is looked at, so that what is found to hold is not older. Under the lock,
-        // so that no pass of the background misses the load.
-        let epoch = self.register.latest();
-        call.since.get_or_insert(epoch);
-        if let Some(way) = set.find(hash, key)
-            && !self.has_fallen(&set, way, set.entry(way))
-        {
-            match self.see(&set, way, hash, call) {
-                Seen::Fresh => {
-                    set.note_access(way);
-                    work.outbox.discard_key(owned);
-                    return Role::Hit(set.entry(way).value.clone(), Source::Hit);
-                }
-                Seen::Old { serves: true, .. } => {
-                    work.outbox.discard_key(owned);
-                    work.outbox.count(Count::StaleServed);
-                    return Role::Hit(set.entry(way).value.clone(), Source::Stale);
-                }
-                // While it is loaded everybody gets the old value.
-                Seen::Old { is_live: true, .. } if !call.insists && is_loaded(&set, hash, key) => {
-                    work.outbox.discard_key(owned);
-                    return Role::Hit(set.entry(way).value.clone(), Source::Hit);
-                }
-                Seen::Old {
-                    is_live, may_serve, ..
-                } => {
-                    let value = set.entry(way).value.clone();
-                    kept = set.labels(way).clone();
-                    call.old = Some(Old {
-                        value,
-                        is_live,
-                        may_serve,
-                    });
-                }
-                Seen::Gone => {}
-            }
-        }
-        self.overtake_fallen(&mut set, hash, key, &labels, &mut work);
-        if call.old.is_none()
-            && !call.ignores_known
-            && !call.insists
-            && let Some(known) = self.known(&set, hash, key)
-        {
-            work.outbox.discard_key(owned);
-            return Role::Known(known);
-        }
-        let found = set.load_of(hash, key);
-        let found = found.map(|load| (Arc::clone(&load.flight), load.has_ended()));
-        let mut late = match found {
-            None => None,
-            // It is known for those that are late, or its leader was dropped where no lock could be
-            // taken.
-            Some((ended, true)) => set.end_load(&ended),
-            Some((found, false)) => match self.meet(&mut set, found, call, &mut work) {
-                Met::Ends(late) => late,
-                Met::GoesOn(role) => {
-                    work.outbox.discard_key(owned);
-                    return role;
-                }
-            },
-        };
-        let flight = call.depart();
-        let load = UnderWay::new(hash, owned, Arc::clone(&flight), epoch);
-        // Who insists on a new value is not to find an older one in its place.
-        let is_as_good = late.as_mut().filter(|_| !call.insists);
-        set.begin_load(load.instead_of(is_as_good), LoadRoom::default());
-        work.outbox.discard_load(late);
-        drop(set);
-        drop(inside);
-        let made = Given {
-            labels: kept,
-            epoch,
-        };
-        let leader = Leader::new(self, hash, flight, made);
-        let leader = leader.pausing(call.pause());
-        // What is dropped here is the user's, and may panic: the load has its leader by then, and
-        // does not yet lie where what is returned does, which such a panic leaks.
-        drop((work, before));
-        Role::Lead(leader)
-    }
-
-    /// What a caller does about a load that it has found under way.
-    fn meet<'e>(
-        &'e self,
-        set: &mut Ways<K, V>,
-        found: Arc<Flight<V>>,
-        call: &mut Call<'_, V>,
-        work: &mut Work<'_, K, V>,
-    ) -> Met<'e, K, V> {
-        match &call.patience.given_up {
-            None if self.is_overdue(set, &found, call) => {
-                found.node().call_off();
-                return Met::Ends(set.end_load(&found));
-            }
-            None => {}
-            // The others who wait for it give it up as well, and find what begins now. Nobody has
-            // waited for that before it began, so no two begin within one time-out, however many
-            // wait: a source that is overloaded is asked by one more, and not by all.
-            Some(given_up) if Arc::ptr_eq(given_up, &found) => {
-                return Met::Ends(set.end_load(&found));
-            }
-            // Others gave it up, too, and one of them leads.
-            Some(_) => {
-                if let Some(old) = call.fallback() {
-                    work.outbox.count(Count::StaleServed);
-                    return Met::GoesOn(Role::Hit(old.value.clone(), Source::Stale));
-                }
-                // As long as whoever waits for it longest, or those who come with each load that
-                // begins would always be ahead of who came before them.
-                call.patience.since = set.await_load(&found, self.clock.now());
-            }
-        }
-        match call.runs_loader() && found.node().call_off_queued() {
-            true => Met::Ends(set.end_load(&found)),
-            false => Met::GoesOn(Role::Wait(found)),
-        }
-    }
-
-    /// Whether a load of a task has been waited for as long as anybody has patience. Callers with
-    /// shorter time-outs go away before they give one up, so one that nobody polls would be in
-    /// their way for ever. A loader that blocks a thread is not begun anew for them: it would block
-    /// another one.
-    fn is_overdue(
-        &self,
-        set: &mut Ways<K, V>,
-        flight: &Arc<Flight<V>>,
-        call: &Call<'_, V>,
-    ) -> bool {
-        let patience = self.policy.lock_timeout;
-        let since = set.await_load(flight, self.clock.now());
-        let hard = call.terms.and_then(Freshness::hard_limit);
-        let mut limits = call.soft_limit().into_iter().chain(hard);
-        flight.node().is_polled()
-            && limits.any(|limit| limit < patience)
-            && since.is_some_and(|since| self.clock.has_passed(after(since, patience)))
-    }
-
-    /// What an entry is to a caller.
-    fn see(&self, set: &Ways<K, V>, way: usize, hash: KeyHash, call: &Call<'_, V>) -> Seen {
-        let deadline = set.entry(way).deadline();
-        let Some(terms) = call.terms.filter(|_| !call.insists) else {
-            return match (self.is_live(deadline), call.insists) {
-                (true, false) => Seen::Fresh,
-                (true, true) => Seen::old(true, true),
-                (false, _) => Seen::Gone,
-            };
-        };
-        if self.is_live(deadline) {
-            return if self.refreshes(terms) && self.is_due(set, way, hash, terms) {
-                Seen::old(true, true)
-            } else {
-                Seen::Fresh
-            };
-        }
-        match set.age(way).filter(|age| self.is_live(age.gone(deadline))) {
-            None => Seen::Gone,
-            Some(age) => {
-                let may_serve = self.is_live(terms.stale_until(age, deadline));
-                let rests = age.retry_at != 0 && self.is_live(age.retry_at);
-                Seen::Old {
-                    is_live: false,
-                    may_serve,
-                    serves: may_serve && rests,
-                }
             }
         }
     }
@@ -946,37 +465,6 @@ where
     }
 }
 
-/// Whether a load of a key is under way. One whose leader was dropped where no lock could be taken
-/// is still known to the set, and is not.
-fn is_loaded<K, V, Q>(set: &Ways<K, V>, hash: KeyHash, key: &Q) -> bool
-where
-    Q: Equivalent<K> + ?Sized,
-{
-    set.load_of(hash, key).is_some_and(|load| !load.has_ended())
-}
-
-/// What an entry is to a caller that loads.
-enum Seen {
-    Fresh,
-    Old {
-        is_live: bool,
-        may_serve: bool,
-        /// It is served without an attempt to load.
-        serves: bool,
-    },
-    Gone,
-}
-
-impl Seen {
-    fn old(is_live: bool, may_serve: bool) -> Self {
-        Self::Old {
-            is_live,
-            may_serve,
-            serves: false,
-        }
-    }
-}
-
 impl<K, V> Engine<K, V> {
     /// The clock by which loads are timed, where they are. It is cheap to read: what a tick adds to
     /// one load it takes from another.
@@ -1015,31 +503,6 @@ impl<K, V> Engine<K, V> {
             next = set.index() + 1;
         }
         loads
-    }
-}
-
-impl<V: Clone> Call<'_, V> {
-    /// What it means to a caller that there is no value.
-    pub(super) fn told<F, E>(
-        &mut self,
-        known: Known,
-        source: Source,
-    ) -> Option<Result<F::Given, LoadError<E>>>
-    where
-        F: Form<V>,
-        E: Send + Sync + 'static,
-    {
-        let told = match known {
-            Known::Absent => F::give(None, source).map(Ok),
-            // An error of another type means nothing to this caller, who has to ask for itself;
-            // all callers with its type share the one load that comes of it.
-            Known::Failed(error) => {
-                let own = error.downcast::<E>().ok();
-                own.map(|error| Err(LoadError::Failed(error)))
-            }
-        };
-        self.ignores_known = told.is_none();
-        told
     }
 }
 

@@ -10,8 +10,10 @@
 //! and one question costs the source less than two.
 
 use super::Engine;
+use super::call::Call;
 use super::leader::OwnLeader;
-use super::load::{Call, Limit, Offered, Role, run, run_async};
+use super::load::{Limit, Offered, run, run_async};
+use super::role::Role;
 use crate::hash::KeyHash;
 use crate::load::{
     Flight, Landing, LoadError, Loaded, MayWait, Maybe, Node, Waiting, in_order, value_of,

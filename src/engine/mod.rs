@@ -6,6 +6,7 @@
 
 mod behind;
 mod budget;
+mod call;
 mod changing;
 mod commit;
 mod expire;
@@ -20,6 +21,7 @@ mod read;
 mod record;
 #[cfg(feature = "persist")]
 mod restore;
+mod role;
 mod room;
 mod transaction;
 mod verdicts;
@@ -28,10 +30,11 @@ mod write;
 
 pub(crate) use behind::{Behind, Left};
 pub(crate) use budget::Budget;
+pub(crate) use call::Call;
 pub(crate) use expire::start_sweeping;
 pub(crate) use invalidate::BYTES_PER_LABEL;
 pub(crate) use leader::OwnLeader;
-pub(crate) use load::{Call, Offered};
+pub(crate) use load::Offered;
 pub(crate) use plain_load::{PlainLeader, Start};
 pub(crate) use policy::Policy;
 pub use transaction::Transaction;

@@ -345,7 +345,8 @@ where
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
-    use super::super::load::{Call, Role};
+    use super::super::call::Call;
+    use super::super::role::Role;
     use super::*;
     use crate::Cache;
     use crate::load::{Known, MayWait, Value, Waiting};
