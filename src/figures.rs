@@ -1,6 +1,38 @@
 //! Statistics that can be listed: the fields of a struct by their names.
 
+use std::fmt;
 use std::time::Duration;
+
+/// One of the statistics of a cache or a role, by its name: what an exporter needs of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metric {
+    /// The name of the field.
+    pub name: &'static str,
+    /// Whether it only grows.
+    pub kind: MetricKind,
+    /// Times are in nanoseconds, and 0 where there is none.
+    pub value: u64,
+}
+
+/// What a [`Metric`] is to whoever watches it. `Display` writes what Prometheus and OpenMetrics
+/// call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// It counts from 0, at the start or a reset, and never goes down: its rate is what matters.
+    Counter,
+    /// How much there is now.
+    Gauge,
+}
+
+impl fmt::Display for MetricKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+        })
+    }
+}
 
 /// What a field of statistics is.
 pub(crate) trait Figure {
@@ -31,31 +63,45 @@ impl Figure for Option<Duration> {
     }
 }
 
-/// A struct of statistics, and the list of its fields, so that none is left out of the list.
+/// A struct of statistics, and the list of its fields, so that none is left out of the list. Counters
+/// are those that do not say `[gauge]`.
 macro_rules! figures {
     (
         $(#[$about:meta])*
         pub struct $name:ident {
-            $($(#[$meaning:meta])* pub $field:ident: $kind:ty,)*
+            $($(#[$meaning:meta])* pub $field:ident: $type:ty $([$kind:ident])?,)*
         }
     ) => {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct $name {
-            $($(#[$meaning])* pub $field: $kind,)*
+            $($(#[$meaning])* pub $field: $type,)*
         }
 
         impl $name {
-            /// The name and the value of each field, in the order of the fields, also of those that
-            /// later versions add. Times are in nanoseconds, and 0 where there is none. For an
+            /// Each field by its name, in their order, also those that later versions add. For an
             /// exporter: see [`Stats`](crate::Stats#to-export-them).
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                use $crate::figures::Figure;
-                [$((stringify!($field), self.$field.number())),*].into_iter()
+            pub fn iter(&self) -> impl Iterator<Item = $crate::Metric> + use<> {
+                use $crate::figures::{Figure, Metric, kind};
+                [$(Metric {
+                    name: stringify!($field),
+                    kind: kind!($($kind)?),
+                    value: self.$field.number(),
+                }),*]
+                .into_iter()
             }
         }
     };
 }
 
-pub(crate) use figures;
+macro_rules! kind {
+    () => {
+        $crate::MetricKind::Counter
+    };
+    (gauge) => {
+        $crate::MetricKind::Gauge
+    };
+}
+
+pub(crate) use {figures, kind};

@@ -31,9 +31,13 @@ figures! {
     /// assert!(users.get(&7).is_some() && users.get(&8).is_none());
     ///
     /// let mut page = String::new();
-    /// for (name, value) in users.stats().iter() {
+    /// for metric in users.stats().iter() {
+    ///     let (name, kind, value) = (metric.name, metric.kind, metric.value);
+    ///     writeln!(page, "# TYPE haybox_{name} {kind}")?;
     ///     writeln!(page, "haybox_{name}{{cache=\"users\"}} {value}")?;
     /// }
+    /// assert!(page.contains("# TYPE haybox_hits counter\n"));
+    /// assert!(page.contains("# TYPE haybox_entries gauge\n"));
     /// assert!(page.contains("haybox_hits{cache=\"users\"} 1\n"));
     /// assert!(page.contains("haybox_entries{cache=\"users\"} 1\n"));
     /// # Ok::<(), std::fmt::Error>(())
@@ -88,15 +92,15 @@ figures! {
         /// 1 to 10 ms, whose errors cancel each other out over many.
         pub load_time: Duration,
         /// Entries now, those that have expired and are not swept yet among them.
-        pub entries: u64,
+        pub entries: u64 [gauge],
         /// How many absences and errors are remembered now. They count against the bounds, and not
         /// as entries.
-        pub absences: u64,
+        pub absences: u64 [gauge],
         /// The sum of the weights of the entries now; their number where nothing is weighed.
-        pub weight: u64,
+        pub weight: u64 [gauge],
         /// About how many bytes the cache takes up now; see
         /// [`Cache::memory`](crate::Cache::memory).
-        pub memory: u64,
+        pub memory: u64 [gauge],
     }
 }
 

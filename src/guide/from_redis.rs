@@ -78,7 +78,7 @@
 //! | Redis | haybox |
 //! | --- | --- |
 //! | `maxmemory`, `maxmemory-policy` | [`max_memory`](CacheBuilder::max_memory) with a [`weigher`](CacheBuilder::weigher), [`on_full`](CacheBuilder::on_full), [`eviction_policy`](CacheBuilder::eviction_policy) (adaptive, S3-FIFO, frequency first, LRU) |
-//! | `INFO`, `MEMORY USAGE` | [`stats`](Cache::stats), whose [`iter`](Stats::iter) lists names and values for an exporter; [`memory`](Cache::memory), [`weight`](Cache::weight) |
+//! | `INFO`, `MEMORY USAGE` | [`stats`](Cache::stats), whose [`iter`](Stats::iter) lists [metrics](Metric) for an exporter; [`memory`](Cache::memory), [`weight`](Cache::weight) |
 #![cfg_attr(
     feature = "persist",
     doc = "| `appendonly`, `save`, `redis-check-aof` and the like | [persistence](super::redis_persistence) |"
@@ -99,5 +99,5 @@ use crate::lock::{Lease, Locks, LocksBuilder};
 use crate::presence::Presence;
 use crate::pubsub::{Bus, Pattern, Topic};
 use crate::queue::{Delivery, Overflow, PushOptions, Queue, QueueBuilder};
-use crate::{Cache, CacheBuilder, Insert, InsertOptions, Op, Stats, Transaction};
+use crate::{Cache, CacheBuilder, Insert, InsertOptions, Metric, Op, Stats, Transaction};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

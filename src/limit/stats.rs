@@ -13,6 +13,6 @@ figures! {
         /// and is too early.
         pub refused: u64,
         /// Keys that take up memory. Idle ones are among them until they are swept.
-        pub keys: usize,
+        pub keys: usize [gauge],
     }
 }

@@ -22,7 +22,7 @@ figures! {
         /// and one that is leaked does not count.
         pub lost: u64,
         /// Keys that take up memory. Free ones are among them until they are swept.
-        pub keys: usize,
+        pub keys: usize [gauge],
     }
 }
 

@@ -10,7 +10,7 @@ figures! {
     /// each room. From [`Presence::stats`](super::Presence::stats).
     pub struct PresenceStats {
         /// Members that are there. Those whose time is up and not announced yet are among them.
-        pub members: u64,
+        pub members: u64 [gauge],
         /// Members that joined.
         pub joined: u64,
         /// Members that said that they go.

@@ -15,7 +15,7 @@ figures! {
         /// [`Subscription::lost`](super::Subscription::lost) says of each, of all that there were.
         pub lost: u64,
         /// Topics that are in use.
-        pub topics: usize,
+        pub topics: usize [gauge],
     }
 }
 

@@ -8,7 +8,7 @@ figures! {
     /// What a store of sessions has done since it was built, and how full it is.
     pub struct SessionStats {
         /// Sessions that are there now, those that have expired and are not swept yet among them.
-        pub sessions: u64,
+        pub sessions: u64 [gauge],
         /// Look-ups that found their session.
         pub found: u64,
         /// Look-ups of ids that open nothing (any more).

@@ -6,21 +6,21 @@ use haybox::lock::LocksStats;
 use haybox::presence::PresenceStats;
 use haybox::pubsub::BusStats;
 use haybox::queue::{Queue, QueueStats, WorkersReport};
-use haybox::{Cache, Freshness, MockClock, Stats};
+use haybox::{Cache, Freshness, Metric, MetricKind, MockClock, Stats};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::thread;
 use std::time::Duration;
 
 /// The derived `Debug` knows all fields of a struct.
-fn lists_all(statistics: impl Debug, listed: impl Iterator<Item = (&'static str, u64)>) {
+fn lists_all(statistics: impl Debug, listed: impl Iterator<Item = Metric>) {
     let shown = format!("{statistics:#?}");
     let fields = shown.lines().filter_map(|line| {
         let (name, _) = line.strip_prefix("    ")?.split_once(": ")?;
         (!name.starts_with(' ')).then_some(name)
     });
     let fields: Vec<_> = fields.collect();
-    let names: Vec<_> = listed.map(|(name, _)| name).collect();
+    let names: Vec<_> = listed.map(|metric| metric.name).collect();
     assert!(fields.len() >= 3, "{shown}");
     assert_eq!(names, fields);
 }
@@ -53,7 +53,10 @@ fn a_list_has_the_values_of_its_fields() {
         30
     });
     let stats = cache.stats();
-    let listed: BTreeMap<_, _> = stats.iter().collect();
+    let listed: BTreeMap<_, _> = stats
+        .iter()
+        .map(|metric| (metric.name, metric.value))
+        .collect();
     assert_eq!((listed["hits"], listed["misses"]), (2, 2));
     assert_eq!(listed["entries"], 2);
     assert_eq!(listed["memory"], stats.memory);
@@ -64,11 +67,69 @@ fn a_list_has_the_values_of_its_fields() {
 fn an_age_that_is_not_there_is_zero() {
     let time = MockClock::new();
     let queue = Queue::builder(10).clock(time.clock()).build().unwrap();
-    let age = |queue: &Queue<u32>| queue.stats().iter().find(|(name, _)| *name == "oldest_age");
-    assert_eq!(age(&queue), Some(("oldest_age", 0)));
+    let age = |queue: &Queue<u32>| {
+        let mut listed = queue.stats().iter();
+        let age = listed.find(|metric| metric.name == "oldest_age");
+        age.expect("it is listed").value
+    };
+    assert_eq!(age(&queue), 0);
     queue.push(1).unwrap();
     time.advance(SECOND);
-    assert_eq!(age(&queue), Some(("oldest_age", 1_000_000_000)));
+    assert_eq!(age(&queue), 1_000_000_000);
+}
+
+/// A reset takes the counters to where they began, and leaves what is there.
+#[test]
+fn counters_begin_anew_at_a_reset_and_gauges_do_not() {
+    let cache = Cache::<u32, u32>::builder()
+        .max_entries(10)
+        .build()
+        .unwrap();
+    for key in 0..20 {
+        cache.insert(key, key);
+    }
+    let used = cache.stats();
+    cache.reset_stats();
+    let mut gauges = Vec::new();
+    for (before, after) in used.iter().zip(cache.stats().iter()) {
+        match after.kind {
+            MetricKind::Counter => assert_eq!(after.value, 0, "{after:?}"),
+            MetricKind::Gauge => {
+                assert_eq!(after, before);
+                gauges.push(after.name);
+            }
+        }
+    }
+    assert_eq!(gauges, ["entries", "absences", "weight", "memory"]);
+    assert!(used.evictions == 10 && used.entries == 10, "{used:?}");
+}
+
+/// What goes down as messages come and go is a gauge, and the rest only grows.
+#[test]
+fn the_counters_of_a_queue_only_grow_and_its_gauges_come_back_to_zero() {
+    let queue = Queue::builder(10).build().unwrap();
+    let mut before = queue.stats();
+    let mut grows_only = |queue: &Queue<u32>| {
+        let now = queue.stats();
+        for (earlier, later) in before.iter().zip(now.iter()) {
+            let is_counter = later.kind == MetricKind::Counter;
+            assert!(!is_counter || later.value >= earlier.value, "{later:?}");
+        }
+        before = now;
+        now
+    };
+    queue.push(1).unwrap();
+    grows_only(&queue);
+    let delivery = queue.pop().unwrap();
+    grows_only(&queue);
+    delivery.ack().unwrap();
+    let ended = grows_only(&queue);
+    let gauges = ended
+        .iter()
+        .filter(|metric| metric.kind == MetricKind::Gauge);
+    let gauges: Vec<u64> = gauges.map(|gauge| gauge.value).collect();
+    assert_eq!(gauges, [0; 6]);
+    assert_eq!(MetricKind::Gauge.to_string(), "gauge");
 }
 
 #[test]
