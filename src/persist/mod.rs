@@ -74,17 +74,19 @@
 //! | `snap-<n>.db` | all entries at one time |
 //! | `log-<n>.wal` | what happened since |
 //! | `LOCK` | nothing; locked while the directory is open |
+//! | `CLOSED` | that it was closed in peace, where [that is asked](Persistence::discard_unclosed) |
 //! | `quarantine/` | copies of what recovery left out |
 //!
 //! On Unix a file is made for its owner alone (mode 0600), whatever the `umask` says; the directory
 //! is made as that says. Who opens it [read-only](RecoveryMode::ReadOnly), or runs `haybox-check`,
 //! has to be the same user.
 //!
-//! Each file begins with 64 bytes that say its format, its store, its codec, its schema version and
-//! what the directory is [kept for](DirKind). Then follow frames: a header of 48 bytes with a checksum of its own, and a payload that the
-//! header has the checksum of. All checksums are CRC32C and begin with a number that is drawn for
-//! each file, so no frame of another file is taken for one of this. Nothing is deleted but files
-//! with such names that the manifest does not list.
+//! Each of the first three begins with 64 bytes that say its format, its store, its codec, its
+//! schema version and what the directory is [kept for](DirKind). Then follow frames: a header of 48
+//! bytes with a checksum of its own, and a payload that the header has the checksum of. All
+//! checksums are CRC32C and begin with a number that is drawn for each file, so no frame of another
+//! file is taken for one of this. Nothing is deleted but files with such names that the manifest
+//! does not list, and `CLOSED` when the directory is opened.
 //!
 //! # Restoring a backup
 //!
@@ -155,6 +157,7 @@
 //! its item back, is such a job: what expires while a store is closed is told to nobody.
 
 pub mod check;
+mod closed;
 mod codec;
 mod commit;
 mod contents;

@@ -14,7 +14,7 @@ use super::report::ClockCheck;
 use super::storage::Disk;
 use super::store::Store;
 use super::wall::Wall;
-use crate::builder::CacheBuilder;
+use crate::builder::{BuildError, CacheBuilder};
 use crate::cache::Cache;
 use crate::entry::OnFull;
 use crate::sync::{AtomicBool, AtomicU64};
@@ -198,6 +198,11 @@ where
         is_store: bool,
     ) -> Result<(Cache<K, V, S>, Journal), OpenError> {
         options.check()?;
+        BuildError::check([(
+            is_store && options.settings.discards_unclosed,
+            "discard_unclosed",
+            "is for caches: a store keeps what it has acknowledged",
+        )])?;
         let clock = self.chosen_clock().clone();
         let of_face = if is_store {
             DirKind::Store
@@ -236,6 +241,10 @@ where
             ClockCheck::Fine => false,
             ClockCheck::WentBack(by) | ClockCheck::LogAhead(by) => by >= FAR_BACK,
         };
+        let is_unclosed = report.closed == Some(false);
+        if is_unclosed {
+            (report.discarded, report.entries) = (report.entries, 0);
+        }
         let journal = Journal {
             journal: Arc::clone(&sink),
             recovery: Arc::new(report),
@@ -251,12 +260,17 @@ where
             handle: Some(journal.clone()),
         }));
         cache.engine().set_bounds(bounds);
+        if is_unclosed {
+            // Logged, as anybody's: if that does not come to the disk, the next start finds the
+            // directory not closed again.
+            cache.clear();
+        }
         cache.reset_stats();
-        if (is_migrated || kept.has_regrouped() || is_far_back) && !is_read_only {
+        if (is_migrated || kept.has_regrouped() || is_far_back || is_unclosed) && !is_read_only {
             // The files are to say what is there now: an invalidation of a group finds entries by
             // what is recorded of them, and the time of a clock that went back would count again at
-            // each start, and cost what was written since of its time. If it fails, the old ones
-            // are read again next time; health() says why.
+            // each start, and cost what was written since of its time; what was discarded takes up
+            // room. If it fails, the old ones are read again next time; health() says why.
             let _ = journal.compact();
         }
         Ok((cache, journal))

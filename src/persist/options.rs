@@ -23,6 +23,7 @@ use std::time::Duration;
 /// | [`verify_writes`](Self::verify_writes) | in debug builds |
 /// | [`schema_version`](Self::schema_version), [`migrate`](Self::migrate) | 0, none |
 /// | [`recovery`](Self::recovery) | an unfinished write at the end is dropped, damage is refused |
+/// | [`discard_unclosed`](Self::discard_unclosed) | no, a cache goes on with what is in the files |
 /// | [`buffer`](Self::buffer), [`when_full`](Self::when_full) | 256 KiB; a store waits 5 s for room, a cache 100 ms |
 /// | [`compact_at`](Self::compact_at), [`log_limit`](Self::log_limit) | at 100 % growth past 64 MiB, no limit |
 /// | [`generations`](Self::generations) | 1 |
@@ -222,6 +223,45 @@ impl<C: Codec> Persistence<C> {
     /// What opening does about what it finds. Default: [`RecoveryMode::TolerateTornTail`].
     pub fn recovery(mut self, mode: RecoveryMode) -> Self {
         self.settings.mode = mode;
+        self
+    }
+
+    /// Whether a cache begins empty where its directory was not closed in peace: by
+    /// [`Journal::close`](super::Journal::close), or the drop of the last handle. Default: no.
+    ///
+    /// For a cache whose entries come from a source that is changed by commits. A process that is
+    /// killed between a commit and the invalidation that follows it, or before that was written,
+    /// leaves the old value in the files, and so do a power loss and a full disk: after them the
+    /// next start would serve it until its TTL is over. With this the cache is warm after a
+    /// deployment, and cold after a crash.
+    ///
+    /// Opened with it for the first time, a directory counts as not closed, as does one with damage
+    /// that a salvage has left out, or that is gone back to an earlier point. The entries are
+    /// removed as by [`clear`](crate::Cache::clear), of which a removal listener is told;
+    /// [`RecoveryReport::discarded`](super::RecoveryReport) counts them. Closing writes a file more
+    /// and syncs it, and opening removes it. A `static` is never dropped, and a signal ends a
+    /// process without closing: see [there](super#ending-the-program).
+    ///
+    /// A store, which keeps what it has acknowledged, is not opened with it.
+    ///
+    /// ```
+    /// use haybox::Cache;
+    /// use haybox::persist::Persistence;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("prices");
+    /// let open = || {
+    ///     let options = Persistence::new().discard_unclosed(true);
+    ///     Cache::<String, u32>::builder().max_entries(1_000).open_with(&dir, options)
+    /// };
+    /// let prices = open()?;
+    /// prices.insert("plum".into(), 45);
+    /// drop(prices); // A deployment. After a crash the next process would find nothing.
+    /// assert_eq!(open()?.get("plum"), Some(45));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn discard_unclosed(mut self, discard: bool) -> Self {
+        self.settings.discards_unclosed = discard;
         self
     }
 

@@ -45,6 +45,11 @@ pub struct RecoveryReport {
     /// point in time, one directory with all files as they were, which is opened like any other.
     /// Empty if nothing was, and where nothing may be changed.
     pub quarantine: Vec<PathBuf>,
+    /// Where [`discard_unclosed`](super::Persistence::discard_unclosed) asks: whether the directory
+    /// is new, or was closed in peace and nothing of it is missing. `None` where nobody asks.
+    pub closed: Option<bool>,
+    /// Entries that were discarded, since it was not.
+    pub discarded: u64,
     /// What the clock looked like.
     pub clock: ClockCheck,
     /// The `schema_version`s, other than the one asked for, that files were read with.
@@ -55,6 +60,14 @@ pub struct RecoveryReport {
     pub log_time: Duration,
     /// How long opening took, all in all.
     pub total_time: Duration,
+}
+
+impl RecoveryReport {
+    /// Whether all that was in the files is in the recovered state.
+    pub(super) fn is_whole(&self) -> bool {
+        let is_damaged = !(self.damages.is_empty() && self.unreadable.is_empty());
+        !is_damaged && (self.dropped_bytes, self.undecodable, self.dropped_seqs) == (0, 0, None)
+    }
 }
 
 impl fmt::Display for RecoveryReport {
@@ -96,6 +109,13 @@ impl fmt::Display for RecoveryReport {
         }
         if self.undecodable > 0 {
             write!(f, "; {} entries do not decode", self.undecodable)?;
+        }
+        if self.discarded > 0 {
+            let discarded = self.discarded;
+            write!(
+                f,
+                "; {discarded} entries discarded, since the directory was not closed"
+            )?;
         }
         for quarantine in &self.quarantine {
             write!(f, "; a copy is in {}", quarantine.display())?;

@@ -135,6 +135,8 @@ pub(crate) struct Settings {
     /// How many bytes may wait to be written.
     pub(crate) buffer: usize,
     pub(crate) mode: RecoveryMode,
+    /// What was not closed in peace is not gone on with.
+    pub(crate) discards_unclosed: bool,
     /// `false`: no log, only snapshots.
     pub(crate) log: bool,
     /// How often to dump without a log; `None` only on close.
@@ -170,6 +172,7 @@ impl Settings {
             refuses: true,
             buffer: 256 << 10,
             mode: RecoveryMode::default(),
+            discards_unclosed: false,
             log: true,
             dump_every: Some(Duration::from_secs(300)),
             growth_percent: 100,

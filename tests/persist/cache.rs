@@ -1,13 +1,12 @@
 //! A cache that survives restarts.
 
-use crate::dir;
+use crate::{dir, killed};
 use haybox::persist::{
     ClockCheck, CommitError, CompactError, HealthState, OpenError, Persistence, SyncPolicy,
 };
 use haybox::{Cache, Freshness, InsertOptions, Loaded, MockClock, Ttl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::convert::Infallible;
-use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
@@ -385,18 +384,6 @@ fn fault_27_a_clock_that_went_back_brings_nothing_back_and_one_ten_years_ahead_i
     let report = cache.journal().unwrap().recovery();
     assert!(matches!(report.clock, ClockCheck::LogAhead(_)), "{report}");
     assert_eq!(cache.get_many([&2, &3, &4]), [Some(2), Some(3), Some(4)]);
-}
-
-/// As it is after a `kill -9`.
-fn killed(from: &TempDir) -> TempDir {
-    let to = dir();
-    for file in fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        if file.file_type().unwrap().is_file() {
-            fs::copy(file.path(), to.path().join(file.file_name())).unwrap();
-        }
-    }
-    to
 }
 
 #[test]

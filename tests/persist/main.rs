@@ -13,6 +13,7 @@ mod kill;
 mod kinds;
 mod reader;
 mod store;
+mod unclosed;
 
 use haybox::persist::{Persistence, SyncPolicy};
 use haybox::{Cache, Store};
@@ -24,6 +25,18 @@ use tempfile::TempDir;
 /// A directory for a test. Gone with the test.
 pub(crate) fn dir() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
+}
+
+/// A directory as it is after a `kill -9`.
+pub(crate) fn killed(from: &TempDir) -> TempDir {
+    let to = dir();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        if file.file_type().unwrap().is_file() {
+            fs::copy(file.path(), to.path().join(file.file_name())).unwrap();
+        }
+    }
+    to
 }
 
 pub(crate) fn always() -> Persistence {

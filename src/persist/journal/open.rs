@@ -7,6 +7,7 @@ use super::gate::Gate;
 use super::log::{LogFile, Tail};
 use super::retry::{Attempts, Demand};
 use super::{Counts, Inner, Journal, Now, Room, Syncing};
+use crate::persist::closed;
 use crate::persist::contents::Contents;
 use crate::persist::error::{CompactError, DiskError, OpenError, WriteError};
 use crate::persist::files::{absolute, link_or_copy};
@@ -54,6 +55,11 @@ impl Journal {
         let mut recovered = recovery.run()?;
         contents.recovered(now_that_counts(&settings, &recovered.report));
         let mut report = std::mem::take(&mut recovered.report);
+        if settings.discards_unclosed {
+            let (store, last) = (recovered.manifest.store, recovered.last_seq);
+            let is_marked = closed::is_marked(&*storage, dir, store, last);
+            report.closed = Some(report.created || is_marked && report.is_whole());
+        }
         let journal = Self {
             inner: Arc::new(inner(dir, settings, storage, contents, &recovered, &report)),
             threads: Mutex::default(),
@@ -77,6 +83,7 @@ impl Journal {
             return Ok(());
         }
         inner.check_place().map_err(open_error)?;
+        closed::unmark(&*inner.storage, &inner.dir)?;
         if recovered.replaces {
             inner.preserve(&recovered.manifest, report)?;
         }

@@ -4,6 +4,7 @@ use super::compact::sync_error;
 use super::log::LogFile;
 use super::{Inner, Syncing, Tail, Trouble};
 use crate::contain;
+use crate::persist::closed;
 use crate::persist::contents::Contents;
 use crate::persist::error::{CommitError, CompactError, DiskError, WriteError};
 use crate::persist::report::CloseReport;
@@ -346,7 +347,14 @@ impl Inner {
         }
         // The manifest of before would list what a compaction of another thread has just removed.
         let _alone = self.alone();
-        self.attempt("close", || self.mark_last())
+        self.attempt("close", || self.mark_last())?;
+        if self.settings.discards_unclosed {
+            // Without it the next start is a cold one.
+            let store = self.catalog.lock().store;
+            let mark = || closed::mark(&*self.storage, &self.dir, store, last);
+            let _ = self.attempt("close", || mark().map_err(CompactError::from));
+        }
+        Ok(())
     }
 
     /// Says durably how far the log is proven on disk.

@@ -15,6 +15,7 @@ mod points;
 mod running;
 mod salvage;
 mod syncs;
+mod unclosed;
 mod waits;
 
 use self::memory::Memory;
