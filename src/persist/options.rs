@@ -322,8 +322,10 @@ impl<C: Codec> Persistence<C> {
     /// it to one moment: of what is written meanwhile it has a part, and of a transaction perhaps
     /// one of two keys. That which is made on close, when nothing writes any more, has all.
     ///
-    /// Opening fails with [`SyncPolicy::Always`], under which each write would wait for the next
-    /// snapshot.
+    /// Who waits for a write, by a [`Commit`](super::Commit) of a store or the
+    /// [`flush`](crate::counter::Counters::flush) of counters, waits for the next snapshot. Opening
+    /// fails with [`SyncPolicy::Always`], under which each write would, and so does that of a queue,
+    /// where each push would.
     pub fn snapshots_only(mut self, interval: Duration) -> Self {
         self.settings.log = false;
         self.settings.dump_every = Some(interval);
@@ -356,6 +358,11 @@ impl<C: Codec> Persistence<C> {
     pub fn on_progress(mut self, told: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.settings.progress = Some(Arc::new(told));
         self
+    }
+
+    /// Whether what is written is in the files before the next snapshot.
+    pub(crate) fn keeps_log(&self) -> bool {
+        self.settings.log
     }
 
     /// The first setting that no directory can be kept with.

@@ -299,6 +299,9 @@ impl<T> QueueBuilder<T> {
     /// [`when_full`](Persistence::when_full) says nothing here: a push waits at most 5 s for room,
     /// nothing else does.
     ///
+    /// [`snapshots_only`](Persistence::snapshots_only) is an error: each push would wait for the next
+    /// snapshot.
+    ///
     /// # Errors
     /// As for `open`.
     #[cfg(feature = "persist")]
@@ -311,6 +314,8 @@ impl<T> QueueBuilder<T> {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         self.rules.check()?;
+        let problem = "is not for queues: each push would wait for the next snapshot";
+        BuildError::check([(!options.keeps_log(), "snapshots_only", problem)])?;
         let store = Cache::builder().stats(false).clock(self.clock.clone());
         let store = store.of_role(DirKind::Queue);
         let options = of_messages(options);

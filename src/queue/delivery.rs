@@ -129,11 +129,22 @@ impl<T> Delivery<T> {
         self.end(Failure::Retry, Some(error.to_string()))
     }
 
+    /// As [`fail`](Self::fail), to be tried again after this time, as by
+    /// [`nack_after`](Self::nack_after).
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] if its time had passed.
+    pub fn fail_after(self, error: impl fmt::Display, delay: Duration) -> Result<(), ReceiptError> {
+        let due = self.queue.due_in(delay);
+        self.end(Failure::RetryAt(due), Some(error.to_string()))
+    }
+
     /// Nothing was done: the message is as it was before it was handed out. It keeps its place in
     /// the line, waits for no backoff, and this attempt does not count. For a worker that is told to
     /// stop before it has begun, or that cannot do anything with a message on its own.
     ///
     /// Whoever pops next gets it again, so pop no more, or wait for something else to happen first.
+    /// [`release_after`](Self::release_after) is for what has to wait.
     ///
     /// ```
     /// use haybox::queue::Queue;
@@ -149,9 +160,41 @@ impl<T> Delivery<T> {
     ///
     /// # Errors
     /// [`ReceiptError::Stale`] if its time had passed.
-    pub fn release(mut self) -> Result<(), ReceiptError> {
+    pub fn release(self) -> Result<(), ReceiptError> {
+        self.release_after(Duration::ZERO)
+    }
+
+    /// As [`release`](Self::release), and nobody gets the message before this time has passed;
+    /// others go first. For work that may not be done yet, such as that of a customer whose rate
+    /// limit is used up: however often it has to wait, it does not become a dead letter.
+    ///
+    /// ```
+    /// use haybox::limit::{Limiter, Quota};
+    /// use haybox::queue::Queue;
+    ///
+    /// let (jobs, limits) = (Queue::new(100)?, Limiter::new(Quota::per_minute(1))?);
+    /// for customer in ["ada", "ada", "bob"] {
+    ///     jobs.push(customer)?;
+    /// }
+    /// let mut done = Vec::new();
+    /// while let Ok(job) = jobs.try_pop() {
+    ///     match limits.check(&*job).retry_after() {
+    ///         Some(wait) => job.release_after(wait)?,
+    ///         None => {
+    ///             done.push(*job);
+    ///             job.ack()?;
+    ///         }
+    ///     }
+    /// }
+    /// assert_eq!((done, jobs.stats().delayed), (vec!["ada", "bob"], 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] if its time had passed.
+    pub fn release_after(mut self, delay: Duration) -> Result<(), ReceiptError> {
         self.is_settled = true;
-        release(&self.queue, self.flight, self.id)
+        release(&self.queue, self.flight, self.id, delay)
     }
 
     /// The message is not to be tried again, whatever attempts it has left: it becomes a dead
@@ -232,8 +275,14 @@ impl<T> Drop for Delivery<T> {
     }
 }
 
-pub(super) fn release<T>(queue: &Shared<T>, flight: u64, id: u64) -> Result<(), ReceiptError> {
-    let was_held = queue.change(|state, now, _| state.release(flight, now));
+pub(super) fn release<T>(
+    queue: &Shared<T>,
+    flight: u64,
+    id: u64,
+    delay: Duration,
+) -> Result<(), ReceiptError> {
+    let due = queue.due_in(delay);
+    let was_held = queue.change(|state, now, _| state.release(flight, due, now));
     was_held.then_some(()).ok_or(stale(id))
 }
 

@@ -30,8 +30,8 @@
 //! | [`ack`](Delivery::ack) | it is done, and leaves the queue |
 //! | [`nack`](Delivery::nack), [`fail`](Delivery::fail), the delivery is dropped (also by a panic) | it is tried again, after the queue's [backoff](QueueBuilder::backoff): by default after 1 s, then 2 s, up to 5 minutes |
 //! | its [visibility time-out](QueueBuilder::visibility_timeout) passes | it is tried again at once |
-//! | [`release`](Delivery::release) | it is as it was before, and the attempt does not count |
-//! | any of these but `ack` and `release`, after the [last attempt](QueueBuilder::max_attempts), by default the tenth | it is a [dead letter](Queue::dead_letters): it stays until it is requeued or purged |
+//! | [`release`](Delivery::release), [`release_after`](Delivery::release_after) | it is as it was before, or waits; the attempt does not count |
+//! | any of these but `ack` and those two, after the [last attempt](QueueBuilder::max_attempts), by default the tenth | it is a [dead letter](Queue::dead_letters): it stays until it is requeued or purged |
 //! | [`bury`](Delivery::bury) | it is a dead letter at once |
 //!
 //! While it is ready or delayed it can be [cancelled](Queue::cancel).
@@ -134,6 +134,7 @@ mod line;
 mod message;
 #[allow(clippy::module_inception, reason = "the type of the module's name")]
 mod queue;
+mod settle;
 mod shared;
 mod state;
 mod stats;
@@ -145,6 +146,7 @@ pub use delivery::Delivery;
 pub use error::{PopError, PushError, PushManyError, ReceiptError, RequeueError};
 pub use message::{DeadLetter, Receipt};
 pub use queue::Queue;
+pub use settle::Settle;
 pub use stats::QueueStats;
 pub use workers::{Workers, WorkersReport};
 

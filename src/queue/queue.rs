@@ -470,13 +470,35 @@ impl<T: Send + Sync + 'static> Queue<T> {
         self.end(receipt, Failure::Retry, Some(error.to_string()))
     }
 
+    /// As [`Delivery::fail_after`].
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn fail_after(
+        &self,
+        receipt: Receipt,
+        error: impl fmt::Display,
+        delay: Duration,
+    ) -> Result<(), ReceiptError> {
+        let due = self.shared.due_in(delay);
+        self.end(receipt, Failure::RetryAt(due), Some(error.to_string()))
+    }
+
     /// As [`Delivery::release`].
     ///
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn release(&self, receipt: Receipt) -> Result<(), ReceiptError> {
+        self.release_after(receipt, Duration::ZERO)
+    }
+
+    /// As [`Delivery::release_after`].
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn release_after(&self, receipt: Receipt, delay: Duration) -> Result<(), ReceiptError> {
         self.check(receipt)?;
-        delivery::release(&self.shared, receipt.number, receipt.id)
+        delivery::release(&self.shared, receipt.number, receipt.id, delay)
     }
 
     /// As [`Delivery::bury`].

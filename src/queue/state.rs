@@ -365,14 +365,18 @@ impl<T> State<T> {
         true
     }
 
-    /// Ends a delivery as if there had been none; whether it still counted. What is written of the
-    /// message says nothing of the attempt yet.
-    pub(super) fn release(&mut self, flight: u64, now: u64) -> bool {
+    /// Ends a delivery as if there had been none; whether it still counted. The message is due at
+    /// this time, or where it was. What is written of it says nothing of the attempt yet.
+    pub(super) fn release(&mut self, flight: u64, due: Option<Deadline>, now: u64) -> bool {
         let Some(mut entry) = self.flights.end(flight) else {
             return false;
         };
         self.counts.released += 1;
         entry.attempts = entry.attempts.saturating_sub(1);
+        if let Some(due) = due {
+            entry.due = due;
+            self.kept.rewrite(&entry, false, now);
+        }
         self.enter(entry, now);
         true
     }

@@ -1,6 +1,6 @@
 //! Threads that work on the messages of a queue.
 
-use super::{Delivery, Queue};
+use super::{Delivery, Queue, Settle};
 use crate::contain::{contain, discard};
 use crate::figures::figures;
 use std::any::Any;
@@ -18,7 +18,8 @@ use std::time::Duration;
 /// `Ok`. If it returns an error or panics, the attempt has failed: the message is tried again after
 /// the [backoff](super::QueueBuilder::backoff) of the queue, by default a second or more, and after
 /// its last attempt becomes a [dead letter](Queue::dead_letters) with the error's text, or the
-/// panic's. No panic ends a thread.
+/// panic's. No panic ends a thread. A handler that returns a [`Settle`] has more to choose from:
+/// what cannot succeed is buried, and what may not be done yet waits without an attempt.
 ///
 /// Dropping it stops the threads as [`stop`](Self::stop) does, and so waits for the handlers that
 /// are running. When the queue is closed the threads go on until nothing is ready, delayed or in
@@ -58,6 +59,10 @@ figures! {
         pub done: u64,
         /// Attempts that the handler ended with an error.
         pub failed: u64,
+        /// Messages that the handler [buried](Settle::Bury).
+        pub buried: u64,
+        /// Messages that it [released](Settle::ReleaseAfter).
+        pub released: u64,
         /// Attempts that ended with a panic.
         pub panicked: u64,
         /// Attempts that the handler ended, one way or the other, when the time of the delivery had
@@ -71,12 +76,17 @@ figures! {
 /// system out of threads before it refuses one.
 const MOST_THREADS: usize = 10_000;
 
+/// For how long a message that was released keeps out of the way at least.
+const LEAST_DELAY: Duration = Duration::from_millis(1);
+
 /// What the threads share.
 #[derive(Default)]
 struct Crew {
     is_stopped: AtomicBool,
     done: AtomicU64,
     failed: AtomicU64,
+    buried: AtomicU64,
+    released: AtomicU64,
     panicked: AtomicU64,
     late: AtomicU64,
 }
@@ -97,10 +107,10 @@ impl<T: Send + Sync + 'static> Workers<T> {
     /// # Errors
     /// If a thread could not be started, those that were are stopped;
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for none, or for more than 10,000.
-    pub fn start<E: fmt::Display>(
+    pub fn start<R: Into<Settle>>(
         queue: &Queue<T>,
         threads: usize,
-        handler: impl Fn(&Delivery<T>) -> Result<(), E> + Send + Sync + 'static,
+        handler: impl Fn(&Delivery<T>) -> R + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let problem = match threads {
             0 => Some("a queue needs at least one worker"),
@@ -134,6 +144,8 @@ impl<T: Send + Sync + 'static> Workers<T> {
         WorkersReport {
             done: crew.done.load(SeqCst),
             failed: crew.failed.load(SeqCst),
+            buried: crew.buried.load(SeqCst),
+            released: crew.released.load(SeqCst),
             panicked: crew.panicked.load(SeqCst),
             late: crew.late.load(SeqCst),
         }
@@ -176,10 +188,10 @@ impl<T: Send + Sync + 'static> Drop for Workers<T> {
 }
 
 impl Crew {
-    fn work<T, E>(&self, queue: &Queue<T>, handler: &impl Fn(&Delivery<T>) -> Result<(), E>)
+    fn work<T, R>(&self, queue: &Queue<T>, handler: &impl Fn(&Delivery<T>) -> R)
     where
         T: Send + Sync + 'static,
-        E: fmt::Display,
+        R: Into<Settle>,
     {
         loop {
             // A message's destructor may panic when it is settled.
@@ -194,14 +206,22 @@ impl Crew {
         }
     }
 
-    fn work_on<T, E>(&self, delivery: Delivery<T>, handler: &impl Fn(&Delivery<T>) -> Result<(), E>)
+    fn work_on<T, R>(&self, delivery: Delivery<T>, handler: &impl Fn(&Delivery<T>) -> R)
     where
-        E: fmt::Display,
+        R: Into<Settle>,
     {
-        let attempt = AssertUnwindSafe(|| handler(&delivery).map_err(|error| error.to_string()));
+        let attempt = AssertUnwindSafe(|| -> Settle { handler(&delivery).into() });
         let (counter, settled) = match catch_unwind(attempt) {
-            Ok(Ok(())) => (&self.done, delivery.ack()),
-            Ok(Err(error)) => (&self.failed, delivery.fail(error)),
+            Ok(Settle::Ack) => (&self.done, delivery.ack()),
+            Ok(Settle::Fail(error)) => (&self.failed, delivery.fail(error)),
+            Ok(Settle::FailAfter(error, delay)) => {
+                (&self.failed, delivery.fail_after(error, delay))
+            }
+            Ok(Settle::Bury(error)) => (&self.buried, delivery.bury(error)),
+            Ok(Settle::ReleaseAfter(delay)) => {
+                let delay = delay.max(LEAST_DELAY);
+                (&self.released, delivery.release_after(delay))
+            }
             Err(panic) => {
                 let text = text_of(&*panic);
                 discard(panic);

@@ -174,6 +174,46 @@ fn as_many_dead_letters_as_messages_are_kept_by_default() {
 }
 
 #[test]
+fn a_message_may_wait_any_number_of_times_without_an_attempt() {
+    let (queue, time) = on_mock(10, |builder| builder.max_attempts(1));
+    queue.push(1).unwrap();
+    queue.push(2).unwrap();
+    for _ in 0..20 {
+        let early = queue.try_pop().unwrap();
+        assert_eq!((*early, early.attempt()), (1, 1));
+        early.release_after(SECOND).unwrap();
+        done(queue.try_pop());
+        assert!(queue.try_pop().is_err(), "its time has not come");
+        queue.push(2).unwrap();
+        time.advance(SECOND);
+        // It was pushed before, and is due later.
+        done(queue.try_pop());
+        queue.push(2).unwrap();
+    }
+    let receipt = queue.try_pop().unwrap().into_receipt();
+    queue.release_after(receipt, SECOND).unwrap();
+    assert!(queue.release_after(receipt, SECOND).is_err());
+    assert_eq!((queue.stats().delayed, queue.stats().dead), (1, 0));
+    time.advance(SECOND);
+    let mut texts = [0, 1].map(|number| {
+        let delivery = queue.try_pop().unwrap();
+        let text = format!("wrong {number}");
+        match number {
+            0 => delivery.fail_after(&text, SECOND).unwrap(),
+            _ => queue
+                .fail_after(delivery.into_receipt(), &text, SECOND)
+                .unwrap(),
+        }
+        text
+    });
+    let dead = queue.dead_letters();
+    let errors: Vec<_> = dead.iter().filter_map(|letter| letter.error()).collect();
+    // The other one was pushed before.
+    texts.reverse();
+    assert_eq!(errors, texts);
+}
+
+#[test]
 fn a_message_that_is_released_is_as_it_was_before() {
     let (queue, time) = on_mock(10, |builder| {
         builder.max_attempts(2).backoff(SECOND, SECOND)

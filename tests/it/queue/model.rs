@@ -35,6 +35,7 @@ enum Op {
     NackAfter(usize, u64),
     Fail(usize),
     Release(usize),
+    ReleaseAfter(usize, u64),
     Bury(usize),
     Drop(usize),
     /// Goes on with the receipt: acknowledges it, or lets its time pass.
@@ -67,6 +68,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (which(), time()).prop_map(|(which, delay)| Op::NackAfter(which, delay)),
         2 => which().prop_map(Op::Fail),
         1 => which().prop_map(Op::Release),
+        1 => (which(), time()).prop_map(|(which, delay)| Op::ReleaseAfter(which, delay)),
         1 => which().prop_map(Op::Bury),
         1 => which().prop_map(Op::Drop),
         2 => (which(), any::<bool>()).prop_map(|(which, acks)| Op::ByReceipt(which, acks)),
@@ -402,6 +404,7 @@ impl World {
         | Op::NackAfter(which, _)
         | Op::Fail(which)
         | Op::Release(which)
+        | Op::ReleaseAfter(which, _)
         | Op::Bury(which)
         | Op::Drop(which)
         | Op::ByReceipt(which, _)
@@ -436,6 +439,19 @@ impl World {
                 assert_eq!(delivery.release().is_ok(), is_held);
                 if is_held {
                     self.messages.get_mut(&id).unwrap().attempts -= 1;
+                }
+            }
+            Op::ReleaseAfter(_, delay) => {
+                let is_held = self.land(id, number);
+                let released = delivery.release_after(nanoseconds(delay));
+                assert_eq!(released.is_ok(), is_held);
+                if is_held {
+                    let message = self.messages.get_mut(&id).unwrap();
+                    message.attempts -= 1;
+                    message.due = match delay {
+                        0 => message.due,
+                        delay => self.now + delay,
+                    };
                 }
             }
             Op::Bury(_) => {

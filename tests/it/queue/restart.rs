@@ -55,6 +55,33 @@ fn what_is_not_done_is_there_after_a_restart() {
 }
 
 #[test]
+fn a_queue_without_a_log_is_refused_since_each_push_would_wait_for_a_snapshot() {
+    let (dir, time) = new();
+    let path = dir.path().join("mails");
+    let opened = builder(&time).open_with(&path, Persistence::new().snapshots_only(HOUR));
+    let error = opened.map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("snapshots_only") && error.contains("push"),
+        "{error}"
+    );
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_was_released_for_a_time_waits_for_the_rest_of_it_after_a_restart() {
+    let (dir, time) = new();
+    let queue = open(&dir, &time);
+    queue.push(1).unwrap();
+    queue.try_pop().unwrap().release_after(HOUR).unwrap();
+    drop(queue);
+    time.advance(HOUR / 2);
+    let queue = open(&dir, &time);
+    assert_eq!(queue.stats().delayed, 1);
+    time.advance(HOUR / 2);
+    assert_eq!(queue.try_pop().unwrap().attempt(), 1);
+}
+
+#[test]
 fn what_is_ready_after_a_restart_is_due_since_then_in_the_order_of_its_pushes() {
     let (dir, time) = new();
     let queue = open(&dir, &time);

@@ -3,11 +3,12 @@
 use super::{VISIBILITY, at_once, on_mock};
 use crate::common::{Fragile, PATIENCE, SECOND};
 use haybox::MockClock;
-use haybox::queue::{Delivery, PushOptions, Queue, Workers};
+use haybox::queue::{Delivery, PushOptions, Queue, Settle, Workers};
 use std::io::ErrorKind;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 type Nothing = std::result::Result<(), String>;
 
@@ -44,6 +45,44 @@ fn errors_and_panics_are_attempts_that_failed() {
         (3, "panicked: with something that is no text"),
     ];
     assert_eq!(errors, expected);
+}
+
+#[test]
+fn a_handler_may_bury_release_and_put_off() {
+    let (queue, time) = on_mock(100, |builder| at_once(builder.max_attempts(2)));
+    let handle = |job: &Delivery<u32>| match (**job, job.attempt()) {
+        (0, _) => Settle::Bury("poison".to_owned()),
+        (1, _) => Settle::ReleaseAfter(SECOND),
+        // Not at once all the same, or it would be popped again and again.
+        (2, _) => Settle::ReleaseAfter(Duration::ZERO),
+        (3, 1) => Settle::FailAfter("later".to_owned(), SECOND),
+        (4, _) => Settle::Fail("no".to_owned()),
+        _ => Settle::Ack,
+    };
+    let workers = Workers::start(&queue, 2, handle).unwrap();
+    (0..6).for_each(|job| _ = queue.push(job).unwrap());
+    let settled = || {
+        let report = workers.report();
+        report.done + report.failed + report.buried + report.released
+    };
+    while settled() < 7 {
+        thread::yield_now();
+    }
+    let stats = queue.stats();
+    assert_eq!((stats.delayed, stats.dead, stats.released), (3, 2, 2));
+    time.advance(SECOND);
+    while settled() < 10 {
+        thread::yield_now();
+    }
+    let report = workers.stop();
+    let counts = (report.done, report.failed, report.buried, report.released);
+    assert_eq!((counts, report.late), ((2, 3, 1, 4), 0));
+    let texts: Vec<_> = queue
+        .dead_letters()
+        .iter()
+        .map(|letter| letter.error().unwrap().to_owned())
+        .collect();
+    assert_eq!(texts, ["poison", "no"]);
 }
 
 #[test]
