@@ -21,13 +21,18 @@ use tower_service::Service;
 ///
 /// | header | source | value |
 /// | --- | --- | --- |
-/// | `RateLimit-Policy` | draft-ietf-httpapi-ratelimit-headers-10 | `"default";q=30;w=3`: the most that is free at once, and the seconds in which it comes back |
+/// | `RateLimit-Policy` | draft-ietf-httpapi-ratelimit-headers-10 | `"default";q=30;w=3`: the [name](Self::policy_name), the most that is free at once, and the seconds in which it comes back |
 /// | `RateLimit` | the same | `"default";r=12;t=2`: what remains, and the seconds until all is back |
 /// | `X-RateLimit-Limit`, `-Remaining`, `-Reset` | habit, no standard | the same `q`, `r` and `t`, where `t` counts seconds from now, as the draft's early versions had it |
 /// | `Retry-After`, with a 429 | RFC 9110, section 10.2.3 | the seconds until the same request would be allowed |
 ///
 /// Seconds are rounded up, so who waits for as long as he is told is not too early. Headers of
 /// these names that the service sets itself are overwritten.
+///
+/// Layers may lie upon each other, one for each address and one for each customer: then the first two
+/// headers list the limits of all, the innermost first, for which they should have
+/// [names](Self::policy_name), and the others are those of the limit that has refused, or else of the
+/// one with the least that remains.
 ///
 /// The address that a connection comes from is no good key behind a proxy, and a header that a
 /// client can set is no key at all: take the one that your own proxy sets.
@@ -71,6 +76,35 @@ impl<K, F, S> RateLimitLayer<K, F, S> {
             key_of,
             policy,
         }
+    }
+
+    /// What the limit is called in the headers. Default: `default`.
+    ///
+    /// ```
+    /// # use haybox::limit::{Limiter, Quota, RateLimitLayer};
+    /// # use http::Request;
+    /// let limiter = Limiter::<u32>::new(Quota::per_minute(600))?;
+    /// let layer = RateLimitLayer::new(limiter, |request: &Request<()>| {
+    ///     request.extensions().get::<u32>().copied()
+    /// });
+    /// let layer = layer.policy_name("customer"); // RateLimit: "customer";r=599;t=1
+    /// # drop(layer);
+    /// # Ok::<(), haybox::BuildError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If a header cannot say it: it is for ASCII letters, digits and punctuation, without `"` and
+    /// `\`.
+    #[track_caller]
+    #[must_use]
+    pub fn policy_name(mut self, name: &'static str) -> Self {
+        let is_allowed = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        assert!(
+            name.bytes().all(is_allowed),
+            "a policy of a rate limit cannot be called {name:?}: it goes into a header"
+        );
+        self.policy.name = name;
+        self
     }
 }
 
@@ -153,7 +187,7 @@ where
         if let Some(refused) = decision.filter(|decision| !decision.is_allowed()) {
             let mut response = Response::new(R::default());
             *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-            policy.tell(&refused, response.headers_mut());
+            policy.tell(&refused, &mut response);
             return RateLimited(State::Refused(Some(response)));
         }
         RateLimited(State::Served {
@@ -207,7 +241,7 @@ where
             State::Served { future, told } => {
                 let mut response = ready!(future.as_mut().poll(context));
                 if let (Ok(response), Some((policy, decision))) = (&mut response, told) {
-                    policy.tell(decision, response.headers_mut());
+                    policy.tell(decision, response);
                 }
                 Poll::Ready(response)
             }
@@ -218,6 +252,7 @@ where
 /// What the headers say of a quota.
 #[derive(Clone, Copy)]
 struct Policy {
+    name: &'static str,
     at_once: u32,
     /// In which everything comes back.
     seconds: u64,
@@ -227,35 +262,69 @@ impl Policy {
     fn of<K, S>(limiter: &Limiter<K, S>) -> Self {
         let quota = limiter.quota();
         Self {
+            name: "default",
             at_once: quota.at_once(),
             seconds: seconds(limiter.whole_after()),
         }
     }
 
-    fn tell(self, decision: &Decision, headers: &mut HeaderMap) {
-        let Self {
-            at_once,
-            seconds: window,
-        } = self;
-        let remaining = decision.remaining();
-        let reset = seconds(decision.reset_after());
-        let mut set = |name: &'static str, value: HeaderValue| {
-            headers.insert(HeaderName::from_static(name), value);
+    fn tell<R>(self, decision: &Decision, response: &mut Response<R>) {
+        let own = Told {
+            is_refused: !decision.is_allowed(),
+            remaining: decision.remaining(),
+        };
+        let inner = response.extensions().get::<Told>().copied();
+        let headers = response.headers_mut();
+        self.list(decision, inner.is_some(), headers);
+        if inner.is_none_or(|inner| own.is_tighter_than(inner)) {
+            self.sum_up(decision, headers);
+            response.extensions_mut().insert(own);
+        }
+    }
+
+    /// The headers that may list several limits.
+    fn list(self, decision: &Decision, is_further: bool, headers: &mut HeaderMap) {
+        let (remaining, reset) = (decision.remaining(), seconds(decision.reset_after()));
+        let (name, quota, window) = (self.name, self.at_once, self.seconds);
+        let mut set = |header: &'static str, value: String| {
+            let (header, value) = (HeaderName::from_static(header), text(&value));
+            if is_further {
+                headers.append(header, value);
+            } else {
+                headers.insert(header, value);
+            }
         };
         set(
             "ratelimit-policy",
-            text(&format!("\"default\";q={at_once};w={window}")),
+            format!("\"{name}\";q={quota};w={window}"),
         );
-        set(
-            "ratelimit",
-            text(&format!("\"default\";r={remaining};t={reset}")),
-        );
-        set("x-ratelimit-limit", at_once.into());
-        set("x-ratelimit-remaining", remaining.into());
-        set("x-ratelimit-reset", reset.into());
+        set("ratelimit", format!("\"{name}\";r={remaining};t={reset}"));
+    }
+
+    /// The headers that know of one limit.
+    fn sum_up(self, decision: &Decision, headers: &mut HeaderMap) {
+        let mut set = |header: &'static str, value: HeaderValue| {
+            headers.insert(HeaderName::from_static(header), value);
+        };
+        set("x-ratelimit-limit", self.at_once.into());
+        set("x-ratelimit-remaining", decision.remaining().into());
+        set("x-ratelimit-reset", seconds(decision.reset_after()).into());
         if let Some(retry_after) = decision.retry_after() {
             headers.insert(RETRY_AFTER, seconds(retry_after).into());
         }
+    }
+}
+
+/// What a layer has told of an answer, for those around it.
+#[derive(Clone, Copy)]
+struct Told {
+    is_refused: bool,
+    remaining: u32,
+}
+
+impl Told {
+    fn is_tighter_than(self, inner: Self) -> bool {
+        !inner.is_refused && (self.is_refused || self.remaining < inner.remaining)
     }
 }
 

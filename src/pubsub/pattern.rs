@@ -213,7 +213,12 @@ impl Reader<'_> {
                 first
             };
             if last < first {
-                return Err(error("a range that runs backwards", at));
+                // As `-` takes the end of the class for that of the range.
+                let problem = match last {
+                    ']' => "a range that ends with `]` (a `-` of its own is `\\-`)",
+                    _ => "a range that runs backwards",
+                };
+                return Err(error(problem, at));
             }
             ranges.push((first, last));
         }
@@ -302,6 +307,8 @@ mod tests {
             let error = Pattern::new(text).unwrap_err();
             assert_eq!(error.position(), at, "{text}: {error}");
         }
+        let error = Pattern::new("[a-]").unwrap_err();
+        assert!(error.to_string().contains("ends with `]`"), "{error}");
     }
 
     #[test]

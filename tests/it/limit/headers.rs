@@ -93,6 +93,64 @@ fn each_answer_says_what_is_left_and_a_refusal_when_to_come_back() {
     assert_eq!(ask(&mut service, "/7").status(), StatusCode::OK);
 }
 
+/// By address around, and by customer within, as of a service that has both.
+#[test]
+fn layers_upon_each_other_list_their_limits_and_sum_up_the_one_that_counts() {
+    let (outer, time): (Limiter<u32>, _) = on_mock(Quota::per_second(1).burst(3));
+    let inner = Limiter::<u32>::builder(Quota::per_hour(1).burst(5));
+    let inner = inner.clock(time.clock()).build().unwrap();
+    let inner = RateLimitLayer::new(inner, |_: &Request<()>| Some(1)).policy_name("customer");
+    let outer = RateLimitLayer::new(outer, key_of).policy_name("address");
+    let mut service = outer.layer(inner.layer(Counts::default()));
+    let first = ask(&mut service, "/7");
+    let expected = [
+        ("ratelimit-policy", "\"customer\";q=5;w=18000"),
+        ("ratelimit-policy", "\"address\";q=3;w=3"),
+        ("ratelimit", "\"customer\";r=4;t=3600"),
+        ("ratelimit", "\"address\";r=2;t=1"),
+        // Of the address less remains.
+        ("x-ratelimit-limit", "3"),
+        ("x-ratelimit-remaining", "2"),
+        ("x-ratelimit-reset", "1"),
+    ];
+    assert_eq!(headers(&first), expected);
+    for path in ["/8", "/9", "/10", "/11"] {
+        assert_eq!(ask(&mut service, path).status(), StatusCode::OK);
+    }
+    let refused_within = ask(&mut service, "/12");
+    let said = headers(&refused_within);
+    assert_eq!(refused_within.status(), StatusCode::TOO_MANY_REQUESTS);
+    for expected in [
+        ("ratelimit", "\"customer\";r=0;t=18000"),
+        ("ratelimit", "\"address\";r=2;t=1"),
+        ("x-ratelimit-limit", "5"),
+        ("x-ratelimit-remaining", "0"),
+        ("retry-after", "3600"),
+    ] {
+        assert!(said.contains(&expected), "{expected:?} in {said:?}");
+    }
+    for _ in 0..2 {
+        ask(&mut service, "/7");
+    }
+    let refused_around = ask(&mut service, "/7");
+    let said = headers(&refused_around);
+    assert!(said.contains(&("retry-after", "1")), "{said:?}");
+    assert_eq!(
+        said.iter().filter(|(name, _)| *name == "ratelimit").count(),
+        1
+    );
+}
+
+#[test]
+fn a_policy_has_a_name_that_a_header_can_say() {
+    let layer = || RateLimitLayer::new(Limiter::<u32>::new(Quota::per_second(1)).unwrap(), key_of);
+    let _ = layer().policy_name("customer (monthly) #7");
+    for name in ["two\nlines", "\"quoted\"", "ä", "back\\slash"] {
+        let said = crate::common::panic_of(|| drop(layer().policy_name(name)));
+        assert!(said.contains("goes into a header"), "{said}");
+    }
+}
+
 #[test]
 fn whole_seconds_are_told_as_they_are() {
     let (mut service, ..) = limited(Quota::sliding_window(1, 2 * SECOND));
