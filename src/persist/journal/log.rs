@@ -5,7 +5,7 @@ use crate::persist::error::DiskError;
 use crate::persist::frame::{self, Stamp};
 use crate::persist::header::{self, Kind};
 use crate::persist::manifest::{Manifest, Name};
-use crate::persist::recovery::LogEnd;
+use crate::persist::recovery::LastLog;
 use crate::persist::storage::{Blob, Storage, write_all};
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -51,13 +51,13 @@ impl LogFile {
     }
 }
 
-impl From<LogEnd> for LogFile {
-    fn from(end: LogEnd) -> Self {
+impl From<LastLog> for LogFile {
+    fn from(log: LastLog) -> Self {
         Self {
-            path: end.path,
-            blob: end.blob,
-            salt: end.salt,
-            offset: end.offset,
+            path: log.path,
+            blob: log.blob,
+            salt: log.salt,
+            offset: log.offset,
         }
     }
 }

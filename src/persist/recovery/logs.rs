@@ -1,7 +1,7 @@
 //! Replaying the logs, and telling a torn tail from rot.
 
 use super::replay::{Feed, Job};
-use super::{LogEnd, Opened, Recovery, State};
+use super::{Found, LogEnd, Recovery, State};
 use crate::persist::effect::Decoder;
 use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, FrameHeader, FrameReader, Kind, Unread};
@@ -45,15 +45,16 @@ impl Recovery<'_> {
         feed: &mut Feed<'_>,
         state: &mut State,
     ) -> Result<Vec<LogEnd>, OpenError> {
-        let mut opened = Vec::new();
+        // One that is missing is told of before the others are read, which may take long.
+        let mut found = Vec::new();
         for log in logs {
             let log = Name::Log(*log);
-            let file = self.open(log, &state.manifest);
-            opened.extend(self.pass_over(file, log, state)?);
+            let file = self.find(log, &state.manifest);
+            found.extend(self.pass_over(file, log, state)?);
         }
         let mut ends = Vec::new();
-        for (at, file) in opened.iter().enumerate() {
-            let later = &opened[at + 1..];
+        for (at, file) in found.iter().enumerate() {
+            let later = &found[at + 1..];
             state.note_schema(file.header.schema, self.settings.schema);
             let mut reader = self.reader_of(file)?;
             let reached = self.read_log(file, &mut reader, feed, state, later)?;
@@ -70,11 +71,11 @@ impl Recovery<'_> {
 
     fn read_log(
         &self,
-        file: &Opened,
+        file: &Found,
         reader: &mut FrameReader,
         feed: &mut Feed<'_>,
         state: &mut State,
-        later: &[Opened],
+        later: &[Found],
     ) -> Result<Reached, OpenError> {
         let path: Arc<Path> = file.path.clone().into();
         loop {
@@ -110,7 +111,7 @@ impl Recovery<'_> {
     fn take(
         &self,
         path: &Arc<Path>,
-        file: &Opened,
+        file: &Found,
         frame: Frame,
         feed: &mut Feed<'_>,
         state: &mut State,
@@ -171,7 +172,7 @@ impl Recovery<'_> {
         &self,
         damage: Damage,
         reader: &mut FrameReader,
-        later: &[Opened],
+        later: &[Found],
         state: &mut State,
     ) -> Result<(), OpenError> {
         let place = reader.offset();
@@ -272,7 +273,7 @@ impl Recovery<'_> {
         &self,
         path: &Path,
         reader: &mut FrameReader,
-        later: &[Opened],
+        later: &[Found],
         state: &mut State,
     ) -> Result<(), OpenError> {
         state.scan(reader).map_err(|gap| gap.of(path))?;
@@ -286,7 +287,7 @@ impl Recovery<'_> {
     /// The logs behind the one that is cut are empty from now on.
     fn drop_rest(
         &self,
-        later: &[Opened],
+        later: &[Found],
         ends: &mut Vec<LogEnd>,
         state: &mut State,
     ) -> Result<(), OpenError> {
@@ -381,13 +382,10 @@ fn whole_batches(frame: &Frame, seq: u64) -> u32 {
 }
 
 impl LogEnd {
-    fn new(file: &Opened, reader: &FrameReader) -> Self {
+    fn new(file: &Found, reader: &FrameReader) -> Self {
         Self {
-            generation: file.header.generation,
             path: file.path.clone(),
-            blob: Arc::clone(&file.blob),
-            salt: file.header.salt,
-            schema: file.header.schema,
+            header: file.header,
             offset: reader.offset().max(header::LENGTH as u64),
             length: reader.length(),
         }

@@ -16,8 +16,9 @@ mod snapshot;
 mod tail;
 
 pub(crate) use snapshot::Bounds;
-pub(crate) use tail::LogEnd;
+pub(crate) use tail::LastLog;
 
+use self::tail::LogEnd;
 use super::contents::Contents;
 use super::error::{Damage, DiskError, OpenError};
 use super::frame::FrameReader;
@@ -46,7 +47,7 @@ pub(crate) struct Recovered {
     pub(crate) manifest: Manifest,
     pub(crate) report: RecoveryReport,
     /// The last log, to be gone on with.
-    pub(crate) log: Option<LogEnd>,
+    pub(crate) log: Option<LastLog>,
     /// The size of the logs since the snapshot.
     pub(crate) log_bytes: u64,
     /// The number of the last effect in the state.
@@ -101,7 +102,7 @@ impl Recovery<'_> {
     }
 
     /// Opens a listed file and checks whose it is.
-    fn open(&self, name: Name, manifest: &Manifest) -> Result<Opened, OpenError> {
+    fn find(&self, name: Name, manifest: &Manifest) -> Result<Found, OpenError> {
         let path = name.in_dir(self.dir);
         let blob = self.open_blob(&path)?;
         let header = FileHeader::read(&*blob, &path)?;
@@ -119,7 +120,17 @@ impl Recovery<'_> {
             });
         }
         self.check_codec(&header, &path)?;
-        Ok(Opened { path, blob, header })
+        Ok(Found { path, header })
+    }
+
+    /// Opens a file that was found, to use it.
+    fn open(&self, path: &Path, header: &FileHeader) -> Result<Arc<dyn Blob>, OpenError> {
+        let blob = self.open_blob(path)?;
+        if FileHeader::read(&*blob, path)? != *header {
+            let error = std::io::Error::other("it was replaced meanwhile: try again");
+            return Err(DiskError::new("open", path, error).into());
+        }
+        Ok(blob)
     }
 
     fn open_blob(&self, path: &Path) -> Result<Arc<dyn Blob>, OpenError> {
@@ -196,8 +207,8 @@ impl Recovery<'_> {
     }
 
     /// Reads the frames of a file; a salvage reads around what cannot be read.
-    fn reader_of(&self, file: &Opened) -> Result<FrameReader, OpenError> {
-        let (blob, salt) = (Arc::clone(&file.blob), file.header.salt);
+    fn reader_of(&self, file: &Found) -> Result<FrameReader, OpenError> {
+        let (blob, salt) = (self.open(&file.path, &file.header)?, file.header.salt);
         let reader = match self.is_salvage() {
             true => FrameReader::around_gaps(blob, salt),
             false => FrameReader::new(blob, salt),
@@ -228,11 +239,11 @@ impl Recovery<'_> {
     }
 }
 
-/// A file that is open and ours.
+/// A file that is ours. It is open only while it is used: of logs there may be more than a process
+/// may have files open.
 #[derive(Debug)]
-struct Opened {
+struct Found {
     path: PathBuf,
-    blob: Arc<dyn Blob>,
     header: FileHeader,
 }
 
@@ -286,7 +297,7 @@ impl State {
         self.replaces |= effects > 0;
     }
 
-    fn finish(mut self, log: Option<LogEnd>, ends: &[LogEnd]) -> Recovered {
+    fn finish(mut self, log: Option<LastLog>, ends: &[LogEnd]) -> Recovered {
         self.report.last_seq = self.last_seq;
         self.report.durable_seq = self.durable;
         Recovered {

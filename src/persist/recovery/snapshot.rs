@@ -1,7 +1,7 @@
 //! Reading a snapshot: all of it, or it is refused.
 
 use super::replay::{Feed, Job};
-use super::{Opened, Recovery, State};
+use super::{Found, Recovery, State};
 use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
 use crate::persist::manifest::{Name, Snapshot};
@@ -45,29 +45,29 @@ impl Recovery<'_> {
     ) -> Result<(), OpenError> {
         let name = Name::Snapshot(snapshot.generation);
         state.durable = state.durable.max(snapshot.end);
-        let opened = self.open(name, &state.manifest);
+        let found = self.find(name, &state.manifest);
         state.last_seq = snapshot.base;
-        let Some(opened) = self.pass_over(opened, name, state)? else {
+        let Some(found) = self.pass_over(found, name, state)? else {
             return Ok(());
         };
-        state.note_schema(opened.header.schema, self.settings.schema);
-        let mut reader = self.reader_of(&opened)?;
+        state.note_schema(found.header.schema, self.settings.schema);
+        let mut reader = self.reader_of(&found)?;
         let total = state.total;
-        let read = |feed: &mut Feed<'_>| self.read_snapshot(&opened, &mut reader, feed, state);
+        let read = |feed: &mut Feed<'_>| self.read_snapshot(&found, &mut reader, feed, state);
         let ((), undecodable) = self.replay(total, read)?;
         state.note_undecodable(undecodable);
-        state.note_gaps(&opened.path, &reader);
+        state.note_gaps(&found.path, &reader);
         Ok(())
     }
 
     fn read_snapshot(
         &self,
-        opened: &Opened,
+        found: &Found,
         reader: &mut FrameReader,
         feed: &mut Feed<'_>,
         state: &mut State,
     ) -> Result<(), OpenError> {
-        let path: Arc<Path> = opened.path.clone().into();
+        let path: Arc<Path> = found.path.clone().into();
         let mut next = 0;
         loop {
             let place = reader.offset();
@@ -96,7 +96,7 @@ impl Recovery<'_> {
                     state.report.from_snapshot += u64::from(frame.header.count);
                     feed.give(Job {
                         path: Arc::clone(&path),
-                        schema: opened.header.schema,
+                        schema: found.header.schema,
                         limit: frame.header.count,
                         frame,
                     })?;

@@ -36,6 +36,9 @@ struct Disk {
     before: Vec<Before>,
     /// How many bytes fit.
     space: usize,
+    /// How many files are open, and how many may be.
+    open: usize,
+    most_open: usize,
     /// It says that it has synced, and has not.
     is_lying: bool,
 }
@@ -127,6 +130,8 @@ impl Memory {
             before: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             space: usize::MAX,
+            open: 0,
+            most_open: usize::MAX,
             is_lying: false,
         }));
         Self(disk, Arc::default())
@@ -241,6 +246,11 @@ impl Memory {
         let mut disk = self.disk();
         disk.faults.clear();
         disk.space = usize::MAX;
+    }
+
+    /// As the system has it for a process.
+    pub(super) fn limit_open_files(&self, most: usize) {
+        self.disk().most_open = most;
     }
 
     pub(super) fn limit_space(&self, more: usize) {
@@ -372,6 +382,13 @@ impl Disk {
         }
     }
 
+    fn check_open(&self) -> io::Result<()> {
+        match self.open < self.most_open {
+            true => Ok(()),
+            false => Err(io::Error::other("too many open files")),
+        }
+    }
+
     fn id(&self, path: &Path) -> io::Result<usize> {
         let id = self.names.get(path).copied();
         id.ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -492,9 +509,11 @@ impl Storage for Memory {
         self.come_to(Operation::Create);
         let mut disk = self.disk();
         disk.check(Operation::Create)?;
+        disk.check_open()?;
         disk.files.push(File::default());
         let id = disk.files.len() - 1;
         disk.change_names(None, Some((path, id)));
+        disk.open += 1;
         Ok(Arc::new(Handle {
             disk: self.clone(),
             id,
@@ -502,11 +521,13 @@ impl Storage for Memory {
     }
 
     fn open(&self, path: &Path, _: Access) -> io::Result<Arc<dyn Blob>> {
-        let disk = self.disk();
+        let mut disk = self.disk();
         let id = disk.id(path)?;
         if disk.spoilt.get(&id) == Some(&Spoilt::Open) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
+        disk.check_open()?;
+        disk.open += 1;
         drop(disk);
         Ok(Arc::new(Handle {
             disk: self.clone(),
@@ -599,6 +620,12 @@ impl Drop for Locked {
 struct Handle {
     disk: Memory,
     id: usize,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.disk.disk().open -= 1;
+    }
 }
 
 impl Blob for Handle {

@@ -10,7 +10,7 @@ use crate::persist::frame::{HEADER, LARGEST, PAYLOAD};
 use crate::persist::header;
 use crate::persist::journal::Place;
 use crate::persist::report::HealthState;
-use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
+use crate::persist::settings::{Point, RecoveryMode, Settings, SyncPolicy, WhenFull};
 use crate::persist::storage::{Disk, Storage};
 use std::ops::Range;
 use std::path::Path;
@@ -919,4 +919,95 @@ fn what_cannot_be_encoded_for_a_snapshot_leaves_the_old_files_and_the_store_at_w
             assert_eq!(reopened.map(), store.map());
         }
     }
+}
+
+/// As they are listed when no snapshot can be made for long.
+fn with_many_logs(settings: &Settings) -> (Memory, History) {
+    let memory = Memory::new(1);
+    let store = Store::open(&memory.storage(), settings.clone()).unwrap();
+    let mut history = History::new();
+    for n in 0..40u8 {
+        record(
+            &store,
+            &mut history,
+            &[Write::Put(vec![n % 9], vec![n; 20])],
+        );
+        store.journal.wait(history.last(), None).unwrap();
+        let backup = format!("/backup-{n}");
+        store.journal.backup(Path::new(&backup)).unwrap();
+    }
+    record(&store, &mut history, &[Write::Put(vec![9], vec![9; 20])]);
+    store.journal.wait(history.last(), None).unwrap();
+    (memory.copy(), history)
+}
+
+#[test]
+fn more_logs_than_may_be_open_at_once_are_recovered_and_cut() {
+    let settings = Settings {
+        sync: SyncPolicy::Os,
+        ..by_hand()
+    };
+    let (memory, history) = with_many_logs(&settings);
+    memory.limit_open_files(3);
+    let open = |memory: &Memory, mode| {
+        let settings = Settings {
+            mode,
+            ..settings.clone()
+        };
+        Store::open(&memory.storage(), settings)
+    };
+    for mode in [
+        RecoveryMode::ReadOnly,
+        RecoveryMode::TolerateTornTail,
+        RecoveryMode::Salvage,
+    ] {
+        let store = open(&memory, mode).unwrap();
+        assert_eq!(
+            (Some(&store.map()), store.report.last_seq),
+            (history.at(41), 41)
+        );
+    }
+
+    // Torn in the last, and all that is behind the sixth log left out.
+    let torn = memory.copy();
+    torn.limit_open_files(3);
+    let last = dir().join("log-41.wal");
+    let mut bytes = torn.bytes(&last);
+    bytes.extend_from_slice(&[7; 100]);
+    torn.put(&last, bytes);
+    let store = open(&torn, RecoveryMode::TolerateTornTail).unwrap();
+    assert_eq!(
+        (Some(&store.map()), store.report.quarantine.len()),
+        (history.at(41), 1)
+    );
+    let back = RecoveryMode::PointInTime(Point::Seq(5));
+    let store = open(&memory, back).unwrap();
+    assert_eq!(Some(&store.map()), history.at(5));
+    store.put(b"key", b"value");
+    store.journal.compact().unwrap();
+}
+
+/// What has taken the place of a log while it was not open is another's.
+#[test]
+fn a_log_that_is_replaced_while_it_is_recovered_is_not_cut() {
+    let settings = Settings {
+        sync: SyncPolicy::Os,
+        ..by_hand()
+    };
+    let (memory, _) = with_many_logs(&settings);
+    let log = dir().join("log-41.wal");
+    let mut torn = memory.bytes(&log);
+    torn.extend_from_slice(&[7; 100]);
+    memory.put(&log, torn);
+    let (disk, other) = (memory.clone(), [5; 9_000]);
+    let mut foreign = memory.bytes(&dir().join("log-40.wal"));
+    foreign.extend_from_slice(&other);
+    let replaced = foreign.clone();
+    // The copy of what is behind the end is made, and is to be cut off next.
+    memory.before(Operation::Create, 1, move || {
+        disk.put(&dir().join("log-41.wal"), foreign)
+    });
+    let opened = Store::open(&memory.storage(), settings).map(drop);
+    assert!(matches!(opened, Err(OpenError::Disk(_))), "{opened:?}");
+    assert_eq!(memory.bytes(&log), replaced);
 }
