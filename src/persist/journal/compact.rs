@@ -13,6 +13,10 @@
 //! truth. After effects were lost the new log is not listed before the snapshot is, since it does
 //! not follow on the old one. Nor is it where the files are of another schema version, since who
 //! can read those cannot read it.
+//!
+//! Where an entry cannot be encoded that mostly stays so, and each attempt would list one more log.
+//! So the next one walks again for the log of the last. Its snapshot is of later then, and holds
+//! more of what came behind its `base`: to replay that from the log changes nothing.
 
 use super::log::LogFile;
 use super::retry::Attempts;
@@ -38,6 +42,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// The new log, and where it begins.
+#[derive(Debug)]
 pub(super) struct Rotation {
     pub(super) generation: u64,
     /// The number before its first.
@@ -154,14 +159,23 @@ impl Inner {
 
     fn make_generation(&self, contents: &dyn Contents) -> Result<CompactReport, CompactError> {
         let start = Instant::now();
-        let rotation = self.rotate()?;
+        let rotation = match self.unused_rotation() {
+            Some(unused) => unused,
+            None => self.rotate()?,
+        };
         let temporary = self.temporary(rotation.generation);
-        let written = self.write_snapshot(&rotation, contents, &temporary);
-        let (snapshot, entries) = written.inspect_err(|_| {
-            // It counts for nothing, and the space is wanted. If it stays it is removed later.
-            let is_ours = self.check_place().is_ok();
-            let _ = is_ours.then(|| self.storage.remove(&temporary));
-        })?;
+        let (snapshot, entries) = match self.write_snapshot(&rotation, contents, &temporary) {
+            Ok(written) => written,
+            Err(error) => {
+                // It counts for nothing, and the space is wanted. If it stays it is removed later.
+                let is_ours = self.check_place().is_ok();
+                let _ = is_ours.then(|| self.storage.remove(&temporary));
+                if matches!(error, CompactError::Encode(_)) && self.settings.log {
+                    self.tail.lock().unused = Some(rotation);
+                }
+                return Err(error);
+            }
+        };
         let freed = self.publish(snapshot, &rotation)?;
         Ok(CompactReport {
             generation: rotation.generation,
@@ -171,6 +185,18 @@ impl Inner {
             last_seq: snapshot.end,
             took: start.elapsed(),
         })
+    }
+
+    /// The rotation of the last attempt, if an entry that could not be encoded has ended that, and
+    /// its log is as good as a new one: no sync of it has failed, it has all effects from its
+    /// beginning on, and it takes writes.
+    fn unused_rotation(&self) -> Option<Rotation> {
+        let syncing = self.syncing.lock();
+        let mut tail = self.tail.lock();
+        let unused = tail.unused.take()?;
+        let is_good =
+            syncing.failures == unused.failures && !self.buffer.has_gap() && tail.takes_writes();
+        is_good.then_some(unused)
     }
 
     /// Has the writer go on in a new log.
@@ -249,6 +275,7 @@ impl Inner {
         let has_lost = cut.is_err() || has_lost;
         syncing.is_distrusted |= has_lost;
         let old = tail.log.replace(log);
+        tail.unused = None;
         if has_lost {
             tail.is_unlisted = true;
             tail.skip_to_end(&self.buffer);

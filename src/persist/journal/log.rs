@@ -1,6 +1,7 @@
 //! The end of the log, where frames are written.
 
 use super::buffer::{Batch, Buffer};
+use super::compact::Rotation;
 use crate::persist::error::DiskError;
 use crate::persist::frame::{self, Stamp};
 use crate::persist::header::{self, Kind};
@@ -75,6 +76,8 @@ pub(super) struct Tail {
     /// The logs that are listed were written under another schema version. The first of this one is
     /// listed with the snapshot that makes up for them: before it is, they can be gone back to.
     pub(super) migrates: bool,
+    /// The rotation that this log comes from, if no snapshot was made for it.
+    pub(super) unused: Option<Rotation>,
     /// What was taken from the buffer and could not be written yet.
     unsent: Batch,
     spare: Batch,
@@ -92,6 +95,7 @@ impl Tail {
             next,
             is_unlisted: false,
             migrates: false,
+            unused: None,
             unsent: Batch::default(),
             spare: Batch::default(),
             is_dirty: false,
@@ -151,6 +155,11 @@ impl Tail {
         )?;
         self.marked = durable;
         Ok(())
+    }
+
+    /// Whether nothing is left of a write that has failed.
+    pub(super) fn takes_writes(&self) -> bool {
+        self.unsent.is_empty() && !self.is_dirty
     }
 
     /// Cuts off what there may be behind the last frame. Whether it can or not, from now on that is

@@ -16,9 +16,9 @@ const BACKOFF: Range<Duration> = Duration::from_secs(1)..Duration::from_secs(300
 /// shortest pause: a disk that is slow to fail is not kept busy by that.
 const SHARE: u32 = 4;
 
-/// Nor is it tried sooner than after this part of the time for which it has failed. Each attempt may
-/// leave a file behind, so their number must not grow as fast as it does at first: in a day it is
-/// some three hundred.
+/// Nor is it tried sooner than after this part of the time for which it has failed. Each attempt that
+/// the disk fails may leave a file behind, so their number must not grow as fast as it does at first:
+/// in a day it is some three hundred.
 const PART: u32 = 8;
 
 /// What became of the last attempts.

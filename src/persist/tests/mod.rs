@@ -16,6 +16,7 @@ mod running;
 mod salvage;
 mod syncs;
 mod unclosed;
+mod unencodable;
 mod waits;
 
 use self::memory::Memory;

@@ -1,0 +1,170 @@
+//! An entry that was encoded as it was written and cannot be for a snapshot, for as long as it is
+//! there: no attempt at one succeeds, and the files of before are gone on with.
+
+use super::faults::{empty, lazily, opens};
+use super::memory::{How, Memory, Operation};
+use super::model::{History, Store, Write, by_hand, dir};
+use super::record;
+use crate::persist::error::CompactError;
+use crate::persist::manifest::Manifest;
+use crate::persist::report::HealthState;
+use crate::persist::settings::{Settings, WhenFull};
+use std::path::Path;
+use std::time::Instant;
+
+/// The value that does not become bytes any more.
+const BAD: &[u8] = b"bad";
+
+/// A store that holds such a value, and one that is beside it.
+fn spoilt(settings: Settings) -> (Memory, History, Store) {
+    let (memory, mut history, store) = empty(3, settings);
+    record(&store, &mut history, &[Write::Put(vec![0], vec![0])]);
+    record(&store, &mut history, &[Write::Put(vec![1], BAD.to_vec())]);
+    store.journal.sync().unwrap();
+    *store.kept.unencodable.lock().unwrap() = Some(BAD.to_vec());
+    (memory, history, store)
+}
+
+#[track_caller]
+fn fails_to_encode(store: &Store) {
+    let error = store.journal.compact().unwrap_err();
+    assert!(matches!(error, CompactError::Encode(_)), "{error}");
+}
+
+fn logs(memory: &Memory) -> Vec<u64> {
+    Manifest::read(memory, &dir()).unwrap().unwrap().logs
+}
+
+/// Whatever is written before the entry is replaced and while the snapshot is made at last.
+#[test]
+fn attempts_in_vain_list_one_log_and_the_snapshot_is_whole_with_that() {
+    for is_distrusted in [false, true] {
+        let (memory, mut history, store) = spoilt(by_hand());
+        if is_distrusted {
+            record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
+            memory.fail_next(1, Some(Operation::Sync), How::Broken);
+            store.journal.sync().unwrap_err();
+        }
+        for n in 3..20u8 {
+            fails_to_encode(&store);
+            let writes = [
+                Write::Put(vec![n % 5 + 2], vec![n]),
+                Write::Delete(vec![n % 3 + 3]),
+            ];
+            record(&store, &mut history, &writes);
+            let _ = store.journal.wait(history.last(), Some(Instant::now()));
+            assert_eq!(logs(&memory), [1, 2], "attempt {n}");
+            // As it was killed, with the power on.
+            drop(opens(&memory.copy(), &history, 2));
+        }
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        let before = history.last();
+        let (journal, kept) = (
+            std::sync::Arc::downgrade(&store.journal),
+            std::sync::Arc::downgrade(&store.kept),
+        );
+        *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
+            if set == 2 {
+                let writes = [Write::Put(vec![1], vec![7]), Write::Put(vec![3], vec![7])];
+                let (journal, kept) = (journal.upgrade().unwrap(), kept.upgrade().unwrap());
+                super::model::append(&journal, &kept, &writes);
+            }
+        }));
+        let report = store.journal.compact().unwrap();
+        *store.kept.meanwhile.lock().unwrap() = None;
+        let writes = [Write::Put(vec![1], vec![7]), Write::Put(vec![3], vec![7])];
+        history.add(store.journal.last_seq(), &writes);
+        assert_eq!((report.generation, report.last_seq), (2, before + 2));
+        assert_eq!(logs(&memory), [2]);
+        assert_eq!(store.journal.health().state, HealthState::Well);
+        record(&store, &mut history, &[Write::Delete(vec![0])]);
+        assert_eq!(store.journal.sync().unwrap(), history.last());
+        assert_eq!(store.journal.compact().unwrap().generation, 3);
+        record(&store, &mut history, &[Write::Put(vec![8], vec![8])]);
+        store.journal.sync().unwrap();
+        memory.crash_dropping_all();
+        drop(opens(&memory, &history, history.last()));
+    }
+}
+
+/// What the log of the last attempt is no good for any more: one whose sync has failed, one that
+/// does not take what is written, one that a backup has ended.
+#[test]
+fn a_log_that_something_is_wrong_with_is_not_gone_on_with() {
+    type Spoil = fn(&Memory, &Store, &mut History);
+    let spoil: [Spoil; 3] = [
+        |memory, store, history| {
+            record(store, history, &[Write::Put(vec![5], vec![5])]);
+            memory.fail_next(1, Some(Operation::Sync), How::Broken);
+            store.journal.sync().unwrap_err();
+        },
+        |memory, store, history| {
+            record(store, history, &[Write::Put(vec![5], vec![5; 99])]);
+            memory.fail_next(1, Some(Operation::Write), How::Half);
+            memory.fail_next(1, Some(Operation::Cut), How::Broken);
+            store.journal.sync().unwrap_err();
+        },
+        |_, store, history| {
+            record(store, history, &[Write::Put(vec![5], vec![5])]);
+            store.journal.backup(Path::new("/backup")).unwrap();
+        },
+    ];
+    for (at, spoil) in spoil.into_iter().enumerate() {
+        let (memory, mut history, store) = spoilt(by_hand());
+        fails_to_encode(&store);
+        spoil(&memory, &store, &mut history);
+        fails_to_encode(&store);
+        let listed = logs(&memory);
+        assert!(listed.len() > 2, "case {at}");
+        // What waited goes into the new one.
+        let _ = store.journal.wait(history.last(), Some(Instant::now()));
+        fails_to_encode(&store);
+        assert_eq!(logs(&memory), listed, "case {at}");
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        store.journal.compact().unwrap();
+        assert_eq!(store.journal.durable_seq(), history.last());
+        memory.crash_dropping_all();
+        drop(opens(&memory, &history, history.last()));
+    }
+}
+
+/// The log of the last attempt lacks what could not be logged since, or is the first that has it.
+#[test]
+fn what_could_not_be_logged_between_attempts_is_in_the_snapshot() {
+    let settings = Settings {
+        buffer: 500,
+        when_full: WhenFull::Error,
+        ..lazily()
+    };
+    let (memory, mut history, store) = spoilt(settings);
+    fails_to_encode(&store);
+    let crowd = |history: &mut History, from: u8| {
+        for n in from..from + 100 {
+            let writes = [Write::Put(vec![n], vec![n; 100])];
+            let seq = super::model::append(&store.journal, &store.kept, &writes);
+            history.add(seq, &writes);
+        }
+    };
+    crowd(&mut history, 4);
+    assert!(store.journal.health().unlogged > 0);
+    fails_to_encode(&store);
+    assert_eq!(logs(&memory), [1, 2], "it follows on nothing");
+    // Into the log that is not listed yet.
+    let writes = [Write::Put(vec![2], vec![2])];
+    history.add(
+        super::model::append(&store.journal, &store.kept, &writes),
+        &writes,
+    );
+    fails_to_encode(&store);
+    crowd(&mut history, 110);
+    fails_to_encode(&store);
+    let writes = [Write::Put(vec![1], vec![1])];
+    history.add(
+        super::model::append(&store.journal, &store.kept, &writes),
+        &writes,
+    );
+    store.journal.compact().unwrap();
+    assert_eq!(store.journal.durable_seq(), history.last());
+    memory.crash_dropping_all();
+    drop(opens(&memory, &history, history.last()));
+}
