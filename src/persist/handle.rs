@@ -99,6 +99,9 @@ impl Journal {
     ///
     /// A cache goes on in memory; the writes of a store fail. That of a cache that evicts, and has less
     /// than 16 MiB of files, is compacted before, so that it knows after the restart what was hot.
+    /// A call after one that has closed, or has failed to, says what that one said: the directory is
+    /// free either way, and nothing is tried again.
+    ///
     ///
     /// # Errors
     /// It is not known whether all is on the disk. [`CommitError::Closing`] where another call is at it

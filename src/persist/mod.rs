@@ -103,10 +103,9 @@
 //! cache or a store runs under a lock, the closing is left to a thread of its own, `haybox-closer`;
 //! and on a thread of the journal, which wakes tasks, to the call of [`Journal::close`] that is
 //! under way, if there is one. A program that may end right then calls [`Journal::close`] on a
-//! clone of the [`Journal`], which waits for that, and whose report says by its `durable_seq` what
-//! is on the disk. Nothing is dropped of what is in a `static`, nor where the program ends by
-//! `std::process::exit`, by `abort` or by a signal that it does not handle, as `SIGTERM` of `docker
-//! stop`: then the last milliseconds of writes are lost, as by a `kill -9`. So handle the signal,
+//! clone of the [`Journal`], which waits for that, and says what it came to. Nothing is dropped of
+//! what is in a `static`, nor where the program ends by `std::process::exit`, by `abort` or by a
+//! signal that it does not handle, as `SIGTERM` of `docker stop`: then the last milliseconds of writes are lost, as by a `kill -9`. So handle the signal,
 //! and let `main` return or call [`Journal::close`].
 //!
 //! # What belongs together

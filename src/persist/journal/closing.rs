@@ -1,6 +1,8 @@
 //! One closes, and who comes meanwhile waits until that is done: what `close` promises holds then.
 
 use super::LONG;
+use crate::persist::error::CommitError;
+use crate::persist::report::CloseReport;
 use crate::sync::{Condvar, Mutex, thread, wait_until};
 use std::time::Instant;
 
@@ -13,20 +15,24 @@ pub(super) struct Closing {
 #[derive(Debug, Default)]
 struct State {
     by: Option<thread::ThreadId>,
-    is_done: bool,
+    /// What it came to, once it is done.
+    closed: Option<Closed>,
     /// The threads of the journal, which the closer waits for.
     own: Vec<thread::ThreadId>,
 }
 
-/// The closer, until it is dropped.
+/// What closing comes to, for all who ask for it.
+type Closed = Result<CloseReport, CommitError>;
+
+/// The closer, until it is done, or dropped by a panic.
 pub(super) struct Turn<'a>(&'a Closing);
 
 /// What a call to close finds.
 pub(super) enum Begun<'a> {
     /// The caller is to close.
     Mine(Turn<'a>),
-    /// It is closed.
-    Done,
+    /// It is closed, or could not be.
+    Done(Closed),
     /// Another call is at it and waits for the caller, or is the caller's own: what `close` promises
     /// does not hold yet.
     UnderWay,
@@ -47,13 +53,15 @@ impl Closing {
             state.by = Some(me);
             return Begun::Mine(Turn(self));
         };
-        while !state.is_done {
+        loop {
+            if let Some(closed) = &state.closed {
+                return Begun::Done(closed.clone());
+            }
             if closer == me || state.own.contains(&me) {
                 return Begun::UnderWay;
             }
             (state, _) = wait_until(&self.done, state, Instant::now() + LONG);
         }
-        Begun::Done
     }
 
     /// Whether one closes, or has closed.
@@ -63,9 +71,21 @@ impl Closing {
     }
 }
 
+impl Turn<'_> {
+    /// Tells those who wait, and who come later, what it came to.
+    pub(super) fn done(self, closed: Closed) -> Closed {
+        self.0.state.lock().closed = Some(closed.clone());
+        closed
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().is_done = true;
+        let panicked = || {
+            let thread = "close".to_owned();
+            Err(CommitError::Panicked { thread })
+        };
+        self.0.state.lock().closed.get_or_insert_with(panicked);
         self.0.done.notify_all();
     }
 }
@@ -76,10 +96,10 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
     #[test]
-    fn one_closes_and_others_wait_unless_the_closer_waits_for_them() {
+    fn one_closes_and_others_wait_and_hear_the_same_unless_the_closer_waits_for_them() {
         let (closing, is_closed) = (Closing::default(), AtomicBool::new(false));
         let is_part = || matches!(closing.begin(), Begun::UnderWay);
-        let is_done = || matches!(closing.begin(), Begun::Done);
+        let is_done = || matches!(closing.begin(), Begun::Done(Err(CommitError::TimedOut)));
         let Begun::Mine(turn) = closing.begin() else {
             panic!("nobody closes");
         };
@@ -92,7 +112,7 @@ mod tests {
             assert!(own.join().unwrap(), "nor for those for which it waits");
             let other = scope.spawn(|| is_done() && is_closed.load(SeqCst));
             is_closed.store(true, SeqCst);
-            drop(turn);
+            assert!(turn.done(Err(CommitError::TimedOut)).is_err());
             assert!(other.join().unwrap());
             let own = scope.spawn(|| {
                 closing.note_own(thread::current().id());
@@ -100,5 +120,19 @@ mod tests {
             });
             assert!(own.join().unwrap() && is_done());
         });
+    }
+
+    #[test]
+    fn who_waits_for_a_closer_that_panics_is_told() {
+        let closing = Closing::default();
+        let Begun::Mine(turn) = closing.begin() else {
+            panic!("nobody closes");
+        };
+        drop(turn);
+        let closed = closing.begin();
+        assert!(matches!(
+            closed,
+            Begun::Done(Err(CommitError::Panicked { .. }))
+        ));
     }
 }

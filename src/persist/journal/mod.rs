@@ -337,7 +337,7 @@ impl Journal {
     }
 
     /// Writes and syncs all, lets go of the contents and gives the directory free. What is appended
-    /// afterwards is lost. A second call does nothing but wait for the first.
+    /// afterwards is lost. A second call does nothing but wait for the first, and says what that says.
     ///
     /// # Errors
     ///
@@ -355,13 +355,13 @@ impl Journal {
             // Of the threads that would have to end there is none here.
             return Err(self.inner.leave_to_parent());
         }
-        let _turn = match self.closing.begin() {
+        let turn = match self.closing.begin() {
             Begun::Mine(turn) => turn,
-            Begun::Done => return Ok(self.inner.close_report()),
+            Begun::Done(closed) => return closed,
             Begun::UnderWay => return Err(CommitError::Closing),
         };
         self.stop_threads();
-        self.inner.close()
+        turn.done(self.inner.close())
     }
 }
 

@@ -779,10 +779,13 @@ fn closing_with_a_broken_disk_says_so() {
     let store = Store::open(&memory.storage(), by_hand()).unwrap();
     store.put(b"key", b"value");
     memory.fail_next(u64::MAX, Some(Operation::Sync), How::Broken);
-    assert!(store.journal.close().is_err());
+    let before = store.journal.close().unwrap_err().to_string();
     let health = store.journal.health();
     assert_eq!((health.state, health.durable_seq), (HealthState::Closed, 0));
-    assert!(store.journal.close().is_ok(), "a second time does nothing");
+    let operations = memory.operations();
+    let again = store.journal.close().unwrap_err().to_string();
+    assert_eq!(again, before, "who comes later hears the same");
+    assert_eq!(memory.operations(), operations, "and nothing is done");
     assert!(matches!(store.journal.reserve(1), Err(WriteError::Closed)));
 }
 
