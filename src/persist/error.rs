@@ -146,7 +146,8 @@ pub enum OpenError {
     WentBack {
         /// The directory.
         dir: PathBuf,
-        /// The sequence number that it would go back to.
+        /// The sequence number that it would go back to; of a time that the files do not reach back to
+        /// any more, the oldest that they do.
         last_seq: u64,
     },
 }

@@ -66,6 +66,15 @@ impl Manifest {
         }
     }
 
+    /// That of a backup, which is a store of its own: nobody has gone back in it.
+    pub(crate) fn for_backup(&self) -> Self {
+        Self {
+            version: 0,
+            went_back: false,
+            ..self.clone()
+        }
+    }
+
     /// Fails unless the directory may be opened as what is asked for, if anything is.
     pub(crate) fn check_kind(&self, dir: &Path, asked: Option<DirKind>) -> Result<(), OpenError> {
         match (self.dir_kind, asked) {

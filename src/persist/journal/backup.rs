@@ -66,7 +66,7 @@ impl Inner {
     fn freeze(&self, to: &Path) -> Result<(Manifest, u64), CompactError> {
         if !self.settings.log {
             self.check_place()?;
-            let manifest = self.catalog.lock().clone();
+            let manifest = self.catalog.lock().for_backup();
             let last = manifest.newest().map_or(0, |snapshot| snapshot.base);
             return Ok((manifest, last));
         }
@@ -79,8 +79,7 @@ impl Inner {
         self.writer.ring();
         let rotation = rotated?;
         synced?;
-        let mut manifest = self.catalog.lock().clone();
-        manifest.version = 0;
+        let mut manifest = self.catalog.lock().for_backup();
         manifest.durable = rotation.base;
         LogFile::create(&*self.storage, to, &manifest, rotation.generation)?;
         Ok((manifest, rotation.base))

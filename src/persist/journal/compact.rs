@@ -30,6 +30,7 @@ use crate::persist::header::{self, Kind};
 use crate::persist::manifest::{Manifest, Name, Snapshot};
 use crate::persist::recovery::Bounds;
 use crate::persist::report::CompactReport;
+use crate::persist::settings::{Point, RecoveryMode, wall_ms};
 use crate::persist::storage::{Blob, write_all};
 use crate::reentrancy;
 use crate::sync::MutexGuard;
@@ -361,10 +362,23 @@ impl Inner {
             generation: rotation.generation,
             base: rotation.base,
             end,
-            wall_ms: self.settings.wall_ms(),
+            wall_ms: self.time_of_state(end),
             bytes: sink.written,
         };
         Ok((snapshot, sink.entries))
+    }
+
+    /// The time for which a state counts when a point in time is looked for. What was gone back to a
+    /// time, and has not been written to since, is still the state of that time: so who opens it at
+    /// the same time again finds it.
+    fn time_of_state(&self, end: u64) -> u64 {
+        let now = self.settings.wall_ms();
+        match self.settings.mode {
+            RecoveryMode::PointInTime(Point::Time(time)) if end == self.opened_at => {
+                now.min(wall_ms(time))
+            }
+            _ => now,
+        }
     }
 
     /// Ends the walk when a sync has failed that the snapshot will not make up for. So the manifest

@@ -95,6 +95,8 @@ struct Inner {
     now: Mutex<Now>,
     /// The process that has opened the directory.
     process: AtomicU64,
+    /// The last number of what was recovered.
+    opened_at: u64,
 }
 
 #[derive(Debug, Default)]

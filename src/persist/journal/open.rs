@@ -234,6 +234,7 @@ fn inner(
         counts: Counts::default(),
         now: Mutex::new(Now::default()),
         process: AtomicU64::new(this_process().into()),
+        opened_at: recovered.last_seq,
         settings,
     }
 }

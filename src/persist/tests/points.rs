@@ -9,6 +9,7 @@ use crate::MockClock;
 use crate::persist::error::OpenError;
 use crate::persist::manifest::Manifest;
 use crate::persist::settings::{Point, RecoveryMode, Settings};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -143,6 +144,89 @@ fn what_is_whole_only_with_its_log_is_not_gone_back_to_without_it() {
         matches!(refused, Err(OpenError::OutOfReach { oldest_seq, .. }) if oldest_seq == oldest),
         "{refused:?}"
     );
+}
+
+/// A store of three writes, ten seconds apart, and the modes that go back to the second.
+fn three_writes(log: bool) -> (MockClock, Memory, [RecoveryMode; 2]) {
+    let (time, memory) = (MockClock::new(), Memory::new(1));
+    time.set_system_time(start());
+    let store = open_at(&memory, &time, log, RecoveryMode::default()).unwrap();
+    for key in 0..3u8 {
+        store.put(&[key], &[key]);
+        store.journal.sync().unwrap();
+        time.advance(Duration::from_secs(10));
+    }
+    let to_the_second = [RecoveryMode::PointInTime(Point::Seq(2)), at(15)];
+    (time, memory, to_the_second)
+}
+
+fn open_at(
+    memory: &Memory,
+    time: &MockClock,
+    log: bool,
+    mode: RecoveryMode,
+) -> Result<Store, OpenError> {
+    let settings = Settings {
+        log,
+        generations: 2,
+        clock: time.clock(),
+        ..in_mode(mode)
+    };
+    Store::open(&memory.storage(), settings)
+}
+
+/// A time is found again as a number is, also where nothing but a snapshot of later is left of what
+/// was written since.
+#[test]
+fn a_second_start_in_a_mode_that_goes_back_to_a_time_says_what_it_says_of_a_number() {
+    for (log, compactions) in [(true, 0), (true, 1), (true, 3), (false, 0), (false, 3)] {
+        for by in 0..2 {
+            let (time, memory, back) = three_writes(log);
+            let open = |mode| open_at(&memory, &time, log, mode);
+            // Nothing is left out by the later ones.
+            for _ in 0..3 {
+                let store = open(back[by]).unwrap();
+                assert_eq!((store.report.last_seq, store.map().len()), (2, 2));
+                time.advance(Duration::from_secs(10));
+                if compactions > 0 {
+                    store.journal.compact().unwrap();
+                }
+            }
+            let store = open(back[by]).unwrap();
+            for n in 0..=compactions {
+                store.put(&[7], &[n]);
+                store.journal.sync().unwrap();
+                if n > 0 {
+                    store.journal.compact().unwrap();
+                }
+            }
+            let expected = store.map();
+            drop(store);
+            let error = open(back[by]).map(drop).unwrap_err();
+            assert!(matches!(error, OpenError::WentBack { .. }), "{error}");
+            if by == 0 || compactions == 0 {
+                assert!(
+                    matches!(error, OpenError::WentBack { last_seq: 2, .. }),
+                    "{error}"
+                );
+            }
+            assert_eq!(open(RecoveryMode::default()).unwrap().map(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_backup_of_a_store_that_was_gone_back_is_none() {
+    for log in [true, false] {
+        let (time, memory, back) = three_writes(log);
+        let copy = Path::new("/copy");
+        let store = open_at(&memory, &time, log, back[0]).unwrap();
+        store.put(b"new", b"1");
+        store.journal.backup(copy).unwrap();
+        assert!(Manifest::read(&memory, &dir()).unwrap().unwrap().went_back);
+        let manifest = Manifest::read(&memory, copy).unwrap().unwrap();
+        assert!(!manifest.went_back);
+    }
 }
 
 /// As by a program in which the mode was left.
