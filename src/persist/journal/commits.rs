@@ -36,6 +36,12 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Place(Option<u64>);
 
+impl Place {
+    pub(super) fn is_taken(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 impl Commits {
     pub(super) fn new(written: u64, durable: u64, until_durable: bool) -> Self {
         Self {

@@ -245,9 +245,12 @@ impl Journal {
         self.inner.poll_commit(seq, context.waker(), place)
     }
 
-    /// Forgets who waited in a place for a number.
+    /// Forgets who waited in a place for a number. In a child of a fork nobody is woken, and a thread
+    /// of the parent may have had the lock that this takes.
     pub(crate) fn end_wait(&self, seq: u64, place: &mut Place) {
-        self.inner.commits.leave(seq, place);
+        if place.is_taken() && !self.inner.is_forked() {
+            self.inner.commits.leave(seq, place);
+        }
     }
 
     /// Makes durable all that has been appended before the call. Returns the number of the last
@@ -291,6 +294,13 @@ impl Journal {
     #[cfg(all(test, not(shuttle)))]
     pub(crate) fn fork(&self) {
         self.inner.process.store(0, Relaxed);
+    }
+
+    /// Has this process be the one that has opened the directory again.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn fork_back(&self) {
+        let parent = crate::process::this_process();
+        self.inner.process.store(parent.into(), Relaxed);
     }
 
     /// As [`fork`](Self::fork), while another thread has the lock of what the files are.

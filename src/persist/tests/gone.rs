@@ -3,15 +3,24 @@
 
 use super::memory::{Memory, Operation};
 use super::model::{Store, Write, append, by_hand, dir};
+use crate::persist::commit::Commit;
 use crate::persist::error::{CommitError, CompactError, WriteError};
 use crate::persist::journal::Place;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
+
+/// Does nothing when it is woken.
+struct Idle;
+
+impl Wake for Idle {
+    fn wake(self: Arc<Self>) {}
+}
 
 type Image = BTreeMap<PathBuf, Vec<u8>>;
 
@@ -308,6 +317,36 @@ fn a_process_that_was_forked_does_not_wait_for_room() {
     };
     assert!(matches!(refused, WriteError::Closed), "{refused}");
     assert_eq!(store.journal.health().state, HealthState::Closed);
+}
+
+/// A thread of the parent may have had the lock of who waits, so what is left there stays.
+#[test]
+fn a_wait_that_is_dropped_in_a_process_that_was_forked_takes_no_lock() {
+    for is_forked in [false, true] {
+        let memory = Memory::new(1);
+        let settings = Settings {
+            by_hand: false,
+            sync: SyncPolicy::Always,
+            ..by_hand()
+        };
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        let stall = memory.stall();
+        let seq = write(&store).unwrap();
+        let waiting = Arc::new(Idle);
+        let waker = Waker::from(Arc::clone(&waiting));
+        let mut future = Commit::new((), seq, Arc::clone(&store.journal)).into_future();
+        let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        assert_eq!(Arc::strong_count(&waiting), 3);
+        if is_forked {
+            store.journal.fork();
+        }
+        drop(future);
+        let left = if is_forked { 3 } else { 2 };
+        assert_eq!(Arc::strong_count(&waiting), left);
+        store.journal.fork_back();
+        drop(stall);
+    }
 }
 
 /// Such a lock is never given back in the child.
