@@ -676,7 +676,7 @@ pub enum CompactError {
     Closed,
     /// It was opened read-only.
     ReadOnly,
-    /// The backup's directory holds files already.
+    /// The backup's directory holds files already, or another backup is being made into it.
     NotEmpty {
         /// The directory.
         dir: PathBuf,
@@ -739,7 +739,8 @@ impl fmt::Display for CompactError {
             Self::ReadOnly => f.write_str(READ_ONLY),
             Self::NotEmpty { dir } => write!(
                 f,
-                "{} holds files: a backup goes to an empty directory, or to none",
+                "{} holds files, be it of a backup that is being made now: a backup goes to an empty \
+                 directory, or to none",
                 dir.display()
             ),
             Self::Panicked { thread } => write!(f, "a thread of the journal panicked: {thread}"),

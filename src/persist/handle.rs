@@ -87,7 +87,9 @@ impl Journal {
     /// it takes next to no time and space.
     ///
     /// # Errors
-    /// The directory holds files, or the disk fails.
+    /// The directory holds files, or the disk fails. Of two backups into the same directory at the
+    /// same time, of whatever stores or processes, one is
+    /// [`CompactError::NotEmpty`](super::CompactError).
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, CompactError> {
         self.journal.backup(to.as_ref())
     }
@@ -97,11 +99,11 @@ impl Journal {
     /// nobody whether it has succeeded. Where one is dropped inside a closure, another thread closes:
     /// a call of this waits for it.
     ///
-    /// A cache goes on in memory; the writes of a store fail. That of a cache that evicts, and has less
-    /// than 16 MiB of files, is compacted before, so that it knows after the restart what was hot.
     /// A call after one that has closed, or has failed to, says what that one said: the directory is
     /// free either way, and nothing is tried again.
     ///
+    /// A cache goes on in memory; the writes of a store fail. That of a cache that evicts, and has less
+    /// than 16 MiB of files, is compacted before, so that it knows after the restart what was hot.
     ///
     /// # Errors
     /// It is not known whether all is on the disk. [`CommitError::Closing`] where another call is at it

@@ -21,6 +21,10 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// others.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Blob>>;
 
+    /// Makes an empty file with a name that nothing has: of several who try at once one succeeds, and
+    /// to the others it is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
+    fn claim(&self, path: &Path) -> io::Result<()>;
+
     /// Opens a file that is there.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Blob>>;
 
@@ -146,6 +150,11 @@ impl Storage for Disk {
         let mut options = of_new_files();
         let file = options.read(true).write(true).create_new(true);
         Ok(Arc::new(file.open(path)?))
+    }
+
+    fn claim(&self, path: &Path) -> io::Result<()> {
+        let mut options = of_new_files();
+        options.write(true).create_new(true).open(path).map(drop)
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Blob>> {

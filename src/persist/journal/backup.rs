@@ -3,15 +3,20 @@
 //! The files that are linked are not written to any more: the log is rotated first, and the backup
 //! gets an empty log of its own to go on with. That comes first, and is never the first log of a
 //! store: so a backup that was not finished is told from a store that was just begun.
+//!
+//! The directory is found empty long before anything is put into it, and another backup into it may
+//! begin meanwhile, of this store or of another one, in any process. So the `LOCK` file is made before
+//! all others, which only one of them can; who opens the directory needs it anyway.
 
 use super::Inner;
 use super::compact::sync_error;
 use super::log::LogFile;
 use crate::persist::error::{CompactError, DiskError};
 use crate::persist::files::{absolute, link_or_copy};
-use crate::persist::manifest::{Manifest, Name};
+use crate::persist::manifest::{LOCK, Manifest, Name};
 use crate::persist::report::BackupReport;
 use crate::persist::storage::Access;
+use std::io;
 use std::path::Path;
 
 impl Inner {
@@ -62,12 +67,27 @@ impl Inner {
         Err(CompactError::NotEmpty { dir })
     }
 
+    /// Has no other backup put its files into the directory, which was empty before.
+    fn claim(&self, to: &Path) -> Result<(), CompactError> {
+        let lock = to.join(LOCK);
+        self.storage
+            .claim(&lock)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    let dir = to.to_owned();
+                    CompactError::NotEmpty { dir }
+                }
+                _ => DiskError::new("create", &lock, error).into(),
+            })
+    }
+
     /// Has the listed files written to no more. Says what the backup lists, and how far it goes.
     fn freeze(&self, to: &Path) -> Result<(Manifest, u64), CompactError> {
         if !self.settings.log {
             self.check_place()?;
             let manifest = self.catalog.lock().for_backup();
             let last = manifest.newest().map_or(0, |snapshot| snapshot.base);
+            self.claim(to)?;
             return Ok((manifest, last));
         }
         let last = self.buffer.last();
@@ -81,6 +101,7 @@ impl Inner {
         synced?;
         let mut manifest = self.catalog.lock().for_backup();
         manifest.durable = rotation.base;
+        self.claim(to)?;
         LogFile::create(&*self.storage, to, &manifest, rotation.generation)?;
         Ok((manifest, rotation.base))
     }

@@ -520,6 +520,19 @@ impl Storage for Memory {
         }))
     }
 
+    fn claim(&self, path: &Path) -> io::Result<()> {
+        self.come_to(Operation::Create);
+        let mut disk = self.disk();
+        disk.check(Operation::Create)?;
+        if disk.id(path).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        disk.files.push(File::default());
+        let id = disk.files.len() - 1;
+        disk.change_names(None, Some((path, id)));
+        Ok(())
+    }
+
     fn open(&self, path: &Path, _: Access) -> io::Result<Arc<dyn Blob>> {
         let mut disk = self.disk();
         let id = disk.id(path)?;

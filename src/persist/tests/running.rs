@@ -565,6 +565,46 @@ fn a_backup_is_a_store_of_its_own() {
     assert_eq!(Some(&store.map()), history.at(21));
 }
 
+/// Whoever has found the directory empty first.
+#[test]
+fn of_two_backups_into_one_directory_at_once_one_fails() {
+    let memory = Memory::new(1);
+    let to = Path::new("/backup");
+    let open = |name: &str, log| {
+        let settings = Settings { log, ..by_hand() };
+        let store = Store::open_at(Path::new(name), &memory.storage(), settings).unwrap();
+        store.put(name.as_bytes(), b"1");
+        store
+    };
+    for log in [true, false] {
+        memory.remove_dir(to);
+        let (one, other) = (open("/one", false), open("/other", log));
+        let (journal, is_made) = (Arc::clone(&other.journal), Arc::new(AtomicUsize::new(0)));
+        let made = Arc::clone(&is_made);
+        // Without a log it compacts first, when it has looked into the directory.
+        *one.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
+            if set == 0 {
+                journal.backup(to).unwrap();
+                made.fetch_add(1, SeqCst);
+            }
+        }));
+        let refused = one.journal.backup(to);
+        assert_eq!(is_made.load(SeqCst), 1);
+        assert!(matches!(&refused, Err(CompactError::NotEmpty { dir }) if dir == to));
+        *one.kept.meanwhile.lock().unwrap() = None;
+        let backup = Store::open_at(to, &memory.storage(), by_hand()).unwrap();
+        assert_eq!(backup.map(), other.map());
+    }
+}
+
+/// The file of a backup that says nothing yet: a directory with that alone is as one with none.
+fn made_before_all(memory: &Memory) -> Vec<std::path::PathBuf> {
+    let lock = Path::new("/backup/LOCK").to_owned();
+    let mut paths = memory.paths();
+    paths.retain(|path| *path == lock);
+    paths
+}
+
 /// What is asked of the disk goes by whole paths, so that it stays in the directory that was opened.
 #[test]
 fn a_process_that_goes_to_another_directory_stays_with_its_files() {
@@ -597,8 +637,8 @@ fn a_backup_is_whole_or_none_whatever_fails() {
             Ok(store) if store.report.created => {
                 // Of which nothing was made.
                 let made = memory.paths().into_iter();
-                let mut made = made.filter(|path| path.parent() == Some(backup));
-                assert_eq!(made.next(), None);
+                let made = made.filter(|path| path.parent() == Some(backup));
+                assert!(made.eq(made_before_all(memory)));
                 false
             }
             Err(OpenError::NoManifest { .. }) => false,
@@ -646,7 +686,8 @@ fn a_backup_is_whole_or_none_whatever_fails() {
                     assert!(is_there && opens(&memory, &history), "operation {at}");
                     let mut files = memory.image();
                     files.retain(|path, _| {
-                        path.parent() == Some(backup) && !path.ends_with("MANIFEST")
+                        let is_other = path.ends_with("MANIFEST") || path.ends_with("LOCK");
+                        path.parent() == Some(backup) && !is_other
                     });
                     let bytes: usize = files.values().map(Vec::len).sum();
                     assert_eq!((report.last_seq, report.bytes), (12, bytes as u64));
