@@ -180,7 +180,10 @@ where
         locks: &mut [Locked<'_, K, V>],
         work: &mut Work<'_, K, V>,
     ) {
-        if is_admitted && self.record_ahead(changes, locks, work) {
+        if changes.is_empty() {
+            // It was a read, of which the log has nothing.
+            work.take_back_refusal();
+        } else if is_admitted && self.record_ahead(changes, locks, work) {
             self.apply(mem::take(changes), locks, work);
         } else {
             // Why is known to the recorder, whose face asks it.

@@ -194,6 +194,13 @@ impl<K, V> Work<'_, K, V> {
             .is_some_and(|recording| recording.is_ahead)
     }
 
+    /// Has the call succeed though it was refused, since it changes nothing anyway.
+    pub(super) fn take_back_refusal(&mut self) {
+        if let Some(recording) = &mut self.recording {
+            recording.refusal = None;
+        }
+    }
+
     /// Notes why the call changes nothing.
     pub(super) fn refuse(&mut self, refusal: Refusal) {
         if let Some(recording) = &mut self.recording {

@@ -419,6 +419,11 @@ where
     /// Reads and changes several keys as one, in memory and on the disk: whatever happens, a
     /// restart finds all of it or nothing. As [`Cache::transaction`].
     ///
+    /// One in which `f` changes nothing is a read: it succeeds where writes are refused, too, as on a
+    /// full disk, after [`close`](Journal::close) or [read-only](super::RecoveryMode::ReadOnly), and
+    /// its commit is that of the last write before it. It is not known before what `f` will do, so
+    /// where the log buffer is full that is waited for first, as by a write.
+    ///
     /// # Errors
     /// [`TransactionError::Aborted`] has the error of `f`; [`TransactionError::Write`] says why what
     /// `f` did was not kept. Nothing has changed in either case.

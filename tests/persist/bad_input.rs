@@ -479,6 +479,8 @@ fn read_only_reads_beside_others_and_refuses_writes() {
     assert_eq!((one.get("ada"), other.get("ada")), (Some(7), Some(7)));
     let refused = one.insert("bob".into(), 1).map(drop);
     assert!(matches!(refused, Err(WriteError::ReadOnly)));
+    let read = one.transaction(&["ada".into()], |tx| Ok::<_, ()>(tx.get("ada").copied()));
+    assert_eq!(read.unwrap().wait().unwrap(), Some(7));
     assert_eq!(one.len(), 1);
     drop((one, other));
     assert_eq!(files(dir.path()), before);

@@ -498,6 +498,8 @@ fn after_close_writes_fail_and_reads_go_on() {
         transaction,
         Err(TransactionError::Write(WriteError::Closed))
     ));
+    let read = store.transaction(&["a".to_string()], |tx| Ok::<_, ()>(tx.get("a").copied()));
+    assert_eq!(read.unwrap().wait().unwrap(), Some(1));
     assert_eq!(store.get("a"), Some(1));
     assert_eq!(
         crate::store(&dir).get("a"),

@@ -606,6 +606,31 @@ fn a_transaction_is_one_batch() {
     );
 }
 
+/// Whatever the log says: it is not asked for more than what was written.
+#[test]
+fn a_transaction_that_writes_nothing_is_not_refused_for_want_of_room() {
+    let time = MockClock::new();
+    let cache: Cache<u8, u64> = Cache::builder()
+        .clock(time.clock())
+        .assemble(false)
+        .unwrap();
+    let log = record(&cache, time.clock(), true);
+    cache.insert(1, 1);
+    cache.insert_with_ttl(2, 2, Duration::from_secs(1));
+    time.advance(Duration::from_secs(2));
+    log.is_full.store(true, Relaxed);
+    let (read, outcome) = outcome::of(|| {
+        cache.transaction(&[1, 2, 3], |tx| {
+            assert!(!tx.remove(&3) && !tx.expire(&2, Duration::ZERO));
+            Ok::<_, ()>(tx.get(&1).copied())
+        })
+    });
+    assert!(matches!((read, outcome), (Ok(Some(1)), None)));
+    let (_, outcome) = outcome::of(|| cache.transaction(&[1], |tx| Ok::<_, ()>(tx.remove(&1))));
+    assert!(matches!(outcome, Some(Err(WriteError::Closed))));
+    assert_eq!(cache.get(&1), Some(1));
+}
+
 #[test]
 fn a_write_that_is_not_admitted_changes_nothing_in_a_store() {
     let cache: Cache<u8, u64> = Cache::builder().assemble(false).unwrap();
