@@ -55,7 +55,10 @@
 //! [`snapshots_only`](Persistence::snapshots_only), its interval rules.
 //!
 //! After a failed sync nothing is trusted to be on the disk until all of it has been written again,
-//! if need be by the process that opens the directory next.
+//! if need be by the process that opens the directory next. Where an entry that does not encode any
+//! more keeps that from being done, the directory is opened all the same, and goes on as it would
+//! have in the process of before: [`Journal::health`] says why, what was not proven to be on the
+//! disk is not called durable, and it is tried again.
 //!
 //! [`Journal::health`] tells of all of it. That the directory is gone is found out, on Unix, with
 //! the next sync, compaction, backup or close: what is at its path then is another's and left

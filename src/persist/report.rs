@@ -285,7 +285,8 @@ pub struct Health {
     /// a new snapshot, or by the opening of the directory, which syncs what it finds. It goes on only
     /// where there is something to sync. So while `durable_seq` is `last_seq` all is on the disk,
     /// however long ago this is; while it is less, what is not there yet has come since then, or
-    /// during that sync: an alarm asks for both. `None` where it was opened read-only.
+    /// during that sync: an alarm asks for both. `None` where it was opened read-only, and after a
+    /// failed sync of the process before until all was written anew.
     pub last_sync: Option<SystemTime>,
 }
 

@@ -97,7 +97,16 @@ impl Journal {
         let is_news = recovered.manifest.went_back != goes_back;
         let mut is_listed = true;
         if inner.needs_generation() || is_of_other_schema || is_to_say_it {
-            inner.compact().map_err(open_error)?;
+            let made = inner.compact();
+            let is_state_of_files = !recovered.replaces && !is_of_other_schema && !is_to_say_it;
+            match made {
+                // As it would have gone on in the process whose sync has failed: to refuse it would
+                // keep from its owner what is there, and help nobody to write it anew.
+                Err(CompactError::Encode(_)) if is_state_of_files => {
+                    inner.list().map_err(open_error)?;
+                }
+                made => drop(made.map_err(open_error)?),
+            }
         } else if inner.settings.log && (inner.tail.lock().log.is_none() || is_of_other_kind) {
             inner.rotate().map_err(open_error)?;
         } else if recovered.was_cut && inner.settings.log {
@@ -108,8 +117,10 @@ impl Journal {
             // If it fails it is said by the next manifest.
             let _ = inner.list();
         }
-        // Recovery has synced what it found, or a new generation holds it.
-        inner.now.lock().last_sync = Some(inner.settings.clock.system_time());
+        if !inner.needs_generation() {
+            // Recovery has synced what it found, or a new generation holds it.
+            inner.now.lock().last_sync = Some(inner.settings.clock.system_time());
+        }
         if is_listed {
             let catalog = inner.catalog.lock().clone();
             inner.clear_away(&catalog);

@@ -334,7 +334,12 @@ impl Inner {
         let last = self.buffer.last();
         if !self.settings.log || self.needs_generation() {
             if self.commits.durable() < last || self.needs_generation() {
-                self.compact_closing().map_err(CommitError::from)?;
+                self.compact_closing().map_err(|error| {
+                    // What waits is as safe as it can be then: as what a process that is killed has
+                    // written. Of that nothing is promised, so it may fail.
+                    let _ = self.write_through(last);
+                    CommitError::from(error)
+                })?;
             }
             if self.needs_generation() {
                 // A sync of the new log has failed, too.

@@ -3,13 +3,14 @@
 
 use super::faults::{empty, lazily, opens};
 use super::memory::{How, Memory, Operation};
-use super::model::{History, Store, Write, by_hand, dir};
+use super::model::{History, Kept, Store, Write, by_hand, dir};
 use super::record;
-use crate::persist::error::CompactError;
+use crate::persist::error::{CommitError, CompactError, OpenError};
 use crate::persist::manifest::Manifest;
 use crate::persist::report::HealthState;
-use crate::persist::settings::{Settings, WhenFull};
+use crate::persist::settings::{Point, RecoveryMode, Settings, SyncPolicy, WhenFull};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The value that does not become bytes any more.
@@ -59,10 +60,7 @@ fn attempts_in_vain_list_one_log_and_the_snapshot_is_whole_with_that() {
         }
         record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
         let before = history.last();
-        let (journal, kept) = (
-            std::sync::Arc::downgrade(&store.journal),
-            std::sync::Arc::downgrade(&store.kept),
-        );
+        let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
         *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
             if set == 2 {
                 let writes = [Write::Put(vec![1], vec![7]), Write::Put(vec![3], vec![7])];
@@ -167,4 +165,94 @@ fn what_could_not_be_logged_between_attempts_is_in_the_snapshot() {
     assert_eq!(store.journal.durable_seq(), history.last());
     memory.crash_dropping_all();
     drop(opens(&memory, &history, history.last()));
+}
+
+/// A directory in which a sync has failed and a value does not encode, as it was left by a process
+/// that was killed or that has closed it; the history of what the system shows.
+fn left_distrusted(is_closed: bool) -> (Memory, History) {
+    let (memory, mut history, store) = spoilt(by_hand());
+    record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
+    memory.fail_next(1, Some(Operation::Sync), How::Broken);
+    store.journal.sync().unwrap_err();
+    fails_to_encode(&store);
+    if is_closed {
+        record(&store, &mut history, &[Write::Put(vec![3], vec![3])]);
+        let closed = store.journal.close();
+        assert!(matches!(closed, Err(CommitError::Encode(_))), "{closed:?}");
+    }
+    assert!(Manifest::read(&memory, &dir()).unwrap().unwrap().distrusted);
+    (memory.fork(), history)
+}
+
+fn open_spoilt(memory: &Memory, settings: Settings) -> Result<Store, OpenError> {
+    let kept = Kept::default();
+    *kept.unencodable.lock().unwrap() = Some(BAD.to_vec());
+    Store::open_with(&dir(), &memory.storage(), settings, Arc::new(kept))
+}
+
+#[test]
+fn a_directory_that_is_not_trusted_is_opened_though_it_cannot_be_written_anew() {
+    for is_closed in [false, true] {
+        for sync in [SyncPolicy::Always, SyncPolicy::Os] {
+            let (memory, mut history) = left_distrusted(is_closed);
+            let settings = || Settings { sync, ..by_hand() };
+            let store = open_spoilt(&memory, settings()).unwrap();
+            assert_eq!(Some(&store.map()), history.at(history.last()));
+            let health = store.journal.health();
+            assert_eq!(
+                (health.state, health.durable_seq),
+                (HealthState::Troubled, 2)
+            );
+            assert!(health.trouble.unwrap().contains("a bad value"));
+            assert_eq!((health.last_sync, health.last_seq), (None, history.last()));
+
+            // It goes on as after a sync that has failed here, and says no more than it knows.
+            record(&store, &mut history, &[Write::Put(vec![4], vec![4])]);
+            let waited = store.journal.wait(history.last(), Some(Instant::now()));
+            assert_eq!(waited.is_ok(), sync == SyncPolicy::Os);
+            fails_to_encode(&store);
+            fails_to_encode(&store);
+            assert_eq!(store.journal.durable_seq(), 2);
+            let crashed = memory.fork();
+            crashed.crash_dropping_all();
+            drop(opens(&crashed, &history, 2));
+            let killed = memory.fork();
+            let again = open_spoilt(&killed, settings()).unwrap();
+            assert_eq!(Some(&again.map()), history.at(history.last()));
+            assert_eq!(
+                logs(&killed).len(),
+                logs(&memory).len() + 1,
+                "one for each opening"
+            );
+
+            record(&store, &mut history, &[Write::Delete(vec![1])]);
+            assert_eq!(store.journal.sync().unwrap(), history.last());
+            assert_eq!(store.journal.health().state, HealthState::Well);
+            memory.crash_dropping_all();
+            drop(opens(&memory, &history, history.last()));
+        }
+    }
+}
+
+/// Where the state is not that of the files there is nothing to go on with.
+#[test]
+fn what_takes_the_place_of_the_files_is_not_opened_if_it_cannot_be_written() {
+    let (memory, _) = left_distrusted(false);
+    let modes: [Settings; 2] = [
+        Settings {
+            mode: RecoveryMode::PointInTime(Point::Seq(2)),
+            ..by_hand()
+        },
+        Settings {
+            schema: 1,
+            accepts_schema: Some(Arc::new(|_| true)),
+            ..by_hand()
+        },
+    ];
+    for settings in modes {
+        let copy = memory.copy();
+        let opened = open_spoilt(&copy, settings).map(drop);
+        assert!(matches!(opened, Err(OpenError::Disk(_))), "{opened:?}");
+        assert_eq!(open_spoilt(&copy, by_hand()).unwrap().map().len(), 3);
+    }
 }
