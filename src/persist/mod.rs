@@ -91,6 +91,18 @@
 //! file is taken for one of this. Nothing is deleted but files with such names that the manifest
 //! does not list, and `CLOSED` when the directory is opened.
 //!
+//! # File systems
+//!
+//! What survives a power loss is what a sync has brought to the disk, and the file system has to keep
+//! to that: one that says so and has not may lose anything, and one that is another machine's says
+//! what that says. Some network file systems and shared folders of virtual machines and containers
+//! have no way to sync the names of files (`fsync` of a directory fails with `EINVAL` or `ENOTSUP`).
+//! There the names are made as everywhere, in their order, and
+//! [`RecoveryReport::names_unsynced`] says that haybox cannot know when they are on a disk: a power
+//! loss of the machine that has the disk may take new files, or bring names of before back, and the
+//! directory may be refused then. A `kill -9` loses nothing by that. What the disk says besides, as
+//! `EIO`, is a failure there, too, and so is a file that cannot be synced.
+//!
 //! # Restoring a backup
 //!
 //! A backup is a directory like any other: open it, or copy it to where the store was, as the user

@@ -50,6 +50,11 @@ pub struct RecoveryReport {
     pub closed: Option<bool>,
     /// Entries that were discarded, since it was not.
     pub discarded: u64,
+    /// The file system has no way to be asked to make names durable, as some network file systems and
+    /// shared folders have none. Then it is for that, and not for haybox, which files are there after
+    /// a power loss: see [`persist`](crate::persist#file-systems). `false` where it was opened
+    /// read-only, which asks for nothing.
+    pub names_unsynced: bool,
     /// What the clock looked like.
     pub clock: ClockCheck,
     /// The `schema_version`s, other than the one asked for, that files were read with.
@@ -73,7 +78,8 @@ impl RecoveryReport {
 impl fmt::Display for RecoveryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.created {
-            return f.write_str("a new store");
+            f.write_str("a new store")?;
+            return self.fmt_names(f);
         }
         write!(
             f,
@@ -121,9 +127,21 @@ impl fmt::Display for RecoveryReport {
             write!(f, "; a copy is in {}", quarantine.display())?;
         }
         match self.clock {
-            ClockCheck::Fine => Ok(()),
-            other => write!(f, "; {other}"),
+            ClockCheck::Fine => {}
+            other => write!(f, "; {other}")?,
         }
+        self.fmt_names(f)
+    }
+}
+
+impl RecoveryReport {
+    fn fmt_names(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.names_unsynced {
+            f.write_str(
+                "; the file system does not sync names, so a power loss may undo those of files",
+            )?;
+        }
+        Ok(())
     }
 }
 

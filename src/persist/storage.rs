@@ -36,8 +36,11 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// Gives a file a second name.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Makes durable which names are in a directory.
+    /// Makes durable which names are in a directory, where the file system can be asked to.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Whether the file system of a directory can be asked to make names durable.
+    fn syncs_names(&self, dir: &Path) -> io::Result<bool>;
 
     /// Holds a file against other processes until it is dropped, `None` if one of them has it.
     fn lock(&self, path: &Path, hold: Hold) -> io::Result<Option<Lock>>;
@@ -180,15 +183,23 @@ impl Storage for Disk {
         fs::hard_link(from, to)
     }
 
-    #[cfg(unix)]
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        self.syncs_names(dir).map(drop)
+    }
+
+    #[cfg(unix)]
+    fn syncs_names(&self, dir: &Path) -> io::Result<bool> {
+        match File::open(dir)?.sync_all() {
+            Ok(()) => Ok(true),
+            Err(error) if has_no_sync_of_names(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Elsewhere a directory cannot be opened to be synced; the file system orders its names.
     #[cfg(not(unix))]
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
+    fn syncs_names(&self, _: &Path) -> io::Result<bool> {
+        Ok(true)
     }
 
     fn lock(&self, path: &Path, hold: Hold) -> io::Result<Option<Lock>> {
@@ -215,6 +226,22 @@ impl Storage for Disk {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+/// Whether a sync of a directory failed since the file system has no such thing, as some do that are
+/// another machine's: names are what that has made of them by then. A disk that fails says something
+/// else (`EIO`, `ENOSPC`, `EDQUOT`). Of a file this would be a failure, too.
+///
+/// SQLite takes no notice of any failure to sync a directory, PostgreSQL of none like this; RocksDB
+/// does not open there.
+#[cfg(unix)]
+fn has_no_sync_of_names(error: &io::Error) -> bool {
+    // EINVAL of Linux; ENOTSUP, EOPNOTSUPP and ENOSYS.
+    let kind = error.kind();
+    matches!(
+        kind,
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    )
 }
 
 /// How many directories above one that is opened may have names that are not durable. Where it is
@@ -336,6 +363,23 @@ mod tests {
         assert_eq!(reach_of_sync(&dir), usize::MAX, "as of one who was killed");
         Disk.create(&dir.join("LOCK")).unwrap();
         assert_eq!(reach_of_sync(&dir), 1);
+    }
+
+    /// Nothing can be asked to sync a directory of the kernel's, which is as on a file system that
+    /// has no sync of names.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_system_that_has_no_sync_of_names_is_told_from_a_disk_that_fails() {
+        let temporary = tempfile::tempdir().unwrap();
+        for (dir, expected) in [(temporary.path(), true), (Path::new("/proc/self"), false)] {
+            Disk.sync_dir(dir).unwrap();
+            assert_eq!(Disk.syncs_names(dir).unwrap(), expected);
+        }
+        assert!(Disk.sync_dir(&temporary.path().join("not there")).is_err());
+        let (io, no_space, quota) = (5, 28, 122);
+        for disk in [io, no_space, quota].map(io::Error::from_raw_os_error) {
+            assert!(!has_no_sync_of_names(&disk), "{disk}");
+        }
     }
 
     #[test]

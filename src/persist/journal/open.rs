@@ -84,6 +84,9 @@ impl Journal {
         }
         inner.check_place().map_err(open_error)?;
         closed::unmark(&*inner.storage, &inner.dir)?;
+        // If that fails, who needs it later is told.
+        let syncs_names = inner.storage.syncs_names(&inner.dir);
+        report.names_unsynced = matches!(syncs_names, Ok(false));
         if recovered.replaces {
             inner.preserve(&recovered.manifest, report)?;
         }

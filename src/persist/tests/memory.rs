@@ -41,6 +41,7 @@ struct Disk {
     most_open: usize,
     /// It says that it has synced, and has not.
     is_lying: bool,
+    has_no_sync_of_names: bool,
 }
 
 #[derive(Default, Clone)]
@@ -133,6 +134,7 @@ impl Memory {
             open: 0,
             most_open: usize::MAX,
             is_lying: false,
+            has_no_sync_of_names: false,
         }));
         Self(disk, Arc::default())
     }
@@ -145,6 +147,10 @@ impl Memory {
     /// Has no write to a file begin before what this returns is dropped.
     pub(super) fn stall(&self) -> MutexGuard<'_, ()> {
         self.1.lock().unwrap()
+    }
+
+    pub(super) fn lack_sync_of_names(&self) {
+        self.disk().has_no_sync_of_names = true;
     }
 
     pub(super) fn lie(&self) {
@@ -590,6 +596,10 @@ impl Storage for Memory {
             }
         }
         Ok(())
+    }
+
+    fn syncs_names(&self, _: &Path) -> io::Result<bool> {
+        Ok(!self.disk().has_no_sync_of_names)
     }
 
     fn lock(&self, path: &Path, hold: Hold) -> io::Result<Option<Lock>> {

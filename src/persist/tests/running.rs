@@ -782,6 +782,22 @@ fn dumps_alone_are_kept_without_a_log() {
     assert_eq!(store.report.last_seq, 8);
 }
 
+#[test]
+fn a_file_system_that_has_no_sync_of_names_is_told_of() {
+    for lacks in [false, true] {
+        let memory = Memory::new(1);
+        if lacks {
+            memory.lack_sync_of_names();
+        }
+        for created in [true, false] {
+            let store = Store::open(&memory.storage(), by_hand()).unwrap();
+            let report = &store.report;
+            assert_eq!((report.created, report.names_unsynced), (created, lacks));
+            assert_eq!(report.to_string().contains("does not sync names"), lacks);
+        }
+    }
+}
+
 /// Of what a crash has left unfinished, and of no file of anybody else.
 #[test]
 fn opening_clears_away_what_is_not_listed() {
