@@ -3,7 +3,8 @@
 
 use super::cases;
 use super::memory::{Fault, How, Memory, Operation};
-use super::model::{History, Kept, Store, Write, append, by_hand};
+use super::model::{History, Kept, Store, Write, append, by_hand, dir};
+use crate::persist::error::CommitError;
 use crate::persist::journal::Journal;
 use crate::persist::settings::{Settings, SyncPolicy};
 use crate::persist::storage::Storage;
@@ -17,6 +18,8 @@ struct World {
     history: Arc<Mutex<History>>,
     /// The highest number that was acknowledged as durable.
     durable: u64,
+    /// A value that no snapshot takes.
+    unencodable: Option<Vec<u8>>,
 }
 
 impl World {
@@ -38,11 +41,15 @@ impl World {
             random,
             history: Arc::new(Mutex::new(History::new())),
             durable: 0,
+            unencodable: None,
         }
     }
 
     fn open(&mut self) -> Store {
-        let store = Store::open(&self.storage, self.settings.clone())
+        let kept = Kept::default();
+        *kept.unencodable.lock().unwrap() = self.unencodable.clone();
+        let settings = self.settings.clone();
+        let store = Store::open_with(&dir(), &self.storage, settings, Arc::new(kept))
             .unwrap_or_else(|error| panic!("after a crash it opens: {error}"));
         let seq = store.report.last_seq;
         assert!(
@@ -71,7 +78,7 @@ impl World {
     }
 
     fn step(&mut self, store: &Store) {
-        match self.random.u8(0..24) {
+        match self.random.u8(0..25) {
             0..10 => {
                 let writes = writes(&mut self.random);
                 let mut history = self.history.lock().unwrap();
@@ -96,6 +103,7 @@ impl World {
             20 => self.memory.fail_next(1, Some(Operation::Sync), How::Broken),
             21 => self.memory.limit_space(self.random.usize(0..200)),
             22 => self.memory.heal(),
+            23 => self.spoil(store),
             _ => self.backup(store),
         }
     }
@@ -127,6 +135,14 @@ impl World {
         }
         let _ = store.journal.compact();
         *store.kept.meanwhile.lock().unwrap() = None;
+    }
+
+    /// Has one of the values there, or none, be one that no snapshot takes.
+    fn spoil(&mut self, store: &Store) {
+        let map = store.map();
+        let at = self.random.usize(0..map.len() + 3);
+        self.unencodable = map.into_values().nth(at);
+        (*store.kept.unencodable.lock().unwrap()).clone_from(&self.unencodable);
     }
 
     fn backup(&mut self, store: &Store) {
@@ -215,10 +231,15 @@ fn after_any_crash_a_prefix_of_the_writes_comes_back() {
                     }
                     1 => {
                         world.memory.heal();
-                        let closed = store.journal.close();
-                        let report = closed.unwrap_or_else(|error| panic!("closed: {error}"));
-                        assert_eq!(report.durable_seq, world.history.lock().unwrap().last());
-                        world.durable = report.durable_seq;
+                        match store.journal.close() {
+                            Ok(report) => {
+                                let last = world.history.lock().unwrap().last();
+                                assert_eq!(report.durable_seq, last);
+                                world.durable = last;
+                            }
+                            Err(CommitError::Encode(_)) if world.unencodable.is_some() => {}
+                            Err(error) => panic!("closed: {error}"),
+                        }
                         world.memory.crash_dropping_all();
                     }
                     _ => {
