@@ -15,13 +15,20 @@ fn text(store: StoreId, last: u64) -> Vec<u8> {
     format!("haybox {store} closed after {last}\n").into_bytes()
 }
 
-/// Says durably that all up to the last write is in the files.
+/// Says durably that all up to the last write is in the files. Where names are not durable it says
+/// nothing: taken away, it could be there again after a power loss.
 pub(super) fn mark(
     storage: &dyn Storage,
     dir: &Path,
     store: StoreId,
     last: u64,
 ) -> Result<(), DiskError> {
+    if !storage
+        .syncs_names(dir)
+        .map_err(DiskError::of("sync", dir))?
+    {
+        return Ok(());
+    }
     let path = dir.join(NAME);
     let blob = storage
         .create(&path)

@@ -33,6 +33,9 @@ pub(crate) trait Storage: Debug + Send + Sync {
 
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes a directory that has nothing in it.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
     /// Gives a file a second name.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
 
@@ -177,6 +180,10 @@ impl Storage for Disk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {

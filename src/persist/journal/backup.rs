@@ -1,12 +1,14 @@
 //! A backup while running: second names for the files that the manifest lists.
 //!
-//! The files that are linked are not written to any more: the log is rotated first, and the backup
-//! gets an empty log of its own to go on with. That comes first, and is never the first log of a
-//! store: so a backup that was not finished is told from a store that was just begun.
+//! The files that are linked are not written to any more: the log is rotated first, unless nothing is
+//! in it yet, and the backup gets an empty log of its own to go on with. That comes first, and is
+//! never the first log of a store: so a backup that was not finished is told from a store that was
+//! just begun. The directory is made when all is ready that takes long, so that there is next to no
+//! time in which an end of the process leaves it with nothing in it.
 //!
-//! The directory is found empty long before anything is put into it, and another backup into it may
-//! begin meanwhile, of this store or of another one, in any process. So the `LOCK` file is made before
-//! all others, which only one of them can; who opens the directory needs it anyway.
+//! Another backup into the same directory may begin meanwhile, of this store or of another one, in any
+//! process. So the `LOCK` file is made before all others, which only one of them can; who opens the
+//! directory needs it anyway.
 
 use super::Inner;
 use super::compact::sync_error;
@@ -19,13 +21,21 @@ use crate::persist::storage::Access;
 use std::io;
 use std::path::Path;
 
+/// What a backup is made of.
+struct Frozen {
+    manifest: Manifest,
+    last_seq: u64,
+    /// The log that goes on, which is not handed over.
+    log: Option<u64>,
+}
+
 impl Inner {
     pub(super) fn backup(&self, to: &Path) -> Result<BackupReport, CompactError> {
         if self.settings.is_read_only() {
             return Err(CompactError::ReadOnly);
         }
         let to = &*absolute(to)?;
-        self.prepare(to)?;
+        let is_new = self.refuse_full(to)?;
         if self.needs_generation() || !self.settings.log {
             self.compact()?;
         }
@@ -33,18 +43,28 @@ impl Inner {
         if self.contents.lock().is_none() {
             return Err(CompactError::Closed);
         }
-        self.attempt("backup", || self.copy(to))
+        let report = self.attempt("backup", || self.copy(to, is_new))?;
+        if self.is_log_large() {
+            self.compactor.ring_if_parked();
+        }
+        Ok(report)
     }
 
-    fn copy(&self, to: &Path) -> Result<BackupReport, CompactError> {
-        let (mut manifest, last_seq) = self.freeze(to)?;
+    fn copy(&self, to: &Path, is_new: bool) -> Result<BackupReport, CompactError> {
+        let frozen = self.freeze()?;
+        self.begin_in(to, is_new, &frozen)?;
+        let Frozen {
+            mut manifest,
+            last_seq,
+            log,
+        } = frozen;
         let mut report = BackupReport {
             dir: to.to_owned(),
             last_seq,
             ..BackupReport::default()
         };
         for name in manifest.files() {
-            self.hand_over(&name, to, &mut report)?;
+            self.hand_over(&name, log, to, &mut report)?;
         }
         self.storage
             .sync_dir(to)
@@ -55,16 +75,47 @@ impl Inner {
         Ok(report)
     }
 
-    fn prepare(&self, to: &Path) -> Result<(), CompactError> {
+    /// Refuses a directory that has files; whether it is still to be made.
+    fn refuse_full(&self, to: &Path) -> Result<bool, CompactError> {
+        match self.storage.list(to) {
+            Ok(names) if names.is_empty() => Ok(false),
+            Ok(_) => {
+                let dir = to.to_owned();
+                Err(CompactError::NotEmpty { dir })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(DiskError::new("list", to, error).into()),
+        }
+    }
+
+    /// Makes the directory, if need be, and in it what says that it is a backup. Where that fails it
+    /// leaves nothing that would open as a new store.
+    fn begin_in(&self, to: &Path, is_new: bool, frozen: &Frozen) -> Result<(), CompactError> {
         self.storage
             .create_dir(to)
             .map_err(DiskError::of("create", to))?;
-        let names = self.storage.list(to).map_err(DiskError::of("list", to))?;
-        if names.is_empty() {
-            return Ok(());
+        let begun = self
+            .refuse_full(to)
+            .and_then(|_| self.claim(to))
+            .and_then(|()| self.begin_log(to, frozen));
+        if begun.is_err() && is_new {
+            // Only if it is empty.
+            let _ = self.storage.remove_dir(to);
         }
-        let dir = to.to_owned();
-        Err(CompactError::NotEmpty { dir })
+        begun
+    }
+
+    fn begin_log(&self, to: &Path, frozen: &Frozen) -> Result<(), CompactError> {
+        let Some(log) = frozen.log else {
+            return Ok(());
+        };
+        let begun = LogFile::create(&*self.storage, to, &frozen.manifest, log);
+        if begun.is_err() {
+            for file in [Name::Log(log).in_dir(to), to.join(LOCK)] {
+                let _ = self.storage.remove(&file);
+            }
+        }
+        Ok(begun.map(drop)?)
     }
 
     /// Has no other backup put its files into the directory, which was empty before.
@@ -81,40 +132,62 @@ impl Inner {
             })
     }
 
-    /// Has the listed files written to no more. Says what the backup lists, and how far it goes.
-    fn freeze(&self, to: &Path) -> Result<(Manifest, u64), CompactError> {
+    /// Has the listed files written to no more.
+    fn freeze(&self) -> Result<Frozen, CompactError> {
+        self.check_place()?;
         if !self.settings.log {
-            self.check_place()?;
             let manifest = self.catalog.lock().for_backup();
-            let last = manifest.newest().map_or(0, |snapshot| snapshot.base);
-            self.claim(to)?;
-            return Ok((manifest, last));
+            let last_seq = manifest.newest().map_or(0, |snapshot| snapshot.base);
+            return Ok(Frozen {
+                manifest,
+                last_seq,
+                log: None,
+            });
         }
         let last = self.buffer.last();
         self.write_through(last).map_err(sync_error)?;
-        let rotated = self.rotate();
+        let begun = match self.unwritten_log() {
+            Some(unwritten) => Ok(unwritten),
+            None => self
+                .rotate()
+                .map(|rotation| (rotation.generation, rotation.base)),
+        };
         // Also where that has failed: nobody else syncs what was just written.
         let synced = self.sync_step().map_err(sync_error);
         // To copy may take long: the writer wakes who waited for that.
         self.writer.ring();
-        let rotation = rotated?;
+        let (log, last_seq) = begun?;
         synced?;
         let mut manifest = self.catalog.lock().for_backup();
-        manifest.durable = rotation.base;
-        self.claim(to)?;
-        LogFile::create(&*self.storage, to, &manifest, rotation.generation)?;
-        Ok((manifest, rotation.base))
+        manifest.durable = last_seq;
+        Ok(Frozen {
+            manifest,
+            last_seq,
+            log: Some(log),
+        })
+    }
+
+    /// The newest log, if nothing is in it and it counts, and the number before its first.
+    fn unwritten_log(&self) -> Option<(u64, u64)> {
+        let newest = self.catalog.lock().logs.last().copied()?;
+        let syncing = self.syncing.lock();
+        let tail = self.tail.lock();
+        let log = tail.unwritten()?;
+        let counts = !syncing.is_distrusted && !tail.is_unlisted && !tail.migrates;
+        let is_newest = log.path == Name::Log(newest).in_dir(&self.dir);
+        (counts && is_newest).then_some((newest, tail.next - 1))
     }
 
     fn hand_over(
         &self,
         name: &str,
+        log: Option<u64>,
         to: &Path,
         report: &mut BackupReport,
     ) -> Result<(), CompactError> {
         let (from, copy) = (self.dir.join(name), to.join(name));
-        let newest = Name::Log(self.catalog.lock().generation);
-        if Name::parse(name) != Some(newest) {
+        // The backup has a log of its own in the place of that which goes on here.
+        if log.is_none_or(|log| Name::parse(name) != Some(Name::Log(log))) {
             let is_linked = link_or_copy(&*self.storage, &from, &copy)?;
             report.linked += u64::from(is_linked);
             report.copied += u64::from(!is_linked);

@@ -42,6 +42,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+/// More logs than these behind the newest snapshot are worth a compaction, whatever their lengths.
+const MANY_LOGS: usize = 50;
+
 /// The new log, and where it begins.
 #[derive(Debug)]
 pub(super) struct Rotation {
@@ -275,7 +278,7 @@ impl Inner {
         }
         let has_lost = cut.is_err() || has_lost;
         syncing.is_distrusted |= has_lost;
-        let old = tail.log.replace(log);
+        tail.go_on_in(log);
         tail.unused = None;
         if has_lost {
             tail.is_unlisted = true;
@@ -283,8 +286,6 @@ impl Inner {
         }
         if syncing.is_distrusted {
             tail.unsynced.clear();
-        } else {
-            tail.unsynced.extend(old);
         }
         let rotation = Rotation {
             generation,
@@ -460,6 +461,9 @@ impl Inner {
         let mut tail = self.tail.lock();
         syncing.is_distrusted = syncing.failures != rotation.failures;
         (tail.is_unlisted, tail.migrates) = (false, false);
+        // What is removed needs no sync, and would keep its space for as long as it is open.
+        let listed: Vec<_> = next.files().map(|name| self.dir.join(name)).collect();
+        tail.unsynced.retain(|log| listed.contains(&log.path));
         let is_distrusted = syncing.is_distrusted;
         let written = tail.log.as_ref().map(|log| (tail.next - 1, log.offset));
         let (written, log_bytes) = written.unwrap_or((snapshot.end, 0));
@@ -516,7 +520,14 @@ impl Inner {
         // A log that reached its limit before it was worth compacting would stay there for ever.
         let most = (self.settings.log_limit / 2).max(1);
         let threshold = growth.max(self.settings.growth_bytes).min(most);
-        self.log_bytes.load(Relaxed) >= threshold
+        self.log_bytes.load(Relaxed) >= threshold || self.has_many_logs()
+    }
+
+    /// Each backup begins a log, and each log takes its time at opening, however short it is.
+    fn has_many_logs(&self) -> bool {
+        let catalog = self.catalog.lock();
+        let first = catalog.newest().map_or(0, |snapshot| snapshot.generation);
+        catalog.logs.iter().filter(|log| **log >= first).count() > MANY_LOGS
     }
 
     /// Whether a compaction is needed, so that one that fails is tried again.

@@ -20,6 +20,8 @@ pub(super) struct LogFile {
     pub(super) salt: u32,
     /// Where the next frame goes.
     pub(super) offset: u64,
+    /// How far it is known to be on the disk.
+    synced: u64,
 }
 
 impl LogFile {
@@ -44,6 +46,7 @@ impl LogFile {
             blob,
             salt: header.salt,
             offset: header::LENGTH as u64,
+            synced: header::LENGTH as u64,
         })
     }
 
@@ -59,6 +62,7 @@ impl From<LastLog> for LogFile {
             blob: log.blob,
             salt: log.salt,
             offset: log.offset,
+            synced: 0,
         }
     }
 }
@@ -155,6 +159,30 @@ impl Tail {
         )?;
         self.marked = durable;
         Ok(())
+    }
+
+    /// Goes on in another log. The one before is kept for a sync, if it needs one.
+    pub(super) fn go_on_in(&mut self, log: LogFile) {
+        let old = self.log.replace(log);
+        self.unsynced
+            .extend(old.filter(|old| old.synced < old.offset));
+    }
+
+    /// Notes that these were synced, as far as they went then.
+    pub(super) fn synced(&mut self, files: &[LogFile]) {
+        let of = |log: &LogFile| files.iter().find(|synced| synced.path == log.path);
+        self.unsynced.retain(|log| of(log).is_none());
+        if let Some(log) = &mut self.log
+            && let Some(synced) = of(log)
+        {
+            log.synced = synced.offset;
+        }
+    }
+
+    /// The log, if nothing was written to it yet.
+    pub(super) fn unwritten(&self) -> Option<&LogFile> {
+        let log = self.log.as_ref();
+        log.filter(|log| log.offset == header::LENGTH as u64 && self.takes_writes())
     }
 
     /// Whether nothing is left of a write that has failed.

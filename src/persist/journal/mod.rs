@@ -317,6 +317,12 @@ impl Journal {
         self.closing.has_begun()
     }
 
+    /// As the writer does at rest.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn mark(&self) {
+        self.inner.mark_step().expect("the log takes writes");
+    }
+
     /// How long the compactor would sleep.
     #[cfg(all(test, not(shuttle)))]
     pub(crate) fn time_to_compaction(&self) -> Option<Duration> {

@@ -110,10 +110,7 @@ impl Inner {
             return Err(self.ended().unwrap_or(CommitError::Closed));
         }
         let syncing = self.sync_files(syncing, &files)?;
-        let mut tail = self.tail.lock();
-        tail.unsynced
-            .retain(|log| files.iter().all(|synced| synced.path != log.path));
-        drop(tail);
+        self.tail.lock().synced(&files);
         drop(syncing);
         self.check_not_gone()?;
         self.commits.synced(target);

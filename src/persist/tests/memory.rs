@@ -186,6 +186,14 @@ impl Memory {
         self.0.lock().unwrap_or_else(|error| error.into_inner())
     }
 
+    pub(super) fn open_files(&self) -> usize {
+        self.disk().open
+    }
+
+    pub(super) fn has_dir(&self, dir: &Path) -> bool {
+        self.disk().dirs.contains(dir)
+    }
+
     pub(super) fn operations(&self) -> u64 {
         self.disk().operations
     }
@@ -568,6 +576,16 @@ impl Storage for Memory {
         disk.check(Operation::Remove)?;
         disk.id(path)?;
         disk.change_names(Some(path), None);
+        Ok(())
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.check(Operation::Remove)?;
+        if disk.names.keys().any(|path| path.starts_with(dir)) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        disk.dirs.remove(dir);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Tests of the files: with a map for what is kept, and a file system in memory that fails and
 //! loses power.
 
+mod backups;
 mod bytes;
 mod checking;
 mod crashes;
