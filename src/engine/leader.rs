@@ -416,10 +416,12 @@ impl<K, V> Engine<K, V> {
     where
         K: Eq,
     {
+        // Declared before the lock: it has a key, whose `Eq` may panic.
+        let (ended, is_newest);
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
         let at = set.place_of_any(flight)?;
-        let (ended, is_newest) = set.leave_load(flight);
+        (ended, is_newest) = set.leave_load(flight);
         let known = ended.as_ref().or_else(|| set.loads().get(at));
         if let (Some(pause), Some(load)) = (pause.filter(|_| is_newest), known)
             && let Some(way) = set.find(hash, &load.key)

@@ -317,10 +317,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let index = self.index_of(key);
-        let weight = self.engine.policy.weigh(&self.keys[index], &value);
-        let labels = self.labels(index);
-        let weight = weight.saturating_add(self.engine.weight_of_labels(&labels));
+        let (index, value, weight) = self.weigh(key, value);
         let life = match life {
             Life::Keep => self.staged[index].life(),
             life => life,
@@ -332,6 +329,26 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         }
         self.stage(index, Staged::Put(value, life, weight), balance);
         Ok(())
+    }
+
+    /// Finds the place of a key, and what a value for it weighs. What is asked for that is the
+    /// user's: should it panic, the value is where it is dropped with the locks released.
+    #[track_caller]
+    fn weigh<Q>(&mut self, key: &Q, value: V) -> (usize, V, u64)
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.overwritten.push(Staged::Put(value, Life::Default, 0));
+        let index = self.index_of(key);
+        let labels = self.engine.weight_of_labels(&self.labels(index));
+        let Some(Staged::Put(value, ..)) = self.overwritten.last() else {
+            unreachable!("it was put there just now");
+        };
+        let weight = self.engine.policy.weigh(&self.keys[index], value);
+        let Some(Staged::Put(value, ..)) = self.overwritten.pop() else {
+            unreachable!("it was put there just now");
+        };
+        (index, value, weight.saturating_add(labels))
     }
 
     /// Stages a change. A value that was staged before is kept until the locks are released.
@@ -483,7 +500,7 @@ where
         let mut overwritten = Vec::new();
         let mut changes = Vec::with_capacity(keys.len());
         let owned = keys.to_vec();
-        let mut arriving;
+        let (mut arriving, result);
         let inside =
             reentrancy::enter().expect("no transaction starts while a closure of a cache unwinds");
         let (mut locks, sets) = self.table.lock_all(&inside, hashes);
@@ -494,7 +511,7 @@ where
         if epoch > 0 {
             self.remove_fallen(keys, hashes, &sets, &mut locks, &mut work);
         }
-        let result = {
+        result = {
             let mut reaches = |need| self.reaches_or_forgets(need, None, &mut work);
             f(&mut Transaction {
                 engine: self,

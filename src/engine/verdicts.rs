@@ -51,6 +51,8 @@ impl<K, V> Engine<K, V> {
         let labels = self.with_group(&key, labels);
         let cost =
             (ttl.and(known.as_ref())).and_then(|known| self.cost_of_verdict(&key, &labels, known));
+        // Declared before the lock, for the case that code of the user's panics under it.
+        let (left, is_newest, verdict);
         let mut work = self.work();
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock(&inside, hash);
@@ -63,7 +65,7 @@ impl<K, V> Engine<K, V> {
         }
         let at = set.place_of_any(fill.flight);
         let is_answer = wanted.is_some() && matches!(known, Some(Known::Absent));
-        let (left, is_newest) = match is_answer {
+        (left, is_newest) = match is_answer {
             false => set.leave_load(fill.flight),
             true => {
                 fill.keep(set.end_loads_with(fill.flight));
@@ -88,7 +90,7 @@ impl<K, V> Engine<K, V> {
             return left.or_else(late);
         };
         let deadline = ttl.map_or(PASSED, |ttl| in_time(&work.moment, ttl));
-        let verdict = Verdict {
+        verdict = Verdict {
             hash,
             key,
             deadline,

@@ -485,24 +485,28 @@ where
         }
         let mut work = self.work();
         let inside = reentrancy::enter()?;
-        let mut set = self.table.lock(&inside, hash);
-        let way = self.find_live(&mut set, hash, key, &mut work)?;
-        self.overtake(&mut set, hash, key, &mut work);
-        Some(self.change_in_place(&mut set, way, hash, f, &mut work))
+        let mut locked = (self.table.lock(&inside, hash), inside);
+        let way = self.find_live(&mut locked.0, hash, key, &mut work)?;
+        self.overtake(&mut locked.0, hash, key, &mut work);
+        Some(self.change_in_place(way, hash, f, &mut work, locked))
     }
 
     /// Changes a value where it is.
     #[inline(always)]
     fn change_in_place<R>(
         &self,
-        set: &mut Locked<'_, K, V>,
         way: usize,
         hash: KeyHash,
         f: impl FnOnce(&mut V) -> R,
         work: &mut Work<'_, K, V>,
+        locked: InSet<'_, K, V>,
     ) -> R {
+        let result;
+        // Let go of before what `f` returned is dropped, should what follows it panic.
+        let mut locked = locked;
+        let set = &mut locked.0;
         let mut changing = Changing::begin(self, set, way, work);
-        let result = f(changing.value());
+        result = f(changing.value());
         let weight = changing.weigh();
         changing.end();
         self.settle_update(set, way, hash, weight, work);
@@ -538,13 +542,14 @@ where
         work: &mut Work<'_, K, V>,
         locked: InSet<'_, K, V>,
     ) -> (R, bool) {
-        let mut value;
-        // Let go of before the value is dropped, whichever of the two that is in the end.
+        let (mut value, result);
+        // Let go of before the value is dropped, whichever of the two that is in the end, and what
+        // `f` returned, should what follows it panic.
         let mut locked = locked;
         let set = &mut locked.0;
         let recorder = self.recorder().expect("who copies a value records it");
         value = recorder.copy(&set.entry(way).value);
-        let result = f(&mut value);
+        result = f(&mut value);
         let Some(weight) = self.may_take_place(set, way, &value, work) else {
             return (result, false);
         };
@@ -594,7 +599,7 @@ where
         if self.recorder().is_some() {
             return self.change_copy(way, hash, f, &mut work, locked).0;
         }
-        self.change_in_place(&mut locked.0, way, hash, f, &mut work)
+        self.change_in_place(way, hash, f, &mut work, locked)
     }
 
     /// What a value weighs, if it can be recorded and, where nothing may be lost, fits.

@@ -379,7 +379,11 @@ impl<K, V> Ways<K, V> {
         let Some(extra) = &mut self.extra else {
             return Loads::new();
         };
-        let (loads, others) = mem::take(&mut extra.loads).into_iter().partition(taken);
+        // A closure of the user's may be asked, and panic: nothing is taken out by then.
+        let is_taken: Vec<bool> = extra.loads.iter().map(taken).collect();
+        let mut is_taken = is_taken.into_iter();
+        let loads = mem::take(&mut extra.loads).into_iter();
+        let (loads, others) = loads.partition(|_| is_taken.next() == Some(true));
         extra.loads = others;
         self.drop_unused_extra();
         loads

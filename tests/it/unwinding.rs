@@ -1,16 +1,22 @@
 //! A panic that is caught where handles are in use: at the edge of a request, or in a test.
 
-use crate::common::panic_of;
+use crate::common::{SECOND, panic_of};
+use crate::loading::poll_once;
 use haybox::counter::Counters;
 use haybox::limit::{Limiter, Quota};
 use haybox::lock::{Acquire, Lease, Locks};
 use haybox::presence::{Presence, PresenceEvent, WeakPresence};
 use haybox::pubsub::{Bus, Subscription, Topic, WeakBus};
 use haybox::queue::{Delivery, Queue, Workers};
-use haybox::{Cache, Clock, Events, Expiry, Fence, MockClock, Op};
+use haybox::{
+    Cache, CacheBuilder, Clock, Events, Expiry, Fence, Freshness, MockClock, Op, Transaction,
+};
 use haybox::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsync};
+use std::future::pending;
+use std::hash::{Hash, Hasher};
 use std::io::Error;
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -193,5 +199,197 @@ fn what_was_to_be_stored_is_dropped_with_nothing_locked_where_code_of_the_user_p
         "{heard:?}"
     );
     assert_eq!(cache.len(), 4);
+    cache.validate();
+}
+
+/// A cache whose weigher panics at a value of 50 or more, with 1 under 1 and 2.
+fn weighed(open: impl FnOnce(CacheBuilder<u64, u64>) -> Cache<u64, u64>) -> Cache<u64, u64> {
+    let weigher = |_: &u64, value: &u64| {
+        assert!(*value < 50, "too heavy to be weighed");
+        *value
+    };
+    let cache = open(Cache::builder().max_weight(100).weigher(weigher));
+    cache.insert_many([(1, 1), (2, 1)]);
+    cache
+}
+
+fn in_memory(builder: CacheBuilder<u64, u64>) -> Cache<u64, u64> {
+    builder.build().unwrap()
+}
+
+/// What became of what a closure returned before the weigher panicked at the value it has changed.
+#[track_caller]
+fn check_that_results_are_dropped_with_nothing_locked(cache: &Cache<u64, u64>) {
+    let (told, clones) = (Cache::new(1_000), Arc::default());
+    let grow = |number: u64, value: &mut u64| {
+        *value = 50;
+        Notes(number, told.clone(), Arc::clone(&clones))
+    };
+    panic_of(|| drop(cache.update(&1, |value| grow(7, value))));
+    assert_eq!(told.remove(&7), Some(()));
+    let (make, change) = (|| 1, |value: &mut u64| grow(8, value));
+    panic_of(|| drop(cache.update_or_insert_with(&2, make, change)));
+    assert_eq!(told.remove(&8), Some(()));
+    panic_of(|| drop(cache.update_or_insert_with(&3, || 1, |value| grow(9, value))));
+    assert_eq!(told.remove(&9), Some(()));
+    cache.validate();
+}
+
+#[test]
+fn what_a_closure_has_returned_is_dropped_with_nothing_locked_where_what_follows_panics() {
+    check_that_results_are_dropped_with_nothing_locked(&weighed(in_memory));
+}
+
+#[cfg(feature = "persist")]
+#[test]
+fn what_a_closure_has_returned_that_changed_a_copy_is_dropped_with_nothing_locked() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = weighed(|builder| builder.open(dir.path()).unwrap());
+    check_that_results_are_dropped_with_nothing_locked(&cache);
+}
+
+#[test]
+fn what_a_transaction_is_given_and_returns_is_dropped_with_nothing_locked() {
+    let (told, clones) = (Cache::new(1_000), Arc::new(AtomicUsize::new(0)));
+    let notes = |number| Notes(number, told.clone(), Arc::clone(&clones));
+    let weigher = |_: &u64, notes: &Notes| {
+        assert!(notes.0 < 100, "too heavy to be weighed");
+        1
+    };
+    let cache = Cache::builder().max_weight(100).weigher(weigher);
+    let cache = cache.expiry(UpTo(50)).build().unwrap();
+    let at_commit = panic_of(|| {
+        cache.transaction(&[1], |tx| {
+            tx.insert(&1, notes(60)).map_err(drop)?;
+            Ok::<_, ()>(notes(1))
+        })
+    });
+    assert_eq!(at_commit, "too much");
+    assert_eq!((told.remove(&60), told.remove(&1)), (Some(()), Some(())));
+    let at_insertion = panic_of(|| {
+        let insert = |tx: &mut Transaction<'_, u64, Notes>| tx.insert(&1, notes(100)).map_err(drop);
+        cache.transaction(&[1], insert)
+    });
+    assert_eq!(at_insertion, "too heavy to be weighed");
+    assert_eq!(told.remove(&100), Some(()));
+    let at_look_up = panic_of(|| {
+        let insert = |tx: &mut Transaction<'_, u64, Notes>| tx.insert(&2, notes(2)).map_err(drop);
+        cache.transaction(&[1], insert)
+    });
+    assert!(
+        at_look_up.contains("only the keys it was given"),
+        "{at_look_up}"
+    );
+    assert_eq!(told.remove(&2), Some(()));
+    assert!(cache.is_empty());
+    cache.validate();
+}
+
+/// A key that is compared with others that are equal only as long as it may be, and that notes in a
+/// cache that it was dropped.
+struct Name(Cache<u64, ()>, Arc<AtomicUsize>);
+
+static DROPPED_LOCKED: AtomicUsize = AtomicUsize::new(0);
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        self.0.insert(0, ());
+        let has_noted = self.0.remove(&0).is_some();
+        DROPPED_LOCKED.fetch_add(usize::from(!has_noted), SeqCst);
+    }
+}
+
+impl Clone for Name {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), Arc::clone(&self.1))
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl PartialEq for Name {
+    fn eq(&self, _: &Self) -> bool {
+        let left = self.1.fetch_sub(1, SeqCst);
+        assert!(left > 0, "one comparison too many");
+        true
+    }
+}
+
+impl Eq for Name {}
+
+/// What the first load of a name has found out, and what the second does.
+type Ends = [Result<Option<u64>, ()>; 2];
+
+/// Whether the second load has panicked, with a comparison after so many others.
+#[track_caller]
+fn check_that_names_are_dropped_with_nothing_locked(
+    [before, end]: Ends,
+    comparisons: usize,
+    keeps_stale: bool,
+) -> bool {
+    let left = Arc::new(AtomicUsize::new(usize::MAX));
+    let name = Name(Cache::new(10), Arc::clone(&left));
+    let builder = Cache::<Name, u64>::builder().max_entries(10);
+    let mut builder = builder.error_ttl(SECOND).negative_ttl(SECOND);
+    if keeps_stale {
+        let stale = Freshness::new().stale_if_error(SECOND);
+        builder = builder.freshness(stale.retry_after(SECOND));
+    }
+    let cache = builder.build().unwrap();
+    let known = cache.read_through(move |_| before).get(&name);
+    assert_eq!(known.is_ok(), before.is_ok());
+    let of_load = Arc::clone(&left);
+    let refreshing = cache.read_through(move |_| {
+        of_load.store(comparisons, SeqCst);
+        end
+    });
+    let ended = catch_unwind(|| refreshing.refresh(&name).is_ok());
+    left.store(usize::MAX, SeqCst);
+    drop((refreshing, cache));
+    let dropped_locked = DROPPED_LOCKED.swap(0, SeqCst);
+    let case = ([before, end], comparisons, keeps_stale);
+    assert_eq!(dropped_locked, 0, "{case:?}");
+    ended.is_err()
+}
+
+#[test]
+fn the_key_of_a_load_is_dropped_with_nothing_locked_where_it_cannot_be_compared() {
+    let ends = [Ok(Some(1)), Ok(None), Err(())];
+    let pairs = ends.map(|before| ends.map(|end| [before, end]));
+    let mut panics = 0;
+    for pair in pairs.into_iter().flatten() {
+        for comparisons in 0..6 {
+            for keeps_stale in [false, true] {
+                let panicked = check_that_names_are_dropped_with_nothing_locked(
+                    pair,
+                    comparisons,
+                    keeps_stale,
+                );
+                panics += usize::from(panicked);
+            }
+        }
+    }
+    assert!(panics > 0);
+}
+
+/// A key that has no text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Untold(u64);
+
+impl AsRef<str> for Untold {
+    fn as_ref(&self) -> &str {
+        panic!("not to be told")
+    }
+}
+
+#[test]
+fn a_load_whose_key_panics_as_it_is_looked_at_is_still_known() {
+    let cache = Cache::<Untold, u64>::new(10);
+    let mut load = pin!(cache.get_or_load(&Untold(1), pending));
+    assert!(poll_once(load.as_mut()).is_pending());
+    assert_eq!(panic_of(|| cache.invalidate_prefix("")), "not to be told");
+    assert_eq!(cache.loads_under_way(), 1);
     cache.validate();
 }
