@@ -509,7 +509,7 @@ where
         self.sweep_interval
     }
 
-    /// Finding a member takes its `Hash` and `Eq`, and telling of it wakers: so all the work is
+    /// Telling of a member wakes its readers, and its name may have a destructor: so all the work is
     /// left to where code of the user's may run.
     fn sweep_slice(&self) -> Swept {
         let own = self.own.upgrade().filter(|own| own.is_due());

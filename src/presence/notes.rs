@@ -25,6 +25,8 @@ pub(super) struct Note<R, M> {
     pub(super) number: u64,
     pub(super) room: Arc<R>,
     pub(super) member: Arc<M>,
+    /// Those of the room and the member: to find them again takes no code of the user's.
+    pub(super) hashes: [u64; 2],
 }
 
 impl<R, M> PartialEq for Note<R, M> {
@@ -77,13 +79,19 @@ impl<R, M> Notes<R, M> {
     }
 
     /// Makes a note; its number.
-    pub(super) fn make(&mut self, room: &Arc<R>, member: &Arc<M>, due: Deadline) -> u64 {
+    pub(super) fn make(
+        &mut self,
+        (room, member): (&Arc<R>, &Arc<M>),
+        hashes: [u64; 2],
+        due: Deadline,
+    ) -> u64 {
         self.next += 1;
         self.heap.push(Note {
             due,
             number: self.next,
             room: Arc::clone(room),
             member: Arc::clone(member),
+            hashes,
         });
         self.next
     }
@@ -111,7 +119,7 @@ mod tests {
         let (room, member) = (Arc::new(()), Arc::new(()));
         for is_void in [false, true] {
             let mut notes = Notes::default();
-            let make = |due| notes.make(&room, &member, due);
+            let make = |due| notes.make((&room, &member), [0; 2], due);
             let numbers: Vec<_> = (0..10_000).map(make).collect();
             for number in numbers {
                 if is_void {

@@ -4,8 +4,9 @@
 //! only changes a number in the seat; when the note is due and the seat has been heard of since,
 //! the note goes back into the heap for the time that is right now.
 //!
-//! The tables keep the hashes of their keys: a table that grows or shrinks runs no code of the
-//! user's, and a `Hash` or `Eq` that panics does so before anything has changed.
+//! The tables and the notes keep the hashes of their keys: a table that grows or shrinks runs no
+//! code of the user's, nor does a look at who is due. A `Hash` or `Eq` that panics is one of the
+//! names that a call was given, and does so before anything has changed.
 
 use super::notes::{Note, Notes};
 use super::stats::Counts;
@@ -65,6 +66,7 @@ struct Leftovers<R, M> {
     members: Vec<M>,
     seats: Vec<Seat<M>>,
     notes: Vec<Note<R, M>>,
+    names: Vec<(Arc<R>, Arc<M>)>,
 }
 
 impl<R, M> Default for Leftovers<R, M> {
@@ -76,6 +78,7 @@ impl<R, M> Default for Leftovers<R, M> {
             members: Vec::new(),
             seats: Vec::new(),
             notes: Vec::new(),
+            names: Vec::new(),
         }
     }
 }
@@ -114,6 +117,11 @@ impl<R: Send + Sync + 'static, M: Send + Sync + 'static> Told<'_, R, M> {
 }
 
 impl<M> Seat<M> {
+    /// Whether it is that of this very member, and not of one that came later under its name.
+    fn is(&self, member: &Arc<M>) -> bool {
+        Arc::ptr_eq(&self.member, member)
+    }
+
     /// When its member is gone, or idle, should nothing be heard of it.
     fn next_look(&self, times: Times) -> Deadline {
         self.gone(times).min(self.turns_idle(times))
@@ -169,16 +177,21 @@ where
 
     /// Looks at the member whose note is due first.
     fn settle_first(&mut self, told: &mut Told<'_, R, M>) {
-        let Some((mut note, seat)) = first(&mut self.notes, &mut self.rooms, &self.hasher) else {
+        let Some((mut note, seat)) = first(&mut self.notes, &mut self.rooms) else {
             told.what().notes.extend(self.notes.pop());
             return;
         };
         let (gone, idle) = (seat.gone(self.times), seat.turns_idle(self.times));
         if gone <= note.due && gone <= idle {
             let (room, member) = (Arc::clone(&note.room), Arc::clone(&note.member));
+            let hashes = note.hashes;
             drop(note);
-            // Should `Hash` or `Eq` panic, the note is still that of a member that has to go.
-            self.leave(&*room, &*member, Change::TimedOut, told);
+            let its = (
+                |there: &Room<R, M>| there.is(&room),
+                |seat: &Seat<M>| seat.is(&member),
+            );
+            self.remove(hashes, its, Change::TimedOut, told);
+            told.what().names.push((room, member));
             return;
         }
         if idle <= note.due {
@@ -206,6 +219,7 @@ where
         let Some(there) = find_mut(&mut self.rooms, &self.hasher, room) else {
             return false;
         };
+        let of_room = there.hash;
         let Some(seat) = find_mut(&mut there.seats, &self.hasher, member) else {
             return false;
         };
@@ -216,7 +230,8 @@ where
                 told.tell(&there.name, &seat.member, Change::Active);
                 // Its note was made when there was nothing to turn to but gone.
                 let due = seat.next_look(self.times);
-                let earlier = self.notes.make(&there.name, &seat.member, due);
+                let names = (&there.name, &seat.member);
+                let earlier = self.notes.make(names, [of_room, seat.hash], due);
                 let before = mem::replace(&mut seat.note, earlier);
                 told.forget(self.notes.void(before));
             }
@@ -271,13 +286,26 @@ where
         Q: Hash + Eq + ?Sized,
         N: Hash + Eq + ?Sized,
     {
-        let hashes = (self.hasher.hash_one(room), self.hasher.hash_one(member));
-        let own = |other: &Room<R, M>| other.key.borrow() == room;
-        let Ok(mut there) = self.rooms.find_entry(hashes.0, own) else {
+        let hashes = [self.hasher.hash_one(room), self.hasher.hash_one(member)];
+        let its = (
+            |there: &Room<R, M>| there.key.borrow() == room,
+            |seat: &Seat<M>| seat.key.borrow() == member,
+        );
+        self.remove(hashes, its, change, told)
+    }
+
+    /// The same of a member that is known by its hashes and, among what has the same, by itself.
+    fn remove(
+        &mut self,
+        hashes: [u64; 2],
+        (is_room, is_seat): (impl Fn(&Room<R, M>) -> bool, impl Fn(&Seat<M>) -> bool),
+        change: Change,
+        told: &mut Told<'_, R, M>,
+    ) -> bool {
+        let Ok(mut there) = self.rooms.find_entry(hashes[0], is_room) else {
             return false;
         };
-        let own = |other: &Seat<M>| other.key.borrow() == member;
-        let Ok(seat) = there.get_mut().seats.find_entry(hashes.1, own) else {
+        let Ok(seat) = there.get_mut().seats.find_entry(hashes[1], is_seat) else {
             return false;
         };
         let seat = seat.remove().0;
@@ -389,6 +417,11 @@ where
 }
 
 impl<R, M> Room<R, M> {
+    /// Whether it is this very one, and not one that came later under its name.
+    fn is(&self, name: &Arc<R>) -> bool {
+        Arc::ptr_eq(&self.name, name)
+    }
+
     /// Gives a member a seat, and a note.
     fn seat(
         &mut self,
@@ -408,7 +441,8 @@ impl<R, M> Room<R, M> {
             is_idle: false,
             note: 0,
         };
-        seat.note = notes.make(&room, &member, seat.next_look(times));
+        let due = seat.next_look(times);
+        seat.note = notes.make((&room, &member), [self.hash, hash], due);
         self.seats.insert_unique(hash, seat, Keyed::hash);
         (room, member)
     }
@@ -418,14 +452,16 @@ impl<R, M> Room<R, M> {
 type Look<'r, R, M> = (PeekMut<'r, Note<R, M>>, &'r mut Seat<M>);
 
 /// The note that is due first, and the seat that it is about; `None` if it is for nothing.
-fn first<'r, R: Hash + Eq, M: Hash + Eq>(
+fn first<'r, R, M>(
     notes: &'r mut Notes<R, M>,
     rooms: &'r mut HashTable<Room<R, M>>,
-    hasher: &DefaultHashBuilder,
 ) -> Option<Look<'r, R, M>> {
     let note = notes.first()?;
-    let room = find_mut(rooms, hasher, &*note.room)?;
-    let seat = find_mut(&mut room.seats, hasher, &*note.member)?;
+    let [of_room, of_member] = note.hashes;
+    let room = rooms.find_mut(of_room, |room| room.is(&note.room))?;
+    let seat = room
+        .seats
+        .find_mut(of_member, |seat| seat.is(&note.member))?;
     (seat.note == note.number).then_some((note, seat))
 }
 
