@@ -3,12 +3,12 @@
 use super::error::LockError;
 use super::slot::{After, Ask, Asked, Grant, Slot, Terms};
 use super::stats::{Count, Counts, LocksStats};
-use super::waiter::Target;
+use super::waiter::{Departure, Target, Waiter};
 use crate::contain::discard;
 use crate::hash::KeyHash;
 use crate::keyed::{Keyed, Reading};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
-use crate::time::{Clock, Deadline, NEAR, wake_at};
+use crate::time::{Clock, Deadline, NEAR, wake_at, wake_soon};
 use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::SeqCst;
@@ -50,6 +50,9 @@ pub(super) trait Registry<K>: Send + Sync {
 
     /// Changes the slot of a key, if there is one.
     fn existing(&self, hash: KeyHash, key: &K, change: &mut Step<'_>);
+
+    /// Has somebody leave the queue of a key soon, on another thread: this one can lock no key.
+    fn leave_later(&self, hash: KeyHash, key: K, waiter: Arc<Waiter>);
 }
 
 pub(super) type Step<'s> = dyn FnMut(&mut Slot, &Terms<'_>) -> After + 's;
@@ -248,6 +251,18 @@ where
         if let Some(after) = after {
             self.finish(hash, key, after);
         }
+    }
+
+    #[cold]
+    fn leave_later(&self, hash: KeyHash, key: K, waiter: Arc<Waiter>) {
+        let registry: Weak<dyn Registry<K>> = self.me.clone();
+        let departure = Departure {
+            registry,
+            hash,
+            key,
+            waiter,
+        };
+        wake_soon(&self.clock, Waker::from(Arc::new(departure)));
     }
 }
 

@@ -11,8 +11,8 @@ use crate::sync::Mutex;
 use crate::time::{Alarm, Deadline, NEVER, Parker, after};
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::panicking;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Waiter {
         self.state.lock().is_gone
     }
 
-    /// Has itself passed over by who serves the queue.
+    /// Has itself passed over by who serves the queue, until it can leave it.
     #[cold]
     fn abandon(&self) {
         let mut state = self.state.lock();
@@ -245,19 +245,7 @@ impl<K> Call<K> {
 
     /// Leaves the queue; what the wait came to, if it was served before.
     fn leave(&self) -> Option<Served> {
-        let (target, waiter) = (self.target.as_ref()?, self.waiter.as_ref()?);
-        let mut waited = false;
-        target
-            .registry
-            .existing(target.hash, &target.key, &mut |slot, terms| {
-                let (was_there, after) = slot.leave(waiter, terms);
-                waited = was_there;
-                after
-            });
-        if waited {
-            return Some(Err(LockError::TimedOut));
-        }
-        waiter.take()
+        self.target.as_ref()?.leave(self.waiter.as_ref()?)
     }
 
     /// Blocks the thread until the call has ended.
@@ -277,23 +265,76 @@ impl<K> Call<K> {
     }
 }
 
+impl<K> Target<K> {
+    /// Takes somebody out of the queue; what the wait came to, if it was served before.
+    fn leave(&self, waiter: &Arc<Waiter>) -> Option<Served> {
+        let mut waited = false;
+        self.existing(|slot, terms| {
+            let (was_there, after) = slot.leave(waiter, terms);
+            waited = was_there;
+            after
+        });
+        if waited {
+            return Some(Err(LockError::TimedOut));
+        }
+        waiter.take()
+    }
+
+    /// The same of somebody who goes away, and gives back what was granted meanwhile.
+    fn go_away(&self, waiter: &Arc<Waiter>) {
+        if let Some(Ok(grant)) = self.leave(waiter) {
+            self.existing(|slot, terms| slot.release(grant.token, terms).1);
+        }
+    }
+}
+
 impl<K> Drop for Call<K> {
     fn drop(&mut self) {
-        // While a closure that runs under a lock unwinds, no key can be locked. What was granted
-        // already then ends by its time.
-        if let Some(waiter) = &self.waiter
-            && is_inside()
-            && panicking()
-        {
-            return waiter.abandon();
-        }
-        let (Some(Ok(grant)), Some(target)) = (self.leave(), &self.target) else {
+        let (Some(target), Some(waiter)) = (self.target.take(), self.waiter.take()) else {
             return;
         };
-        target
-            .registry
-            .existing(target.hash, &target.key, &mut |slot, terms| {
-                slot.release(grant.token, terms).1
-            });
+        // While a closure that runs under a lock unwinds, no key can be locked.
+        if is_inside() && panicking() {
+            waiter.abandon();
+            let Target {
+                registry,
+                hash,
+                key,
+            } = target;
+            registry.leave_later(hash, key, waiter);
+        } else {
+            target.go_away(&waiter);
+        }
+    }
+}
+
+/// Somebody who is gone and could not leave the queue by itself. It is passed over until it has.
+pub(super) struct Departure<K> {
+    pub(super) registry: Weak<dyn Registry<K>>,
+    pub(super) hash: KeyHash,
+    pub(super) key: K,
+    pub(super) waiter: Arc<Waiter>,
+}
+
+impl<K> Wake for Departure<K>
+where
+    K: Send + Sync + 'static,
+{
+    fn wake(self: Arc<Self>) {
+        if let Some(Self {
+            registry,
+            hash,
+            key,
+            waiter,
+        }) = Arc::into_inner(self)
+            && let Some(registry) = registry.upgrade()
+        {
+            let target = Target {
+                registry,
+                hash,
+                key,
+            };
+            target.go_away(&waiter);
+        }
     }
 }

@@ -299,6 +299,11 @@ impl MockClock {
         number
     }
 
+    /// Adds one that goes off as time moves on, though its deadline has passed.
+    pub(super) fn add_due_timer(&self, deadline: Deadline, waker: Waker) {
+        self.0.timers.lock().add(deadline, waker);
+    }
+
     pub(super) fn remove_timer(&self, place: Place) -> Option<Waker> {
         self.0.timers.lock().remove(place)
     }

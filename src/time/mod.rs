@@ -11,4 +11,4 @@ pub(crate) use clock::{Glance, Moment, NEAR};
 pub(crate) use deadline::{DEADLINE_BITS, Deadline, MICROSECOND, NEVER, after, left, whole};
 pub(crate) use keeper::{Aftermath, Sweep, Swept, register};
 pub(crate) use park::{Alarm, Parker, passing};
-pub(crate) use timer::{Timer, wake_all, wake_at};
+pub(crate) use timer::{Timer, wake_all, wake_at, wake_soon};

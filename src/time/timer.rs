@@ -32,6 +32,18 @@ pub(crate) fn wake_at(clock: &Clock, deadline: Deadline, waker: Waker) -> Timer 
     }))
 }
 
+/// Has `waker` woken soon, on the thread that serves the timers of `clock`: of a mock clock, as time
+/// moves on. Never by this call, whose thread may hold any lock.
+pub(crate) fn wake_soon(clock: &Clock, waker: Waker) {
+    match clock.mock() {
+        None => drop(real::add(PAST, waker)),
+        Some(mock) => mock.add_due_timer(PAST, waker),
+    }
+}
+
+/// A deadline that has passed on every clock.
+const PAST: Deadline = 0;
+
 /// A timer that has been set. Dropping it cancels it.
 #[must_use = "dropping a timer cancels it"]
 #[derive(Debug)]

@@ -159,6 +159,47 @@ fn a_lease_is_handed_on_to_everybody_without_the_help_of_time() {
     });
 }
 
+/// Asks for both permits, and is dropped as a closure of a cache unwinds, where it can lock no key.
+fn go_away_unwinding(locks: &FixedLocks, time: &MockClock) {
+    let cache = built(numbers());
+    cache.insert(KEY, 0);
+    let mut gone = locks.taking(2).expect("there are two").acquire_async(&KEY);
+    let polled = pin!(&mut gone).poll(&mut Context::from_waker(Waker::noop()));
+    yield_now();
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        cache.update(&KEY, move |_| {
+            let _gone = gone;
+            resume_unwind(Box::new("a closure's"))
+        })
+    }));
+    assert!(unwound.is_err());
+    drop(polled);
+    // As the thread does that serves the timers of the real clock.
+    time.advance(Duration::ZERO);
+}
+
+#[test]
+fn who_cannot_leave_its_queue_is_in_nobodys_way() {
+    check("departures", || {
+        let time = MockClock::new();
+        let locks = locks(&time, |builder| builder.permits(2));
+        let mut held = locks.try_acquire(&KEY).ok();
+        scope(|threads| {
+            threads.spawn(|| go_away_unwinding(&locks, &time));
+            for _ in 0..2 {
+                threads.spawn(|| drop(acquire(&locks).expect("nobody closes them")));
+            }
+            yield_now();
+            if choice(2) == 0 {
+                held = None;
+            }
+        });
+        drop(held);
+        assert_eq!((locks.waiters(&KEY), locks.available(&KEY)), (0, 2));
+        assert_eq!(time.timers(), 0);
+    });
+}
+
 #[test]
 fn a_watchdog_renews_its_own_lease_and_no_other() {
     check("watchdogs", || {

@@ -1,7 +1,7 @@
 //! Waiting for a lease, by threads and tasks in one queue.
 
 use super::{LEASE, TICK, on_mock, plain};
-use crate::common::{SECOND, panic_of};
+use crate::common::{PATIENCE, SECOND, panic_of};
 use crate::loading::{Wakes, poll, poll_once};
 use haybox::lock::{Acquire, Lease, LockError, Locks};
 use haybox::{Cache, MockClock};
@@ -354,25 +354,71 @@ fn a_lease_whose_watchdog_could_not_copy_the_key_is_given_back() {
     assert_eq!(locks.available(&Moody(1)), 1);
 }
 
-/// No key can be locked while a closure unwinds that runs under a lock, so it cannot leave its queue.
+/// Dropped where no key can be locked, so that it cannot leave its queue.
+fn drop_as_a_closure_unwinds(gone: Acquire<u32>) {
+    let cache = Cache::new(10);
+    cache.insert(1, 1);
+    panic_of(|| {
+        cache.update(&1, move |_| {
+            let _gone = gone;
+            panic!("a closure's")
+        })
+    });
+}
+
 #[test]
 fn who_is_dropped_as_a_closure_of_a_cache_unwinds_is_passed_over() {
     let (locks, _time) = plain();
-    let cache = Cache::new(10);
     let held = locks.try_acquire(&1).unwrap();
     let (gone, next) = (pending(&locks), pending(&locks));
-    panic_of(|| {
-        cache.update_or_insert_with(
-            &1,
-            || 1,
-            move |_| {
-                let _gone = gone;
-                panic!("a closure's")
-            },
-        )
-    });
+    drop_as_a_closure_unwinds(gone);
     assert_eq!(locks.waiters(&1), 1);
     drop(held);
     drop(ready(next).unwrap());
     assert!(locks.try_acquire(&1).is_ok());
+}
+
+/// Who was behind it needs less than it did, and nobody else comes to serve the queue.
+#[test]
+fn who_is_dropped_as_a_closure_of_a_cache_unwinds_is_in_nobodys_way() {
+    let time = MockClock::new();
+    let locks = Locks::<u32>::builder(LEASE).clock(time.clock()).permits(2);
+    let locks = locks.build().unwrap();
+    let _held = locks.try_acquire(&1).unwrap();
+    let (gone, mut next) = (pending(&locks.taking(2).unwrap()), pending(&locks));
+    let (wakes, waker) = Wakes::new();
+    assert!(poll(Pin::new(&mut next), &waker).is_pending());
+    drop_as_a_closure_unwinds(gone);
+    time.advance(Duration::ZERO);
+    assert_eq!(wakes.count(), 1);
+    drop(ready(next).unwrap());
+    assert_eq!(locks.waiters(&1), 0);
+}
+
+#[test]
+fn a_lease_of_who_is_dropped_as_a_closure_of_a_cache_unwinds_is_handed_on() {
+    let (locks, time) = plain();
+    let held = locks.try_acquire(&1).unwrap();
+    let (gone, next) = (pending(&locks), pending(&locks));
+    drop(held);
+    drop_as_a_closure_unwinds(gone);
+    time.advance(Duration::ZERO);
+    drop(ready(next).unwrap());
+    assert_eq!((locks.available(&1), time.timers()), (1, 0));
+}
+
+#[test]
+fn on_the_real_clock_a_thread_sees_to_who_was_dropped_as_a_closure_unwound() {
+    let locks = Locks::<u32>::builder(4 * PATIENCE)
+        .permits(2)
+        .build()
+        .unwrap();
+    let _held = locks.try_acquire(&1).unwrap();
+    let gone = pending(&locks.taking(2).unwrap());
+    thread::scope(|threads| {
+        let next = threads.spawn(|| locks.acquire_timeout(&1, PATIENCE).is_ok());
+        until_waiting(&locks, 2);
+        drop_as_a_closure_unwinds(gone);
+        assert!(next.join().unwrap());
+    });
 }
