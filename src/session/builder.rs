@@ -156,8 +156,9 @@ impl SessionsBuilder {
         self
     }
 
-    /// How long a session lives at most, whatever happens, counted from when it got its id, by the
-    /// wall clock. Default: until its framework's expiry.
+    /// How long a session lives at most, whatever happens, counted from when it
+    /// [was started](super::Session::created), by the wall clock. Default: until its framework's
+    /// expiry.
     pub fn absolute_timeout(mut self, time: Duration) -> Self {
         self.rules.absolute_timeout = Some(time);
         self

@@ -54,6 +54,12 @@
 //!   [`of_owner`](Sessions::of_owner) whose [`text`](Session::text) has it is this device, and
 //!   [`end_one`](Sessions::end_one) ends each of the others.
 //!
+//! # A framework of your own
+//! [`start`](Sessions::start) a session for who has none, put its id into the cookie, and open it by
+//! [`get`](Sessions::get) with each request; store changes by [`replace`](Sessions::replace). At every
+//! log-in, and wherever else a session may do more than before, give it a new id by
+//! [`cycle_id`](Sessions::cycle_id), and the browser with it. Log out by [`end`](Sessions::end).
+//!
 //! # Who is logged in, and where
 //! With [`owner_key`](SessionsBuilder::owner_key), sessions are indexed by what the application
 //! stores under that key. The store then lists the sessions of a user ([`Sessions::of_owner`]),
@@ -94,7 +100,7 @@
 //! | he tries to | he meets |
 //! | --- | --- |
 //! | guess an id | 128 bits of the system's generator, whatever the framework had in mind |
-//! | fix an id | Sessions start under new ids only. A `save` under an id that is not there stores nothing. |
+//! | fix an id | Sessions start under new ids only. A `save` under an id that is not there stores nothing. A log-in gives the session a new id ([`cycle_id`](Sessions::cycle_id), or the framework's call), and from then on the old one opens nothing. |
 //! | bring a session back after its log-out, by a request that was under way | The same: what is gone is not saved. A request that gives its session a new id (`cycle_id`, `renew`) starts one with what it has read: have only handlers do so that have just authenticated somebody. |
 //! | read ids, data or tokens in logs | `Debug` shows sizes and times; errors quote no data. |
 //! | find a token digit by digit | [`Token::matches`], in constant time |

@@ -1,7 +1,7 @@
 //! Which sessions belong to whom.
 
 use super::SessionId;
-use crate::{Cache, Op, Outcome};
+use crate::Cache;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(super) struct Owners(Cache<Arc<str>, Ids>);
 
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 struct Ids {
     all: HashSet<SessionId>,
     /// Those of them that have to go, and that whoever has chosen them is about to end. Until then
-    /// they are found, so that a log-out everywhere ends them, but count no more.
+    /// they are found, so that a log-out everywhere ends them, but count no more. And those that a
+    /// session is about to be given, which count when it has come.
     chosen: Vec<SessionId>,
 }
 
@@ -26,6 +27,12 @@ impl Ids {
     fn add(&mut self, id: SessionId) {
         self.all.insert(id);
         self.chosen.retain(|chosen| *chosen != id);
+    }
+
+    fn expect(&mut self, id: SessionId) {
+        if self.all.insert(id) {
+            self.chosen.push(id);
+        }
     }
 
     fn remove(&mut self, id: &SessionId) {
@@ -102,18 +109,17 @@ impl Owners {
     }
 
     pub(super) fn add(&self, owner: &Arc<str>, id: SessionId) {
-        let first = |ids: Option<&Ids>| match ids {
-            Some(_) => Op::Keep,
-            None => Op::Put(Ids {
-                all: HashSet::from([id]),
-                chosen: Vec::new(),
-            }),
-        };
-        let added = |ids: &mut Ids| ids.add(id);
-        // Others may take the last id out between the two steps, and the owner with it.
-        while self.0.update(owner, added).is_none()
-            && self.0.compute(owner, first) != Outcome::Inserted
-        {}
+        self.change(owner, |ids| ids.add(id));
+    }
+
+    /// A session of an owner is about to be given this id: it is found by it as soon as it has come,
+    /// and does not count twice before.
+    pub(super) fn expect(&self, owner: &Arc<str>, id: SessionId) {
+        self.change(owner, |ids| ids.expect(id));
+    }
+
+    fn change(&self, owner: &Arc<str>, change: impl Fn(&mut Ids)) {
+        self.0.update_or_insert_with(owner, Ids::default, change);
     }
 
     pub(super) fn remove(&self, owner: &Arc<str>, id: SessionId) {

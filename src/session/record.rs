@@ -131,13 +131,15 @@ impl Session {
 
     /// A random number that names the session on a page of its owner's, such as a list of devices,
     /// and opens nothing: see [`Sessions::end_one`](super::Sessions::end_one). It stays the same
-    /// for as long as the id of the session does.
+    /// for as long as the id of the session does, and where
+    /// [`Sessions::cycle_id`](super::Sessions::cycle_id) changes that.
     #[must_use]
     pub fn public_id(&self) -> u64 {
         self.0.public_id
     }
 
-    /// When it was started: with this id, so at the last log-in where that changes the id.
+    /// When it was started: where a framework changes the id, which starts another session, at the
+    /// last log-in. [`Sessions::cycle_id`](super::Sessions::cycle_id) leaves it.
     #[must_use]
     pub fn created(&self) -> SystemTime {
         self.0.created.time()

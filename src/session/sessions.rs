@@ -5,7 +5,7 @@ use super::owners::Owners;
 use super::record::{Content, Session, SessionRecord, Wall};
 use super::stats::{Counts, SessionStats, count};
 use super::{SessionError, SessionId, secret};
-use crate::{Cache, Clock, Insert};
+use crate::{Cache, Clock, Insert, Op};
 use std::collections::HashMap;
 use std::fmt;
 use std::slice;
@@ -59,8 +59,8 @@ pub(super) struct State {
     pub(super) cache: Cache<SessionId, SessionRecord>,
     pub(super) owners: Owners,
     /// The ids of sessions that were ended by a call, while a request may be under way that had
-    /// found them.
-    pub(super) ended: Cache<SessionId, ()>,
+    /// found them. With those that one of them may have been given in its place.
+    pub(super) ended: Cache<SessionId, Vec<SessionId>>,
     pub(super) clock: Clock,
     pub(super) rules: Rules,
     pub(super) counts: Counts,
@@ -73,10 +73,21 @@ pub(super) struct State {
 pub enum Replaced {
     /// It is stored.
     Stored,
-    /// The session was ended by a call a short while ago; nothing is stored.
+    /// The session was ended by a call a short while ago, or given another id; nothing is stored.
     Ended,
     /// There is no such session: it has expired, was evicted, or never was. Nothing is stored.
     Unknown,
+}
+
+/// What became of a session that was to be put under another id.
+enum Moved {
+    There,
+    /// There is no such session.
+    Gone,
+    /// Another session has the id.
+    Taken,
+    /// It belongs to somebody else by now.
+    ChangedHands,
 }
 
 impl fmt::Debug for Sessions {
@@ -187,6 +198,64 @@ impl Sessions {
         changed.is_ok_and(|old| old.is_some())
     }
 
+    /// Gives a session a new id, in one step; `None` if there is no such session. For log-ins, and
+    /// wherever else a session may do more than before: an id that somebody else has seen or slipped
+    /// in opens nothing afterwards (session fixation). What other frameworks call `cycle_key`,
+    /// `session_regenerate_id` or `renew`.
+    ///
+    /// Everything else of the session stays: its content, owner, [`public_id`](Session::public_id)
+    /// and [`until`](Session::until), and the absolute time-out counts from when it
+    /// [was started](Session::created). It counts as activity. Where the absolute time-out is to
+    /// begin anew, [`start`](Self::start) another session and [`end`](Self::end) this one.
+    ///
+    /// At no moment do both ids open it, or neither, and a log-out everywhere meets it under one or
+    /// the other: it comes before the call, which then finds no session, or ends it. In a store that
+    /// is kept in a directory both are one commit, so that holds after a crash, too. Of several
+    /// calls at once with the same id, one is given a new one. A request under way that has the
+    /// old id finds no session any more, and what it would store is dropped: [`Replaced::Ended`].
+    ///
+    /// ```
+    /// use haybox::session::{Content, Sessions};
+    ///
+    /// let sessions = Sessions::default();
+    /// let before = sessions.start(Content::new("{\"cart\": [7]}"))?;
+    /// // Ada has logged in. None where the session has ended since: then one is started.
+    /// let content = Content::new("{\"cart\": [7], \"user\": \"ada\"}").owner("ada");
+    /// let after = match sessions.cycle_id(&before)? {
+    ///     Some(id) => id,
+    ///     None => sessions.start(content.clone())?,
+    /// };
+    /// sessions.replace(&after, content)?;
+    /// assert!(sessions.get(&before).is_none());
+    /// assert_eq!(sessions.of_owner("ada").len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SessionError::NoRandomness`], or [`SessionError::Full`] where a store that rejects has no
+    /// room for it; then the session is as it was.
+    pub fn cycle_id(&self, id: &SessionId) -> Result<Option<SessionId>, SessionError> {
+        loop {
+            let new = (self.0.ids)()?;
+            let Some(record) = self.0.cache.peek(id) else {
+                return Ok(None);
+            };
+            match self.move_to(id, new, record.owner.as_ref()) {
+                Ok(Moved::Taken | Moved::ChangedHands) => {}
+                Ok(Moved::Gone) => return Ok(None),
+                Ok(Moved::There) => {
+                    count(&self.0.counts.ended);
+                    count(&self.0.counts.started);
+                    return Ok(Some(new));
+                }
+                Err(error) => {
+                    count(&self.0.counts.rejected);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
     /// Ends a session; whether it was there.
     pub fn end(&self, id: &SessionId) -> bool {
         let ended = self.close_if(id, |_| true);
@@ -203,10 +272,12 @@ impl Sessions {
     /// activity.
     #[must_use]
     pub fn of_owner(&self, owner: &str) -> Vec<Session> {
-        let mut sessions: Vec<_> = self
-            .owned(owner)
-            .map(|(_, record)| Session(record))
-            .collect();
+        let ids = self.0.owners.ids(owner).into_iter();
+        let found = ids.filter_map(|id| self.look_wherever(&id));
+        let owned = found.filter(|record| record.owner.as_deref() == Some(owner));
+        // One that is given another id meanwhile may be found by both.
+        let by_name: HashMap<_, _> = owned.map(|record| (record.public_id, record)).collect();
+        let mut sessions: Vec<_> = by_name.into_values().map(Session).collect();
         sessions.sort_by_key(|session| std::cmp::Reverse(session.0.seen));
         sessions
     }
@@ -232,16 +303,8 @@ impl Sessions {
             record.owner.as_deref() == Some(owner) && which(id, record)
         };
         let ids = self.0.owners.ids(owner).into_iter();
-        let ended = ids.filter(|id| self.close_if(id, |record| is_chosen(id, record)));
+        let ended = ids.filter(|id| self.close_wherever(id, &is_chosen));
         ended.inspect(|_| count(&self.0.counts.ended)).count()
-    }
-
-    fn owned(&self, owner: &str) -> impl Iterator<Item = (SessionId, SessionRecord)> {
-        let ids = self.0.owners.ids(owner);
-        ids.into_iter().filter_map(move |id| {
-            let record = self.0.cache.peek(&id)?;
-            (record.owner.as_deref() == Some(owner)).then_some((id, record))
-        })
     }
 }
 
@@ -349,12 +412,91 @@ impl Sessions {
         if !look.is_some_and(|record| condition(&record)) {
             return false;
         }
-        self.0.ended.insert(*id, ());
+        self.remember_end(id, None);
         let Some(record) = self.0.cache.remove_if(id, condition) else {
             return false;
         };
         self.reconcile(*id, record.owner.as_ref());
         true
+    }
+
+    /// Remembers for as long as a request takes that an id opens nothing any more, and by which one
+    /// its session may be found.
+    fn remember_end(&self, id: &SessionId, successor: Option<SessionId>) {
+        // Others may try to give it another id at the same time, and one of them does.
+        let ended = |before: Option<&Vec<SessionId>>| {
+            let mut successors = before.cloned().unwrap_or_default();
+            successors.extend(successor);
+            Op::Put(successors)
+        };
+        drop(self.0.ended.compute(id, ended));
+    }
+
+    /// Puts a session under another id, if that is free and it still has this owner.
+    fn move_to(
+        &self,
+        id: &SessionId,
+        new: SessionId,
+        owner: Option<&Arc<str>>,
+    ) -> Result<Moved, SessionError> {
+        // Before it moves, so that who looks for it by its owner finds it where it has come to,
+        // whichever of its ids he has.
+        self.remember_end(id, Some(new));
+        if let Some(owner) = owner {
+            self.0.owners.expect(owner, new);
+        }
+        let now = self.now();
+        let moved = self.0.cache.transaction(&[*id, new], |sessions| {
+            let Some(record) = sessions.get(id).map(|record| record.seen_at(now)) else {
+                return Ok(Moved::Gone);
+            };
+            let left = self.time_left(&record, now);
+            if left.is_zero() {
+                return Ok(Moved::Gone);
+            }
+            if sessions.get(&new).is_some() {
+                return Ok(Moved::Taken);
+            }
+            if record.owner.as_ref() != owner {
+                return Ok(Moved::ChangedHands);
+            }
+            sessions.remove(id);
+            let stored = sessions.insert_with_ttl(&new, record, left);
+            stored
+                .map(|()| Moved::There)
+                .map_err(|_| SessionError::Full)
+        });
+        self.reconcile(*id, owner);
+        if matches!(moved, Ok(Moved::There)) {
+            self.enter(new, owner);
+        } else {
+            self.reconcile(new, owner);
+        }
+        moved
+    }
+
+    /// As [`close_if`](Self::close_if), also where the session has another id by now; the condition
+    /// is asked with that which it has.
+    fn close_wherever(
+        &self,
+        id: &SessionId,
+        condition: &impl Fn(&SessionId, &SessionRecord) -> bool,
+    ) -> bool {
+        self.close_if(id, |record| condition(id, record))
+            || (self.successors(id).iter()).any(|new| self.close_wherever(new, condition))
+    }
+
+    /// A session by an id that it has or had.
+    fn look_wherever(&self, id: &SessionId) -> Option<SessionRecord> {
+        let found = self.0.cache.peek(id);
+        found.or_else(|| {
+            let mut successors = self.successors(id).into_iter();
+            successors.find_map(|new| self.look_wherever(&new))
+        })
+    }
+
+    fn successors(&self, id: &SessionId) -> Vec<SessionId> {
+        self.0.ended.peek(id).unwrap_or_default()
     }
 
     /// A session has come to an owner.
@@ -381,7 +523,9 @@ impl Sessions {
         });
         let idleness: HashMap<_, _> = idleness.collect();
         for id in self.0.owners.choose(max, owner, &newest, &idleness) {
-            if self.close_if(&id, |record| record.owner.as_deref() == Some(owner)) {
+            let is_owned =
+                |_: &SessionId, record: &SessionRecord| record.owner.as_deref() == Some(owner);
+            if self.close_wherever(&id, &is_owned) {
                 count(&self.0.counts.over_limit);
             }
         }

@@ -25,6 +25,24 @@ fn an_id_that_somebody_has_is_not_given_again() {
 }
 
 #[test]
+fn a_session_is_given_no_id_that_somebody_has() {
+    let sessions = with_ids([7, 8, 1, 2, 8, 7, 9, 10]);
+    let start = || sessions.start(Content::new("").owner("ada")).unwrap();
+    let (first, other) = (start(), start());
+    let cycled = [1, 2].map(|number| {
+        let id = sessions.cycle_id(&first);
+        (id, number)
+    });
+    let ids: Vec<_> = cycled.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [Ok(Some(SessionId::from(1))), Ok(None)]);
+    // Its own, and that of the other: what was not free is asked for again.
+    let third = sessions.cycle_id(&other).unwrap();
+    assert_eq!(third, Some(SessionId::from(7)));
+    assert_eq!(sessions.of_owner("ada").len(), 2);
+    assert_eq!(sessions.end_all("ada"), 2);
+}
+
+#[test]
 fn without_random_numbers_no_session_starts() {
     let sessions = with_ids([]);
     let started = sessions.start(Content::new(""));

@@ -390,3 +390,39 @@ fn of_simultaneous_log_ins_as_many_stay_as_may_and_none_after_a_log_out() {
         assert!(sessions.is_empty());
     });
 }
+
+#[test]
+fn a_log_out_everywhere_meets_a_session_whichever_id_it_has() {
+    use haybox::session::{Content, Sessions};
+    check("new ids", || {
+        let time = MockClock::new();
+        let builder = Sessions::builder().max_per_owner(1).clock(time.clock());
+        let sessions = builder.build().expect("the settings are possible");
+        let first = sessions.start(Content::new("").owner("ada"));
+        let first = first.expect("there is room");
+        let ended = AtomicUsize::new(0);
+        let changes_hands = choice(2) == 0;
+        let new = Mutex::new(Vec::new());
+        scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    let id = sessions.cycle_id(&first).expect("there is room");
+                    known(&new).extend(id);
+                });
+            }
+            if changes_hands {
+                let content = Content::new("").owner("bob");
+                threads.spawn(|| ignore(sessions.replace(&first, content)));
+            }
+            threads.spawn(|| ignore(ended.fetch_add(sessions.end_all("ada"), SeqCst)));
+        });
+        assert!(known(&new).len() <= 1, "one of them is given a new id");
+        let ended = ended.load(SeqCst);
+        assert!(ended == 1 || changes_hands && ended == 0);
+        assert_eq!(sessions.of_owner("ada").len(), 0);
+        assert_eq!(sessions.of_owner("bob").len(), 1 - ended);
+        assert_eq!(sessions.len(), 1 - ended);
+        assert!(sessions.get(&first).is_none() || known(&new).is_empty());
+        assert_eq!(sessions.end_all("bob"), 1 - ended);
+    });
+}

@@ -9,7 +9,9 @@ mod security;
 mod tower;
 
 use crate::common::{HOUR, SECOND, cases};
-use haybox::session::{Content, Replaced, SessionError, SessionId, Sessions, SessionsBuilder};
+use haybox::session::{
+    Content, Replaced, Session, SessionError, SessionId, Sessions, SessionsBuilder,
+};
 use haybox::{BuildError, MockClock, OnFull};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -63,6 +65,87 @@ fn a_session_holds_what_was_put_into_it() {
     assert!(sessions.end(&id) && !sessions.end(&id));
     assert!(sessions.get(&id).is_none());
     assert_eq!((sessions.stats().started, sessions.stats().ended), (1, 1));
+}
+
+#[test]
+fn a_session_is_given_a_new_id_and_keeps_the_rest() {
+    let (sessions, time) = store(|builder| builder.absolute_timeout(HOUR * 2).max_per_owner(2));
+    let until = time.clock().system_time() + HOUR;
+    let content = Content::new("[1]").owner("ada").until(until);
+    let (old, other) = (sessions.start(content).unwrap(), start(&sessions, "ada"));
+    let before = sessions.get(&old).unwrap();
+    time.advance(MINUTE * 30);
+    let new = sessions.cycle_id(&old).unwrap().unwrap();
+    assert!(sessions.get(&old).is_none() && sessions.cycle_id(&old) == Ok(None));
+    let late = sessions.replace(&old, Content::new("[2]").owner("ada"));
+    assert_eq!(late, Ok(Replaced::Ended));
+    assert!(!sessions.end(&old));
+    let after = sessions.get(&new).unwrap();
+    let what = |session: &Session| {
+        let owner = session.owner().map(str::to_owned);
+        let times = (session.created(), session.until());
+        (session.text().to_owned(), owner, session.public_id(), times)
+    };
+    assert_eq!(what(&after), what(&before));
+    assert_eq!(
+        after.seen(),
+        before.seen() + MINUTE * 30,
+        "that is activity"
+    );
+    assert_eq!(sessions.of_owner("ada").len(), 2, "as many as before");
+    assert_eq!((sessions.stats().started, sessions.stats().ended), (3, 1));
+    time.advance(MINUTE * 30);
+    assert!(
+        sessions.get(&new).is_none(),
+        "at the time that it was given"
+    );
+    assert!(sessions.end_one("ada", sessions.get(&other).unwrap().public_id()));
+    assert!(sessions.is_empty());
+}
+
+/// It would be logged in for ever otherwise.
+#[test]
+fn a_new_id_does_not_prolong_a_session_beyond_its_absolute_time_out() {
+    let (sessions, time) = store(|builder| builder.absolute_timeout(HOUR));
+    let mut id = start(&sessions, "ada");
+    for _ in 0..3 {
+        time.advance(MINUTE * 19);
+        id = sessions.cycle_id(&id).unwrap().unwrap();
+    }
+    time.advance(MINUTE * 3);
+    assert!(sessions.get(&id).is_none());
+    assert_eq!(sessions.cycle_id(&id), Ok(None));
+}
+
+#[test]
+fn a_full_store_that_rejects_gives_new_ids() {
+    let (sessions, _) = store(|builder| builder.max_sessions(1).on_full(OnFull::Reject));
+    let old = start(&sessions, "ada");
+    let new = sessions.cycle_id(&old).unwrap().unwrap();
+    assert!(sessions.get(&new).is_some() && sessions.len() == 1);
+}
+
+#[test]
+fn a_log_out_everywhere_beside_new_ids_leaves_no_session_open() {
+    let sessions = Sessions::default();
+    for round in 0..2_000 {
+        let id = start(&sessions, "ada");
+        let both = Barrier::new(3);
+        let cycle = || {
+            both.wait();
+            let new = sessions.cycle_id(&id).unwrap()?;
+            sessions.cycle_id(&new).unwrap()
+        };
+        let (ended, ids) = thread::scope(|threads| {
+            let cycling = [threads.spawn(cycle), threads.spawn(cycle)];
+            both.wait();
+            let ended = sessions.end_all("ada");
+            (ended, cycling.map(|cycling| cycling.join().unwrap()))
+        });
+        assert_eq!(ended, 1, "in round {round}");
+        assert!(ids[0].is_none() || ids[1].is_none());
+        assert!(sessions.is_empty() && sessions.of_owner("ada").is_empty());
+    }
 }
 
 #[test]
@@ -372,6 +455,7 @@ fn logging_out_everywhere_beside_log_ins_and_changes_leaves_no_session_unlisted(
 #[derive(Clone, Debug)]
 enum Step {
     Start(u8),
+    Cycle(usize),
     Get(usize),
     Replace(usize, u8),
     End(usize),
@@ -384,6 +468,7 @@ fn step() -> impl Strategy<Value = Step> {
     let (owner, which) = (0..3u8, 0..20usize);
     prop_oneof![
         3 => owner.clone().prop_map(Step::Start),
+        2 => which.clone().prop_map(Step::Cycle),
         3 => which.clone().prop_map(Step::Get),
         3 => (which.clone(), owner.clone()).prop_map(|(which, owner)| Step::Replace(which, owner)),
         1 => which.clone().prop_map(Step::End),
@@ -448,6 +533,17 @@ fn run(steps: &[Step]) {
                 let id = start(&sessions, &name(owner));
                 model.sessions.insert(id, (owner, model.now, model.now));
                 ids.push(id);
+            }
+            Step::Cycle(which) => {
+                let id = ids[which % ids.len()];
+                let cycled = sessions.cycle_id(&id).unwrap();
+                let own = model.sessions.remove(&id);
+                assert_eq!(cycled.is_some(), own.is_some());
+                if let (Some(new), Some((owner, started, _))) = (cycled, own) {
+                    assert!(!ids.contains(&new));
+                    model.sessions.insert(new, (owner, started, model.now));
+                    ids.push(new);
+                }
             }
             Step::Get(which) => {
                 let id = ids[which % ids.len()];
