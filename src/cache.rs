@@ -63,7 +63,7 @@ use std::time::{Duration, SystemTime};
 /// | `compute` → `Keep` | stays | stay | no | none |
 /// | `get_or_insert_with`, `get_or_load`, … that load | anew, by the cache's policy or as the loader says | as the loader says, else none | yes | inserted, or updated by a refresh |
 /// | a loader that answers `not_modified` | anew | as the loader says, else stay | no | none |
-/// | `transaction`: `insert` | as the call of the same name | stay | yes | inserted or updated |
+/// | `transaction`: `insert` | as the call of the same name | stay, unless it removed the key before | yes | inserted or updated |
 /// | `expire`, `expire_at`, `expire_with`, also of a `transaction` | as given | stay | no | removed, if it has passed |
 /// | `persist`, also of a `transaction` | none from now on | stay | no | none |
 /// | `get`, `read`, `get_many`, `touch` | stays, unless an `Expiry` moves it | stay | yes | none |

@@ -114,10 +114,17 @@ where
             {
                 let live = self.find_at(now, locked, (hash, key), work);
                 self.overtake(locked, hash, key, work);
-                if let Staged::Put(value, life, _) = staged {
-                    let given = Given::new(self.labels_kept(locked, live, key), epoch);
+                if let Staged::Put {
+                    value,
+                    life,
+                    is_new,
+                    ..
+                } = staged
+                {
+                    let replaced = live.filter(|_| !is_new);
+                    let given = Given::new(self.labels_kept(locked, replaced, key), epoch);
                     let entry = (key, value);
-                    let deadlines = self.deadlines(locked, entry, live, *life, &work.moment);
+                    let deadlines = self.deadlines(locked, entry, replaced, *life, &work.moment);
                     put = Some((live, given, deadlines));
                 } else {
                     changes.extend(live.map(|way| match staged {
@@ -132,7 +139,10 @@ where
             // Taken out of its place now that no code of the user's runs: who holds the locks has
             // declared that before them.
             match (staged.next(), put) {
-                (Some((key, Staged::Put(value, _, weight))), Some((live, given, deadlines))) => {
+                (
+                    Some((key, Staged::Put { value, weight, .. })),
+                    Some((live, given, deadlines)),
+                ) => {
                     let pending = Pending {
                         hash,
                         key,

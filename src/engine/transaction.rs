@@ -48,7 +48,13 @@ pub struct Transaction<'t, K, V> {
 /// What a transaction has done to a key so far.
 pub(super) enum Staged<V> {
     Untouched,
-    Put(V, Life, u64),
+    Put {
+        value: V,
+        life: Life,
+        weight: u64,
+        /// What was stored was removed before, so nothing of it stays.
+        is_new: bool,
+    },
     /// The value stays, and lives for so long.
     Kept(Life),
     Removed,
@@ -58,7 +64,7 @@ impl<V> Staged<V> {
     /// What it will take up, where it is a value.
     fn cost(&self, budget: &Budget) -> Option<Room> {
         match self {
-            Self::Put(_, _, weight) => Some(budget.cost(*weight)),
+            Self::Put { weight, .. } => Some(budget.cost(*weight)),
             Self::Untouched | Self::Kept(_) | Self::Removed => None,
         }
     }
@@ -68,11 +74,16 @@ impl<V> Staged<V> {
         matches!(self, Self::Untouched | Self::Kept(_))
     }
 
+    /// Whether a value that is stored next is that of a new key.
+    fn has_removed(&self) -> bool {
+        matches!(self, Self::Removed | Self::Put { is_new: true, .. })
+    }
+
     /// The life that the key has been given so far.
     fn life(&self) -> Life {
         match self {
             Self::Untouched => Life::Keep,
-            Self::Put(_, life, _) | Self::Kept(life) => *life,
+            Self::Put { life, .. } | Self::Kept(life) => *life,
             Self::Removed => Life::Default,
         }
     }
@@ -141,7 +152,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
 
     fn value(&self, index: usize) -> Option<&V> {
         match &self.staged[index] {
-            Staged::Put(value, ..) => Some(value),
+            Staged::Put { value, .. } => Some(value),
             Staged::Removed => None,
             Staged::Untouched | Staged::Kept(_) => self.stored(index),
         }
@@ -193,8 +204,9 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     fn deadline(&self, index: usize, value: &V, moment: &Moment<'_>) -> Deadline {
         let stored = self.place(index).filter(|_| self.stored(index).is_some());
         match (&self.staged[index], stored) {
-            (Staged::Put(_, life, _), stored) => {
-                let replaced = stored.map(|(set, way)| set.hard_deadline(way));
+            (Staged::Put { life, is_new, .. }, stored) => {
+                let replaced = stored.filter(|_| !is_new);
+                let replaced = replaced.map(|(set, way)| set.hard_deadline(way));
                 let entry = (&self.keys[index], value);
                 let policy = &self.engine.policy;
                 policy.on_write(moment, entry, *life, replaced).effective
@@ -243,7 +255,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
             return false;
         }
         match &mut self.staged[index] {
-            Staged::Put(_, life, _) => *life = given,
+            Staged::Put { life, .. } => *life = given,
             other => *other = Staged::Kept(given),
         }
         true
@@ -296,7 +308,9 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         self.put(key, value, Life::Keep)
     }
 
-    /// Removes the value of a key; whether there was one.
+    /// Removes the value of a key; whether there was one. What is inserted under it afterwards is a
+    /// new entry, without the tags of the old one; listeners are told of an update all the same,
+    /// since they hear what the transaction has come to.
     ///
     /// # Panics
     /// If the key is none of the transaction's.
@@ -327,7 +341,13 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
             self.engine.count(Count::Refusals);
             return Err(Refused(value));
         }
-        self.stage(index, Staged::Put(value, life, weight), balance);
+        let staged = Staged::Put {
+            value,
+            life,
+            weight,
+            is_new: self.staged[index].has_removed(),
+        };
+        self.stage(index, staged, balance);
         Ok(())
     }
 
@@ -338,14 +358,19 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.overwritten.push(Staged::Put(value, Life::Default, 0));
+        self.overwritten.push(Staged::Put {
+            value,
+            life: Life::Default,
+            weight: 0,
+            is_new: false,
+        });
         let index = self.index_of(key);
         let labels = self.engine.weight_of_labels(&self.labels(index));
-        let Some(Staged::Put(value, ..)) = self.overwritten.last() else {
+        let Some(Staged::Put { value, .. }) = self.overwritten.last() else {
             unreachable!("it was put there just now");
         };
         let weight = self.engine.policy.weigh(&self.keys[index], value);
-        let Some(Staged::Put(value, ..)) = self.overwritten.pop() else {
+        let Some(Staged::Put { value, .. }) = self.overwritten.pop() else {
             unreachable!("it was put there just now");
         };
         (index, value, weight.saturating_add(labels))
@@ -406,7 +431,7 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         let is_new = |other: &usize| {
             *other != index
                 && self.sets[*other] == self.sets[index]
-                && matches!(self.staged[*other], Staged::Put(..))
+                && matches!(self.staged[*other], Staged::Put { .. })
                 && self.place(*other).is_none()
         };
         (0..self.keys.len()).filter(is_new).count()
@@ -438,7 +463,8 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
 
     /// The labels that an entry stored under a key will have.
     fn labels(&self, index: usize) -> Labels {
-        match self.place(index).filter(|_| self.stored(index).is_some()) {
+        let stays = self.stored(index).is_some() && !self.staged[index].has_removed();
+        match self.place(index).filter(|_| stays) {
             Some((set, way)) => set.labels(way).clone(),
             None => self.engine.with_group(&self.keys[index], Labels::NONE),
         }

@@ -2,8 +2,8 @@
 
 use crate::common::{HOUR, INSIDE, SECOND, cases, drain, logged, panic_of, timed};
 use haybox::{
-    Cache, EventKind, Insert, InsertOptions, LoadError, MockClock, OnFull, Op, Outcome,
-    RemovalCause,
+    Cache, EventKind, Expiry, Insert, InsertOptions, LoadError, MockClock, OnFull, Op, Outcome,
+    Refused, RemovalCause, Transaction,
 };
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 fn tagged<T: Hash>(tags: impl IntoIterator<Item = T>) -> InsertOptions {
     InsertOptions::new().tags(tags)
@@ -777,4 +778,57 @@ fn nothing_older_than_the_last_invalidation_is_ever_returned() {
         });
     });
     cache.validate();
+}
+
+struct CreatedOrUpdated;
+
+impl Expiry<u32, u32> for CreatedOrUpdated {
+    fn expire_after_create(&self, _: &u32, _: &u32) -> Option<Duration> {
+        Some(SECOND)
+    }
+
+    fn expire_after_update(&self, _: &u32, _: &u32, _: Option<Duration>) -> Option<Duration> {
+        Some(HOUR)
+    }
+}
+
+/// As the same calls do one after the other.
+#[test]
+fn what_a_transaction_inserts_after_a_removal_is_a_new_entry() {
+    type Step = fn(&mut Transaction<'_, u32, u32>) -> Result<(), Refused<u32>>;
+    let steps: [Step; 4] = [
+        |tx| tx.insert(&1, 2),
+        |tx| tx.insert(&1, 3).and_then(|()| tx.insert(&1, 2)),
+        |tx| {
+            tx.insert(&1, 3)?;
+            assert!(tx.remove(&1));
+            tx.insert_keep_ttl(&1, 2)
+        },
+        |tx| tx.insert_keep_ttl(&1, 2),
+    ];
+    let cache = || {
+        let builder = Cache::builder()
+            .max_memory(100_000)
+            .expiry(CreatedOrUpdated);
+        let cache = builder.clock(MockClock::new().clock()).build().unwrap();
+        cache.insert_with(1, 1, InsertOptions::new().tags(["red", "blue"]));
+        cache
+    };
+    let of_calls = cache();
+    of_calls.remove(&1);
+    of_calls.insert(1, 2);
+    for step in steps {
+        let of_transaction = cache();
+        let done = of_transaction.transaction(&[1], |tx| {
+            assert!(tx.remove(&1));
+            step(tx)?;
+            Ok::<_, Refused<u32>>(tx.ttl(&1))
+        });
+        assert_eq!(done, Ok(of_calls.ttl(&1)));
+        assert_eq!(of_transaction.ttl(&1), of_calls.ttl(&1));
+        assert_eq!(of_transaction.weight(), of_calls.weight());
+        of_transaction.invalidate_tag("red");
+        assert_eq!(of_transaction.get(&1), Some(2));
+        of_transaction.validate();
+    }
 }
