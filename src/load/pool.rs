@@ -36,20 +36,33 @@ mod threads {
         process: u32,
         loads: Sender<Behind>,
         of_threads: Receiver<Behind>,
+        /// Those that run or are being started.
         threads: AtomicUsize,
+        /// Those that run, to the end of the process.
+        running: AtomicUsize,
+        start: Box<Start>,
         /// The threads without the loads that are accepted and have not ended: less than none while
         /// some have to wait.
         free: Arc<AtomicIsize>,
     }
 
+    /// Starts a thread with a number that runs the loads; whether it has started.
+    type Start = dyn Fn(usize, Receiver<Behind>, Arc<AtomicIsize>) -> bool + Send + Sync;
+
     impl Pool {
         fn new() -> Self {
+            Self::with(Box::new(start))
+        }
+
+        fn with(start: Box<Start>) -> Self {
             let (loads, of_threads) = bounded(BACKLOG);
             Self {
                 process: this_process(),
                 loads,
                 of_threads,
                 threads: AtomicUsize::new(0),
+                running: AtomicUsize::new(0),
+                start,
                 free: Arc::default(),
             }
         }
@@ -60,9 +73,10 @@ mod threads {
             if self.process != this_process() {
                 return Err(load);
             }
-            // Where no thread can be started, nothing is to be in the queue.
+            // Where no thread can be started, nothing is to be in the queue: one that another caller
+            // is about to start may not come.
             let is_free = self.free.fetch_sub(1, SeqCst) > 0;
-            let is_served = is_free || self.start_another() || self.threads.load(SeqCst) > 0;
+            let is_served = is_free || self.start_another() || self.running.load(SeqCst) > 0;
             let offered = match is_served {
                 true => self.loads.try_send(load).map_err(TrySendError::into_inner),
                 false => Err(load),
@@ -79,16 +93,20 @@ mod threads {
             let Ok(number) = self.threads.fetch_update(SeqCst, SeqCst, one_more) else {
                 return false;
             };
-            let (loads, free) = (self.of_threads.clone(), Arc::clone(&self.free));
-            let thread = thread::Builder::new().name(format!("haybox-loader-{number}"));
-            let has_started = thread.spawn(move || work(&loads, &free)).is_ok();
+            let has_started = (self.start)(number, self.of_threads.clone(), Arc::clone(&self.free));
             if has_started {
+                self.running.fetch_add(1, SeqCst);
                 self.free.fetch_add(1, SeqCst);
             } else {
                 self.threads.fetch_sub(1, SeqCst);
             }
             has_started
         }
+    }
+
+    fn start(number: usize, loads: Receiver<Behind>, free: Arc<AtomicIsize>) -> bool {
+        let thread = thread::Builder::new().name(format!("haybox-loader-{number}"));
+        thread.spawn(move || work(&loads, &free)).is_ok()
     }
 
     fn work(loads: &Receiver<Behind>, free: &AtomicIsize) {
@@ -161,6 +179,23 @@ mod threads {
             assert!(pool.offer(Box::new(move || done.send(()).unwrap())).is_ok());
             assert_eq!(results.recv(), Ok(()));
             assert_eq!(pool.threads.load(SeqCst), THREADS);
+        }
+
+        /// The system gives no thread, and two callers ask for one at once.
+        #[test]
+        fn nothing_is_left_in_the_queue_of_a_pool_whose_thread_does_not_start() {
+            static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::with(Box::new(starts_none)));
+            static REFUSED: AtomicUsize = AtomicUsize::new(0);
+            fn starts_none(number: usize, _: Receiver<Behind>, _: Arc<AtomicIsize>) -> bool {
+                // Another caller, while this one is about to find out.
+                let meanwhile = number + 1 < THREADS && POOL.offer(Box::new(|| ())).is_err();
+                REFUSED.fetch_add(usize::from(meanwhile), SeqCst);
+                false
+            }
+            assert!(POOL.offer(Box::new(|| ())).is_err());
+            assert_eq!(REFUSED.load(SeqCst), THREADS - 1);
+            assert!(POOL.of_threads.is_empty());
+            assert_eq!((POOL.threads.load(SeqCst), POOL.free.load(SeqCst)), (0, 0));
         }
 
         #[test]
