@@ -4,6 +4,7 @@
 use super::Engine;
 use super::leader::{OwnLeader, SharedLeader};
 use super::load::{run, run_async};
+use crate::contain::contain;
 use crate::load::{Freshness, LoadError, Loaded, Node, Spawner, offer_to_pool};
 use crate::sync::Mutex;
 use std::hash::Hash;
@@ -117,8 +118,15 @@ where
                 behind.run(load);
             }
         };
+        let in_queue = Arc::downgrade(&behind);
         // Before it is there, so that nobody who needs it takes it for a load that is run.
-        node.queue();
+        node.queue(move || {
+            let taken = in_queue.upgrade().and_then(|behind| behind.lock().take());
+            // Keys of the user's are dropped, which is nothing to who calls it off.
+            if let Some(behind) = taken {
+                let _ = contain(|| behind.give_up());
+            }
+        });
         if offer_to_pool(Box::new(run)).is_ok() {
             return Ok(());
         }

@@ -52,6 +52,7 @@ impl<V> Patience<V> {
     /// Waits no longer for a load.
     pub(super) fn give_up(&mut self, flight: Arc<Flight<V>>) {
         flight.node().call_off();
+        flight.node().give_up_skipped();
         *self = Self {
             since: None,
             given_up: Some(flight),

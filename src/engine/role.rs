@@ -147,6 +147,7 @@ where
                 }
             },
         };
+        let called_off = late.as_ref().map(|late| Arc::clone(late.flight.node()));
         let flight = call.depart();
         let load = UnderWay::new(hash, owned, Arc::clone(&flight), epoch);
         // Who insists on a new value is not to find an older one in its place.
@@ -164,6 +165,9 @@ where
         // What is dropped here is the user's, and may panic: the load has its leader by then, and
         // does not yet lie where what is returned does, which such a panic leaks.
         drop((work, before));
+        if let Some(node) = called_off {
+            node.give_up_skipped();
+        }
         Role::Lead(leader)
     }
 

@@ -16,6 +16,7 @@ use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, thread_cell};
 use dashmap::DashMap;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 use std::mem::{self, ManuallyDrop};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, LazyLock};
@@ -32,10 +33,21 @@ pub(crate) struct Node {
     is_polled: AtomicBool,
     /// Where somebody else than its caller is to run the loader: whether that has begun.
     behind: AtomicU8,
+    /// What wakes those who wait for what is in the queue, should nobody run it.
+    in_queue: Mutex<Option<InQueue>>,
     /// The loads that the loader has asked for.
     waits_for: Mutex<Vec<Arc<Node>>>,
     /// The loads that a caller could not wait for, of one that it makes for itself instead.
     instead_of: Mutex<Vec<Arc<Node>>>,
+}
+
+/// Gives up the loads that were to be run together.
+struct InQueue(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for InQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InQueue")
+    }
 }
 
 // What becomes of a loader that somebody else is to run.
@@ -55,6 +67,7 @@ impl Node {
             thread: AtomicU64::new(this_thread()),
             is_polled: AtomicBool::new(is_polled),
             behind: AtomicU8::new(OFFERED),
+            in_queue: Mutex::new(None),
             waits_for: Mutex::new(Vec::new()),
             instead_of: Mutex::new(Vec::new()),
         })
@@ -82,8 +95,10 @@ impl Node {
         }
     }
 
-    /// Notes that the loader is to wait for a thread.
-    pub(crate) fn queue(&self) {
+    /// Notes that the loader is to wait for a thread, and how its loads are given up if they are
+    /// called off before.
+    pub(crate) fn queue(&self, give_up: impl FnOnce() + Send + 'static) {
+        *self.in_queue.lock() = Some(InQueue(Box::new(give_up)));
         self.turn(OFFERED, QUEUED);
     }
 
@@ -106,6 +121,18 @@ impl Node {
     /// is to bring together, each is asked about.
     pub(crate) fn call_off_queued(&self) -> bool {
         self.turn(QUEUED, SKIPPED) || self.behind.load(SeqCst) == SKIPPED
+    }
+
+    /// Has whoever waits for a load that was called off in the queue take another look: no thread
+    /// may come to it for as long as the loaders of others hang. Takes locks of sets.
+    pub(crate) fn give_up_skipped(&self) {
+        if self.behind.load(SeqCst) != SKIPPED {
+            return;
+        }
+        let in_queue = self.in_queue.lock().take();
+        if let Some(InQueue(give_up)) = in_queue {
+            give_up();
+        }
     }
 
     /// The first to decide does so for all; whether that is who asks.

@@ -2,7 +2,7 @@
 
 use super::tasks::Fragile;
 use super::{BusyPool, assert_settled, block_on, pool, whole_pool};
-use crate::common::{HOUR, SECOND, panic_of, timed};
+use crate::common::{HOUR, PATIENCE, SECOND, panic_of, timed};
 use haybox::{
     Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, ReadThrough, ReadThroughAsync,
     Source,
@@ -313,6 +313,67 @@ fn who_needs_one_of_the_values_that_wait_for_the_pool_together_loads_it_instead(
     while cache.loads_under_way() > 0 {
         thread::yield_now();
     }
+    assert_settled(&cache);
+}
+
+/// A value that has expired and may be served for long, to who has waited for half a second.
+fn stale_after_a_while() -> (Cache<u32, u32>, MockClock) {
+    let stale = Freshness::new()
+        .stale_if_error(10_000 * HOUR)
+        .soft_timeout(SECOND / 2);
+    let (cache, time) =
+        timed(|builder: CacheBuilder<u32, u32>| builder.time_to_live(SECOND).freshness(stale));
+    cache.insert_many([(1, 0), (2, 0)]);
+    time.advance(SECOND);
+    (cache, time)
+}
+
+/// What a call that waits comes to when `call_off` has run, without the help of time.
+fn woken_by<R: Send>(
+    time: &MockClock,
+    waits: impl FnOnce() -> R + Send,
+    call_off: impl FnOnce(),
+) -> R {
+    thread::scope(|threads| {
+        let (tell, told) = mpsc::channel();
+        threads.spawn(move || tell.send(waits()).unwrap());
+        while time.timers() == 0 {
+            thread::yield_now();
+        }
+        call_off();
+        let woken = told.recv_timeout(PATIENCE);
+        time.advance(HOUR);
+        woken.expect("it waits no longer")
+    })
+}
+
+#[test]
+fn who_waits_for_a_load_that_a_refresh_calls_off_takes_what_that_brings() {
+    let busy = BusyPool::new();
+    let (cache, time) = stale_after_a_while();
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let rows = cache.read_through(move |_| Ok::<u32, ()>(counted.fetch_add(1, SeqCst) + 1));
+    let refresh = || assert_eq!(rows.refresh(&1), Ok(Some(1)));
+    assert_eq!(woken_by(&time, || rows.get(&1), refresh), Ok(Some(1)));
+    assert_eq!(calls.load(SeqCst), 1);
+    drop(busy);
+    assert_settled(&cache);
+}
+
+/// Nobody runs the loads that were in the queue with it.
+#[test]
+fn who_waits_for_several_loads_of_which_one_is_called_off_loads_the_others() {
+    let busy = BusyPool::new();
+    let (cache, time) = stale_after_a_while();
+    let many = cache.read_through_many(|keys: Vec<u32>| {
+        Ok::<_, ()>(keys.into_iter().map(|key| (key, 10 * key)))
+    });
+    let one = cache.read_through(|_| Ok::<u32, ()>(7));
+    let refresh = || assert_eq!(one.refresh(&1), Ok(Some(7)));
+    let woken = woken_by(&time, || many.get_many(&[1, 2]), refresh);
+    assert_eq!(woken, Ok(vec![Some(7), Some(20)]));
+    drop(busy);
     assert_settled(&cache);
 }
 
