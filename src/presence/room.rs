@@ -219,7 +219,6 @@ where
         let Some(there) = find_mut(&mut self.rooms, &self.hasher, room) else {
             return false;
         };
-        let of_room = there.hash;
         let Some(seat) = find_mut(&mut there.seats, &self.hasher, member) else {
             return false;
         };
@@ -231,7 +230,7 @@ where
                 // Its note was made when there was nothing to turn to but gone.
                 let due = seat.next_look(self.times);
                 let names = (&there.name, &seat.member);
-                let earlier = self.notes.make(names, [of_room, seat.hash], due);
+                let earlier = self.notes.make(names, [there.hash, seat.hash], due);
                 let before = mem::replace(&mut seat.note, earlier);
                 told.forget(self.notes.void(before));
             }
