@@ -124,8 +124,8 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
     /// crash takes counters back to where they were at some moment within the last interval**, each
     /// key by itself: what was counted since then is lost, and what was taken since then is there
     /// again. Where that may not be, flush after taking. A `static` is never dropped: a program
-    /// that keeps its counters in one calls [`Counters::flush`] before it ends, or it ends for them
-    /// as in a crash.
+    /// that keeps its counters in one closes their [`journal`](Counters::journal) before it ends, or
+    /// it ends for them as in a crash.
     ///
     /// A flush is O(keys) of the sixteenths of all keys in which something was counted, some 50 ns
     /// for each key, on a thread of its own. Windows begin anew.

@@ -20,11 +20,11 @@ use hashtable::HashTable;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -67,7 +67,11 @@ pub(super) trait Keep<K>: Send + Sync {
     /// Writes down what has changed. Whether it waits until that is safe is for the caller to say.
     fn flush(&self, state: &State<K>, waits: bool) -> Result<(), FlushError>;
 
-    fn journal(&self) -> &Journal;
+    /// The files, which have all that was counted before they are synced, copied or closed.
+    fn journal(&self, state: &Arc<State<K>>) -> &Journal;
+
+    /// Writes down what has changed, also where the log has no room for it.
+    fn gather(&self, state: &State<K>) -> Result<(), WriteError>;
 
     /// There is another public handle.
     fn enter(&self);
@@ -89,6 +93,8 @@ pub(super) struct Kept<K> {
     /// The public handles. The thread that flushes holds another now and then.
     handles: AtomicUsize,
     flusher: Mutex<Option<Flusher<K>>>,
+    /// As its users see it.
+    journal: OnceLock<Journal>,
 }
 
 /// The thread that flushes.
@@ -121,6 +127,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Kept<K> {
             taken: Mutex::default(),
             handles: AtomicUsize::new(1),
             flusher: Mutex::default(),
+            journal: OnceLock::new(),
         }));
     }
 
@@ -286,8 +293,30 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
             .map_or(Ok(()), |first| Err(FlushError::Write(first)))
     }
 
-    fn journal(&self) -> &Journal {
-        self.store.journal()
+    fn journal(&self, state: &Arc<State<K>>) -> &Journal {
+        self.journal.get_or_init(|| {
+            let counted = Arc::downgrade(state);
+            let gather = move || match counted.upgrade() {
+                Some(state) => {
+                    let kept = state.kept.as_ref();
+                    kept.map_or(Ok(()), |kept| kept.gather(&state))
+                }
+                // The last handle has.
+                None => Ok(()),
+            };
+            self.store.journal().clone().gathering(Arc::new(gather))
+        })
+    }
+
+    fn gather(&self, state: &State<K>) -> Result<(), WriteError> {
+        if is_busy_with(self) {
+            // A key that is flushed cannot wait for that.
+            return Ok(());
+        }
+        match self.store.insist(|_| self.flush(state, false)) {
+            Err(FlushError::Write(error)) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn enter(&self) {

@@ -441,11 +441,12 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     }
 
     /// The files that the counters are kept in; `None` if they were not
-    /// [opened](CountersBuilder::open) on a directory.
+    /// [opened](CountersBuilder::open) on a directory. What was counted before a `sync`, a `backup` or a
+    /// `close` of them is written first, as by [`flush`](Self::flush).
     #[cfg(feature = "persist")]
     #[must_use]
     pub fn journal(&self) -> Option<&crate::persist::Journal> {
-        self.0.kept.as_ref().map(|kept| kept.journal())
+        self.0.kept.as_ref().map(|kept| kept.journal(&self.0))
     }
 
     /// Releases the memory of counters whose time is up, on this thread; how many. The background

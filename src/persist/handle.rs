@@ -1,11 +1,13 @@
 //! The files of a cache or a store, as their user sees them.
 
-use super::error::{CommitError, CompactError};
+use super::error::{CommitError, CompactError, WriteError};
 use super::journal;
 use super::report::{
     BackupReport, CloseReport, CompactReport, Health, HealthState, RecoveryReport,
 };
+use crate::reentrancy;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,7 +35,11 @@ pub struct Journal {
     pub(super) recovery: Arc<RecoveryReport>,
     /// What the eviction policy knows is worth a snapshot at the end.
     pub(super) evicts: bool,
+    pub(super) gather: Option<Gather>,
 }
+
+/// Writes what is to be in the files and is not written at once, as the counts of counters.
+pub(crate) type Gather = Arc<dyn Fn() -> Result<(), WriteError> + Send + Sync>;
 
 /// A directory of up to this size is compacted when it is closed, for what only a snapshot has.
 const SMALL: u64 = 16 << 20;
@@ -45,13 +51,37 @@ impl Journal {
         &self.recovery
     }
 
+    /// This journal, which gathers what is to be written before all that is to have everything.
+    pub(crate) fn gathering(self, gather: Gather) -> Self {
+        Self {
+            gather: Some(gather),
+            ..self
+        }
+    }
+
+    /// Gathers; the reason where something has no bytes. What else fails is told by what comes next.
+    fn gather(&self) -> Result<(), String> {
+        // In a child nobody gives back the locks that threads of the parent had.
+        let gather = self.gather.as_ref().filter(|_| !self.journal.is_forked());
+        let gather = gather.filter(|_| reentrancy::check());
+        match gather.map_or(Ok(()), |gather| gather()) {
+            Err(error @ (WriteError::Encode(_) | WriteError::TooLarge { .. })) => {
+                Err(error.to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Puts everything on the disk that was written before the call, whatever the policy; the number
     /// of the last such write. Calls at the same time share one sync.
     ///
     /// # Errors
     /// It is not known whether all is on the disk.
+    #[track_caller]
     pub fn sync(&self) -> Result<u64, CommitError> {
-        self.journal.sync()
+        let gathered = self.gather();
+        let synced = self.journal.sync()?;
+        gathered.map(|()| synced).map_err(CommitError::Encode)
     }
 
     /// The number of the last write that is proven to be on the disk.
@@ -91,6 +121,7 @@ impl Journal {
     /// same time, of whatever stores or processes, one is
     /// [`CompactError::NotEmpty`](super::CompactError).
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, CompactError> {
+        self.gather().map_err(CompactError::Encode)?;
         self.journal.backup(to.as_ref())
     }
 
@@ -109,11 +140,13 @@ impl Journal {
     /// It is not known whether all is on the disk. [`CommitError::Closing`] where another call is at it
     /// and waits for this one, which a waker can make.
     pub fn close(&self) -> Result<CloseReport, CommitError> {
+        let gathered = self.gather();
         if self.evicts && self.is_worth_compacting() {
             // Without it the log says the same, but for what was hot.
             let _ = self.journal.compact();
         }
-        self.journal.close()
+        let closed = self.journal.close()?;
+        gathered.map(|()| closed).map_err(CommitError::Encode)
     }
 
     fn is_worth_compacting(&self) -> bool {
@@ -126,6 +159,10 @@ impl Journal {
         is_small && health.state == HealthState::Well
     }
 }
+
+// A panic in what gathers is contained there, key by key.
+impl UnwindSafe for Journal {}
+impl RefUnwindSafe for Journal {}
 
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

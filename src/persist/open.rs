@@ -249,6 +249,7 @@ where
             journal: Arc::clone(&sink),
             recovery: Arc::new(report),
             evicts,
+            gather: None,
         };
         cache.engine().record_to(Box::new(Log {
             sink,

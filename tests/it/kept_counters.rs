@@ -2,7 +2,7 @@
 
 use crate::common::{HOUR, PATIENCE, SECOND, killed};
 use haybox::counter::{Counters, CountersBuilder, FlushError};
-use haybox::persist::{Persistence, SyncPolicy, WriteError};
+use haybox::persist::{CommitError, CompactError, Persistence, SyncPolicy, WriteError};
 use haybox::{Cache, MockClock};
 use serde::{Deserialize, Serialize, Serializer};
 use std::io::Write;
@@ -28,6 +28,17 @@ fn new() -> (TempDir, Counters<String>) {
 
 fn writes(counters: &Counters<String>) -> u64 {
     counters.journal().unwrap().last_seq()
+}
+
+/// The directory as a `kill -9` would leave it.
+fn copied(dir: &TempDir) -> TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), to.path().join(file.file_name())).unwrap();
+        }
+    }
+    to
 }
 
 #[test]
@@ -128,8 +139,8 @@ fn they_are_flushed_by_time() {
 #[test]
 fn a_flush_that_fails_says_so() {
     let (_dir, counters) = new();
-    counters.incr("views");
     counters.journal().unwrap().close().unwrap();
+    counters.incr("views");
     let failed = counters.flush().unwrap_err();
     assert!(matches!(failed, FlushError::Write(_)), "{failed}");
     assert!(!failed.to_string().is_empty());
@@ -188,6 +199,45 @@ fn a_key_that_does_not_encode_keeps_no_other_from_being_written() {
     assert_eq!((counters.top(200).len(), counts), (99, [1, 0, 3]));
 }
 
+/// As those do who keep their counters in a `static`.
+#[test]
+fn what_was_counted_is_in_what_is_synced_copied_and_closed() {
+    let (dir, counters) = new();
+    let journal = counters.journal().unwrap();
+    let at = |dir: &Path| quiet(dir).get("bread");
+    counters.incr("bread");
+    journal.sync().unwrap();
+    assert_eq!(at(copied(&dir).path()), 1);
+    counters.incr("bread");
+    let backup = dir.path().join("backup");
+    journal.backup(&backup).unwrap();
+    assert_eq!(at(&backup), 2);
+    counters.incr("bread");
+    journal.clone().close().unwrap();
+    counters.incr("bread");
+    // Nothing is written any more, and nothing is an error that was not counted before.
+    journal.close().unwrap();
+    assert!(counters.flush().is_err());
+    drop(counters);
+    assert_eq!(at(dir.path()), 3);
+}
+
+#[test]
+fn who_closes_is_told_of_a_count_that_could_not_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let counters = Counters::<Odd>::builder().open(dir.path()).unwrap();
+    counters.incr(&Odd::Good(1));
+    counters.incr(&Odd::Refuses);
+    let journal = counters.journal().unwrap();
+    assert!(matches!(journal.sync(), Err(CommitError::Encode(_))));
+    let backup = journal.backup(dir.path().join("backup"));
+    assert!(matches!(backup, Err(CompactError::Encode(_))));
+    assert!(matches!(journal.close(), Err(CommitError::Encode(_))));
+    drop(counters);
+    let counters = Counters::<Odd>::builder().open(dir.path()).unwrap();
+    assert_eq!(counters.get(&Odd::Good(1)), 1, "all others were");
+}
+
 #[test]
 fn a_flush_waits_for_what_another_has_written() {
     let (dir, time) = (tempfile::tempdir().unwrap(), MockClock::new());
@@ -226,11 +276,11 @@ impl Serialize for Meanwhile {
 #[test]
 fn what_was_taken_before_a_flush_stays_taken_though_it_is_counted_during_it() {
     let dir = tempfile::tempdir().unwrap();
-    let open = || -> Counters<Meanwhile> {
+    let open = |dir: &TempDir| -> Counters<Meanwhile> {
         let builder = Counters::builder().flush_interval(1_000 * HOUR);
         builder.open(dir.path()).unwrap()
     };
-    let (counters, [first, second]) = (open(), [1, 2].map(Meanwhile));
+    let (counters, [first, second]) = (open(&dir), [1, 2].map(Meanwhile));
     counters.add(&first, 100);
     counters.add(&second, 100);
     counters.flush().unwrap();
@@ -245,9 +295,8 @@ fn what_was_taken_before_a_flush_stays_taken_though_it_is_counted_during_it() {
     }));
     counters.flush().unwrap();
     // It crashes: nothing is written any more.
-    counters.journal().unwrap().close().unwrap();
-    drop(counters);
-    let counters = open();
+    let copied = copied(&dir);
+    let counters = open(&copied);
     let mut counts = [&first, &second].map(|key| counters.get(key));
     counts.sort_unstable();
     assert_eq!(counts, [0, 1], "what the flush has come to later");
@@ -380,21 +429,26 @@ fn kill_9_loses_no_more_than_what_was_counted_since_the_last_flush() {
 #[test]
 fn a_key_that_flushes_its_counters_while_they_are_flushed_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    let open = || -> Counters<Flushing> {
+    let open = |dir: &TempDir| -> Counters<Flushing> {
         let builder = Counters::builder().flush_interval(1_000 * HOUR);
         builder.open(dir.path()).unwrap()
     };
-    let counters = open();
+    let counters = open(&dir);
     (0..3).for_each(|key| counters.incr(&Flushing(key)));
     *FLUSHED.lock().unwrap() = Some(counters.clone());
     let error = counters.flush().unwrap_err();
     assert!(matches!(error, FlushError::Write(WriteError::Encode(_))));
     *FLUSHED.lock().unwrap() = None;
-    counters.journal().unwrap().close().unwrap();
+    let copied = copied(&dir);
     drop(counters);
-    let counters = open();
-    let counts = [0, 1, 2].map(|key| counters.get(&Flushing(key)));
-    assert_eq!(counts, [1, 0, 1], "all but the one that cannot be encoded");
+    for (dir, expected) in [(&copied, [1, 0, 1]), (&dir, [1; 3])] {
+        let counters = open(dir);
+        let counts = [0, 1, 2].map(|key| counters.get(&Flushing(key)));
+        assert_eq!(
+            counts, expected,
+            "all but the one that could not be encoded"
+        );
+    }
 }
 
 /// The first one flushes some counters as it is encoded.

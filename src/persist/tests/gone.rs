@@ -358,6 +358,7 @@ fn a_process_that_was_forked_closes_without_the_locks_that_others_had() {
         journal: Arc::clone(&store.journal),
         recovery: Arc::default(),
         evicts: true,
+        gather: None,
     };
     let _locked = store.journal.fork_while_locked();
     assert!(matches!(handle.close(), Err(CommitError::Closed)));
