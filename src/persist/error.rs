@@ -28,6 +28,14 @@ pub enum OpenError {
         /// The path.
         path: PathBuf,
     },
+    /// Nothing is kept there, and nothing may be made: it is opened
+    /// [read-only](super::RecoveryMode::ReadOnly), or only
+    /// [where it is](super::Persistence::create_if_missing). A path that is wrong, or a volume that
+    /// is not mounted, looks like that.
+    NotFound {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The file system failed.
     Disk(DiskError),
     /// A part of a file cannot be read, as of a disk with a bad sector. Another time it may be.
@@ -169,6 +177,11 @@ impl fmt::Display for OpenError {
             Self::Locked { dir } => write!(
                 f,
                 "{} is open already, in this process or another: close it there first",
+                dir.display()
+            ),
+            Self::NotFound { dir } => write!(
+                f,
+                "{} holds no cache or store: look whether the path is right and its volume mounted",
                 dir.display()
             ),
             Self::NotADirectory { path } if path.as_os_str().is_empty() => f.write_str(

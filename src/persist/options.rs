@@ -23,6 +23,7 @@ use std::time::Duration;
 /// | [`verify_writes`](Self::verify_writes) | in debug builds |
 /// | [`schema_version`](Self::schema_version), [`migrate`](Self::migrate) | 0, none |
 /// | [`recovery`](Self::recovery) | an unfinished write at the end is dropped, damage is refused |
+/// | [`create_if_missing`](Self::create_if_missing) | yes |
 /// | [`discard_unclosed`](Self::discard_unclosed) | no, a cache goes on with what is in the files |
 /// | [`buffer`](Self::buffer), [`when_full`](Self::when_full) | 256 KiB; a store waits 5 s for room, a cache 100 ms |
 /// | [`compact_at`](Self::compact_at), [`log_limit`](Self::log_limit) | at 100 % growth past 64 MiB, no limit |
@@ -223,6 +224,14 @@ impl<C: Codec> Persistence<C> {
     /// What opening does about what it finds. Default: [`RecoveryMode::TolerateTornTail`].
     pub fn recovery(mut self, mode: RecoveryMode) -> Self {
         self.settings.mode = mode;
+        self
+    }
+
+    /// Whether something new is begun where nothing is kept. Default: yes. With `false` that is
+    /// [`OpenError::NotFound`](super::OpenError), and nothing is made: a path with a slip in it, or
+    /// a volume that is not mounted, does not become an empty store.
+    pub fn create_if_missing(mut self, create: bool) -> Self {
+        self.settings.create_if_missing = create;
         self
     }
 

@@ -135,6 +135,8 @@ pub(crate) struct Settings {
     /// How many bytes may wait to be written.
     pub(crate) buffer: usize,
     pub(crate) mode: RecoveryMode,
+    /// Where nothing is, something is begun.
+    pub(crate) create_if_missing: bool,
     /// What was not closed in peace is not gone on with.
     pub(crate) discards_unclosed: bool,
     /// `false`: no log, only snapshots.
@@ -172,6 +174,7 @@ impl Settings {
             refuses: true,
             buffer: 256 << 10,
             mode: RecoveryMode::default(),
+            create_if_missing: true,
             discards_unclosed: false,
             log: true,
             dump_every: Some(Duration::from_secs(300)),
@@ -185,6 +188,10 @@ impl Settings {
             clock: Clock::real(),
             by_hand: false,
         }
+    }
+
+    pub(crate) fn may_create(&self) -> bool {
+        self.create_if_missing && !self.is_read_only()
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

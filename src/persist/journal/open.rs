@@ -134,7 +134,7 @@ impl Journal {
 
 /// Makes the directory if need be.
 fn enter(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<(), OpenError> {
-    if !settings.is_read_only() {
+    if settings.may_create() {
         storage
             .create_dir(dir)
             .map_err(|error| match error.kind() {
@@ -143,6 +143,10 @@ fn enter(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<(), O
                     OpenError::NotADirectory { path }
                 }
                 _ => DiskError::new("create", dir, error).into(),
+        io::ErrorKind::NotFound if !settings.may_create() => {
+            let dir = dir.to_owned();
+            OpenError::NotFound { dir }
+        }
             })?;
     }
     storage.list(dir).map_err(|error| match error.kind() {

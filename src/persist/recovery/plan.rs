@@ -38,7 +38,11 @@ impl Recovery<'_> {
     /// locked for this, and whatever else is wrong with the directory is found again when it is.
     pub(crate) fn refuse_others(&self) -> Result<(), OpenError> {
         match self.plan() {
-            Err(error @ (OpenError::NotOurs { .. } | OpenError::OtherKind { .. })) => Err(error),
+            Err(
+                error @ (OpenError::NotOurs { .. }
+                | OpenError::OtherKind { .. }
+                | OpenError::NotFound { .. }),
+            ) => Err(error),
             _ => Ok(()),
         }
     }
@@ -128,9 +132,9 @@ impl Recovery<'_> {
             let dir = self.dir.to_owned();
             return Err(OpenError::NoManifest { dir });
         }
-        if self.settings.is_read_only() {
-            let file = self.dir.join(manifest::NAME);
-            return Err(OpenError::Missing { file });
+        if !self.settings.may_create() {
+            let dir = self.dir.to_owned();
+            return Err(OpenError::NotFound { dir });
         }
         let settings = self.settings;
         Ok(Plan {

@@ -369,12 +369,25 @@ fn read_only_changes_nothing_and_refuses_writes() {
     drop(store);
     assert_eq!(killed.image(), before);
     let nothing = Memory::new(1);
-    assert!(Store::open(&nothing.storage(), in_mode(RecoveryMode::ReadOnly)).is_err());
-    nothing.storage().create_dir(&dir()).unwrap();
-    let opened = Store::open(&nothing.storage(), in_mode(RecoveryMode::ReadOnly)).map(drop);
-    let manifest = dir().join("MANIFEST");
-    assert!(matches!(opened, Err(OpenError::Missing { file }) if file == manifest));
-    assert!(nothing.paths().is_empty());
+    let only_there = Settings {
+        create_if_missing: false,
+        ..in_mode(RecoveryMode::Salvage)
+    };
+    for is_made in [false, true] {
+        for settings in [in_mode(RecoveryMode::ReadOnly), only_there.clone()] {
+            let opened = Store::open(&nothing.storage(), settings).map(drop);
+            let opened = opened.unwrap_err();
+            assert!(matches!(&opened, OpenError::NotFound { dir: at } if *at == dir()));
+            assert!(opened.to_string().contains("mounted"), "{opened}");
+            assert_eq!(
+                (nothing.has_dir(&dir()), nothing.paths().len()),
+                (is_made, 0)
+            );
+        }
+        nothing.storage().create_dir(&dir()).unwrap();
+    }
+    drop(Store::open(&nothing.storage(), in_mode(RecoveryMode::default())).unwrap());
+    drop(Store::open(&nothing.storage(), only_there).unwrap());
 }
 
 /// After `kill -9`: no manifest says yet how far the log was proven.
