@@ -87,6 +87,8 @@ pub(super) struct Tail {
     spare: Batch,
     /// Behind the last frame there may be a part of another.
     is_dirty: bool,
+    /// There was, since this log was begun: that it is cut off may not be on the disk.
+    was_cut: bool,
     /// What the last frame says about how far the log is proven on disk.
     marked: u64,
 }
@@ -103,6 +105,7 @@ impl Tail {
             unsent: Batch::default(),
             spare: Batch::default(),
             is_dirty: false,
+            was_cut: false,
             marked: 0,
         }
     }
@@ -127,7 +130,7 @@ impl Tail {
         }
         debug_assert_eq!(self.unsent.first(), self.next, "numbers follow one another");
         self.unsent.seal(durable, wall_ms, log.salt);
-        put(log, &mut self.is_dirty, self.unsent.bytes())?;
+        put(log, &mut self.is_dirty, self.unsent.bytes()).inspect_err(|_| self.was_cut = true)?;
         let written = self.unsent.bytes().len();
         self.next = self.unsent.last() + 1;
         self.marked = durable;
@@ -152,20 +155,19 @@ impl Tail {
             durable,
             wall_ms,
         };
-        put(
-            log,
-            &mut self.is_dirty,
-            &frame::framed(&[], stamp, log.salt),
-        )?;
+        let frame = frame::framed(&[], stamp, log.salt);
+        put(log, &mut self.is_dirty, &frame).inspect_err(|_| self.was_cut = true)?;
         self.marked = durable;
         Ok(())
     }
 
-    /// Goes on in another log. The one before is kept for a sync, if it needs one.
+    /// Goes on in another log. The one before is kept for a sync, if it needs one: also where a write
+    /// has failed and was cut off again, which a crash may undo.
     pub(super) fn go_on_in(&mut self, log: LogFile) {
+        let was_cut = mem::take(&mut self.was_cut);
         let old = self.log.replace(log);
-        self.unsynced
-            .extend(old.filter(|old| old.synced < old.offset));
+        let needs_sync = |old: &LogFile| was_cut || old.synced < old.offset;
+        self.unsynced.extend(old.filter(needs_sync));
     }
 
     /// Notes that these were synced, as far as they went then.

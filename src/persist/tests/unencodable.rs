@@ -256,3 +256,27 @@ fn what_takes_the_place_of_the_files_is_not_opened_if_it_cannot_be_written() {
         assert_eq!(open_spoilt(&copy, by_hand()).unwrap().map().len(), 3);
     }
 }
+
+/// Of a write that failed its half is gone from the log, and what is written behind it is in another
+/// one; nothing has synced the first of the two.
+#[test]
+fn a_cut_that_a_power_cut_undoes_takes_nothing_with_it() {
+    for seed in 0..40 {
+        let memory = Memory::new(seed);
+        let store = Store::open(&memory.storage(), by_hand()).unwrap();
+        let mut history = History::new();
+        let put = |n: u8| [Write::Put(vec![n], vec![n; 200])];
+        record(&store, &mut history, &put(1));
+        store.journal.wait(1, None).unwrap();
+        memory.fail_next(1, Some(Operation::Write), How::Half);
+        record(&store, &mut history, &put(2));
+        assert!(store.journal.wait(2, None).is_err());
+        // A new log is begun, and the snapshot fails.
+        *store.kept.unencodable.lock().unwrap() = Some(vec![1; 200]);
+        assert!(store.journal.compact().is_err());
+        assert_eq!(store.journal.sync().unwrap(), 2);
+        memory.crash();
+        let store = Store::open(&memory.storage(), by_hand()).unwrap();
+        assert_eq!((store.report.last_seq, store.map().len()), (2, 2), "{seed}");
+    }
+}
