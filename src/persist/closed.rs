@@ -49,12 +49,14 @@ pub(super) fn is_marked(storage: &dyn Storage, dir: &Path, store: StoreId, last:
     read.is_ok_and(|length| found[..length] == expected)
 }
 
-/// Takes the mark away durably, before anything is written.
-pub(super) fn unmark(storage: &dyn Storage, dir: &Path) -> Result<(), DiskError> {
+/// Takes the mark away durably, before anything is written; whether names can be made durable. Also
+/// where there is none: the opening before this one may have failed when it had taken it away.
+pub(super) fn unmark(storage: &dyn Storage, dir: &Path) -> Result<bool, DiskError> {
     let path = dir.join(NAME);
     match storage.remove(&path) {
-        Ok(()) => storage.sync_dir(dir).map_err(DiskError::of("sync", dir)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(DiskError::new("remove", &path, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DiskError::new("remove", &path, error))
+        }
+        _ => storage.syncs_names(dir).map_err(DiskError::of("sync", dir)),
     }
 }

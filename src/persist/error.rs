@@ -747,19 +747,22 @@ const REENTRANT: &str = "it was called from inside a closure that runs under a l
 impl fmt::Display for CompactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disk(error) => write!(f, "the old files stay: {error}"),
+            Self::Disk(error) => write!(f, "nothing new was made, and the old files stay: {error}"),
             Self::Closed => f.write_str("nothing is written after close"),
             Self::ReadOnly => f.write_str(READ_ONLY),
             Self::NotEmpty { dir } => write!(
                 f,
-                "{} holds files, be it of a backup that is being made now: a backup goes to an empty \
-                 directory, or to none",
+                "{} holds files, be it of a backup that is being made now, or is left of one: a copy goes to an \
+                 empty directory, or to one that is not there",
                 dir.display()
             ),
             Self::Panicked { thread } => write!(f, "a thread of the journal panicked: {thread}"),
             Self::DirectoryGone { dir } => Gone(dir).fmt(f),
             Self::Reentrant => f.write_str(REENTRANT),
-            Self::Encode(reason) => write!(f, "the old files stay: {}", NotEncoded(reason)),
+            Self::Encode(reason) => {
+                let reason = NotEncoded(reason);
+                write!(f, "nothing new was made, and the old files stay: {reason}")
+            }
         }
     }
 }

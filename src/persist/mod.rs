@@ -120,8 +120,9 @@
 //! under way, if there is one. A program that may end right then calls [`Journal::close`] on a
 //! clone of the [`Journal`], which waits for that, and says what it came to. Nothing is dropped of
 //! what is in a `static`, nor where the program ends by `std::process::exit`, by `abort` or by a
-//! signal that it does not handle, as `SIGTERM` of `docker stop`: then the last milliseconds of writes are lost, as by a `kill -9`. So handle the signal,
-//! and let `main` return or call [`Journal::close`].
+//! signal that it does not handle, as `SIGTERM` of `docker stop`: then the last milliseconds of
+//! writes are lost, as by a `kill -9`. So handle the signal, and let `main` return or call
+//! [`Journal::close`], when all has ended that writes.
 //!
 //! # What belongs together
 //!

@@ -244,9 +244,11 @@ impl<C: Codec> Persistence<C> {
     /// next start would serve it until its TTL is over. With this the cache is warm after a
     /// deployment, and cold after a crash.
     ///
-    /// Opened with it for the first time, a directory counts as not closed, as does one with damage
-    /// that a salvage has left out, or that is gone back to an earlier point. The entries are
-    /// removed as by [`clear`](crate::Cache::clear), of which a removal listener is told;
+    /// End what writes first: what is written after the close is in memory alone, and the next start
+    /// does not know of it. A directory that was last open without this counts as not closed, as do a
+    /// backup, one whose last opening failed, one with damage that a salvage has left out, or that is
+    /// gone back to an earlier point, and each on a file system that does not
+    /// [sync names](super#file-systems). The entries are removed as by [`clear`](crate::Cache::clear), of which a removal listener is told;
     /// [`RecoveryReport::discarded`](super::RecoveryReport) counts them. Closing writes a file more
     /// and syncs it, and opening removes it. A `static` is never dropped, and a signal ends a
     /// process without closing: see [there](super#ending-the-program).

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 pub const VERSION: &str = concat!("haybox-check ", env!("CARGO_PKG_VERSION"), "\n");
 
 pub const HELP: &str = "\
-Shows what is in the files of a haybox store or cache, and whether they are sound.
+Shows what is in the files of a store, cache, queue or counters of haybox, and whether they are sound.
 
 Usage: haybox-check [OPTIONS] DIR
 

@@ -16,6 +16,7 @@ use super::log::LogFile;
 use crate::persist::error::{CompactError, DiskError};
 use crate::persist::files::{absolute, link_or_copy};
 use crate::persist::manifest::{LOCK, Manifest, Name};
+use crate::persist::recovery::FIRST_LOG;
 use crate::persist::report::BackupReport;
 use crate::persist::storage::Access;
 use std::io;
@@ -63,8 +64,13 @@ impl Inner {
             last_seq,
             ..BackupReport::default()
         };
-        for name in manifest.files() {
-            self.hand_over(&name, log, to, &mut report)?;
+        for (nth, name) in manifest.files().enumerate() {
+            let handed = self.hand_over(&name, log, to, &mut report);
+            handed.inspect_err(|_| {
+                if nth == 0 && log.is_none() {
+                    self.take_back(to, is_new);
+                }
+            })?;
         }
         self.storage
             .sync_dir(to)
@@ -103,6 +109,14 @@ impl Inner {
             let _ = self.storage.remove_dir(to);
         }
         begun
+    }
+
+    /// A backup that nothing was put into yet leaves nothing that would open as a new store.
+    fn take_back(&self, to: &Path, is_new: bool) {
+        let _ = self.storage.remove(&to.join(LOCK));
+        if is_new {
+            let _ = self.storage.remove_dir(to);
+        }
     }
 
     fn begin_log(&self, to: &Path, frozen: &Frozen) -> Result<(), CompactError> {
@@ -153,7 +167,8 @@ impl Inner {
                 .map(|rotation| (rotation.generation, rotation.base)),
         };
         // Also where that has failed: nobody else syncs what was just written.
-        let synced = self.sync_step().map_err(sync_error);
+        let synced = self.sync_step().and_then(|()| self.sync_before());
+        let synced = synced.map_err(sync_error);
         // To copy may take long: the writer wakes who waited for that.
         self.writer.ring();
         let (log, last_seq) = begun?;
@@ -167,7 +182,8 @@ impl Inner {
         })
     }
 
-    /// The newest log, if nothing is in it and it counts, and the number before its first.
+    /// The newest log, if nothing is in it and it counts, and the number before its first. Not the
+    /// first of the store, which alone in a directory is a store that was just begun.
     fn unwritten_log(&self) -> Option<(u64, u64)> {
         let newest = self.catalog.lock().logs.last().copied()?;
         let syncing = self.syncing.lock();
@@ -175,7 +191,7 @@ impl Inner {
         let log = tail.unwritten()?;
         let counts = !syncing.is_distrusted && !tail.is_unlisted && !tail.migrates;
         let is_newest = log.path == Name::Log(newest).in_dir(&self.dir);
-        (counts && is_newest).then_some((newest, tail.next - 1))
+        (counts && is_newest && newest > FIRST_LOG).then_some((newest, tail.next - 1))
     }
 
     fn hand_over(

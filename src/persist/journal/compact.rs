@@ -200,7 +200,10 @@ impl Inner {
         let unused = tail.unused.take()?;
         let is_good =
             syncing.failures == unused.failures && !self.buffer.has_gap() && tail.takes_writes();
-        is_good.then_some(unused)
+        // One that has grown would stay behind the snapshot, all of it.
+        let most = self.settings.growth_bytes.min(self.settings.log_limit / 2);
+        let is_short = tail.log.as_ref().is_some_and(|log| log.offset < most);
+        (is_good && is_short).then_some(unused)
     }
 
     /// Has the writer go on in a new log.

@@ -83,10 +83,7 @@ impl Journal {
             return Ok(());
         }
         inner.check_place().map_err(open_error)?;
-        closed::unmark(&*inner.storage, &inner.dir)?;
-        // If that fails, who needs it later is told.
-        let syncs_names = inner.storage.syncs_names(&inner.dir);
-        report.names_unsynced = matches!(syncs_names, Ok(false));
+        report.names_unsynced = !closed::unmark(&*inner.storage, &inner.dir)?;
         if recovered.replaces {
             inner.preserve(&recovered.manifest, report)?;
         }
@@ -132,7 +129,7 @@ impl Journal {
     }
 }
 
-/// Makes the directory if need be.
+/// Makes the directory if need be, where it may be made.
 fn enter(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<(), OpenError> {
     if settings.may_create() {
         storage
@@ -143,13 +140,13 @@ fn enter(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<(), O
                     OpenError::NotADirectory { path }
                 }
                 _ => DiskError::new("create", dir, error).into(),
+            })?;
+    }
+    storage.list(dir).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound if !settings.may_create() => {
             let dir = dir.to_owned();
             OpenError::NotFound { dir }
         }
-            })?;
-    }
-    storage.list(dir).map_err(|error| match error.kind() {
         io::ErrorKind::NotADirectory => {
             let path = dir.to_owned();
             OpenError::NotADirectory { path }

@@ -118,6 +118,20 @@ impl Inner {
         Ok(())
     }
 
+    /// Syncs what there is of logs before the newest one, also where it is no more than marks, for who
+    /// makes copies of them.
+    pub(super) fn sync_before(&self) -> Result<(), CommitError> {
+        let syncing = self.syncing.lock();
+        if syncing.is_distrusted {
+            return Err(self.distrust());
+        }
+        let files = self.tail.lock().unsynced.clone();
+        let syncing = self.sync_files(syncing, &files)?;
+        self.tail.lock().synced(&files);
+        drop(syncing);
+        Ok(())
+    }
+
     /// Syncs files of the log. If that fails, the lock is given back when all others can see it. A
     /// panic is a failure like any other: what that sync was to write may be lost as well.
     pub(super) fn sync_files<'a>(
@@ -297,7 +311,7 @@ impl Inner {
         self.commits
             .end(self.ended().unwrap_or(CommitError::Closed));
         // What is kept may keep the journal, so it is let go of last, and outside of the lock.
-        let contents = self.let_go();
+        let contents = self.let_go(closed.is_ok());
         drop(contents);
         closed.map(|()| self.close_report())
     }
@@ -305,7 +319,7 @@ impl Inner {
     /// Gives the directory free. A compaction or a backup that another thread is at has to end
     /// before, since whoever opens the directory next owns its files; none begins afterwards, and
     /// nothing is written to the log.
-    fn let_go(&self) -> Option<Arc<dyn Contents>> {
+    fn let_go(&self, is_closed: bool) -> Option<Arc<dyn Contents>> {
         let _alone = self.alone();
         self.note_failed_sync();
         let contents = self.contents.lock().take();
@@ -315,6 +329,10 @@ impl Inner {
         tail.unsynced.clear();
         drop(tail);
         drop(syncing);
+        if is_closed {
+            // What was written while it was closed has no log any more.
+            self.mark_closed();
+        }
         *self.lock.lock() = None;
         contents
     }
@@ -349,14 +367,20 @@ impl Inner {
         }
         // The manifest of before would list what a compaction of another thread has just removed.
         let _alone = self.alone();
-        self.attempt("close", || self.mark_last())?;
-        if self.settings.discards_unclosed {
-            // Without it the next start is a cold one.
-            let store = self.catalog.lock().store;
-            let mark = || closed::mark(&*self.storage, &self.dir, store, last);
-            let _ = self.attempt("close", || mark().map_err(CompactError::from));
+        self.attempt("close", || self.mark_last())
+    }
+
+    /// Says that all is in the files, if it is, where that is asked. Without it the next start is a
+    /// cold one.
+    fn mark_closed(&self) {
+        let last = self.buffer.last();
+        let is_asked = self.settings.discards_unclosed && !self.settings.is_read_only();
+        if !is_asked || last > self.commits.durable() {
+            return;
         }
-        Ok(())
+        let store = self.catalog.lock().store;
+        let mark = || closed::mark(&*self.storage, &self.dir, store, last);
+        let _: Result<(), CompactError> = self.caught("close", || Ok(mark()?));
     }
 
     /// Says durably how far the log is proven on disk.

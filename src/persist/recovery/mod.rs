@@ -15,6 +15,7 @@ mod replay;
 mod snapshot;
 mod tail;
 
+pub(crate) use plan::FIRST_LOG;
 pub(crate) use snapshot::Bounds;
 pub(crate) use tail::LastLog;
 

@@ -10,7 +10,7 @@ use crate::persist::storage::Access;
 use std::io;
 
 /// The generation of the log that the first opening begins.
-const FIRST_LOG: u64 = 1;
+pub(crate) const FIRST_LOG: u64 = 1;
 
 pub(super) struct Plan {
     pub(super) manifest: Manifest,

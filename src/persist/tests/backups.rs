@@ -301,6 +301,15 @@ fn a_backup_that_cannot_be_begun_leaves_no_directory_that_opens_as_a_new_store()
                 backup(|error| matches!(error, CompactError::Disk(error) if error.is_full()));
             }
         }
+        memory.fail_next(1, Some(Operation::Link), How::Full);
+        if !log {
+            // It is copied where it cannot be linked, and that fails, too.
+            let full = memory.clone();
+            memory.before(Operation::Link, 1, move || {
+                full.fail_next(9, Some(Operation::Create), How::Full);
+            });
+            backup(|error| matches!(error, CompactError::Disk(error) if error.is_full()));
+        }
         memory.heal();
         store.journal.close().unwrap();
         backup(|error| matches!(error, CompactError::Closed));

@@ -616,8 +616,12 @@ impl Storage for Memory {
         Ok(())
     }
 
-    fn syncs_names(&self, _: &Path) -> io::Result<bool> {
-        Ok(!self.disk().has_no_sync_of_names)
+    fn syncs_names(&self, dir: &Path) -> io::Result<bool> {
+        let lacks = self.disk().has_no_sync_of_names;
+        if !lacks {
+            self.sync_dir(dir)?;
+        }
+        Ok(!lacks)
     }
 
     fn lock(&self, path: &Path, hold: Hold) -> io::Result<Option<Lock>> {

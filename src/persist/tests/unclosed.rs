@@ -2,9 +2,10 @@
 //! or a crash comes, and said where nothing is.
 
 use super::faults::{lazily, path};
-use super::memory::{Fault, How, Memory};
-use super::model::{Map, Store, Write};
+use super::memory::{Fault, How, Memory, Operation};
+use super::model::{Map, Store, Write, append};
 use crate::persist::settings::Settings;
+use std::sync::Arc;
 
 fn asking() -> Settings {
     Settings {
@@ -95,6 +96,36 @@ fn a_mark_beside_other_files_says_nothing() {
         assert_eq!(found(&memory).0, Some(false));
     }
     assert_eq!(found(&memory).0, Some(true));
+}
+
+/// A cache goes on after that, and what is invalidated then is in memory alone.
+#[test]
+fn what_is_written_while_it_is_closed_leaves_no_mark() {
+    let memory = Memory::new(1);
+    let store = open(&memory, asking());
+    store.put(b"key", b"old");
+    let (journal, kept) = (Arc::clone(&store.journal), Arc::clone(&store.kept));
+    // The last thing that is done before the mark: the manifest says how far the log is proven.
+    memory.before(Operation::Rename, 1, move || {
+        append(&journal, &kept, &[Write::Delete(b"key".to_vec())]);
+    });
+    store.journal.close().unwrap();
+    assert!(store.map().is_empty());
+    assert_eq!(found(&memory).0, Some(false));
+    assert_eq!(found(&memory).0, Some(true));
+}
+
+/// The one that had taken the mark away could not sync that, so the next one has to.
+#[test]
+fn a_mark_that_was_taken_away_by_an_opening_that_failed_does_not_come_back() {
+    let memory = Memory::new(1);
+    run(&memory);
+    memory.fail_next(1, Some(Operation::SyncDir), How::Broken);
+    assert!(Store::open(&memory.storage(), asking()).is_err());
+    let store = open(&memory, asking());
+    store.put(b"lost", b"1");
+    memory.crash_dropping_all();
+    assert_eq!(found(&memory).0, Some(false));
 }
 
 /// A fault at each operation, for once or for good, and the power is cut at the end.
