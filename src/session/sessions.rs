@@ -287,9 +287,15 @@ impl Sessions {
         self.end_which(owner, |_, _| true)
     }
 
-    /// Ends all sessions of an owner but one: logs out everywhere else. How many there were.
+    /// Ends all sessions of an owner but one: logs out everywhere else. How many there were. The one
+    /// is spared also by an id that it had until a [request](super::SessionsBuilder::request_timeout)
+    /// ago.
     pub fn end_others(&self, owner: &str, but: &SessionId) -> usize {
-        self.end_which(owner, |id, _| id != but)
+        // It may be given another id meanwhile.
+        let spared = self.look_wherever(but).map(|record| record.public_id);
+        self.end_which(owner, |id, record| {
+            id != but && Some(record.public_id) != spared
+        })
     }
 
     /// Ends the session of an owner that has this [`public_id`](Session::public_id); whether there
@@ -439,6 +445,9 @@ impl Sessions {
         new: SessionId,
         owner: Option<&Arc<str>>,
     ) -> Result<Moved, SessionError> {
+        if new == *id || self.0.cache.contains_key(&new) {
+            return Ok(Moved::Taken);
+        }
         // Before it moves, so that who looks for it by its owner finds it where it has come to,
         // whichever of its ids he has.
         self.remember_end(id, Some(new));
@@ -523,9 +532,8 @@ impl Sessions {
         });
         let idleness: HashMap<_, _> = idleness.collect();
         for id in self.0.owners.choose(max, owner, &newest, &idleness) {
-            let is_owned =
-                |_: &SessionId, record: &SessionRecord| record.owner.as_deref() == Some(owner);
-            if self.close_wherever(&id, &is_owned) {
+            // Not where it has another id by now: who has given it that chooses by itself.
+            if self.close_if(&id, |record| record.owner.as_deref() == Some(owner)) {
                 count(&self.0.counts.over_limit);
             }
         }

@@ -29,11 +29,7 @@ fn a_session_is_given_no_id_that_somebody_has() {
     let sessions = with_ids([7, 8, 1, 2, 8, 7, 9, 10]);
     let start = || sessions.start(Content::new("").owner("ada")).unwrap();
     let (first, other) = (start(), start());
-    let cycled = [1, 2].map(|number| {
-        let id = sessions.cycle_id(&first);
-        (id, number)
-    });
-    let ids: Vec<_> = cycled.iter().map(|(id, _)| *id).collect();
+    let ids = [(); 2].map(|()| sessions.cycle_id(&first));
     assert_eq!(ids, [Ok(Some(SessionId::from(1))), Ok(None)]);
     // Its own, and that of the other: what was not free is asked for again.
     let third = sessions.cycle_id(&other).unwrap();

@@ -483,6 +483,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     now: u64,
     sessions: HashMap<SessionId, (u8, u64, u64)>,
+    /// Under which ids sessions are that had others before.
+    moved: HashMap<SessionId, SessionId>,
 }
 
 /// How many random cases are to be run in full.
@@ -523,6 +525,7 @@ fn run(steps: &[Step]) {
         builder
             .absolute_timeout(SECOND * OLD as u32)
             .touch_every(Duration::ZERO)
+            .request_timeout(SECOND * OLD as u32)
     });
     let mut model = Model::default();
     let mut ids = vec![SessionId::from(1)];
@@ -542,6 +545,7 @@ fn run(steps: &[Step]) {
                 if let (Some(new), Some((owner, started, _))) = (cycled, own) {
                     assert!(!ids.contains(&new));
                     model.sessions.insert(new, (owner, started, model.now));
+                    model.moved.insert(id, new);
                     ids.push(new);
                 }
             }
@@ -580,7 +584,11 @@ fn run(steps: &[Step]) {
             }
             Step::EndOthers(owner, which) => {
                 let but = ids[which % ids.len()];
-                let ended = model.end(|id, own| own == owner && *id != but);
+                let mut spared = but;
+                while let Some(new) = model.moved.get(&spared) {
+                    spared = *new;
+                }
+                let ended = model.end(|id, own| own == owner && *id != spared);
                 assert_eq!(sessions.end_others(&name(owner), &but), ended);
             }
             Step::Advance(seconds) => {
