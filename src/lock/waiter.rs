@@ -6,14 +6,13 @@ use super::shared::Registry;
 use super::slot::{Ask, Asked, Grant};
 use super::stats::Count;
 use crate::hash::KeyHash;
-use crate::reentrancy::is_inside;
+use crate::reentrancy::{self, is_inside};
 use crate::sync::Mutex;
 use crate::time::{Alarm, Deadline, NEVER, Parker, after};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::panicking;
 use std::time::Duration;
 
 /// A place in the queue of a key.
@@ -293,8 +292,8 @@ impl<K> Drop for Call<K> {
         let (Some(target), Some(waiter)) = (self.target.take(), self.waiter.take()) else {
             return;
         };
-        // While a closure that runs under a lock unwinds, no key can be locked.
-        if is_inside() && panicking() {
+        // In a closure that runs under a lock no key can be locked.
+        if is_inside() {
             waiter.abandon();
             let Target {
                 registry,
@@ -302,6 +301,8 @@ impl<K> Drop for Call<K> {
                 key,
             } = target;
             registry.leave_later(hash, key, waiter);
+            // And it is no place to wait in, unless it unwinds.
+            reentrancy::check();
         } else {
             target.go_away(&waiter);
         }

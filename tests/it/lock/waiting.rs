@@ -1,7 +1,7 @@
 //! Waiting for a lease, by threads and tasks in one queue.
 
 use super::{LEASE, TICK, on_mock, plain};
-use crate::common::{PATIENCE, SECOND, panic_of};
+use crate::common::{INSIDE, PATIENCE, SECOND, panic_of};
 use crate::loading::{Wakes, poll, poll_once};
 use haybox::lock::{Acquire, Lease, LockError, Locks};
 use haybox::{Cache, MockClock};
@@ -405,6 +405,25 @@ fn a_lease_of_who_is_dropped_as_a_closure_of_a_cache_unwinds_is_handed_on() {
     time.advance(Duration::ZERO);
     drop(ready(next).unwrap());
     assert_eq!((locks.available(&1), time.timers()), (1, 0));
+}
+
+/// It is no place to drop one, and that it was is in nobody's way.
+#[test]
+fn who_is_dropped_in_a_closure_of_a_cache_is_told_and_leaves_all_the_same() {
+    let (locks, time) = plain();
+    for is_served in [false, true] {
+        let held = locks.try_acquire(&1).unwrap();
+        let (gone, next) = (pending(&locks), pending(&locks));
+        let held = (!is_served).then_some(held);
+        let cache = Cache::new(10);
+        cache.insert(1, 1);
+        let said = panic_of(|| cache.update(&1, move |_| drop(gone)));
+        assert!(said.contains(INSIDE), "{said}");
+        drop(held);
+        time.advance(Duration::ZERO);
+        drop(ready(next).unwrap());
+        assert_eq!((locks.waiters(&1), locks.available(&1)), (0, 1));
+    }
 }
 
 #[test]
