@@ -164,10 +164,10 @@ where
         let leader = leader.pausing(call.pause());
         // What is dropped here is the user's, and may panic: the load has its leader by then, and
         // does not yet lie where what is returned does, which such a panic leaks.
-        drop((work, before));
         if let Some(node) = called_off {
             node.give_up_skipped();
         }
+        drop((work, before));
         Role::Lead(leader)
     }
 

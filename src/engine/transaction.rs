@@ -331,13 +331,26 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let (index, value, weight) = self.weigh(key, value);
+        // What is asked of the key and for its weight is the user's: should it panic, the value is
+        // where it is dropped with the locks released.
+        self.overwritten.push(Staged::Put {
+            value,
+            life: Life::Default,
+            weight: 0,
+            is_new: false,
+        });
+        let index = self.index_of(key);
+        let weight = self.weigh(index);
         let life = match life {
             Life::Keep => self.staged[index].life(),
             life => life,
         };
         let balance = self.balance_with(index, Some(weight));
-        if !self.fits(balance) || !self.has_way(index) {
+        let has_room = self.fits(balance) && self.has_way(index);
+        let Some(Staged::Put { value, .. }) = self.overwritten.pop() else {
+            unreachable!("it was put there just now");
+        };
+        if !has_room {
             self.engine.count(Count::Refusals);
             return Err(Refused(value));
         }
@@ -351,29 +364,14 @@ impl<K: Hash + Eq, V> Transaction<'_, K, V> {
         Ok(())
     }
 
-    /// Finds the place of a key, and what a value for it weighs. What is asked for that is the
-    /// user's: should it panic, the value is where it is dropped with the locks released.
-    #[track_caller]
-    fn weigh<Q>(&mut self, key: &Q, value: V) -> (usize, V, u64)
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        self.overwritten.push(Staged::Put {
-            value,
-            life: Life::Default,
-            weight: 0,
-            is_new: false,
-        });
-        let index = self.index_of(key);
+    /// What the value that was put aside last weighs under a key.
+    fn weigh(&self, index: usize) -> u64 {
         let labels = self.engine.weight_of_labels(&self.labels(index));
-        let Some(Staged::Put { value, .. }) = self.overwritten.last() else {
-            unreachable!("it was put there just now");
+        let weight = match self.overwritten.last() {
+            Some(Staged::Put { value, .. }) => self.engine.policy.weigh(&self.keys[index], value),
+            _ => 0,
         };
-        let weight = self.engine.policy.weigh(&self.keys[index], value);
-        let Some(Staged::Put { value, .. }) = self.overwritten.pop() else {
-            unreachable!("it was put there just now");
-        };
-        (index, value, weight.saturating_add(labels))
+        weight.saturating_add(labels)
     }
 
     /// Stages a change. A value that was staged before is kept until the locks are released.

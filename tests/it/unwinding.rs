@@ -15,7 +15,7 @@ use haybox::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsyn
 use std::future::pending;
 use std::hash::{Hash, Hasher};
 use std::io::Error;
-use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -318,6 +318,36 @@ impl PartialEq for Name {
 }
 
 impl Eq for Name {}
+
+/// Under a key that is there, and whichever comparison of it panics.
+#[test]
+fn a_value_given_to_a_transaction_is_dropped_with_nothing_locked_whichever_comparison_panics() {
+    let (told, clones) = (Cache::new(1_000), Arc::new(AtomicUsize::new(0)));
+    let (left, name) = (Arc::new(AtomicUsize::new(usize::MAX)), Cache::new(10));
+    let key = Name(name, Arc::clone(&left));
+    let mut panics = 0;
+    for comparisons in 0.. {
+        let cache = Cache::<Name, Notes>::new(10);
+        cache.insert(key.clone(), Notes(0, told.clone(), Arc::clone(&clones)));
+        let keys = [key.clone()];
+        let insert = |tx: &mut Transaction<'_, Name, Notes>| {
+            left.store(comparisons, SeqCst);
+            let value = Notes(7, told.clone(), Arc::clone(&clones));
+            let inserted = tx.insert(&key, value).map_err(drop);
+            left.store(usize::MAX, SeqCst);
+            inserted
+        };
+        let unwound = catch_unwind(AssertUnwindSafe(|| cache.transaction(&keys, insert)));
+        left.store(usize::MAX, SeqCst);
+        drop(cache);
+        assert_eq!(told.remove(&7), Some(()), "after {comparisons} comparisons");
+        if unwound.is_ok() {
+            break;
+        }
+        panics += 1;
+    }
+    assert!(panics > 2, "{panics}");
+}
 
 /// What the first load of a name has found out, and what the second does.
 type Ends = [Result<Option<u64>, ()>; 2];
