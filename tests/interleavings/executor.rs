@@ -1,4 +1,5 @@
-//! The least of all executors: it sleeps until it is woken, so a wake-up that is lost is a deadlock, which shuttle reports.
+//! The least of all executors: it sleeps until it is woken, so a wake-up that is lost is a deadlock,
+//! which shuttle reports.
 
 use std::future::poll_fn;
 use std::mem;
