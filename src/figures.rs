@@ -18,6 +18,7 @@ pub struct Metric {
 /// What a [`Metric`] is to whoever watches it. `Display` writes what Prometheus and OpenMetrics
 /// call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MetricKind {
     /// It counts from 0, at the start or a reset, and never goes down: its rate is what matters.
     Counter,

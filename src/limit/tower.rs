@@ -93,14 +93,14 @@ impl<K, F, S> RateLimitLayer<K, F, S> {
     /// ```
     ///
     /// # Panics
-    /// If a header cannot say it: it is for ASCII letters, digits and punctuation, without `"` and
-    /// `\`.
+    /// If a header cannot say it: it is for ASCII letters, digits, spaces and punctuation, at least one
+    /// of them, without `"` and `\`.
     #[track_caller]
     #[must_use]
     pub fn policy_name(mut self, name: &'static str) -> Self {
         let is_allowed = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
         assert!(
-            name.bytes().all(is_allowed),
+            !name.is_empty() && name.bytes().all(is_allowed),
             "a policy of a rate limit cannot be called {name:?}: it goes into a header"
         );
         self.policy.name = name;

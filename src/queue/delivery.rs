@@ -18,6 +18,9 @@ use std::time::Duration;
 /// error, and does no harm to whoever has it then. The value itself is shared with later
 /// deliveries, so a worker that comes too late still holds a valid one.
 ///
+/// Keep it until the work is done: `let job = queue.pop()?;`. What `queue.pop()?.field` reads is
+/// given back at the end of that statement, without a word of the compiler's.
+///
 /// A delivery stays valid when the queue is closed.
 #[must_use = "a delivery that is dropped is given back to the queue"]
 pub struct Delivery<T> {

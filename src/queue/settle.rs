@@ -14,9 +14,7 @@ use std::time::Duration;
 /// let queue = Queue::new(1000)?;
 /// let workers = Workers::start(&queue, 2, |job: &haybox::queue::Delivery<&str>| match **job {
 ///     "{" => Settle::Bury("does not parse".into()),
-///     "of a customer over the limit" if job.attempt() == 1 => {
-///         Settle::ReleaseAfter(Duration::from_secs(30))
-///     }
+///     "of a customer over the limit" => Settle::ReleaseAfter(Duration::from_secs(30)),
 ///     _ => Settle::Ack,
 /// })?;
 /// queue.push_many(vec!["a job", "{", "of a customer over the limit"])?;
@@ -37,8 +35,9 @@ pub enum Settle {
     FailAfter(String, Duration),
     /// It is not tried again.
     Bury(String),
-    /// Nothing was done, and the attempt does not count. At least a millisecond, so that nobody turns
-    /// in circles with it.
+    /// Nothing was done, and the attempt does not count, so [`attempt`](super::Delivery::attempt) says
+    /// the same next time. At least a millisecond, so that nobody turns in circles with it. Workers of
+    /// a closed queue go on as long as there is something to come.
     ReleaseAfter(Duration),
 }
 
