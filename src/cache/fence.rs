@@ -62,7 +62,7 @@ where
     /// Not a crash of a cache that is kept in a directory, whose files know of an invalidation as
     /// soon as of any other write: a process that is killed between the commit and that, or whose
     /// disk is full then, has the old value again when it is started anew, until its TTL is over.
-    /// [`discard_unclosed`](crate::persist::Persistence::discard_unclosed) has it begin empty then.
+    /// `Persistence::discard_unclosed` has it begin empty then.
     ///
     /// ```
     /// # fn commit() -> Result<(), &'static str> { Ok(()) }
