@@ -6,7 +6,7 @@ use crate::alloc;
 use crate::child;
 use crate::cli::Settings;
 use crate::data::Value;
-use crate::machine::number_in;
+use crate::machine::{number_in, processor_time};
 use crate::peers::{self, HOUR, Info, Options, Peer, Usage};
 use crate::progress::Progress;
 use crate::results::{Expired, MemoryRow};
@@ -152,11 +152,10 @@ fn usage<V: Value>(subject: &dyn Peer<u64, V>) -> Usage {
 }
 
 fn own_usage() -> Usage {
-    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Usage {
         allocated: alloc::allocated(),
         resident: (number_in("/proc/self/status", "VmRSS:") << 10) as i64,
-        cpu: Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32),
+        cpu: processor_time(),
     }
 }
 

@@ -113,7 +113,13 @@ fn summary(text: &mut String, results: &Results) {
     );
     means(text, &results.summary);
     if let Some(best) = results.summary.first() {
-        text.push_str("\nEach cell against the best rival in it:\n\n");
+        let behind = best.cells.iter().filter(|cell| cell.is_behind()).count();
+        let _ = writeln!(
+            text,
+            "\nEach cell against the best rival in it. The rival is faster by more than the noise \
+             in {behind} of {}: in three rounds of four.\n",
+            best.cells.len()
+        );
         ratios(text, best, ["workload", "best rival"]);
     }
 }
@@ -152,7 +158,15 @@ fn means(text: &mut String, summaries: &[Summary]) {
 
 /// Each cell of a summary.
 fn ratios(text: &mut String, summary: &Summary, [workload, other]: [&str; 2]) {
-    let headings = [workload, "threads", "haybox ns", other, "ns", "ratio"];
+    let headings = [
+        workload,
+        "threads",
+        "haybox ns",
+        other,
+        "ns",
+        "ratio",
+        "quartiles",
+    ];
     let mut table = Table::new(&strings(headings));
     for cell in &summary.cells {
         table.row(&[
@@ -162,6 +176,7 @@ fn ratios(text: &mut String, summary: &Summary, [workload, other]: [&str; 2]) {
             peers::label(&cell.peer).to_string(),
             number(cell.other),
             format!("{:.2}", cell.ratio),
+            format!("{:.2} to {:.2}", cell.quartiles.0, cell.quartiles.1),
         ]);
     }
     text.push_str(&table.text);
@@ -213,7 +228,9 @@ fn speed(text: &mut String, cells: &[Cell]) {
          threads, the median of rounds in turns, and in parentheses the least and the most. Beside \
          it the percent of reads that hit, where not all do. u64 to u64; \"text\" is String (20 \
          bytes) to Arc<[u8]> (100 bytes). A star: has lost more than 1 % of what it was filled \
-         with. A dagger: holds so many times the entries that it was allowed to.\n",
+         with. A dagger: holds so many times the entries that it was allowed to. In the \
+         churn, what is done in the background falls on who has the next turn, so beside it stands \
+         the time of all processors for an operation, with the second and a half after the last.\n",
     );
     for workload in &workload::ALL {
         let title = format!("{} (`{}`)", workload.label, workload.id);
@@ -291,6 +308,9 @@ fn speed_cell(cell: &Cell) -> String {
     }
     if !keeps_bound(cell) {
         let _ = write!(text, " †{:.2}", cell.fullness);
+    }
+    if let Some(processor) = cell.processor {
+        let _ = write!(text, ", {} of all processors", number(processor));
     }
     text
 }

@@ -38,6 +38,10 @@ pub struct Cell {
     /// bound does not hold, or is another.
     #[serde(default)]
     pub fullness: f64,
+    /// Of a churn: nanoseconds of all processors for each operation, with what is done in the
+    /// background afterwards.
+    #[serde(default)]
+    pub processor: Option<f64>,
 }
 
 impl Cell {
@@ -159,5 +163,15 @@ pub struct Ratio {
     pub haybox: f64,
     pub peer: String,
     pub other: f64,
+    /// The median of the ratios of the rounds, and between which two the middle half of them lies.
     pub ratio: f64,
+    #[serde(default)]
+    pub quartiles: (f64, f64),
+}
+
+impl Ratio {
+    /// Whether the other is faster by more than the noise: in three rounds out of four.
+    pub fn is_behind(&self) -> bool {
+        self.quartiles.1 < 1.0
+    }
 }

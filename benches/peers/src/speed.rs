@@ -6,7 +6,7 @@
 use crate::child::{self, Job};
 use crate::cli::Settings;
 use crate::data::{Key, Value};
-use crate::machine::number_in;
+use crate::machine::{number_in, processor_time};
 use crate::peers::{self, Info, Options, Subject};
 use crate::progress::Progress;
 use crate::results::{Cell, SizeCell};
@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 
 /// The time to live in the churn.
 const CHURN_TTL: Duration = Duration::from_millis(100);
+
+/// So long after its last operation nothing is left to be done of a churn, for who clears what has
+/// expired without being called.
+const CLEARED: Duration = Duration::from_millis(1_500);
 
 /// One peer of a cell, filled.
 struct Runner<K, V> {
@@ -132,9 +136,7 @@ fn of_workload<K: Key, V: Value>(
         progress.say(format!("{}: threads: {threads}", workload.label));
         let able = |runner: &&mut Runner<K, V>| runner.info.max_threads >= threads;
         for round in 0..=settings.rounds {
-            // So that no peer always comes after the same one.
-            let first = round % runners.len().max(1);
-            runners.rotate_left(first);
+            turns::shuffle(&mut runners, round);
             for runner in runners.iter_mut().filter(able) {
                 if round == 0 {
                     runner.calibrate(workload.kind, &ring, threads, settings.round);
@@ -145,8 +147,11 @@ fn of_workload<K: Key, V: Value>(
             progress.step();
         }
         runners.sort_by_key(|runner| peers::ALL.iter().position(|info| info.id == runner.info.id));
-        let able = runners.iter_mut().filter(able);
-        cells.extend(able.map(|runner| runner.finish(workload, threads)));
+        for runner in runners.iter_mut().filter(able) {
+            let processor =
+                (workload.kind == Kind::Churn).then(|| runner.processor_time(&ring, threads));
+            cells.push(runner.finish(workload, threads, processor));
+        }
     }
     // Dropping it would wait for what its threads have left to do; this process is for it alone.
     let lingers = |runner: &mut Runner<K, V>| runner.info.lingers && workload.evicts();
@@ -239,7 +244,19 @@ impl<K: Key, V: Value> Runner<K, V> {
         (nanos, hits.into_iter().sum())
     }
 
-    fn finish(&mut self, workload: &Workload, threads: usize) -> Cell {
+    /// Nanoseconds of all processors for each operation of a churn, with what is done in the
+    /// background until all has expired: in a round that falls on whoever has the next turn.
+    fn processor_time(&self, ring: &[K], threads: usize) -> f64 {
+        std::thread::sleep(CLEARED);
+        let before = processor_time();
+        self.turn(Kind::Churn, ring, threads, self.operations, 0);
+        std::thread::sleep(CLEARED);
+        let took = processor_time().saturating_sub(before);
+        let operations = turns::warming(self.operations) + self.operations;
+        took.as_nanos() as f64 / (operations * threads) as f64
+    }
+
+    fn finish(&mut self, workload: &Workload, threads: usize, processor: Option<f64>) -> Cell {
         let rounds = std::mem::take(&mut self.rounds);
         Cell {
             workload: workload.id.to_string(),
@@ -249,6 +266,7 @@ impl<K: Key, V: Value> Runner<K, V> {
             hit_ratio: (self.reads > 0).then(|| self.hits as f64 / self.reads as f64),
             rounds,
             fullness: self.subject.len() as f64 / workload.capacity as f64,
+            processor,
         }
     }
 }

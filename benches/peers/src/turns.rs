@@ -56,15 +56,34 @@ pub fn fill(round: Duration, mut turn: impl FnMut(usize) -> f64) -> usize {
     }
 }
 
+/// Puts contenders in an order of the round's own, the same in each run, so that none always comes
+/// after the same one and its leavings.
+pub fn shuffle<T>(contenders: &mut [T], round: usize) {
+    fastrand::Rng::with_seed(round as u64).shuffle(contenders);
+}
+
 pub fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The lower and the upper quartile.
+pub fn quartiles(values: &[f64]) -> (f64, f64) {
+    (quantile(values, 0.25), quantile(values, 0.75))
+}
+
+/// Between two values in proportion; not a number where there are none.
+fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        even if even % 2 == 0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
-        _ => sorted[middle],
-    }
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return f64::NAN;
+    };
+    let place = share * last as f64;
+    let (below, above) = (
+        sorted[place.floor() as usize],
+        sorted[place.ceil() as usize],
+    );
+    below + (above - below) * place.fract()
 }
 
 #[cfg(test)]
@@ -76,6 +95,26 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0]), 2.5);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn half_of_the_values_lie_between_the_quartiles() {
+        assert_eq!(quartiles(&[5.0, 1.0, 4.0, 2.0, 3.0]), (2.0, 4.0));
+        assert_eq!(quartiles(&[1.0, 3.0]), (1.5, 2.5));
+        assert_eq!(quartiles(&[7.0]), (7.0, 7.0));
+    }
+
+    #[test]
+    fn who_comes_after_whom_changes() {
+        let mut after_first = std::collections::BTreeSet::new();
+        for round in 0..10 {
+            let mut order: Vec<usize> = (0..8).collect();
+            shuffle(&mut order, round);
+            let place = order.iter().position(|who| *who == 0);
+            after_first.insert(order[(place.unwrap() + 1) % order.len()]);
+            assert_eq!(order.iter().sum::<usize>(), 28);
+        }
+        assert!(after_first.len() >= 5, "{after_first:?}");
     }
 
     #[test]

@@ -188,11 +188,11 @@ impl Job {
             contenders.push((self.redis)(server)?);
         }
         let mut runners: Vec<Runner> = contenders.into_iter().map(Runner::new).collect();
+        let mut order: Vec<usize> = (0..runners.len()).collect();
         for round in 0..=settings.rounds {
-            let count = runners.len();
-            for turn in 0..count {
-                // So that nobody always comes after the same one.
-                let runner = &mut runners[(turn + round) % count];
+            turns::shuffle(&mut order, round);
+            for who in &order {
+                let runner = &mut runners[*who];
                 if round == 0 {
                     runner.operations = turns::fill(settings.round, |operations| {
                         runner.turn(threads, operations)
@@ -248,6 +248,7 @@ impl Runner {
             rounds: self.rounds,
             hit_ratio: None,
             fullness: 0.0,
+            processor: None,
         }
     }
 }
