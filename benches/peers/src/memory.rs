@@ -7,9 +7,9 @@ use crate::child;
 use crate::cli::Settings;
 use crate::data::Value;
 use crate::machine::{number_in, processor_time};
-use crate::peers::{self, HOUR, Info, Options, Peer, Usage};
+use crate::peers::{self, Class, HOUR, Info, Options, Peer, Usage};
 use crate::progress::Progress;
-use crate::results::{Expired, MemoryRow};
+use crate::results::{Expired, Full, MemoryRow};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ pub struct Job {
     payload: bool,
     ttl_ms: Option<u64>,
     rest_ms: u64,
+    /// Whether to weigh it once more after it has evicted as many as fit.
+    evicts: bool,
 }
 
 /// What the child process prints.
@@ -33,14 +35,22 @@ pub struct Weight {
     /// The time at rest, and the processor time in it.
     rest: Duration,
     cpu: Duration,
+    evicted: Option<Full>,
     expired: Option<Expired>,
 }
+
+/// What is weighed of each peer: the share of the entries that there is room for, and whether the
+/// values are on the heap. Tables that double are at their best at one size and at their worst at
+/// another.
+const WEIGHED: [(f64, bool); 3] = [(1.0, false), (0.6, false), (1.0, true)];
 
 /// How long after the last deadline the memory of what has expired is looked at.
 const GRACE: Duration = Duration::from_secs(3);
 
 pub fn steps(peers: &[&'static Info]) -> u64 {
-    peers.iter().map(|info| 2 + u64::from(info.has_ttl)).sum()
+    let each = WEIGHED.len() as u64;
+    let weighed = peers.iter().filter(|info| info.id != PIPELINED);
+    weighed.map(|info| each + u64::from(info.has_ttl)).sum()
 }
 
 pub fn measure(
@@ -49,39 +59,42 @@ pub fn measure(
     progress: &Progress,
 ) -> Result<Vec<MemoryRow>, String> {
     let mut rows = Vec::new();
-    for info in peers.iter().filter(|info| info.id != "redis-pipelined") {
-        for payload in [false, true] {
+    for info in peers.iter().filter(|info| info.id != PIPELINED) {
+        for (share, payload) in WEIGHED {
             progress.say(format!("memory of {}", info.label));
+            let is_first = (share, payload) == WEIGHED[0];
             let mut weigh = Job {
                 peer: info.id.to_string(),
-                entries: settings.entries_weighed,
+                entries: (settings.entries_weighed as f64 * share) as usize,
                 payload,
                 ttl_ms: None,
-                rest_ms: if payload {
-                    0
-                } else {
+                rest_ms: if is_first {
                     settings.rest.as_millis() as u64
+                } else {
+                    0
                 },
+                // What lingers would be at it for minutes.
+                evicts: is_first && info.evicts && !info.lingers && info.class != Class::Server,
             };
             let weight: Weight = child::run(&child::Job::Weigh(weigh.clone()), &[])?;
             progress.step();
             let mut expired = None;
-            if info.has_ttl && !payload {
+            if info.has_ttl && is_first {
                 progress.say(format!("memory of {} after expiry", info.label));
                 weigh.ttl_ms = Some(settings.ttl.as_millis() as u64);
                 weigh.rest_ms = 0;
-                let weight: Weight = child::run(&child::Job::Weigh(weigh), &[])?;
+                weigh.evicts = false;
+                let weight: Weight = child::run(&child::Job::Weigh(weigh.clone()), &[])?;
                 expired = weight.expired;
                 progress.step();
             }
-            let per_entry = |bytes: i64| bytes as f64 / weight.entries.max(1) as f64;
             let share = 100.0 * weight.cpu.as_secs_f64() / weight.rest.as_secs_f64();
             rows.push(MemoryRow {
                 peer: info.id.to_string(),
+                room: weigh.entries,
                 payload,
-                entries: weight.entries,
-                allocated: per_entry(weight.allocated),
-                resident: per_entry(weight.resident),
+                full: Full::of(weight.entries, weight.allocated, weight.resident),
+                evicted: weight.evicted,
                 rest_percent: (!weight.rest.is_zero()).then_some(share),
                 expired,
             });
@@ -89,6 +102,9 @@ pub fn measure(
     }
     Ok(rows)
 }
+
+/// It is the same server as without a pipeline.
+const PIPELINED: &str = "redis-pipelined";
 
 /// What the child process does.
 pub fn weigh(job: &Job) -> Result<Weight, String> {
@@ -127,11 +143,22 @@ fn weight<V: Value>(weigh: &Job) -> Result<Weight, String> {
         weight.rest = resting.elapsed();
         weight.cpu = usage().cpu.saturating_sub(before);
     }
+    if weigh.evicts {
+        let entries = weigh.entries as u64;
+        (entries..2 * entries).for_each(|number| subject.insert(number, V::make(number)));
+        subject.settle();
+        let now = usage();
+        weight.evicted = Some(Full::of(subject.len(), now.allocated, now.resident));
+    }
     if weigh.ttl_ms.is_some() {
         // Every TTL began before the end of the filling.
         let end = started.elapsed() + options.ttl + GRACE;
         std::thread::sleep(end.saturating_sub(started.elapsed()));
         let (untouched, entries_untouched) = (usage(), subject.len());
+        let started = Instant::now();
+        std::hint::black_box(subject.get(&u64::MAX));
+        let first_call = started.elapsed();
+        let called = usage();
         subject.settle();
         let settled = usage();
         weight.expired = Some(Expired {
@@ -140,6 +167,9 @@ fn weight<V: Value>(weigh: &Job) -> Result<Weight, String> {
             allocated_untouched: untouched.allocated,
             resident_untouched: untouched.resident,
             entries_untouched,
+            first_call,
+            allocated_called: called.allocated,
+            resident_called: called.resident,
             allocated_settled: settled.allocated,
             resident_settled: settled.resident,
         });

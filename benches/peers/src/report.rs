@@ -3,7 +3,7 @@
 use crate::hits::SHARES;
 use crate::latency;
 use crate::peers::{self, Class};
-use crate::results::{Cell, HitRow, LatencyRow, MemoryRow, Results, SizeCell, Summary};
+use crate::results::{Cell, Full, HitRow, LatencyRow, MemoryRow, Results, SizeCell, Summary};
 use crate::roles;
 use crate::summary::{FULL, finds_enough, keeps_bound};
 use crate::workload;
@@ -403,52 +403,62 @@ fn unique<'r>(words: impl Iterator<Item = &'r str>) -> Vec<&'r str> {
 
 fn memory(text: &mut String, rows: &[MemoryRow]) {
     text.push_str(
-        "\n## Memory\n\nBytes for each resident entry, each peer in a process of its own: as \
-         allocated, and by the resident memory of the process. The payload is 16 bytes for u64 to \
-         u64; with values of 100 bytes it is 136 (with the two counters of an `Arc`).\n\n",
+        "\n## Memory\n\nBytes for each entry that is kept, as allocated, and in parentheses by the \
+         resident memory of the process; each peer in a process of its own. \"Evicted\": after as \
+         many more were inserted as there is room for. The payload is 16 bytes for u64 to u64; with \
+         values of 100 bytes it is 136 (with the two counters of an `Arc`).\n\n",
     );
+    let most = rows.iter().map(|row| row.room).max().unwrap_or(0);
+    let less = rows.iter().map(|row| row.room).find(|room| *room < most);
+    let less = less.unwrap_or(most);
     let headings = [
-        "peer",
-        "u64: allocated",
-        "resident",
-        "100 bytes: allocated",
-        "resident",
-        "entries kept",
-        "% of a core at rest",
+        "peer".to_string(),
+        format!("u64, room for {}", thousands(most)),
+        "evicted".to_string(),
+        format!("u64, room for {}", thousands(less)),
+        "100 bytes".to_string(),
+        "entries kept".to_string(),
+        "% of a core at rest".to_string(),
     ];
-    let mut table = Table::new(&strings(headings));
+    let mut table = Table::new(&headings);
     for peer in in_order(rows.iter().map(|row| row.peer.as_str())) {
-        let of_kind = |payload| {
+        let of_kind = |room, payload| {
             rows.iter()
-                .find(|row| row.peer == peer && row.payload == payload)
+                .find(|row| row.peer == peer && row.room == room && row.payload == payload)
         };
-        let bytes = |row: Option<&MemoryRow>| {
-            row.map_or(["n/a".to_string(), "n/a".to_string()], |row| {
-                [
-                    format!("{:.1}", row.allocated),
-                    format!("{:.1}", row.resident),
-                ]
+        let bytes = |full: Option<Full>| {
+            full.map_or("n/a".to_string(), |full| {
+                format!("{:.1} ({:.1})", full.allocated, full.resident)
             })
         };
-        let mut cells = vec![peers::label(peer).to_string()];
-        cells.extend(bytes(of_kind(false)));
-        cells.extend(bytes(of_kind(true)));
-        cells.push(of_kind(false).map_or(String::new(), |row| thousands(row.entries)));
-        let rest = of_kind(false).and_then(|row| row.rest_percent);
-        cells.push(rest.map_or("n/a".to_string(), |rest| format!("{rest:.3}")));
-        table.row(&cells);
+        let first = of_kind(most, false);
+        let rest = first.and_then(|row| row.rest_percent);
+        table.row(&[
+            peers::label(peer).to_string(),
+            bytes(first.map(|row| row.full)),
+            bytes(first.and_then(|row| row.evicted)),
+            bytes(of_kind(less, false).map(|row| row.full)),
+            bytes(of_kind(most, true).map(|row| row.full)),
+            first.map_or(String::new(), |row| thousands(row.full.entries)),
+            rest.map_or("n/a".to_string(), |rest| format!("{rest:.3}")),
+        ]);
     }
     text.push_str(&table.text);
     expired(text, rows);
 }
 
 fn expired(text: &mut String, rows: &[MemoryRow]) {
-    text.push_str("\nMiB after the last entry has expired, allocated (resident), u64 to u64:\n\n");
+    text.push_str(
+        "\nMiB after the last entry has expired, allocated (resident), u64 to u64. The first call \
+         after that looks a key up that was never there.\n\n",
+    );
     let headings = [
         "peer",
         "before",
         "3 s after, without a call",
         "entries counted then",
+        "the first call takes",
+        "after it",
         "after the call for housekeeping",
     ];
     let mut table = Table::new(&strings(headings));
@@ -462,6 +472,8 @@ fn expired(text: &mut String, rows: &[MemoryRow]) {
             both(expired.allocated_before, expired.resident_before),
             both(expired.allocated_untouched, expired.resident_untouched),
             expired.entries_untouched.to_string(),
+            duration(expired.first_call.as_nanos() as u64),
+            both(expired.allocated_called, expired.resident_called),
             both(expired.allocated_settled, expired.resident_settled),
         ]);
     }

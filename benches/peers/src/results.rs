@@ -3,6 +3,7 @@
 use crate::cli::Settings;
 use crate::machine::Machine;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Results {
@@ -91,15 +92,35 @@ pub struct LatencyRow {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MemoryRow {
     pub peer: String,
+    /// The entries that there is room for, and as many are inserted.
+    pub room: usize,
     /// Whether the values are 100 bytes on the heap.
     pub payload: bool,
-    pub entries: usize,
-    /// Bytes for each entry that is resident.
-    pub allocated: f64,
-    pub resident: f64,
+    pub full: Full,
+    /// After as many more were inserted.
+    pub evicted: Option<Full>,
     /// The share of a core that the process uses while nothing is asked of it, in percent.
     pub rest_percent: Option<f64>,
     pub expired: Option<Expired>,
+}
+
+/// What is in a cache, and the bytes for each entry of it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Full {
+    pub entries: usize,
+    pub allocated: f64,
+    pub resident: f64,
+}
+
+impl Full {
+    pub fn of(entries: usize, allocated: i64, resident: i64) -> Self {
+        let per_entry = |bytes: i64| bytes as f64 / entries.max(1) as f64;
+        Self {
+            entries,
+            allocated: per_entry(allocated),
+            resident: per_entry(resident),
+        }
+    }
 }
 
 /// After the last deadline has passed: bytes that are left of those before.
@@ -111,6 +132,10 @@ pub struct Expired {
     pub allocated_untouched: i64,
     pub resident_untouched: i64,
     pub entries_untouched: usize,
+    /// After one look-up of a key that was never there, and the time that it took.
+    pub first_call: Duration,
+    pub allocated_called: i64,
+    pub resident_called: i64,
     /// After the call that does its housekeeping.
     pub allocated_settled: i64,
     pub resident_settled: i64,

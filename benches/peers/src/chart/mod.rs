@@ -11,7 +11,7 @@ use crate::hits::SHARES;
 use crate::latency;
 use crate::peers::{self, Class, Info};
 use crate::report::{number, thousands};
-use crate::results::{Cell, LatencyRow, MemoryRow, Results};
+use crate::results::{Cell, Full, LatencyRow, MemoryRow, Results};
 use crate::roles;
 use crate::summary::keeps_bound;
 use crate::workload::{self, Workload};
@@ -133,24 +133,24 @@ fn digits(value: f64) -> String {
 }
 
 fn memory(results: &Results) -> Result<Picture, String> {
+    let all = results.settings.entries_weighed;
     let rows = |payload| {
-        results
-            .memory
-            .iter()
-            .filter(move |row| row.payload == payload)
+        let of_kind = move |row: &&MemoryRow| row.room == all && row.payload == payload;
+        results.memory.iter().filter(of_kind)
     };
-    let bytes = |row: &MemoryRow| {
-        let text = format!("{:.0} B ({:.0} B resident)", row.allocated, row.resident);
-        Some(Bar::new(peers::info(&row.peer)?, row.allocated, text))
+    let bar = |row: &MemoryRow, full: Full| {
+        let text = format!("{:.0} B ({:.0} B resident)", full.allocated, full.resident);
+        Some(Bar::new(peers::info(&row.peer)?, full.allocated, text))
     };
+    let bytes = |row: &MemoryRow| bar(row, row.full);
+    let evicted = |row: &MemoryRow| bar(row, row.evicted?);
+    let fewer = results.memory.iter().filter(|row| row.room < all);
     let left = |row: &MemoryRow| {
         let expired = row.expired?;
-        let share = |bytes: i64| 100.0 * bytes as f64 / expired.allocated_before as f64;
-        let (untouched, settled) = (
-            share(expired.allocated_untouched),
-            share(expired.allocated_settled),
-        );
-        let text = format!("{untouched:.0} % ({settled:.0} % after a call)");
+        let share = |left: i64, before: i64| 100.0 * left as f64 / before as f64;
+        let untouched = share(expired.allocated_untouched, expired.allocated_before);
+        let resident = share(expired.resident_untouched, expired.resident_before);
+        let text = format!("{untouched:.0} % ({resident:.0} % resident)");
         Some(Bar::new(peers::info(&row.peer)?, untouched, text))
     };
     let rest = |row: &MemoryRow| {
@@ -167,6 +167,14 @@ fn memory(results: &Results) -> Result<Picture, String> {
             rows(false).filter_map(bytes).collect(),
         ),
         BarPanel::new(
+            "the same after evicting as many",
+            rows(false).filter_map(evicted).collect(),
+        ),
+        BarPanel::new(
+            "bytes per entry, u64 to u64, room for three fifths",
+            fewer.filter_map(bytes).collect(),
+        ),
+        BarPanel::new(
             "bytes per entry, u64 to 100 bytes",
             rows(true).filter_map(bytes).collect(),
         ),
@@ -181,8 +189,8 @@ fn memory(results: &Results) -> Result<Picture, String> {
     ];
     let title = "Memory, and load at rest: shorter is better";
     let subtitle = format!(
-        "{} entries; bytes as allocated, each peer in a process of its own.",
-        thousands(results.settings.entries_weighed)
+        "Room for {} entries; bytes as allocated, each peer in a process of its own.",
+        thousands(all)
     );
     let svg = bars::draw(title, &subtitle, &panels, 2, &results.machine)?;
     Ok(("memory.svg".to_string(), svg))
