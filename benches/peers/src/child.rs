@@ -3,7 +3,7 @@
 
 use crate::cli::Settings;
 use crate::results::Cell;
-use crate::{hits, memory, out, speed};
+use crate::{hits, latency, memory, out, speed};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -14,6 +14,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Job {
     Weigh(memory::Job),
+    Time(latency::Job),
     /// The speed of one peer under one workload.
     Cells {
         peer: String,
@@ -60,6 +61,7 @@ pub fn work(argument: &str) -> Result<(), String> {
     let job = serde_json::from_str(argument).map_err(|error| format!("no job: {error}"))?;
     let answer = match job {
         Job::Weigh(job) => serde_json::to_string(&memory::weigh(&job)?),
+        Job::Time(job) => serde_json::to_string(&latency::time(&job)?),
         Job::Cells {
             peer,
             workload,

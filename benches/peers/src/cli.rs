@@ -121,6 +121,8 @@ pub struct Settings {
     /// The entries of a cache that grows while its single operations are timed.
     pub growth: usize,
     pub insertions: usize,
+    /// Processes that time the single operations of a peer, one after another.
+    pub latency_rounds: usize,
     pub sizes: Vec<usize>,
     pub entries_weighed: usize,
     pub ttl: Duration,
@@ -156,6 +158,7 @@ fn full() -> Settings {
         ring: 1 << 20,
         growth: 10_000_000,
         insertions: 4_000_000,
+        latency_rounds: 5,
         sizes: vec![
             1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000,
         ],
@@ -172,6 +175,7 @@ fn brief() -> Settings {
         rounds: 9,
         round: Duration::from_millis(50),
         insertions: 2_000_000,
+        latency_rounds: 3,
         ttl: Duration::from_secs(8),
         rest: Duration::from_secs(5),
         patience: Duration::from_secs(8),
@@ -187,6 +191,7 @@ fn quick() -> Settings {
         round: Duration::from_millis(40),
         growth: 1_000_000,
         insertions: 500_000,
+        latency_rounds: 1,
         sizes: vec![1000, 10_000, 100_000, 1_000_000],
         ttl: Duration::from_secs(6),
         rest: Duration::from_secs(3),

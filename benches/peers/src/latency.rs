@@ -1,11 +1,14 @@
 //! The times of single operations: not how fast the cache is, but how long it may make one wait.
 
+use crate::child;
 use crate::cli::Settings;
 use crate::machine::number_in;
 use crate::peers::{self, Class, HOUR, Info, Options, Subject};
 use crate::progress::Progress;
 use crate::results::LatencyRow;
+use crate::turns;
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -20,7 +23,7 @@ pub struct Timed {
     pub patience: Duration,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Scenario {
     Grow,
     GrowUnbounded,
@@ -53,6 +56,8 @@ impl Scenario {
 
     fn suits(self, info: &Info) -> bool {
         match self {
+            // The pipeline has no single operations.
+            _ if info.id == "redis-pipelined" => false,
             Self::Grow => info.evicts,
             Self::GrowUnbounded => info.grows && info.class != Class::Server,
             Self::Evict => info.evicts,
@@ -71,11 +76,23 @@ pub fn label(scenario: &str) -> &str {
     }
 }
 
-pub fn steps(peers: &[&'static Info]) -> u64 {
+pub fn steps(peers: &[&'static Info], settings: &Settings) -> u64 {
     let suited = |scenario: &Scenario| peers.iter().filter(|info| scenario.suits(info)).count() + 1;
-    SCENARIOS.iter().map(suited).sum::<usize>() as u64
+    (SCENARIOS.iter().map(suited).sum::<usize>() * settings.latency_rounds) as u64
 }
 
+/// What a child process is to time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    scenario: Scenario,
+    /// None: what the machine does to operations that do nothing, so many of them, which take so
+    /// many nanoseconds each.
+    peer: Option<String>,
+    nothing: (u64, u64),
+    settings: Settings,
+}
+
+/// Each peer in a process of its own, so that none finds memory that another has left, and in turns.
 pub fn measure(
     peers: &[&'static Info],
     settings: &Settings,
@@ -83,24 +100,51 @@ pub fn measure(
 ) -> Result<Vec<LatencyRow>, String> {
     let mut rows = Vec::new();
     for scenario in SCENARIOS {
-        let mut first = None;
-        for info in peers.iter().filter(|info| scenario.suits(info)) {
-            // The pipeline has no single operations.
-            if info.id == "redis-pipelined" {
-                continue;
-            }
-            progress.say(format!("{}: {}", label(scenario.id()), info.label));
-            let times = times(scenario, info, settings)?;
-            rows.push(row(scenario, info.id, &times));
-            first.get_or_insert_with(|| (times.all.len(), times.all.mean()));
+        let time = |peer: Option<&Info>, nothing| {
+            let what = peer.map_or("nothing", |info| info.label);
+            progress.say(format!("{}: {what}", label(scenario.id())));
+            let job = Job {
+                scenario,
+                peer: peer.map(|info| info.id.to_string()),
+                nothing,
+                settings: settings.clone(),
+            };
+            let row: LatencyRow = child::run(&child::Job::Time(job), &[])?;
             progress.step();
+            Ok::<_, String>(row)
+        };
+        let mut suited: Vec<&Info> = peers.to_vec();
+        suited.retain(|info| scenario.suits(info));
+        let mut rounds: Vec<LatencyRow> = Vec::new();
+        for round in 0..settings.latency_rounds {
+            turns::shuffle(&mut suited, round);
+            let from = rounds.len();
+            for info in &suited {
+                rounds.push(time(Some(info), (0, 0))?);
+            }
+            let ours = rounds[from..].iter().find(|row| row.peer == "haybox");
+            let like = ours.or(rounds.get(from));
+            let nothing = like.map(|row| (row.operations, row.mean as u64));
+            rounds.push(time(
+                None,
+                nothing.unwrap_or((settings.insertions as u64, 0)),
+            )?);
         }
-        let (operations, mean) = first.unwrap_or((settings.insertions as u64, 0.0));
-        let nothing = nothing(operations, mean as u64);
-        rows.push(row(scenario, "clock", &nothing));
-        progress.step();
+        let known = peers.iter().map(|info| info.id).chain(["clock"]);
+        rows.extend(known.filter_map(|peer| LatencyRow::of_rounds(peer, &rounds)));
     }
     Ok(rows)
+}
+
+/// What the child process does.
+pub fn time(job: &Job) -> Result<LatencyRow, String> {
+    let Some(peer) = &job.peer else {
+        let (operations, nanos) = job.nothing;
+        return Ok(row(job.scenario, "clock", &nothing(operations, nanos)));
+    };
+    let info = peers::named(peer)?;
+    let times = times(job.scenario, info, &job.settings)?;
+    Ok(row(job.scenario, info.id, &times))
 }
 
 /// Times of operations.
@@ -201,8 +245,8 @@ fn times(scenario: Scenario, info: &Info, settings: &Settings) -> Result<Times, 
         _ => {}
     }
     subject.time(timed, &AtomicBool::new(false), &mut times);
-    // For what lingers, this waits until its threads are through.
-    drop(subject);
+    // This process ends, and nobody waits until the threads of what lingers are through.
+    std::mem::forget(subject);
     Ok(times)
 }
 
@@ -254,6 +298,8 @@ fn row(scenario: Scenario, peer: &str, both: &Times) -> LatencyRow {
         scenario: scenario.id().to_string(),
         peer: peer.to_string(),
         operations: times.len(),
+        mean: times.mean(),
+        p9999_of_rounds: Vec::new(),
         slow: times.len() - times.count_between(0, 1_000_000),
         p50: quantile(0.5),
         p90: quantile(0.9),

@@ -123,7 +123,7 @@ fn measure(cli: &Cli, traces: Vec<workload::Trace>) -> Result<Results, String> {
         write(&results, &cli.out)?;
     }
     if wants(Part::Latency) {
-        let progress = Progress::new("latency", latency::steps(&peers));
+        let progress = Progress::new("latency", latency::steps(&peers, &settings));
         results.latency = latency::measure(&peers, &settings, &progress)?;
         progress.finish();
         write(&results, &cli.out)?;

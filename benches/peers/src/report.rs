@@ -361,7 +361,9 @@ fn latency(text: &mut String, rows: &[LatencyRow]) {
     text.push_str(
         "\n## Times of single operations\n\nEach operation is timed by itself, the reading of the \
          clock included; what the clock takes alone stands in the last row of each table, and its \
-         longest times are the machine's. \"Undisturbed\" leaves out \
+         longest times are the machine's. Each peer in processes of its own, in turns: the medians of \
+         the rounds, in parentheses the least and the most, and the longest of all. A peer that is \
+         built for all entries from the start does not grow: scc. \"Undisturbed\" leaves out \
          operations in which the scheduler took the processor away.\n",
     );
     for scenario in unique(rows.iter().map(|row| row.scenario.as_str())) {
@@ -387,6 +389,10 @@ fn latency(text: &mut String, rows: &[LatencyRow]) {
                 thousands(row.operations as usize),
             ];
             cells.extend(times.map(duration));
+            if let [least, .., most] = row.p9999_of_rounds[..] {
+                let p9999 = cells.len() - 2;
+                cells[p9999] += &format!(" ({}–{})", duration(least), duration(most));
+            }
             cells.push(row.slow.to_string());
             cells.extend([row.undisturbed_p9999, row.undisturbed_max].map(duration));
             table.row(&cells);

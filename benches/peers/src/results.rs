@@ -72,6 +72,7 @@ pub struct LatencyRow {
     pub scenario: String,
     pub peer: String,
     pub operations: u64,
+    pub mean: f64,
     /// Operations over a millisecond.
     pub slow: u64,
     pub p50: u64,
@@ -85,8 +86,45 @@ pub struct LatencyRow {
     pub undisturbed_p9999: u64,
     #[serde(default)]
     pub undisturbed_max: u64,
+    /// That of each round, in ascending order.
+    pub p9999_of_rounds: Vec<u64>,
     /// Points of the curve: the share of operations that took longer, and the nanoseconds.
     pub curve: Vec<(f64, u64)>,
+}
+
+impl LatencyRow {
+    /// The medians of a peer's rounds, but the longest of all: none that a cache may take is to be
+    /// hidden by two rounds in which it did not.
+    pub fn of_rounds(peer: &str, rounds: &[Self]) -> Option<Self> {
+        let rounds: Vec<&Self> = rounds.iter().filter(|row| row.peer == peer).collect();
+        let sorted = |field: &dyn Fn(&Self) -> u64| {
+            let mut values: Vec<u64> = rounds.iter().map(|row| field(row)).collect();
+            values.sort_unstable();
+            values
+        };
+        let middle = |field: &dyn Fn(&Self) -> u64| sorted(field)[rounds.len() / 2];
+        let most = |field: &dyn Fn(&Self) -> u64| sorted(field)[rounds.len() - 1];
+        let first = *rounds.first()?;
+        let points = rounds.iter().map(|row| row.curve.len()).min()?;
+        let point = |at: usize| (first.curve[at].0, middle(&|row| row.curve[at].1));
+        Some(Self {
+            scenario: first.scenario.clone(),
+            peer: first.peer.clone(),
+            operations: middle(&|row| row.operations),
+            mean: rounds.iter().map(|row| row.mean).sum::<f64>() / rounds.len() as f64,
+            slow: most(&|row| row.slow),
+            p50: middle(&|row| row.p50),
+            p90: middle(&|row| row.p90),
+            p99: middle(&|row| row.p99),
+            p999: middle(&|row| row.p999),
+            p9999: middle(&|row| row.p9999),
+            max: most(&|row| row.max),
+            undisturbed_p9999: middle(&|row| row.undisturbed_p9999),
+            undisturbed_max: most(&|row| row.undisturbed_max),
+            p9999_of_rounds: sorted(&|row| row.p9999),
+            curve: (0..points).map(point).collect(),
+        })
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -198,5 +236,41 @@ impl Ratio {
     /// Whether the other is faster by more than the noise: in three rounds out of four.
     pub fn is_behind(&self) -> bool {
         self.quartiles.1 < 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(peer: &str, nanos: u64) -> LatencyRow {
+        LatencyRow {
+            scenario: "grow".to_string(),
+            peer: peer.to_string(),
+            operations: 10,
+            mean: nanos as f64,
+            slow: nanos / 30,
+            p50: nanos,
+            p90: nanos,
+            p99: nanos,
+            p999: nanos,
+            p9999: nanos,
+            max: nanos,
+            undisturbed_p9999: nanos,
+            undisturbed_max: nanos,
+            p9999_of_rounds: Vec::new(),
+            curve: vec![(0.5, nanos)],
+        }
+    }
+
+    #[test]
+    fn rounds_come_to_their_medians_and_the_longest_of_all() {
+        let rounds = [20, 90, 30].map(|nanos| round("moka", nanos));
+        let rounds = [&rounds[..], &[round("haybox", 5)]].concat();
+        let moka = LatencyRow::of_rounds("moka", &rounds).unwrap();
+        assert_eq!((moka.p50, moka.p9999, moka.curve[0].1), (30, 30, 30));
+        assert_eq!((moka.max, moka.undisturbed_max, moka.slow), (90, 90, 3));
+        assert_eq!(moka.p9999_of_rounds, [20, 30, 90]);
+        assert!(LatencyRow::of_rounds("scc", &rounds).is_none());
     }
 }
