@@ -9,6 +9,8 @@ use plotters::prelude::*;
 pub struct Bar {
     label: &'static str,
     value: f64,
+    /// The least and the most, where there were several.
+    spread: Option<(f64, f64)>,
     text: String,
     colour: RGBColor,
     is_ours: bool,
@@ -19,10 +21,17 @@ impl Bar {
         Self {
             label: info.label,
             value,
+            spread: None,
             text,
             colour: colour_of(info.class, info.id),
             is_ours: info.id == "haybox",
         }
+    }
+
+    /// With a whisker from the least to the most.
+    pub fn with_spread(mut self, least: f64, most: f64) -> Self {
+        self.spread = Some((least, most));
+        self
     }
 }
 
@@ -84,11 +93,11 @@ fn one(area: &Area, panel: &Panel, (left, top): (i32, i32)) -> Result<(), String
         true,
         colour::INK,
     )?;
-    let longest = panel
-        .bars
-        .iter()
-        .map(|bar| bar.value)
-        .fold(f64::MIN_POSITIVE, f64::max);
+    let end = |bar: &Bar| {
+        bar.spread
+            .map_or(bar.value, |(_, most)| most.max(bar.value))
+    };
+    let longest = panel.bars.iter().map(end).fold(f64::MIN_POSITIVE, f64::max);
     let start = left + NAMES;
     let width = f64::from(WIDTH as i32 - NAMES - FIGURES);
     for (row, bar) in (0..).zip(&panel.bars) {
@@ -100,14 +109,23 @@ fn one(area: &Area, panel: &Panel, (left, top): (i32, i32)) -> Result<(), String
         };
         let name = (start - 8, middle);
         write(area, bar.label, name, Align::Right, 13, bar.is_ours, ink)?;
-        let length = (bar.value / longest * width).max(1.0) as i32;
+        let place = |value: f64| (value / longest * width).max(1.0) as i32;
+        let length = place(bar.value);
         let corners = [
             (start, middle - ROW / 2 + 3),
             (start + length, middle + ROW / 2 - 3),
         ];
         area.draw(&Rectangle::new(corners, bar.colour.filled()))
             .map_err(failure)?;
-        let figure = (start + length + 6, middle);
+        if let Some((least, most)) = bar.spread {
+            let ends = vec![
+                (start + place(least), middle),
+                (start + place(most), middle),
+            ];
+            area.draw(&PathElement::new(ends, colour::INK))
+                .map_err(failure)?;
+        }
+        let figure = (start + place(end(bar)) + 6, middle);
         write(area, &bar.text, figure, Align::Left, 12, bar.is_ours, ink)?;
     }
     Ok(())

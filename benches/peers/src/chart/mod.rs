@@ -11,7 +11,7 @@ use crate::hits::SHARES;
 use crate::latency;
 use crate::peers::{self, Class, Info};
 use crate::report::{number, thousands};
-use crate::results::{Cell, Full, LatencyRow, MemoryRow, Results};
+use crate::results::{Cell, Full, HitRow, LatencyRow, MemoryRow, Results};
 use crate::roles;
 use crate::summary::keeps_bound;
 use crate::workload::{self, Workload};
@@ -59,8 +59,8 @@ fn throughput(results: &Results, threads: usize) -> Result<Picture, String> {
         BarPanel::new(workload.label, bars)
     };
     let panels: Vec<BarPanel> = workload::ALL.iter().map(panel).collect();
-    let subtitle = "Millions per second over all threads, the median of rounds in turns. u64 to u64; \
-                    \u{201c}text\u{201d} is String to Arc<[u8]> of 100 bytes.";
+    let subtitle = "Millions per second over all threads, the median of rounds in turns, and the \
+                    least and the most. u64 to u64; \u{201c}text\u{201d} is String to Arc<[u8]> of 100 bytes.";
     bars_by_threads(results, "speed", "Operations", threads, subtitle, panels)
 }
 
@@ -71,7 +71,8 @@ fn of_roles(results: &Results, threads: usize) -> Result<Picture, String> {
         BarPanel::new(job.label, cells.iter().filter_map(bar).collect())
     };
     let panels: Vec<BarPanel> = roles::jobs().into_iter().map(panel).collect();
-    let subtitle = "Millions per second over all threads, the median of rounds in turns.";
+    let subtitle = "Millions per second over all threads, the median of rounds in turns, and the \
+                    least and the most.";
     bars_by_threads(
         results,
         "roles",
@@ -96,7 +97,7 @@ fn throughput_bar(info: &Info, cell: &Cell) -> Bar {
     if !keeps_bound(cell) {
         text += &format!(", {:.1} × its bound", cell.fullness);
     }
-    Bar::new(info, millions, text)
+    Bar::new(info, millions, text).with_spread(1e3 / cell.most(), 1e3 / cell.least())
 }
 
 /// A picture for a number of threads, of the panels that have something in them.
@@ -302,7 +303,7 @@ fn hits(results: &Results) -> Result<Picture, String> {
         ids.dedup();
         let line = |id: &&str| {
             let of_peer = rows.iter().filter(|row| row.peer == *id);
-            let points = of_peer.map(|row| (row.share.log10(), row.percent));
+            let points = of_peer.map(|row| (held_share(row).log10(), row.percent));
             Line::new(id, points.collect())
         };
         let (least, most) = rows.iter().fold((100.0f64, 0.0f64), |(least, most), row| {
@@ -323,7 +324,7 @@ fn hits(results: &Results) -> Result<Picture, String> {
     let panels: Vec<LinePanel> = traces.iter().map(panel).collect();
     let title = "Hit ratio against capacity: higher is better";
     let subtitle = "A miss inserts the key. \u{201c}Clairvoyant\u{201d} knows the future: no cache \
-                    can do better.";
+                    can do better. scc stands where what it holds is, up to twice as much.";
     let columns = panels.len().min(3);
     let svg = lines::draw(
         title,
@@ -334,6 +335,13 @@ fn hits(results: &Results) -> Result<Picture, String> {
         &results.machine,
     )?;
     Ok(("hits.svg".to_string(), svg))
+}
+
+/// The capacity in percent of the distinct keys: what a peer can really hold, within the picture.
+fn held_share(row: &HitRow) -> f64 {
+    let held = row.effective_capacity;
+    let share = held.map_or(row.share, |held| 100.0 * held as f64 / row.distinct as f64);
+    share.clamp(SHARES[0], SHARES[SHARES.len() - 1])
 }
 
 /// Keeps the classes of peers apart in bars.
