@@ -21,6 +21,7 @@ mod results;
 mod roles;
 mod speed;
 mod summary;
+mod traces;
 mod turns;
 mod workload;
 
@@ -88,7 +89,7 @@ fn make_writable(out: &Path) -> Result<(), String> {
 }
 
 /// Writes the results after each part, so that a run that is broken off is not lost.
-fn measure(cli: &Cli, traces: Vec<workload::Trace>) -> Result<Results, String> {
+fn measure(cli: &Cli, traces: Vec<traces::Trace>) -> Result<Results, String> {
     let settings = Settings::of(cli);
     let mut results = Results {
         machine: Machine::here(),
@@ -136,7 +137,7 @@ fn measure(cli: &Cli, traces: Vec<workload::Trace>) -> Result<Results, String> {
     }
     if wants(Part::Hits) {
         let mut traces = traces;
-        traces.extend(workload::generated(settings.generated));
+        traces.extend(traces::generated(settings.generated));
         let progress = Progress::new("hits", hits::steps(&peers, traces.len()));
         let (patience, notes) = (settings.patience, &mut results.notes);
         results.hits = hits::measure(&peers, &traces, patience, notes, &progress)?;

@@ -1,6 +1,5 @@
 //! Who asks for what: sequences of key numbers, and what is done with them.
 
-use crate::data::spread;
 use crate::peers::Info;
 
 /// What is done with each key.
@@ -228,7 +227,7 @@ impl Zipf {
 }
 
 /// Replaces every third stretch of so many requests by a scan over new keys.
-fn scanned(mut numbers: Vec<u64>, stretch: usize) -> Vec<u64> {
+pub fn scanned(mut numbers: Vec<u64>, stretch: usize) -> Vec<u64> {
     let mut next = NEW;
     for scan in numbers.chunks_mut(stretch).skip(2).step_by(3) {
         for number in scan {
@@ -237,45 +236,6 @@ fn scanned(mut numbers: Vec<u64>, stretch: usize) -> Vec<u64> {
         }
     }
     numbers
-}
-
-/// A trace that is made here.
-pub struct Trace {
-    pub name: String,
-    pub keys: Vec<u64>,
-}
-
-/// Traces of four kinds, for hit ratios: a size of 1 is the full one.
-pub fn generated(size: f64) -> Vec<Trace> {
-    let keys = (200_000.0 * size) as usize;
-    let requests = 10 * keys;
-    let mut random = fastrand::Rng::with_seed(7);
-    let zipf = Zipf::new(keys);
-    let trace = |name: &str, numbers: Vec<u64>| Trace {
-        name: name.to_string(),
-        keys: numbers.into_iter().map(spread).collect(),
-    };
-    let plain = zipf.numbers(&mut random, requests);
-    let scans = scanned(zipf.numbers(&mut random, requests), keys / 10);
-    // Loops of three lengths, one within another's reach, with some noise.
-    let loops = (0..requests as u64).map(|at| match at % 10 {
-        0 => random.u64(0..keys as u64),
-        1..5 => at % (keys as u64 / 50),
-        _ => keys as u64 + at % (keys as u64 / 5),
-    });
-    let loops: Vec<u64> = loops.collect();
-    // What is popular moves on by a twentieth of the keys twenty times.
-    let moves = zipf.numbers(&mut random, requests).into_iter().enumerate();
-    let shifting = moves.map(|(at, number)| {
-        let shift = (at * 20 / requests) * (keys / 20);
-        spread(number) % keys as u64 + shift as u64
-    });
-    vec![
-        trace("zipf", plain),
-        trace("zipf+scans", scans),
-        trace("loops", loops),
-        trace("shifting", shifting.collect()),
-    ]
 }
 
 #[cfg(test)]
