@@ -1,6 +1,8 @@
 //! A rate limit by key: haybox's token bucket beside governor's, both GCRA.
 
 use super::{Contender, Job, KEYS, Threads, contender, incr, some_key};
+use crate::peers::Hasher;
+use governor::RateLimiter;
 use governor::middleware::StateInformationMiddleware;
 use haybox::limit::{Limiter, Quota};
 use std::hint::black_box;
@@ -47,9 +49,9 @@ const REFUSES: Rate = (Per::Hour, 1, 1);
 
 fn contenders(rate: Rate, key: fn(usize, usize) -> u64) -> Vec<Contender> {
     let ours = Limiter::<u64>::new(our_quota(rate)).expect("the quota is possible");
-    let theirs = governor::RateLimiter::dashmap(governors(rate));
-    let telling = governor::RateLimiter::dashmap(governors(rate))
-        .with_middleware::<StateInformationMiddleware>();
+    let dashmap = || RateLimiter::dashmap_with_hasher(governors(rate), Hasher::new());
+    let theirs = dashmap();
+    let telling = dashmap().with_middleware::<StateInformationMiddleware>();
     for key in 0..KEYS {
         let _ = ours.check(&key);
         let _ = theirs.check_key(&key);
