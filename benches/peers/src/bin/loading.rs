@@ -5,6 +5,8 @@
 //! cargo run --release --manifest-path benches/peers/Cargo.toml --bin loading
 //! ```
 
+use quick_cache::UnitWeighter;
+use quick_cache::sync::DefaultLifecycle;
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::pin::pin;
@@ -46,9 +48,12 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// The hasher of all three. haybox's own default is the same.
+type Hasher = ahash::RandomState;
+
 type Hay = haybox::Cache<u64, u64>;
-type Moka = moka::sync::Cache<u64, u64, ahash::RandomState>;
-type Quick = quick_cache::sync::Cache<u64, u64>;
+type Moka = moka::sync::Cache<u64, u64, Hasher>;
+type Quick = quick_cache::sync::Cache<u64, u64, UnitWeighter, Hasher>;
 
 /// One of each, with the keys in it and room for as many more.
 fn filled() -> (Hay, Moka, Quick) {
@@ -61,8 +66,14 @@ fn filled() -> (Hay, Moka, Quick) {
     let moka = moka::sync::Cache::builder()
         .max_capacity(room as u64)
         .time_to_live(HOUR)
-        .build_with_hasher(ahash::RandomState::new());
-    let quick = Quick::new(room);
+        .build_with_hasher(Hasher::new());
+    let quick = Quick::with(
+        room,
+        room as u64,
+        UnitWeighter,
+        Hasher::new(),
+        DefaultLifecycle::default(),
+    );
     for key in 0..KEYS {
         hay.insert(key, key);
         moka.insert(key, key);
