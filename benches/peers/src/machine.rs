@@ -5,6 +5,7 @@ use crate::roles;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,8 +45,8 @@ impl Machine {
         }
     }
 
-    /// What a chart says below itself, in lines.
-    pub fn caption(&self) -> [String; 2] {
+    /// What a chart says below itself, in lines: where, with what, and by which command.
+    pub fn caption(&self) -> [String; 3] {
         let commit = self.commit.as_deref().unwrap_or("unknown");
         let versions = self.versions.iter();
         let versions: Vec<_> = versions
@@ -62,6 +63,7 @@ impl Machine {
                 self.rustc_version(),
             ),
             versions.join(", "),
+            format!("Options: {}", known(options(&self.command), "none")),
         ]
     }
 
@@ -72,6 +74,36 @@ impl Machine {
             .unwrap_or_default()
             .to_string()
     }
+}
+
+/// The command's options without what tells of the machine's folders: traces are named by the stems
+/// of their files, and where the results went is left out.
+fn options(command: &str) -> String {
+    let stem = |word: &str| {
+        let stem = Path::new(word).file_stem();
+        stem.map_or(String::new(), |stem| stem.to_string_lossy().into_owned())
+    };
+    let mut shown = Vec::new();
+    let mut option = "";
+    for word in command.split_whitespace() {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value)),
+            _ if word.starts_with("--") => (word, None),
+            _ => ("", Some(word)),
+        };
+        if !name.is_empty() {
+            option = name;
+            if option != "--out" {
+                shown.push(option.to_string());
+            }
+        }
+        match (option, value) {
+            ("--out", _) | (_, None) => {}
+            ("--trace", Some(path)) => shown.push(stem(path)),
+            (_, Some(value)) => shown.push(value.to_string()),
+        }
+    }
+    shown.join(" ")
 }
 
 fn known(text: String, otherwise: &str) -> String {
@@ -197,6 +229,22 @@ mod tests {
         assert_eq!(civil(0), (1970, 1, 1));
         assert_eq!(civil(11_016), (2000, 2, 29));
         assert_eq!(civil(20_454), (2026, 1, 1));
+    }
+
+    #[test]
+    fn a_caption_ends_with_the_options_and_names_no_folder() {
+        let command = "--only hits,speed --out /home/me/results --rounds=9 \
+                       --trace /data/me/w36.u64 ../sprite.u64 --quick --out=/tmp/x --trace=/a/b.u64";
+        let machine = Machine {
+            command: command.to_string(),
+            ..Machine::default()
+        };
+        let caption = machine.caption();
+        assert_eq!(
+            caption[2],
+            "Options: --only hits,speed --rounds 9 --trace w36 sprite --quick --trace b"
+        );
+        assert_eq!(Machine::default().caption()[2], "Options: none");
     }
 
     #[test]

@@ -24,10 +24,17 @@ pub mod colour {
     pub const PAPER: RGBColor = RGBColor(255, 255, 255);
 }
 
-/// Above and below what is drawn.
-pub const HEAD: u32 = 74;
-pub const FOOT: u32 = 58;
-pub const MARGIN: u32 = 22;
+/// Above what is drawn, and at its sides.
+const HEAD: u32 = 74;
+const MARGIN: u32 = 22;
+
+/// The height of a line of the caption.
+const LINE: u32 = 17;
+
+/// The room for a caption of so many lines, below what is drawn.
+fn foot(lines: usize) -> u32 {
+    24 + LINE * lines as u32
+}
 
 #[derive(Clone, Copy)]
 pub enum Align {
@@ -77,7 +84,10 @@ pub fn picture(
     inside: impl FnOnce(&Area) -> Result<(), String>,
 ) -> Result<String, String> {
     let mut svg = String::new();
-    let (full_width, full_height) = (width + 2 * MARGIN, height + HEAD + FOOT);
+    let full_width = width + 2 * MARGIN;
+    let caption = wrapped(&machine.caption(), full_width as usize / 7);
+    let foot = foot(caption.len());
+    let full_height = height + HEAD + foot;
     {
         let root = SVGBackend::with_string(&mut svg, (full_width, full_height)).into_drawing_area();
         root.fill(&colour::PAPER).map_err(failure)?;
@@ -92,32 +102,103 @@ pub fn picture(
             false,
             colour::DARK_GREY,
         )?;
-        let caption = wrapped(&machine.caption(), full_width as usize / 7);
-        let foot = (full_height - FOOT) as i32 + 18;
         for (line, text) in (0..).zip(&caption) {
-            let at = (left, foot + 17 * line);
+            let at = (left, (HEAD + height + 18 + LINE * line) as i32);
             write(&root, text, at, Align::Left, 12, false, colour::DARK_GREY)?;
         }
-        let (x, y) = (MARGIN, HEAD);
-        let area = root.margin(y, FOOT, x, x);
+        let area = root.margin(HEAD, foot, MARGIN, MARGIN);
         inside(&area)?;
         root.present().map_err(failure)?;
     }
     Ok(svg)
 }
 
-/// The first line as it is, and the rest so that no line has more letters than fit.
-fn wrapped(lines: &[String; 2], letters: usize) -> Vec<String> {
+/// The lines so that none has more letters than fit. Versions and the like stay whole; where there
+/// is no list of them, a line ends between two words or after a comma.
+fn wrapped(lines: &[String], letters: usize) -> Vec<String> {
     let mut wrapped = Vec::new();
     for line in lines {
+        let parts: Vec<&str> = if line.contains(", ") {
+            line.split_inclusive(", ").collect()
+        } else {
+            line.split_inclusive([' ', ',']).collect()
+        };
         let mut text = String::new();
-        for part in line.split_inclusive(", ") {
-            if text.len() + part.len() > letters {
+        for part in parts {
+            let part = shortened(part, letters);
+            if !text.is_empty() && text.chars().count() + part.trim_end().chars().count() > letters
+            {
                 wrapped.push(std::mem::take(&mut text).trim().to_string());
             }
-            text += part;
+            text += &part;
         }
-        wrapped.push(text);
+        wrapped.push(text.trim().to_string());
     }
     wrapped
+}
+
+/// A text of so many letters at most: its beginning and its end, where it has more.
+pub fn shortened(text: &str, letters: usize) -> String {
+    let count = text.chars().count();
+    if count <= letters {
+        return text.to_string();
+    }
+    let kept = letters.saturating_sub(1);
+    let start = text.chars().take(kept.div_ceil(2));
+    let end = text.chars().skip(count - kept / 2);
+    start.chain(['…']).chain(end).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_keeps_its_beginning_and_its_end() {
+        assert_eq!(shortened("zipf", 4), "zipf");
+        assert_eq!(shortened("abcdefgh", 5), "ab…gh");
+        assert_eq!(shortened("äöüäöüäö", 4), "äö…ö");
+    }
+
+    #[test]
+    fn lines_are_no_longer_than_fits() {
+        let long = "x".repeat(50);
+        let lines = [
+            "moka 0.12.1, scc 3.4.5, papaya 0.2.3".to_string(),
+            format!("--only hits --peers haybox,moka,quick_cache --trace {long}"),
+        ];
+        let wrapped = wrapped(&lines, 26);
+        assert_eq!(wrapped[..2], ["moka 0.12.1, scc 3.4.5,", "papaya 0.2.3"]);
+        assert_eq!(wrapped[2], "--only hits --peers");
+        assert_eq!(wrapped[3], "haybox,moka,quick_cache");
+        assert!(
+            wrapped.iter().all(|line| line.chars().count() <= 26),
+            "{wrapped:?}"
+        );
+    }
+
+    /// The number behind the first place where this name is.
+    fn attribute(text: &str, name: &str) -> i32 {
+        let rest = text.split_once(name).unwrap().1;
+        rest.split_once('"').unwrap().0.parse().unwrap()
+    }
+
+    #[test]
+    fn a_long_caption_is_drawn_below_the_picture_and_within_its_height() {
+        let machine = Machine {
+            command: "--only hits ".to_string() + &"--trace some-file.u64 ".repeat(30),
+            ..Machine::default()
+        };
+        let svg = picture("title", "", (200, 100), &machine, |_| Ok(())).unwrap();
+        let height = attribute(&svg, "height=\"");
+        let texts = svg.split("<text ").skip(3);
+        let at: Vec<i32> = texts.map(|text| attribute(text, " y=\"")).collect();
+        assert!(at.len() > 4, "{svg}");
+        assert!(at[0] > (HEAD + 100) as i32, "{at:?}");
+        assert!(
+            at.is_sorted_by(|above, below| above + 12 < *below),
+            "{at:?}"
+        );
+        assert!(at[at.len() - 1] + 6 < height, "{at:?} of {height}");
+    }
 }

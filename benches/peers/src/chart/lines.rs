@@ -1,6 +1,6 @@
 //! Panels of lines with a common legend at the right.
 
-use super::frame::{Align, Area, colour, failure, picture, write};
+use super::frame::{Align, Area, colour, failure, picture, shortened, write};
 use crate::machine::Machine;
 use crate::peers;
 use plotters::element::DashedPathElement;
@@ -95,6 +95,7 @@ fn look(id: &str) -> Look {
         "haybox" => (colour::VERMILLION, 4, None),
         "haybox-no-ttl" => (colour::VERMILLION, 2, Some((6, 4))),
         "moka" => (colour::BLUE, 2, None),
+        "moka-prompt" => (colour::BLUE, 2, Some((2, 3))),
         "mini-moka" => (colour::BLUE, 2, Some((6, 4))),
         "quick_cache" => (colour::GREEN, 2, None),
         "foyer-s3fifo" => (colour::PURPLE, 2, None),
@@ -107,8 +108,10 @@ fn look(id: &str) -> Look {
         "hashbrown-lock" => (colour::DARK_GREY, 2, Some((6, 4))),
         "dashmap" => (colour::GREY, 2, None),
         "papaya" => (colour::GREY, 2, Some((6, 4))),
+        "redis" => (colour::ORANGE, 2, Some((6, 4))),
+        "redis-pipelined" => (colour::ORANGE, 2, Some((2, 3))),
         "clock" => (colour::INK, 1, Some((2, 3))),
-        _ => (colour::ORANGE, 2, Some((3, 4))),
+        _ => (colour::GREEN, 2, Some((3, 4))),
     };
     Look {
         colour,
@@ -117,12 +120,14 @@ fn look(id: &str) -> Look {
     }
 }
 
-/// The order of the legend; haybox is drawn last, so that nothing covers it.
-const ORDER: [&str; 17] = [
+/// The order of the legend; haybox is drawn last, so that nothing covers it. What is not in it is
+/// not drawn.
+const ORDER: [&str; 19] = [
     "optimum",
     "haybox",
     "haybox-no-ttl",
     "moka",
+    "moka-prompt",
     "mini-moka",
     "quick_cache",
     "foyer-s3fifo",
@@ -135,6 +140,7 @@ const ORDER: [&str; 17] = [
     "dashmap",
     "papaya",
     "redis",
+    "redis-pipelined",
     "clock",
 ];
 
@@ -212,6 +218,15 @@ fn path(area: &Area, id: &str, points: &[(i32, i32)]) -> Result<(), String> {
     }
 }
 
+/// How many letters of a title fit beside the name of the vertical axis, which stands in the same
+/// line.
+fn letters_of_title(width: i32, beside: &str) -> usize {
+    /// About what a letter takes up, in the size of each.
+    const LETTER: (i32, i32) = (8, 7);
+    let beside = LETTER.1 * beside.chars().count() as i32;
+    ((width - beside - 12) / LETTER.0).max(0) as usize
+}
+
 fn one(
     area: &Area,
     panel: &Panel,
@@ -228,7 +243,7 @@ fn one(
 
     write(
         area,
-        &panel.title,
+        &shortened(&panel.title, letters_of_title(last - first, &panel.y.label)),
         (first, top + 12),
         Align::Left,
         15,
@@ -303,4 +318,84 @@ fn one(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// All that a part draws lines of.
+    fn drawn() -> Vec<&'static str> {
+        let peers = peers::ALL.iter().chain([&peers::PROMPT_MOKA]);
+        let others = ["lru", "optimum", "clock"];
+        peers.map(|info| info.id).chain(others).collect()
+    }
+
+    #[test]
+    fn every_line_is_in_the_legend() {
+        for id in drawn() {
+            assert!(ORDER.contains(&id), "{id} would not be drawn");
+        }
+    }
+
+    #[test]
+    fn no_two_lines_look_alike() {
+        let mut looks = HashSet::new();
+        for id in drawn() {
+            let Look {
+                colour: RGBColor(red, green, blue),
+                width,
+                dashes,
+            } = look(id);
+            assert!(
+                looks.insert((red, green, blue, width, dashes)),
+                "{id} looks as another does"
+            );
+        }
+    }
+
+    /// A picture of one panel with a single line.
+    fn drawing(title: &str, id: &str) -> String {
+        let axis = |label: &str| Axis {
+            label: label.to_string(),
+            range: (0.0, 1.0),
+            ticks: Vec::new(),
+        };
+        let panel = Panel {
+            title: title.to_string(),
+            x: axis("x"),
+            y: axis("hits, percent"),
+            lines: vec![Line::new(id, vec![(0.0, 0.0), (1.0, 1.0)])],
+        };
+        let size = (440, 330);
+        draw("title", "", &[panel], 1, size, &Machine::default()).unwrap()
+    }
+
+    #[test]
+    fn moka_that_keeps_its_bound_is_drawn() {
+        assert!(drawing("zipf", "moka-prompt").contains("moka, bound kept"));
+    }
+
+    #[test]
+    fn a_long_title_does_not_run_into_the_name_of_the_axis() {
+        let name = "a-name-of-more-than-forty-letters-of-the-year-2024";
+        let svg = drawing(name, "moka");
+        assert!(!svg.contains(name));
+        // Names of traces tell themselves apart at either end.
+        assert!(
+            svg.contains("a-name-of-more") && svg.contains("the-year-2024"),
+            "{svg}"
+        );
+        assert!(drawing("zipf+scans", "moka").contains("zipf+scans"));
+    }
+
+    #[test]
+    fn the_titles_of_the_latency_fit() {
+        for id in ["grow", "grow-unbounded", "evict", "read-beside-writer"] {
+            let title = crate::latency::label(id);
+            let letters = letters_of_title(560 - LEFT - RIGHT, "time of an operation");
+            assert_eq!(shortened(title, letters), title);
+        }
+    }
 }
