@@ -1,16 +1,18 @@
 //! What one operation costs, for u64 -> u64 with a TTL and counted statistics, on one thread and
-//! on two, beside a bare map that knows neither as the floor.
+//! on two, beside a bare map that knows neither as the floor; and on one thread a load by a task, an
+//! insertion with a listener or a weigher, a removal and a walk over all entries.
 //!
 //! Times are per operation and thread: on two threads that do not hinder each other they are the
 //! same as on one. Keys are drawn beforehand; each thread has its own.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hashbrown::HashMap;
-use haybox::{Cache, DefaultHashBuilder};
+use haybox::{Cache, CacheBuilder, DefaultHashBuilder};
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
+use tokio::runtime;
 
 /// Keys that are drawn for each thread. A power of two.
 const KEYS: usize = 1 << 20;
@@ -20,15 +22,20 @@ const THREADS: [usize; 2] = [1, 2];
 
 type Map = HashMap<u64, u64, DefaultHashBuilder>;
 
+fn timed() -> CacheBuilder<u64, u64> {
+    Cache::builder().time_to_live(Duration::from_secs(3600))
+}
+
 fn cache(max_entries: u64) -> Cache<u64, u64> {
-    let builder = Cache::builder()
-        .max_entries(max_entries as usize)
-        .time_to_live(Duration::from_secs(3600));
-    builder.build().expect("a bound of at least one entry")
+    filled(timed().max_entries(max_entries as usize), 0)
 }
 
 fn filled_cache(entries: u64) -> Cache<u64, u64> {
-    let cache = cache(entries);
+    filled(timed().max_entries(entries as usize), entries)
+}
+
+fn filled(builder: CacheBuilder<u64, u64>, entries: u64) -> Cache<u64, u64> {
+    let cache = builder.build().expect("a bound of at least one entry");
     for key in 0..entries {
         cache.insert(key, key);
     }
@@ -140,6 +147,41 @@ fn floor(
             bencher.iter(|| {
                 operation(position, keys[position as usize & (KEYS - 1)]);
                 position += 1;
+            });
+        });
+}
+
+/// Measures an operation on one thread. It is given its position, which no other call has.
+fn alone(criterion: &mut Criterion, name: &str, id: &str, mut operation: impl FnMut(u64)) {
+    let mut position = 0;
+    criterion
+        .benchmark_group(name)
+        .bench_function(id, |bencher| {
+            bencher.iter(|| {
+                operation(position);
+                position += 1;
+            });
+        });
+}
+
+/// The same of what a task waits for.
+fn in_a_task(criterion: &mut Criterion, name: &str, id: &str, operation: impl AsyncFn(u64)) {
+    let executor = runtime::Builder::new_current_thread().build();
+    let executor = executor.expect("an executor of this thread alone");
+    let mut done = 0;
+    criterion
+        .benchmark_group(name)
+        .bench_function(id, |bencher| {
+            bencher.iter_custom(|times| {
+                let first = done;
+                done += times;
+                executor.block_on(async {
+                    let start = Instant::now();
+                    for position in first..done {
+                        operation(position).await;
+                    }
+                    start.elapsed()
+                })
             });
         });
 }
@@ -262,12 +304,69 @@ fn mixed(criterion: &mut Criterion) {
     }
 }
 
+/// A load whose loader has its answer at once, so that what the cache does shows. A miss evicts.
+fn loads(criterion: &mut Criterion) {
+    for (size, entries) in SIZES {
+        let cache = filled_cache(entries);
+        let keys = uniform(entries, 0);
+        in_a_task(criterion, "load, hit", size, async |position| {
+            let key = keys[position as usize & (KEYS - 1)];
+            black_box(cache.get_or_load(&key, || async { key }).await);
+        });
+        in_a_task(criterion, "load, miss", size, async |position| {
+            let key = entries + position;
+            black_box(cache.get_or_load(&key, || async { key }).await);
+        });
+    }
+}
+
+/// Insertions as those above, of which somebody is told, or which are weighed.
+fn watched_insertions(criterion: &mut Criterion) {
+    for (size, entries) in SIZES {
+        let heard = timed()
+            .max_entries(entries as usize)
+            .removal_listener(|key, value, cause| _ = black_box((key, value, cause)));
+        let heard = filled(heard, entries);
+        alone(criterion, "insert, with a listener", size, |position| {
+            black_box(heard.insert(entries + position, position));
+        });
+        let weighed = filled(timed().max_weight(entries).weigher(|_, _| 1), entries);
+        alone(criterion, "insert, weighed", size, |position| {
+            black_box(weighed.insert(entries + position, position));
+        });
+    }
+}
+
+/// A removal, and the insertion without which the next one would find nothing.
+fn removals(criterion: &mut Criterion) {
+    for (size, entries) in SIZES {
+        let cache = filled_cache(entries);
+        let keys = uniform(entries, 0);
+        alone(criterion, "remove and insert", size, |position| {
+            let key = keys[position as usize & (KEYS - 1)];
+            black_box(cache.remove(&key));
+            black_box(cache.insert(key, position));
+        });
+    }
+}
+
+/// A whole walk, whose time is that of all entries together.
+fn walks(criterion: &mut Criterion) {
+    for (size, entries) in SIZES {
+        let cache = filled_cache(entries);
+        alone(criterion, "iterate", size, |_| {
+            black_box(cache.iter().fold(0, |sum, (_, value)| sum ^ value));
+        });
+    }
+}
+
 criterion_group! {
     name = operations;
     config = Criterion::default()
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = hits, misses, insertions, updates, cache_aside, mixed
+    targets = hits, misses, insertions, updates, cache_aside, mixed, loads, watched_insertions,
+        removals, walks
 }
 criterion_main!(operations);
