@@ -153,19 +153,41 @@ pub struct Times {
     /// Without those in which the scheduler gave the processor to another thread, so that they tell
     /// of the peer and not of the machine. What a hypervisor takes away does not show.
     undisturbed: Histogram<u64>,
+    /// Counts how often this thread has lost the processor.
+    count_switches: fn() -> u64,
+    /// The count when it was last looked at, and the time of the operations since then.
     switches: u64,
+    unseen: u64,
 }
 
 /// No thread loses the processor and has it back within so many nanoseconds.
 const LEAST_DISTURBANCE: u64 = 10_000;
 
+/// After so many nanoseconds of operations the switches are counted again. What happened between two
+/// counts is laid to the slow operation at their end, and counting before each would be most of what
+/// the thread does.
+const BETWEEN_COUNTS: u64 = 1_000_000;
+
 impl Times {
     fn new() -> Self {
+        Self::counting(forced_switches)
+    }
+
+    fn counting(count_switches: fn() -> u64) -> Self {
         Self {
             all: histogram(),
             undisturbed: histogram(),
-            switches: forced_switches(),
+            count_switches,
+            switches: count_switches(),
+            unseen: 0,
         }
+    }
+
+    /// Called by the thread whose operations come next: what has happened before is none of theirs.
+    #[cold]
+    pub fn begin(&mut self) {
+        self.switches = (self.count_switches)();
+        self.unseen = 0;
     }
 
     #[inline]
@@ -174,11 +196,16 @@ impl Times {
         if nanos < LEAST_DISTURBANCE || !self.was_preempted() {
             self.undisturbed.saturating_record(nanos);
         }
+        self.unseen += nanos;
+        if self.unseen >= BETWEEN_COUNTS {
+            self.begin();
+        }
     }
 
     #[cold]
     fn was_preempted(&mut self) -> bool {
-        let before = std::mem::replace(&mut self.switches, forced_switches());
+        let before = self.switches;
+        self.begin();
         self.switches > before
     }
 }
@@ -197,6 +224,7 @@ fn histogram() -> Histogram<u64> {
 /// what interrupts and other processes take away in such a time.
 fn nothing(operations: u64, nanos: u64) -> Times {
     let mut times = Times::new();
+    times.begin();
     for _ in 0..operations {
         let started = Instant::now();
         let took = loop {
@@ -310,5 +338,61 @@ fn row(scenario: Scenario, peer: &str, both: &Times) -> LatencyRow {
         undisturbed_p9999: both.undisturbed.value_at_quantile(0.9999),
         undisturbed_max: both.undisturbed.max(),
         curve: shares.map(|share| (share, quantile(1.0 - share))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        static SWITCHES: Cell<u64> = const { Cell::new(0) };
+    }
+
+    fn lose_the_processor() {
+        SWITCHES.set(SWITCHES.get() + 1);
+    }
+
+    /// The slow operations that count as undisturbed after this has happened.
+    fn undisturbed(happens: impl FnOnce(&mut Times)) -> u64 {
+        let mut times = Times::counting(|| SWITCHES.get());
+        happens(&mut times);
+        times.undisturbed.len() - times.undisturbed.count_between(0, LEAST_DISTURBANCE)
+    }
+
+    #[test]
+    fn an_operation_that_lost_the_processor_is_left_out() {
+        let slow = undisturbed(|times| {
+            times.begin();
+            lose_the_processor();
+            times.record(50_000);
+            times.record(50_000);
+        });
+        assert_eq!(slow, 1);
+    }
+
+    #[test]
+    fn what_was_lost_while_a_cache_was_filled_is_not_laid_to_its_operations() {
+        let map = peers::named("hashbrown").unwrap();
+        let map = peers::build::<u64, u64>(map, Options::bounded(1)).unwrap();
+        let slow = undisturbed(|times| {
+            lose_the_processor();
+            let nothing = inserts(0, Duration::MAX);
+            map.time(nothing, &AtomicBool::new(false), times);
+            times.record(50_000);
+        });
+        assert_eq!(slow, 1);
+    }
+
+    #[test]
+    fn what_was_lost_long_before_a_slow_operation_is_not_laid_to_it() {
+        let slow = undisturbed(|times| {
+            times.begin();
+            lose_the_processor();
+            (0..BETWEEN_COUNTS / 100).for_each(|_| times.record(100));
+            times.record(50_000);
+        });
+        assert_eq!(slow, 1);
     }
 }

@@ -112,6 +112,7 @@ pub trait Peer<K: Key, V: Value>: Send + Sync {
     #[inline(never)]
     fn time(&self, timed: Timed, stop: &AtomicBool, times: &mut Times) {
         let mut random = fastrand::Rng::with_seed(5);
+        times.begin();
         let begun = Instant::now();
         for at in 0..timed.operations as u64 {
             if stop.load(Relaxed) {
