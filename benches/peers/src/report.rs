@@ -107,8 +107,9 @@ fn summary(text: &mut String, results: &Results) {
     text.push_str(
         "\n## Summary\n\nHow many times as fast haybox with TTL is, the geometric mean over all \
          cells that both have. In a cell it is the median of the ratios of the rounds, in each of \
-         which all take their turns within a second or so. Rivals are moka, quick_cache, foyer, \
-         mini-moka and stretto. In cells that only read, a peer that has lost more than 1 % of the \
+         which all take their turns within a second or so; beside stretto where it evicts, which it \
+         does in a process of its own, it is the ratio of the medians. Rivals are moka, \
+         quick_cache, foyer, mini-moka and stretto. In cells that only read, a peer that has lost more than 1 % of the \
          keys is left out, and everywhere one that holds more entries than it was allowed to.\n\n",
     );
     means(text, &results.summary);
