@@ -5,15 +5,45 @@ use crate::peers::{self, Class, Info, Options};
 use crate::policies::{self, Numbered};
 use crate::progress::Progress;
 use crate::results::{Held, HitRow};
-use crate::traces::Trace;
+use crate::traces::{self, Trace};
 use crate::workload::Kind;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Capacities in percent of the distinct keys.
 pub const SHARES: [f64; 8] = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0];
+
+/// What a trace is called in tables and charts.
+fn name(path: &Path) -> Cow<'_, str> {
+    path.file_stem()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+}
+
+/// Refuses traces of the same name, whose figures would be taken for those of one.
+///
+/// # Errors
+/// A sentence that names both.
+pub fn tell_apart(paths: &[PathBuf]) -> Result<(), String> {
+    for (at, path) in paths.iter().enumerate() {
+        let (name, shown) = (name(path), path.display());
+        if traces::names().any(|generated| generated == name) {
+            return Err(format!(
+                "the trace {shown} has the name of one that is generated, {name}: rename it"
+            ));
+        }
+        if let Some(other) = paths[..at].iter().find(|other| self::name(other) == name) {
+            let other = other.display();
+            return Err(format!(
+                "the traces {other} and {shown} have the same name, {name}: rename one"
+            ));
+        }
+    }
+    Ok(())
+}
 
 /// Reads a file of little-endian 64-bit keys.
 ///
@@ -30,9 +60,8 @@ pub fn read(path: &Path) -> Result<Trace, String> {
             bytes.len()
         ));
     }
-    let name = path.file_stem().unwrap_or(path.as_os_str());
     Ok(Trace {
-        name: name.to_string_lossy().into_owned(),
+        name: name(path).into_owned(),
         keys: keys.iter().map(|key| u64::from_le_bytes(*key)).collect(),
     })
 }
@@ -114,6 +143,15 @@ pub fn measure(
                 }
                 progress.step();
             }
+        }
+        if last == 0 {
+            notes.push(format!(
+                "The trace {} has no hit ratios: of its {} distinct keys {} % are fewer than \
+                 {LEAST}.",
+                trace.name,
+                numbered.distinct,
+                SHARES[SHARES.len() - 1]
+            ));
         }
     }
     Ok(rows)
@@ -237,6 +275,48 @@ mod tests {
             .map(|_| ())
             .unwrap_err();
         assert!(error.contains("/nowhere/trace.u64"), "{error}");
+    }
+
+    #[test]
+    fn traces_of_the_same_name_are_refused() {
+        let told = |paths: &[&str]| {
+            let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+            tell_apart(&paths)
+        };
+        assert_eq!(told(&["a/x.u64", "a/y.u64"]), Ok(()));
+        let error = told(&["a/x.u64", "a/y.u64", "b/x.u64"]).unwrap_err();
+        assert!(error.contains("a/x.u64 and b/x.u64"), "{error}");
+        let error = told(&["a/x.u64", "a/x.bin"]).unwrap_err();
+        assert!(error.contains("a/x.u64 and a/x.bin"), "{error}");
+        for name in ["zipf", "zipf+scans", "loops", "shifting"] {
+            let path = format!("a/{name}.u64");
+            let error = told(&[&path]).unwrap_err();
+            assert!(error.contains(&path), "{error}");
+        }
+    }
+
+    /// The notes of a replay of so many keys, and how many rows it has.
+    fn notes_of(keys: u64) -> (Vec<String>, usize) {
+        let trace = Trace {
+            name: "short".to_string(),
+            keys: (0..2 * keys).map(|at| at % keys).collect(),
+        };
+        let mut notes = Vec::new();
+        let hidden = Progress::hidden();
+        let rows = measure(&[], &[trace], Duration::MAX, &mut notes, &hidden);
+        (notes, rows.unwrap().len())
+    }
+
+    #[test]
+    fn a_trace_that_is_too_small_for_any_row_is_noted() {
+        let (notes, rows) = notes_of(15);
+        assert_eq!(rows, 0);
+        assert!(
+            notes[0].contains("short") && notes[0].contains("15"),
+            "{notes:?}"
+        );
+        let (notes, rows) = notes_of(16);
+        assert!(rows > 0 && notes.is_empty(), "{notes:?}");
     }
 
     #[test]

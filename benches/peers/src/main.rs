@@ -63,6 +63,7 @@ fn run(cli: &Cli) -> Result<(), String> {
     }
     // What may be wrong is found out before an hour of measuring.
     let traces = cli.trace.iter().map(|path| hits::read(path));
+    hits::tell_apart(&cli.trace)?;
     let traces = traces.collect::<Result<Vec<_>, _>>()?;
     make_writable(&cli.out)?;
     let results = measure(cli, traces)?;

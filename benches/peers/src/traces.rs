@@ -54,6 +54,11 @@ pub fn generated(size: f64) -> Vec<Trace> {
     KINDS.map(trace).into()
 }
 
+/// The names of those that are made here.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|(name, _)| *name)
+}
+
 fn zipf(random: &mut Rng, size: Size) -> Vec<u64> {
     Zipf::new(size.keys).numbers(random, size.requests)
 }
