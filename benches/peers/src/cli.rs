@@ -84,6 +84,14 @@ pub enum Part {
     Roles,
 }
 
+impl Part {
+    /// As the command line has it.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or(String::new(), |value| value.get_name().to_string())
+    }
+}
+
 /// What this program starts itself for.
 #[derive(Debug, Subcommand)]
 pub enum Child {
@@ -110,7 +118,7 @@ fn a_workload(name: &str) -> Result<&'static Workload, String> {
 }
 
 /// The sizes of a run, and what it was asked to measure. Part of the results.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     pub quick: bool,

@@ -63,8 +63,41 @@ impl Machine {
                 self.rustc_version(),
             ),
             versions.join(", "),
-            format!("Options: {}", known(options(&self.command), "none")),
+            format!("Options: {}", self.options()),
         ]
+    }
+
+    /// The options of the command, without folders.
+    pub fn options(&self) -> String {
+        known(options(&self.command), "none")
+    }
+
+    /// In what figures of two runs differ before anything is measured; none where one can stand for
+    /// the other.
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        let place = |machine: &Self| {
+            let (processor, system) = (machine.processor.clone(), machine.system.clone());
+            let kernel = machine.kernel.clone();
+            (processor, machine.cores, machine.memory_gib, system, kernel)
+        };
+        let is_known = |commit: &String| !commit.ends_with('+');
+        if place(self) != place(other) {
+            Some("of another machine")
+        } else if self.rustc != other.rustc || self.versions != other.versions {
+            Some("of another compiler, or of other versions of the peers")
+        } else if self.commit != other.commit || !self.commit.as_ref().is_some_and(is_known) {
+            Some("of another commit, or of changes that are in none")
+        } else {
+            None
+        }
+    }
+
+    /// Says of a run that has taken over figures of an earlier one when and how both were.
+    pub fn join(&mut self, earlier: &Self) {
+        self.command = format!("{} ; then {}", earlier.command, self.command);
+        if self.date != earlier.date {
+            self.date = format!("{} and {}", earlier.date, self.date);
+        }
     }
 
     pub fn rustc_version(&self) -> String {
@@ -86,6 +119,10 @@ fn options(command: &str) -> String {
     let mut shown = Vec::new();
     let mut option = "";
     for word in command.split_whitespace() {
+        // The next command begins.
+        if word == ";" {
+            option = "";
+        }
         let (name, value) = match word.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name, Some(value)),
             _ if word.starts_with("--") => (word, None),
@@ -245,6 +282,24 @@ mod tests {
             "Options: --only hits,speed --rounds 9 --trace w36 sprite --quick --trace b"
         );
         assert_eq!(Machine::default().caption()[2], "Options: none");
+    }
+
+    #[test]
+    fn figures_of_two_commits_do_not_stand_for_each_other() {
+        let machine = |commit: Option<&str>| Machine {
+            commit: commit.map(str::to_string),
+            ..Machine::default()
+        };
+        let differ = |one, other| machine(one).difference(&machine(other)).is_some();
+        assert!(!differ(Some("a"), Some("a")));
+        assert!(differ(Some("a"), Some("b")));
+        assert!(differ(Some("a+"), Some("a+")));
+        assert!(differ(None, None));
+        let more = Machine {
+            cores: 2,
+            ..machine(Some("a"))
+        };
+        assert!(more.difference(&machine(Some("a"))).is_some());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod chart;
 mod child;
 mod cli;
 mod data;
+mod earlier;
 mod hits;
 mod latency;
 mod machine;
@@ -25,7 +26,7 @@ mod traces;
 mod turns;
 mod workload;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use cli::{Child, Cli, Part, Settings};
 use machine::Machine;
 use peers::{Class, Info};
@@ -34,6 +35,7 @@ use results::Results;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use traces::Trace;
 use workload::Workload;
 
 fn main() -> ExitCode {
@@ -62,8 +64,8 @@ fn run(cli: &Cli) -> Result<(), String> {
         return write(&results, &cli.out);
     }
     // What may be wrong is found out before an hour of measuring.
-    let traces = cli.trace.iter().map(|path| hits::read(path));
     hits::tell_apart(&cli.trace)?;
+    let traces = cli.trace.iter().map(|path| hits::read(path));
     let traces = traces.collect::<Result<Vec<_>, _>>()?;
     make_writable(&cli.out)?;
     let results = measure(cli, traces)?;
@@ -90,70 +92,109 @@ fn make_writable(out: &Path) -> Result<(), String> {
 }
 
 /// Writes the results after each part, so that a run that is broken off is not lost.
-fn measure(cli: &Cli, traces: Vec<traces::Trace>) -> Result<Results, String> {
-    let settings = Settings::of(cli);
+fn measure(cli: &Cli, traces: Vec<Trace>) -> Result<Results, String> {
     let mut results = Results {
         machine: Machine::here(),
-        settings: settings.clone(),
+        settings: Settings::of(cli),
         ..Results::default()
     };
-    let peers = chosen_peers(cli, &mut results.notes);
-    let workloads: Vec<&'static Workload> = if cli.workloads.is_empty() {
-        workload::ALL.iter().collect()
-    } else {
-        cli.workloads.clone()
-    };
-    let mut threads: Vec<usize> = cli
-        .threads
-        .iter()
-        .map(|threads| usize::from(*threads))
-        .collect();
-    threads.sort_unstable();
-    threads.dedup();
-    let wants = |part| cli.only.is_empty() || cli.only.contains(&part);
-    if wants(Part::Speed) {
-        let progress = Progress::new("speed", speed::steps(&workloads, &threads, &settings));
-        results.speed = speed::measure(&peers, &workloads, &threads, &settings, &progress)?;
-        results.summary = summary::summarise(&results.speed);
-        progress.finish();
-        write(&results, &cli.out)?;
+    let is_chosen = |part| cli.only.is_empty() || cli.only.contains(&part);
+    if let Ok(json) = fs::read_to_string(cli.out.join("results.json"))
+        && let Err(why) = earlier::keep(&mut results, &json, is_chosen)
+    {
+        eprintln!(
+            "warning: the results that are in {} will be overwritten, since they are {why} (the \
+             charts of parts that are not measured now stay as they are)",
+            cli.out.display()
+        );
     }
-    if wants(Part::Size) {
-        let progress = Progress::new("size", speed::size_steps(&peers, &settings));
-        results.size = speed::by_size(&peers, &settings, &progress)?;
-        progress.finish();
-        write(&results, &cli.out)?;
-    }
-    if wants(Part::Latency) {
-        let progress = Progress::new("latency", latency::steps(&peers, &settings));
-        results.latency = latency::measure(&peers, &settings, &progress)?;
-        progress.finish();
-        write(&results, &cli.out)?;
-    }
-    if wants(Part::Memory) {
-        let progress = Progress::new("memory", memory::steps(&peers));
-        results.memory = memory::measure(&peers, &settings, &progress)?;
-        progress.finish();
-        write(&results, &cli.out)?;
-    }
-    if wants(Part::Hits) {
-        let mut traces = traces;
-        traces.extend(traces::generated(settings.generated));
-        let progress = Progress::new("hits", hits::steps(&peers, traces.len()));
-        let (patience, notes) = (settings.patience, &mut results.notes);
-        results.hits = hits::measure(&peers, &traces, patience, notes, &progress)?;
-        progress.finish();
-        write(&results, &cli.out)?;
-    }
-    if wants(Part::Roles) {
-        let progress = Progress::new("roles", roles::steps(&threads, &settings));
-        let notes = &mut results.notes;
-        results.roles = roles::measure(&threads, &settings, notes, &progress)?;
-        results.roles_summary = summary::of_roles(&results.roles);
-        progress.finish();
+    let chosen = Chosen::of(cli, traces, &mut results);
+    let parts = Part::value_variants().iter().copied();
+    for part in parts.filter(|part| is_chosen(*part)) {
+        chosen.measure(part, &mut results)?;
+        if results.lacks(part) {
+            results.notes.push(format!(
+                "No peer was measured in the part {}: none of those that were chosen can do what \
+                 it measures, with these workloads and numbers of threads.",
+                part.name()
+            ));
+        }
         write(&results, &cli.out)?;
     }
     Ok(results)
+}
+
+/// What a run was asked to measure.
+struct Chosen {
+    settings: Settings,
+    peers: Vec<&'static Info>,
+    workloads: Vec<&'static Workload>,
+    threads: Vec<usize>,
+    /// Those of files.
+    traces: Vec<Trace>,
+}
+
+impl Chosen {
+    fn of(cli: &Cli, traces: Vec<Trace>, results: &mut Results) -> Self {
+        let workloads = if cli.workloads.is_empty() {
+            workload::ALL.iter().collect()
+        } else {
+            cli.workloads.clone()
+        };
+        let threads = cli.threads.iter();
+        let mut threads: Vec<usize> = threads.map(|threads| usize::from(*threads)).collect();
+        threads.sort_unstable();
+        threads.dedup();
+        Self {
+            settings: results.settings.clone(),
+            peers: chosen_peers(cli, &mut results.notes),
+            workloads,
+            threads,
+            traces,
+        }
+    }
+
+    fn measure(&self, part: Part, results: &mut Results) -> Result<(), String> {
+        let Self {
+            settings,
+            peers,
+            workloads,
+            threads,
+            traces,
+        } = self;
+        let steps = match part {
+            Part::Speed => speed::steps(workloads, threads, settings),
+            Part::Size => speed::size_steps(peers, settings),
+            Part::Latency => latency::steps(peers, settings),
+            Part::Memory => memory::steps(peers),
+            Part::Hits => hits::steps(peers, traces.len() + traces::names().count()),
+            Part::Roles => roles::steps(threads, settings),
+        };
+        let progress = Progress::new(&part.name(), steps);
+        let notes = &mut results.notes;
+        match part {
+            Part::Speed => {
+                results.speed = speed::measure(peers, workloads, threads, settings, &progress)?;
+                results.summary = summary::summarise(&results.speed);
+            }
+            Part::Size => results.size = speed::by_size(peers, settings, &progress)?,
+            Part::Latency => results.latency = latency::measure(peers, settings, &progress)?,
+            Part::Memory => results.memory = memory::measure(peers, settings, &progress)?,
+            Part::Hits => {
+                let patience = settings.patience;
+                for traces in [traces, &traces::generated(settings.generated)] {
+                    let rows = hits::measure(peers, traces, patience, notes, &progress)?;
+                    results.hits.extend(rows);
+                }
+            }
+            Part::Roles => {
+                results.roles = roles::measure(threads, settings, notes, &progress)?;
+                results.roles_summary = summary::of_roles(&results.roles);
+            }
+        }
+        progress.finish();
+        Ok(())
+    }
 }
 
 fn chosen_peers(cli: &Cli, notes: &mut Vec<String>) -> Vec<&'static Info> {

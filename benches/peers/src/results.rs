@@ -1,8 +1,10 @@
 //! What was measured, as it is written to and read from `results.json`.
 
-use crate::cli::Settings;
+use crate::cli::{Part, Settings};
 use crate::machine::Machine;
+use crate::peers;
 use serde::{Deserialize, Serialize};
+use std::mem::take;
 use std::time::Duration;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -22,6 +24,39 @@ pub struct Results {
     pub roles: Vec<Cell>,
     #[serde(default)]
     pub roles_summary: Vec<Summary>,
+}
+
+impl Results {
+    /// Whether a part has nothing of any peer. Neither the clock nor a policy is one.
+    pub fn lacks(&self, part: Part) -> bool {
+        let is_peer = |id: &str| peers::known(id).is_some();
+        match part {
+            Part::Speed => self.speed.is_empty(),
+            Part::Size => self.size.is_empty(),
+            Part::Latency => !self.latency.iter().any(|row| is_peer(&row.peer)),
+            Part::Memory => self.memory.is_empty(),
+            Part::Hits => !self.hits.iter().any(|row| is_peer(&row.peer)),
+            Part::Roles => self.roles.is_empty(),
+        }
+    }
+
+    /// Takes over a part of another run's.
+    pub fn take_over(&mut self, part: Part, other: &mut Self) {
+        match part {
+            Part::Speed => {
+                self.speed = take(&mut other.speed);
+                self.summary = take(&mut other.summary);
+            }
+            Part::Size => self.size = take(&mut other.size),
+            Part::Latency => self.latency = take(&mut other.latency),
+            Part::Memory => self.memory = take(&mut other.memory),
+            Part::Hits => self.hits = take(&mut other.hits),
+            Part::Roles => {
+                self.roles = take(&mut other.roles);
+                self.roles_summary = take(&mut other.roles_summary);
+            }
+        }
+    }
 }
 
 /// One peer under one workload.
