@@ -308,38 +308,15 @@ mod tests {
         assert_eq!(moka.p9999_of_rounds, [20, 30, 90]);
         assert!(LatencyRow::of_rounds("scc", &rounds).is_none());
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn time(peer: &str) -> LatencyRow {
-        LatencyRow {
-            scenario: "grow".to_string(),
-            peer: peer.to_string(),
-            operations: 1,
-            slow: 0,
-            p50: 1,
-            p90: 1,
-            p99: 1,
-            p999: 1,
-            p9999: 1,
-            max: 1,
-            undisturbed_p9999: 1,
-            undisturbed_max: 1,
-            curve: Vec::new(),
-        }
-    }
 
     #[test]
     fn a_part_with_the_clock_alone_has_nothing_of_a_peer() {
         let mut results = Results {
-            latency: vec![time("clock")],
+            latency: vec![round("clock", 1)],
             ..Results::default()
         };
         assert!(results.lacks(Part::Latency) && results.lacks(Part::Speed));
-        results.latency.push(time("haybox"));
+        results.latency.push(round("haybox", 1));
         assert!(!results.lacks(Part::Latency));
     }
 }
