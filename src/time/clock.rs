@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime};
 /// (which counts sleep on macOS), elsewhere [`std::time::Instant`].
 ///
 /// On Linux a read of the cache looks at the kernel's tick clock first, and at the precise clock
-/// when the deadline is within 20 ms. Should the kernel's tick be held up for longer than that (a
+/// when the deadline is within 45 ms. Should the kernel's tick be held up for longer than 20 ms (a
 /// virtual machine whose host gives it no processor), a value may be seen for as long as the tick
 /// was late.
 #[derive(Clone, Debug, Default)]
@@ -426,13 +426,21 @@ mod system {
         Ordering::{Acquire, Relaxed, Release},
     };
 
-    /// A deadline nearer than this to a coarse reading is decided by a precise one. Ticks come
-    /// every 1 to 10 ms.
-    pub(super) const GUARD: u64 = 20_000_000;
+    /// A deadline nearer than this to a coarse reading is decided by a precise one. A reading lags by
+    /// a tick, which comes every 1 to 10 ms or for lack of a processor late, and by a suspension that
+    /// is too short to be told from noise.
+    pub(super) const GUARD: u64 = LATE_TICK + UNCOUNTED;
+
+    /// How late a tick may come.
+    const LATE_TICK: u64 = 23_000_000;
 
     /// How far the two coarse clocks may seem to drift apart because a tick fell between the two
     /// readings.
-    const TICK_NOISE: i64 = 25_000_000;
+    const TICK_NOISE: u64 = 11_000_000;
+
+    /// The longest suspension that may not show: a tick fell between the two readings before it, and
+    /// none between those after it.
+    const UNCOUNTED: u64 = 2 * TICK_NOISE;
 
     #[inline]
     fn read(clock: ClockId) -> u64 {
@@ -489,28 +497,31 @@ mod system {
             wall: impl FnOnce() -> u64,
             precise: impl FnOnce() -> u64,
         ) -> u64 {
-            if monotonic != self.checked.load(Acquire) {
-                self.check(monotonic, wall(), precise);
-            }
-            monotonic.wrapping_add(self.suspended.load(Relaxed))
+            let suspended = if monotonic == self.checked.load(Acquire) {
+                self.suspended.load(Relaxed)
+            } else {
+                self.check(monotonic, wall(), precise)
+            };
+            monotonic.wrapping_add(suspended)
         }
 
         #[cold]
-        fn check(&self, monotonic: u64, wall: u64, precise: impl FnOnce() -> u64) {
+        fn check(&self, monotonic: u64, wall: u64, precise: impl FnOnce() -> u64) -> u64 {
             // One at a time, so that an older measurement does not overwrite a newer one. Who
-            // finds another at it has read its tick before the other is done: it may go on with
-            // what was known, which the next look puts right.
+            // finds another at it measures for itself alone and waits for nobody: the other may
+            // have lost its processor, or be a thread that a fork has left behind.
             let Some(_checking) = self.checking.try_lock() else {
-                return;
+                return precise();
             };
             let wall_ahead = wall as i64 - monotonic as i64;
             let drift = wall_ahead.wrapping_sub(self.wall_ahead.load(Relaxed));
-            if drift.unsigned_abs() > TICK_NOISE as u64 {
+            if drift.unsigned_abs() > TICK_NOISE {
                 self.suspended.store(precise(), Relaxed);
                 self.wall_ahead.store(wall_ahead, Relaxed);
             }
             // Whoever finds this tick checked sees what was measured.
             self.checked.store(monotonic, Release);
+            self.suspended.load(Relaxed)
         }
     }
 
@@ -534,6 +545,7 @@ mod system {
     mod tests {
         use super::super::Clock;
         use super::*;
+        use std::sync::mpsc::channel;
 
         const HOUR: u64 = 3_600_000_000_000;
 
@@ -550,6 +562,60 @@ mod system {
                 || unreachable!("no new distance"),
             );
             assert_eq!(later, 3 * HOUR + 9);
+        }
+
+        /// One reading while another thread has begun to look at the distance and does not come on.
+        fn beside_a_checker(
+            clock: &Suspension,
+            [first, second]: [(u64, u64); 2],
+            ahead: u64,
+        ) -> u64 {
+            let ((entered, has_entered), (go_on, may_go_on)) = (channel(), channel::<()>());
+            std::thread::scope(|scope| {
+                let measure = move || {
+                    entered.send(()).unwrap();
+                    let _ = may_go_on.recv();
+                    ahead
+                };
+                scope.spawn(move || clock.boot_time(first.0, || first.1, measure));
+                has_entered.recv().unwrap();
+                let reading = clock.boot_time(second.0, || second.1, || ahead);
+                drop(go_on);
+                reading
+            })
+        }
+
+        #[test]
+        fn the_first_readings_of_a_process_count_what_was_slept_before() {
+            let clock = Suspension::new();
+            let tick = (HOUR, 52 * HOUR);
+            let reading = beside_a_checker(&clock, [tick, tick], 2 * HOUR);
+            assert_eq!(reading, 3 * HOUR);
+        }
+
+        #[test]
+        fn time_suspended_counts_while_who_measures_it_has_no_processor() {
+            let clock = Suspension::new();
+            clock.boot_time(HOUR, || 50 * HOUR, || 0);
+            let ticks = [5, 500_000_000].map(|after| (HOUR + after, 52 * HOUR + after));
+            let reading = beside_a_checker(&clock, ticks, 2 * HOUR);
+            assert_eq!(reading, 3 * HOUR + 500_000_000);
+        }
+
+        #[test]
+        fn a_suspension_too_short_to_be_counted_makes_no_deadline_far_that_has_passed() {
+            const TICK: u64 = 10_000_000;
+            for slept in (0..60).map(|millis| millis * 1_000_000) {
+                let clock = Suspension::new();
+                // A tick between the two readings hides as much of what is slept after them.
+                clock.boot_time(HOUR, || 50 * HOUR + TICK, || 0);
+                let wall = 50 * HOUR + TICK + slept;
+                let coarse = clock.boot_time(HOUR + TICK, || wall, || slept);
+                // Just before a tick that is as late as it may be.
+                let now = HOUR + TICK + slept + 20_000_000;
+                let is_far = super::super::is_far(coarse, now - 1);
+                assert!(!is_far, "{slept} ns slept, {} ns behind", now - coarse);
+            }
         }
 
         #[test]
