@@ -100,21 +100,31 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Clears what has expired until the time of a slice is up; says whether there is more. What
-    /// others hold locked for longer is left for the next turn.
+    /// others hold locked for longer is left for the next turn, and is not more: a slice waits for
+    /// one set at most, and goes on behind it.
     fn sweep_for(&self, slice: Duration, work: &mut Work<'_, K, V>) -> bool {
         if !reentrancy::check() || !self.clock.has_passed(self.table.earliest()) {
             return false;
         }
         let (now, started) = (self.clock.now(), Instant::now());
+        let mut may_wait = true;
         let sweep = |first: usize, segment: &Segment<K, V>| {
             for offset in segment.due(now) {
                 let Some(inside) = reentrancy::enter() else {
                     return ControlFlow::Break(());
                 };
-                if let Some(mut set) = self.table.lock_index_soon(&inside, first + offset) {
-                    self.clear_expired(&mut set, now, work);
-                    set.shrink_if_sparse();
-                }
+                let index = first + offset;
+                let set = match may_wait {
+                    true => self.table.lock_index_soon(&inside, index),
+                    false => self.table.try_lock_index(index),
+                };
+                let Some(mut set) = set else {
+                    may_wait = false;
+                    continue;
+                };
+                self.clear_expired(&mut set, now, work);
+                set.shrink_if_sparse();
+                drop(set);
                 drop(inside);
                 work.held.release();
                 if started.elapsed() >= slice {

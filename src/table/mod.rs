@@ -55,8 +55,8 @@ use std::time::Duration;
 /// sets that it has not come to yet hold twice as many as those that are split.
 pub(crate) const MAX_LOAD: usize = 40;
 
-/// How long the keeper waits for a set.
-const SOON: Duration = Duration::from_millis(1);
+/// How long the keeper waits for a set: a part of a slice, so that there is time left for others.
+const SOON: Duration = Duration::from_micros(250);
 
 /// The most sets that a table starts with, for 40 million entries: a bound that is meant as none
 /// must not cost a directory for it.

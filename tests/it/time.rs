@@ -73,6 +73,37 @@ fn no_read_sees_an_expired_value_however_late_the_sweep() {
     assert_eq!((cache.sweep(), cache.len()), (1, 0));
 }
 
+#[test]
+fn a_set_that_is_held_holds_up_neither_the_sweep_of_others_nor_a_clock_that_is_moved() {
+    let time = MockClock::new();
+    let cache = Cache::builder()
+        .max_entries(10_000)
+        .clock(time.clock())
+        .build()
+        .unwrap();
+    cache.insert(0, 0);
+    (1..5_000).for_each(|key| drop(cache.insert_with_ttl(key, key, SECOND)));
+    let ((entered, has_entered), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
+    thread::scope(|scope| {
+        let held = &cache;
+        scope.spawn(move || {
+            held.update(&0, |_| {
+                entered.send(()).unwrap();
+                let moved = may_go_on.recv_timeout(PATIENCE);
+                moved.expect("the clock is moved meanwhile");
+            })
+        });
+        has_entered.recv_timeout(PATIENCE).unwrap();
+        time.advance(SECOND * 2);
+        // What is in the set that is held, and no more.
+        assert!((1..100).contains(&cache.len()), "{}", cache.len());
+        go_on.send(()).unwrap();
+    });
+    time.advance(SECOND);
+    assert_eq!(cache.len(), 1);
+    cache.validate();
+}
+
 /// A value whose end waits to be let go.
 struct Blocks(Arc<(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>)>);
 
