@@ -6,7 +6,7 @@ use super::memory::{How, Memory, Operation};
 use super::model::{History, Kept, Store, Write, by_hand, dir};
 use super::record;
 use crate::persist::error::{CommitError, CompactError, OpenError};
-use crate::persist::manifest::Manifest;
+use crate::persist::manifest::{Manifest, Name};
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Point, RecoveryMode, Settings, SyncPolicy, WhenFull};
 use std::path::Path;
@@ -80,6 +80,44 @@ fn attempts_in_vain_list_one_log_and_the_snapshot_is_whole_with_that() {
         assert_eq!(store.journal.compact().unwrap().generation, 3);
         record(&store, &mut history, &[Write::Put(vec![8], vec![8])]);
         store.journal.sync().unwrap();
+        memory.crash_dropping_all();
+        drop(opens(&memory, &history, history.last()));
+    }
+}
+
+/// What has been written since the last attempt stays behind the snapshot that is made at last, and
+/// is read at each opening. So a log that has grown is left, and one that has not is kept, however
+/// many attempts there are.
+#[test]
+fn an_attempt_in_vain_begins_a_log_only_where_that_of_the_last_has_grown() {
+    let most = 2_000;
+    let by_growth = Settings {
+        growth_bytes: most,
+        ..by_hand()
+    };
+    let by_limit = Settings {
+        log_limit: 2 * most,
+        ..by_hand()
+    };
+    // Beyond its limit a log takes no writes.
+    for (settings, last) in [(by_growth, 6), (by_limit, 3)] {
+        let (memory, mut history, store) = spoilt(settings);
+        let length = |log| memory.bytes(&Name::Log(log).in_dir(&dir())).len() as u64;
+        fails_to_encode(&store);
+        for log in 2..last {
+            while length(log) < most {
+                fails_to_encode(&store);
+                assert_eq!(logs(&memory), (1..=log).collect::<Vec<_>>());
+                record(&store, &mut history, &[Write::Put(vec![3], vec![3; 500])]);
+                store.journal.sync().unwrap();
+            }
+            fails_to_encode(&store);
+            assert_eq!(logs(&memory), (1..=log + 1).collect::<Vec<_>>());
+        }
+        record(&store, &mut history, &[Write::Delete(vec![1])]);
+        store.journal.compact().unwrap();
+        assert_eq!(logs(&memory), [last]);
+        assert!(length(last) < most, "{}", length(last));
         memory.crash_dropping_all();
         drop(opens(&memory, &history, history.last()));
     }
