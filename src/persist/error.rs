@@ -142,7 +142,9 @@ pub enum OpenError {
         /// How many such keys there can be.
         limit: usize,
     },
-    /// The point in time is not in the files.
+    /// The point in time is not in the files, which reach back as far as
+    /// [`generations`](super::Persistence::generations) says. That is also what becomes of a point
+    /// that was gone back to, once compactions have left it behind.
     OutOfReach {
         /// The directory.
         dir: PathBuf,
@@ -150,12 +152,12 @@ pub enum OpenError {
         oldest_seq: u64,
     },
     /// It was opened with [`PointInTime`](super::RecoveryMode::PointInTime) the last time, too, and
-    /// this would leave out what was written since. That is meant to be done once.
+    /// this would leave out what is behind the point, which may have been written since. That is
+    /// meant to be done once.
     WentBack {
         /// The directory.
         dir: PathBuf,
-        /// The sequence number that it would go back to; of a time that the files do not reach back to
-        /// any more, the oldest that they do.
+        /// The sequence number that it would go back to.
         last_seq: u64,
     },
 }
@@ -310,14 +312,15 @@ impl fmt::Display for OpenError {
             ),
             Self::OutOfReach { dir, oldest_seq } => write!(
                 f,
-                "{} does not reach back that far: its oldest point is number {oldest_seq}",
+                "{} does not reach back that far: its oldest point is number {oldest_seq}; without \
+                 RecoveryMode::PointInTime it opens as it was left",
                 dir.display()
             ),
             Self::WentBack { dir, last_seq } => write!(
                 f,
-                "{} was gone back in the last time it was opened, and what was written since, behind \
-                 number {last_seq}, would be left out: nothing was changed; open it without \
-                 RecoveryMode::PointInTime, and once again with it if that is meant",
+                "{} was gone back in the last time it was opened, and this would leave out what is \
+                 behind number {last_seq}, which may have been written since: nothing was changed; \
+                 open it without RecoveryMode::PointInTime, and once again with it if that is meant",
                 dir.display()
             ),
         }

@@ -71,7 +71,8 @@ pub enum RecoveryMode {
     ///
     /// It is a mode for once. Left in a program, each start would leave out what was written since
     /// the one before: that is [`OpenError::WentBack`](super::OpenError), until the directory was
-    /// opened in another mode. [`ReadOnly`](Self::ReadOnly) does not count.
+    /// opened in another mode ([`ReadOnly`](Self::ReadOnly) does not count), or
+    /// [`OpenError::OutOfReach`](super::OpenError) once the files do not reach back to the point.
     PointInTime(Point),
     /// Takes all that can be read, whatever is missing. If anything was left out, because it is
     /// damaged or does not decode, all of it is written anew, after the old files were moved to a

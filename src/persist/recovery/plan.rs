@@ -103,16 +103,10 @@ impl Recovery<'_> {
         if found.is_some() || manifest.from_start {
             return Ok(found);
         }
-        let dir = self.dir.to_owned();
-        let oldest_seq = manifest.snapshots.first().map_or(0, |oldest| oldest.end);
-        Err(match (manifest.went_back, point) {
-            (false, _) => OpenError::OutOfReach { dir, oldest_seq },
-            // It was in reach, and what was written since has been compacted.
-            (true, Point::Seq(last_seq)) => OpenError::WentBack { dir, last_seq },
-            (true, Point::Time(_)) => OpenError::WentBack {
-                dir,
-                last_seq: oldest_seq,
-            },
+        // Also of what was gone back to before: once no file has it, nobody can go back to it again.
+        Err(OpenError::OutOfReach {
+            dir: self.dir.to_owned(),
+            oldest_seq: manifest.snapshots.first().map_or(0, |oldest| oldest.end),
         })
     }
 

@@ -160,6 +160,24 @@ fn three_writes(log: bool) -> (MockClock, Memory, [RecoveryMode; 2]) {
     (time, memory, to_the_second)
 }
 
+/// Why a point in time is not gone back to, and the number that the error names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    WentBack(u64),
+    OutOfReach(u64),
+}
+
+impl Refusal {
+    fn of(opened: Result<Store, OpenError>) -> Option<Self> {
+        match opened.map(drop) {
+            Ok(()) => None,
+            Err(OpenError::WentBack { last_seq, .. }) => Some(Self::WentBack(last_seq)),
+            Err(OpenError::OutOfReach { oldest_seq, .. }) => Some(Self::OutOfReach(oldest_seq)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 fn open_at(
     memory: &Memory,
     time: &MockClock,
@@ -175,8 +193,8 @@ fn open_at(
     Store::open(&memory.storage(), settings)
 }
 
-/// A time is found again as a number is, also where nothing but a snapshot of later is left of what
-/// was written since.
+/// A time is found again as a number is, and is as much out of reach where nothing but snapshots of
+/// later are left. What the error says can be done is what can be done.
 #[test]
 fn a_second_start_in_a_mode_that_goes_back_to_a_time_says_what_it_says_of_a_number() {
     for (log, compactions) in [(true, 0), (true, 1), (true, 3), (false, 0), (false, 3)] {
@@ -202,15 +220,51 @@ fn a_second_start_in_a_mode_that_goes_back_to_a_time_says_what_it_says_of_a_numb
             }
             let expected = store.map();
             drop(store);
-            let error = open(back[by]).map(drop).unwrap_err();
-            assert!(matches!(error, OpenError::WentBack { .. }), "{error}");
-            if by == 0 || compactions == 0 {
-                assert!(
-                    matches!(error, OpenError::WentBack { last_seq: 2, .. }),
-                    "{error}"
-                );
-            }
+            let refusal = |mode| Refusal::of(open(mode));
+            let refused = refusal(back[by]).unwrap();
             assert_eq!(open(RecoveryMode::default()).unwrap().map(), expected);
+            let reachable = match refused {
+                Refusal::OutOfReach(oldest) => {
+                    assert_eq!(compactions, 3);
+                    assert_eq!(refusal(back[by]), Some(refused));
+                    oldest
+                }
+                Refusal::WentBack(last) => {
+                    assert_eq!((last, compactions < 2), (2, true));
+                    last
+                }
+            };
+            let again = open(RecoveryMode::PointInTime(Point::Seq(reachable))).unwrap();
+            assert_eq!(again.report.last_seq, reachable);
+        }
+    }
+}
+
+/// Though it would leave out what was written since as well, if it were.
+#[test]
+fn a_point_that_is_not_in_the_files_is_out_of_reach_whether_it_was_gone_back_before_or_not() {
+    for log in [true, false] {
+        for (point, beyond) in [
+            (RecoveryMode::PointInTime(Point::Seq(3)), Point::Seq(1)),
+            (at(35), Point::Time(start() + Duration::from_secs(5))),
+        ] {
+            let (time, memory, _) = three_writes(log);
+            let open = |mode| open_at(&memory, &time, log, mode);
+            let refusal = |mode| Refusal::of(open(mode));
+            let beyond = RecoveryMode::PointInTime(beyond);
+            let store = open(RecoveryMode::default()).unwrap();
+            for _ in 0..2 {
+                store.journal.compact().unwrap();
+            }
+            drop(store);
+            assert_eq!(refusal(beyond), Some(Refusal::OutOfReach(3)));
+            time.advance(Duration::from_secs(10));
+            let store = open(point).unwrap();
+            store.put(b"new", b"1");
+            store.journal.sync().unwrap();
+            drop(store);
+            assert_eq!(refusal(beyond), Some(Refusal::OutOfReach(3)));
+            assert_eq!(refusal(point), Some(Refusal::WentBack(3)));
         }
     }
 }
