@@ -55,8 +55,11 @@ impl Recovery<'_> {
         let mut ends = Vec::new();
         for (at, file) in found.iter().enumerate() {
             let later = &found[at + 1..];
+            let name = Name::Log(file.header.generation);
+            let Some(mut reader) = self.pass_over(self.reader_of(file), name, state)? else {
+                continue;
+            };
             state.note_schema(file.header.schema, self.settings.schema);
-            let mut reader = self.reader_of(file)?;
             let reached = self.read_log(file, &mut reader, feed, state, later)?;
             state.note_gaps(&file.path, &reader);
             ends.push(LogEnd::new(file, &reader));

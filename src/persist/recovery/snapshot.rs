@@ -46,12 +46,12 @@ impl Recovery<'_> {
         let name = Name::Snapshot(snapshot.generation);
         state.durable = state.durable.max(snapshot.end);
         let found = self.find(name, &state.manifest);
+        let opened = found.and_then(|found| Ok((self.reader_of(&found)?, found)));
         state.last_seq = snapshot.base;
-        let Some(found) = self.pass_over(found, name, state)? else {
+        let Some((mut reader, found)) = self.pass_over(opened, name, state)? else {
             return Ok(());
         };
         state.note_schema(found.header.schema, self.settings.schema);
-        let mut reader = self.reader_of(&found)?;
         let total = state.total;
         let read = |feed: &mut Feed<'_>| self.read_snapshot(&found, &mut reader, feed, state);
         let ((), undecodable) = self.replay(total, read)?;

@@ -5,7 +5,7 @@ use crate::persist::error::{DiskError, OpenError};
 use crate::persist::files::copy_part;
 use crate::persist::frame::FrameReader;
 use crate::persist::header::FileHeader;
-use crate::persist::manifest::{self, Manifest};
+use crate::persist::manifest::{self, Manifest, Name};
 use crate::persist::storage::{Access, Blob, read_full};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -46,8 +46,9 @@ impl Recovery<'_> {
         if state.replaces {
             // What is kept of them are second names, of what the system shows and may not have written.
             for end in ends {
-                let synced = self.open_end(end)?.sync();
-                synced.map_err(DiskError::of("sync", &end.path))?;
+                if let Some(blob) = self.reopen(end, state)? {
+                    blob.sync().map_err(DiskError::of("sync", &end.path))?;
+                }
             }
             return Ok(None);
         }
@@ -56,7 +57,9 @@ impl Recovery<'_> {
         }
         let mut last = None;
         for end in ends {
-            let blob = self.open_end(end)?;
+            let Some(blob) = self.reopen(end, state)? else {
+                continue;
+            };
             if end.is_torn() {
                 blob.set_length(end.offset)
                     .map_err(DiskError::of("cut", &end.path))?;
@@ -66,7 +69,14 @@ impl Recovery<'_> {
             self.sync(end, &*blob, &mut state.manifest)?;
             last = Some(LastLog::new(end, blob));
         }
-        Ok(last)
+        // What could be read before and cannot be opened any more is in the state alone.
+        Ok(last.filter(|_| !state.replaces))
+    }
+
+    /// Opens a log that was read; a salvage passes over what cannot be opened any more.
+    fn reopen(&self, end: &LogEnd, state: &mut State) -> Result<Option<Arc<dyn Blob>>, OpenError> {
+        let name = Name::Log(end.header.generation);
+        self.pass_over(self.open_end(end), name, state)
     }
 
     fn open_end(&self, end: &LogEnd) -> Result<Arc<dyn Blob>, OpenError> {

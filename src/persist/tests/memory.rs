@@ -31,6 +31,8 @@ struct Disk {
     random: fastrand::Rng,
     /// Files with which something never works.
     spoilt: BTreeMap<usize, Spoilt>,
+    /// Files with which it works no more once they were opened so many times.
+    fading: BTreeMap<usize, (usize, Spoilt)>,
     /// Parts of files that cannot be read: bad sectors.
     bad: Vec<(usize, Range<u64>)>,
     before: Vec<Before>,
@@ -127,6 +129,7 @@ impl Memory {
             operations: 0,
             faults: Vec::new(),
             spoilt: BTreeMap::new(),
+            fading: BTreeMap::new(),
             bad: Vec::new(),
             before: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
@@ -215,6 +218,13 @@ impl Memory {
         let mut disk = self.disk();
         let id = disk.names[path];
         disk.spoilt.insert(id, how);
+    }
+
+    /// As [`spoil`](Self::spoil), once the file was opened so many times.
+    pub(super) fn spoil_after(&self, opens: usize, path: &Path, how: Spoilt) {
+        let mut disk = self.disk();
+        let id = disk.names[path];
+        disk.fading.insert(id, (opens, how));
     }
 
     /// Has a part of a file never be read: what is before it is, as far as a read goes.
@@ -403,6 +413,16 @@ impl Disk {
         }
     }
 
+    /// Counts an opening of a file.
+    fn fade(&mut self, id: usize) {
+        if let Some((left, how)) = self.fading.get_mut(&id) {
+            match left.checked_sub(1) {
+                Some(less) => *left = less,
+                None => drop(self.spoilt.insert(id, *how)),
+            }
+        }
+    }
+
     fn id(&self, path: &Path) -> io::Result<usize> {
         let id = self.names.get(path).copied();
         id.ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -550,6 +570,7 @@ impl Storage for Memory {
     fn open(&self, path: &Path, _: Access) -> io::Result<Arc<dyn Blob>> {
         let mut disk = self.disk();
         let id = disk.id(path)?;
+        disk.fade(id);
         if disk.spoilt.get(&id) == Some(&Spoilt::Open) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }

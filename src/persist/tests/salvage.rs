@@ -10,9 +10,11 @@ use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::HEADER;
 use crate::persist::header;
 use crate::persist::manifest::Manifest;
+use crate::persist::recovery::Recovery;
+use crate::persist::report::RecoveryReport;
 use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[test]
@@ -79,6 +81,91 @@ fn what_cannot_be_read_is_refused_as_such_and_passed_over_by_a_salvage() {
             goes_on(store, &memory, 6);
         }
     }
+}
+
+/// A store with a snapshot and two logs; the keys of each file are of its own number.
+fn of_three_files() -> (Memory, Map) {
+    let memory = Memory::new(1);
+    let store = Store::open(&memory.storage(), by_hand()).unwrap();
+    store.put(&[1], b"in the snapshot");
+    store.journal.sync().unwrap();
+    store.journal.compact().unwrap();
+    store.put(&[2], b"in the first log");
+    store.journal.backup(Path::new("/backup")).unwrap();
+    store.put(&[3], b"in the second log");
+    store.journal.close().unwrap();
+    (memory, store.map())
+}
+
+/// A disk that dies: a file that could be opened and read can be no more, at whichever of the times
+/// that a salvage opens it.
+#[test]
+fn a_file_that_can_be_read_for_a_while_keeps_no_salvage_from_the_others() {
+    let (listed, all) = of_three_files();
+    // Here all is written anew, whatever can be read.
+    let unlisted = listed.copy();
+    unlisted.forget(&dir().join("MANIFEST"));
+    let files = ["MANIFEST", "snap-2.db", "log-2.wal", "log-3.wal"];
+    for (key, name) in (0u8..).zip(files) {
+        let path = dir().join(name);
+        let mut without = all.clone();
+        without.remove(&[key][..]);
+        for (original, how, may_change) in [
+            (&listed, Spoilt::Open, true),
+            (&listed, Spoilt::Read, true),
+            (&listed, Spoilt::Open, false),
+            (&listed, Spoilt::Read, false),
+            (&unlisted, Spoilt::Open, true),
+            (&unlisted, Spoilt::Read, true),
+        ] {
+            if !original.paths().contains(&path) {
+                continue;
+            }
+            let found = (0..).map_while(|opens| {
+                let memory = original.copy();
+                memory.spoil_after(opens, &path, how);
+                let (map, report) = salvaged(&memory, may_change);
+                let is_named = report.damages.iter().any(|damage| damage.file == path);
+                assert!(is_named || map == all, "{name}, opening {opens}: {report}");
+                is_named.then_some(map)
+            });
+            let found: Vec<Map> = found.collect();
+            let at = format!("{name}, {how:?}, {may_change}: {found:?}");
+            assert_eq!(found.first(), Some(&without), "{at}");
+            assert!(
+                found.iter().all(|map| [&all, &without].contains(&map)),
+                "{at}"
+            );
+            // What was read counts, also where the log can be opened no more to be gone on with.
+            let is_reopened = may_change && name.starts_with("log");
+            assert_eq!(found.contains(&all), is_reopened || key == 0, "{at}");
+        }
+    }
+}
+
+/// What a salvage finds: one that opens the directory and goes on in it, or one that only reads it, as
+/// `haybox-check` does.
+fn salvaged(memory: &Memory, may_change: bool) -> (Map, RecoveryReport) {
+    let settings = in_mode(RecoveryMode::Salvage);
+    if may_change {
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        let found = (store.map(), store.report.clone());
+        let last = store.report.last_seq;
+        if !found.1.damages.is_empty() {
+            goes_on(store, memory, last);
+        }
+        return found;
+    }
+    let kept = super::model::Kept::default();
+    let recovery = Recovery {
+        dir: &dir(),
+        settings: &settings,
+        storage: memory,
+        contents: &kept,
+        may_change,
+    };
+    let report = recovery.run().unwrap().report;
+    (kept.map(), report)
 }
 
 /// What a salvage has read around.
