@@ -18,9 +18,10 @@ use crate::persist::files::{absolute, link_or_copy};
 use crate::persist::manifest::{LOCK, Manifest, Name};
 use crate::persist::recovery::FIRST_LOG;
 use crate::persist::report::BackupReport;
-use crate::persist::storage::Access;
+use crate::persist::storage::{Access, Storage};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::slice;
 
 /// What a backup is made of.
 struct Frozen {
@@ -28,6 +29,28 @@ struct Frozen {
     last_seq: u64,
     /// The log that goes on, which is not handed over.
     log: Option<u64>,
+}
+
+/// A directory in which nothing says yet that it is a backup, so that it would open as a new store.
+struct Begun<'a> {
+    dir: &'a Path,
+    /// It was not there before.
+    is_new: bool,
+    /// What was made in it, the `LOCK` first.
+    files: Vec<PathBuf>,
+}
+
+impl Begun<'_> {
+    /// Leaves nothing of it. The `LOCK` goes last, since it keeps other backups out, and the directory
+    /// only if it is empty: it may be that of another one.
+    fn take_back(&self, storage: &dyn Storage) {
+        for file in self.files.iter().rev() {
+            let _ = storage.remove(file);
+        }
+        if self.is_new {
+            let _ = storage.remove_dir(self.dir);
+        }
+    }
 }
 
 impl Inner {
@@ -52,32 +75,30 @@ impl Inner {
     }
 
     fn copy(&self, to: &Path, is_new: bool) -> Result<BackupReport, CompactError> {
-        let frozen = self.freeze()?;
-        self.begin_in(to, is_new, &frozen)?;
-        let Frozen {
-            mut manifest,
-            last_seq,
-            log,
-        } = frozen;
+        let mut frozen = self.freeze()?;
         let mut report = BackupReport {
             dir: to.to_owned(),
-            last_seq,
+            last_seq: frozen.last_seq,
             ..BackupReport::default()
         };
-        for (nth, name) in manifest.files().enumerate() {
-            let handed = self.hand_over(&name, log, to, &mut report);
-            handed.inspect_err(|_| {
-                if nth == 0 && log.is_none() {
-                    self.take_back(to, is_new);
-                }
-            })?;
+        let names: Vec<String> = frozen.manifest.files().collect();
+        let mut names = names.iter();
+        let mut begun = Begun {
+            dir: to,
+            is_new,
+            files: Vec::new(),
+        };
+        self.begin(&mut begun, &frozen, &mut names, &mut report)
+            .inspect_err(|_| begun.take_back(&*self.storage))?;
+        for name in names {
+            self.hand_over(name, frozen.log, to, &mut report)?;
         }
         self.storage
             .sync_dir(to)
             .map_err(DiskError::of("sync", to))?;
         // If not, they may be another's files.
         self.check_place()?;
-        manifest.publish(&*self.storage, to)?;
+        frozen.manifest.publish(&*self.storage, to)?;
         Ok(report)
     }
 
@@ -94,42 +115,30 @@ impl Inner {
         }
     }
 
-    /// Makes the directory, if need be, and in it what says that it is a backup. Where that fails it
-    /// leaves nothing that would open as a new store.
-    fn begin_in(&self, to: &Path, is_new: bool, frozen: &Frozen) -> Result<(), CompactError> {
+    /// Makes the directory, if need be, and in it what says that it is a backup: a log of its own, or
+    /// without logs the first file that it is made of.
+    fn begin(
+        &self,
+        begun: &mut Begun<'_>,
+        frozen: &Frozen,
+        names: &mut slice::Iter<'_, String>,
+        report: &mut BackupReport,
+    ) -> Result<(), CompactError> {
+        let to = begun.dir;
         self.storage
             .create_dir(to)
             .map_err(DiskError::of("create", to))?;
-        let begun = self
-            .refuse_full(to)
-            .and_then(|_| self.claim(to))
-            .and_then(|()| self.begin_log(to, frozen));
-        if begun.is_err() && is_new {
-            // Only if it is empty.
-            let _ = self.storage.remove_dir(to);
+        self.refuse_full(to)?;
+        self.claim(to)?;
+        begun.files.push(to.join(LOCK));
+        if let Some(log) = frozen.log {
+            begun.files.push(Name::Log(log).in_dir(to));
+            LogFile::create(&*self.storage, to, &frozen.manifest, log)?;
+        } else if let Some(first) = names.next() {
+            begun.files.push(to.join(first));
+            self.hand_over(first, None, to, report)?;
         }
-        begun
-    }
-
-    /// A backup that nothing was put into yet leaves nothing that would open as a new store.
-    fn take_back(&self, to: &Path, is_new: bool) {
-        let _ = self.storage.remove(&to.join(LOCK));
-        if is_new {
-            let _ = self.storage.remove_dir(to);
-        }
-    }
-
-    fn begin_log(&self, to: &Path, frozen: &Frozen) -> Result<(), CompactError> {
-        let Some(log) = frozen.log else {
-            return Ok(());
-        };
-        let begun = LogFile::create(&*self.storage, to, &frozen.manifest, log);
-        if begun.is_err() {
-            for file in [Name::Log(log).in_dir(to), to.join(LOCK)] {
-                let _ = self.storage.remove(&file);
-            }
-        }
-        Ok(begun.map(drop)?)
+        Ok(())
     }
 
     /// Has no other backup put its files into the directory, which was empty before.
