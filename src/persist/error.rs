@@ -731,6 +731,19 @@ impl fmt::Display for NotEncoded<'_> {
     }
 }
 
+/// What is said where new files could not be made.
+struct NothingMade<'a>(&'a dyn fmt::Display);
+
+impl fmt::Display for NothingMade<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "nothing new was made, and the old files stay: {}",
+            self.0
+        )
+    }
+}
+
 /// What is said of a directory that is not at its path any more.
 struct Gone<'a>(&'a Path);
 
@@ -750,7 +763,7 @@ const REENTRANT: &str = "it was called from inside a closure that runs under a l
 impl fmt::Display for CompactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disk(error) => write!(f, "nothing new was made, and the old files stay: {error}"),
+            Self::Disk(error) => NothingMade(error).fmt(f),
             Self::Closed => f.write_str("nothing is written after close"),
             Self::ReadOnly => f.write_str(READ_ONLY),
             Self::NotEmpty { dir } => write!(
@@ -762,10 +775,7 @@ impl fmt::Display for CompactError {
             Self::Panicked { thread } => write!(f, "a thread of the journal panicked: {thread}"),
             Self::DirectoryGone { dir } => Gone(dir).fmt(f),
             Self::Reentrant => f.write_str(REENTRANT),
-            Self::Encode(reason) => {
-                let reason = NotEncoded(reason);
-                write!(f, "nothing new was made, and the old files stay: {reason}")
-            }
+            Self::Encode(reason) => NothingMade(&NotEncoded(reason)).fmt(f),
         }
     }
 }
