@@ -1,9 +1,14 @@
+//! Closing: writes and syncs all, lets go of the contents, and gives the directory free.
+//!
 //! One closes, and who comes meanwhile waits until that is done: what `close` promises holds then.
 
-use super::LONG;
-use crate::persist::error::CommitError;
+use super::{Inner, LONG};
+use crate::persist::closed;
+use crate::persist::contents::Contents;
+use crate::persist::error::{CommitError, CompactError, WriteError};
 use crate::persist::report::CloseReport;
 use crate::sync::{Condvar, Mutex, thread, wait_until};
+use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Debug, Default)]
@@ -87,6 +92,108 @@ impl Drop for Turn<'_> {
         };
         self.0.state.lock().closed.get_or_insert_with(panicked);
         self.0.done.notify_all();
+    }
+}
+
+impl Inner {
+    pub(super) fn close(&self) -> Result<CloseReport, CommitError> {
+        if std::mem::replace(&mut self.now.lock().is_closed, true) {
+            return Ok(self.close_report());
+        }
+        let (stopped, refusal) = (self.gate.stopped(), self.gate.reason());
+        self.gate.end(WriteError::Closed);
+        self.free_room();
+        let closed = match (stopped, refusal) {
+            (Some(why), _) => Err(why),
+            (_, Some(WriteError::ReadOnly)) => Ok(()),
+            _ => self.guarded("close", || self.finish()),
+        };
+        self.commits
+            .end(self.ended().unwrap_or(CommitError::Closed));
+        // What is kept may keep the journal, so it is let go of last, and outside of the lock.
+        let contents = self.let_go(closed.is_ok());
+        drop(contents);
+        closed.map(|()| self.close_report())
+    }
+
+    /// Gives the directory free. A compaction or a backup that another thread is at has to end
+    /// before, since whoever opens the directory next owns its files; none begins afterwards, and
+    /// nothing is written to the log.
+    fn let_go(&self, is_closed: bool) -> Option<Arc<dyn Contents>> {
+        let _alone = self.alone();
+        self.note_failed_sync();
+        let contents = self.contents.lock().take();
+        let syncing = self.syncing.lock();
+        let mut tail = self.tail.lock();
+        tail.log = None;
+        tail.unsynced.clear();
+        drop(tail);
+        drop(syncing);
+        if is_closed {
+            // What was written while it was closed has no log any more.
+            self.mark_closed();
+        }
+        *self.lock.lock() = None;
+        contents
+    }
+
+    fn close_report(&self) -> CloseReport {
+        CloseReport {
+            last_seq: self.buffer.last(),
+            durable_seq: self.commits.durable(),
+        }
+    }
+
+    fn finish(&self) -> Result<(), CommitError> {
+        self.check_not_gone()?;
+        let last = self.buffer.last();
+        if !self.settings.log || self.needs_generation() {
+            if self.commits.durable() < last || self.needs_generation() {
+                self.compact_closing().map_err(|error| {
+                    // What waits is as safe as it can be then: as what a process that is killed has
+                    // written. Of that nothing is promised, so it may fail.
+                    let _ = self.write_through(last);
+                    CommitError::from(error)
+                })?;
+            }
+            if self.needs_generation() {
+                // A sync of the new log has failed, too.
+                return Err(self.distrust());
+            }
+        } else {
+            let written = self.write_through(last);
+            let synced = self.sync_step();
+            written.and(synced)?;
+        }
+        // The manifest of before would list what a compaction of another thread has just removed.
+        let _alone = self.alone();
+        self.attempt("close", || self.mark_last())
+    }
+
+    /// Says that all is in the files, if it is, where that is asked. Without it the next start is a
+    /// cold one.
+    fn mark_closed(&self) {
+        let last = self.buffer.last();
+        let is_asked = self.settings.discards_unclosed && !self.settings.is_read_only();
+        if !is_asked || last > self.commits.durable() {
+            return;
+        }
+        let store = self.catalog.lock().store;
+        let mark = || closed::mark(&*self.storage, &self.dir, store, last);
+        let _: Result<(), CompactError> = self.caught("close", || Ok(mark()?));
+    }
+
+    /// Says durably how far the log is proven on disk.
+    fn mark_last(&self) -> Result<(), CommitError> {
+        self.mark_step()?;
+        let syncing = self.syncing.lock();
+        let (files, _) = self.tail.lock().files();
+        drop(self.sync_files(syncing, &files)?);
+        // So that a log that is cut below its last mark is told from one that ended there.
+        if self.catalog.lock().durable < self.commits.durable() {
+            self.list()?;
+        }
+        Ok(())
     }
 }
 
