@@ -10,6 +10,7 @@
 //! are taken: `compacting`, `syncing`, `tail`, the buffer's; `catalog` under any but the last.
 
 mod backup;
+mod begin;
 mod bell;
 mod buffer;
 mod closing;

@@ -1,4 +1,4 @@
-//! Opening a directory: lock, recover, go on.
+//! Opening a directory: lock and recover.
 
 use super::buffer::Buffer;
 use super::closing::Closing;
@@ -9,9 +9,9 @@ use super::retry::{Attempts, Demand};
 use super::{Counts, Inner, Journal, Now, Room, Syncing};
 use crate::persist::closed;
 use crate::persist::contents::Contents;
-use crate::persist::error::{CompactError, DiskError, OpenError, WriteError};
-use crate::persist::files::{absolute, link_or_copy};
-use crate::persist::manifest::{LOCK, Manifest, QUARANTINE};
+use crate::persist::error::{DiskError, OpenError};
+use crate::persist::files::absolute;
+use crate::persist::manifest::LOCK;
 use crate::persist::recovery::{Recovered, Recovery};
 use crate::persist::report::{ClockCheck, RecoveryReport};
 use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy};
@@ -19,9 +19,9 @@ use crate::persist::storage::{Hold, Lock, Storage};
 use crate::process::this_process;
 use crate::sync::{AtomicU64, Mutex};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 impl Journal {
     /// Opens or creates a directory and recovers what is in it through `contents`, which was empty.
@@ -73,59 +73,6 @@ impl Journal {
         journal.inner.now.lock().is_closed = false;
         report.total_time = start.elapsed();
         Ok((Arc::new(journal), report))
-    }
-
-    /// Makes the directory ready to be written to.
-    fn begin(&self, recovered: &Recovered, report: &mut RecoveryReport) -> Result<(), OpenError> {
-        let inner = &*self.inner;
-        if inner.settings.is_read_only() {
-            inner.gate.end(WriteError::ReadOnly);
-            return Ok(());
-        }
-        inner.check_place().map_err(open_error)?;
-        report.names_unsynced = !closed::unmark(&*inner.storage, &inner.dir)?;
-        if recovered.replaces {
-            inner.preserve(&recovered.manifest, report)?;
-        }
-        // The newest log is to say it, too: a salvage may have nothing else to go by.
-        let is_of_other_kind = recovered.manifest.dir_kind != inner.catalog.lock().dir_kind;
-        // Without a log it is the snapshots that have to.
-        let is_to_say_it = is_of_other_kind && !inner.settings.log && !report.created;
-        let is_of_other_schema = recovered.is_of_other_schema(&inner.settings);
-        // Whether what is written from now on may be left out by going back to a point.
-        let goes_back = inner.catalog.lock().went_back;
-        let is_news = recovered.manifest.went_back != goes_back;
-        let mut is_listed = true;
-        if inner.needs_generation() || is_of_other_schema || is_to_say_it {
-            let made = inner.compact();
-            let is_state_of_files = !recovered.replaces && !is_of_other_schema && !is_to_say_it;
-            match made {
-                // As it would have gone on in the process whose sync has failed: to refuse it would
-                // keep from its owner what is there, and help nobody to write it anew.
-                Err(CompactError::Encode(_)) if is_state_of_files => {
-                    inner.list().map_err(open_error)?;
-                }
-                made => drop(made.map_err(open_error)?),
-            }
-        } else if inner.settings.log && (inner.tail.lock().log.is_none() || is_of_other_kind) {
-            inner.rotate().map_err(open_error)?;
-        } else if recovered.was_cut && inner.settings.log {
-            is_listed = inner.leave_cut_log().map_err(open_error)?;
-        } else if report.created || is_of_other_kind || is_news && goes_back {
-            inner.list().map_err(open_error)?;
-        } else if is_news {
-            // If it fails it is said by the next manifest.
-            let _ = inner.list();
-        }
-        if !inner.needs_generation() {
-            // Recovery has synced what it found, or a new generation holds it.
-            inner.now.lock().last_sync = Some(inner.settings.clock.system_time());
-        }
-        if is_listed {
-            let catalog = inner.catalog.lock().clone();
-            inner.clear_away(&catalog);
-        }
-        self.start_threads()
     }
 }
 
@@ -257,7 +204,7 @@ fn inner(
 impl Recovered {
     /// Whether some of it was written under another schema version, so that it has to be written
     /// anew before it can be gone on with.
-    fn is_of_other_schema(&self, settings: &Settings) -> bool {
+    pub(super) fn is_of_other_schema(&self, settings: &Settings) -> bool {
         self.manifest.schema != settings.schema
             || self
                 .log
@@ -265,72 +212,3 @@ impl Recovered {
                 .is_some_and(|log| log.schema != settings.schema)
     }
 }
-
-impl Inner {
-    /// Keeps what is there, before a state that is not that of the files takes its place.
-    fn preserve(&self, manifest: &Manifest, report: &mut RecoveryReport) -> Result<(), DiskError> {
-        let to = self.unused_quarantine(manifest);
-        self.storage
-            .create_dir(&to)
-            .map_err(DiskError::of("create", &to))?;
-        let names = self
-            .storage
-            .list(&self.dir)
-            .map_err(DiskError::of("list", &self.dir))?;
-        for name in names.iter().filter(|name| *name != LOCK) {
-            link_or_copy(&*self.storage, &self.dir.join(name), &to.join(name))?;
-        }
-        self.storage
-            .sync_dir(&to)
-            .map_err(DiskError::of("sync", &to))?;
-        report.quarantine.push(to);
-        Ok(())
-    }
-
-    /// A directory to put files aside in that holds none.
-    fn unused_quarantine(&self, manifest: &Manifest) -> PathBuf {
-        let (generation, at) = (manifest.generation, self.settings.wall_ms());
-        let name = format!("generation-{generation}-at-{at}");
-        let all = self.dir.join(QUARANTINE);
-        let is_used = |dir: &PathBuf| self.storage.list(dir).is_ok_and(|names| !names.is_empty());
-        let first = all.join(&name);
-        if !is_used(&first) {
-            return first;
-        }
-        // An attempt in the same millisecond has left it there.
-        let mut others = (2..).map(|number| all.join(format!("{name}-{number}")));
-        let unused = others.find(|dir| !is_used(dir));
-        unused.unwrap_or(first)
-    }
-
-    /// Goes on in another log than the one that was cut: what was behind its end may come back
-    /// after a crash, whole, and with the numbers that are given next. Another has another salt.
-    /// Without space for one it goes on in the same, and a file that may be listed already stays.
-    fn leave_cut_log(&self) -> Result<bool, CompactError> {
-        match self.rotate() {
-            Ok(_) => Ok(true),
-            Err(CompactError::Disk(error)) if error.is_full() => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A manifest of what there is: for a new store without a log, so that its files have an owner.
-    pub(super) fn list(&self) -> Result<(), CompactError> {
-        let mut manifest = self.catalog.lock().clone();
-        manifest.durable = manifest.durable.max(self.commits.durable());
-        self.publish_manifest(&mut manifest)
-    }
-}
-
-fn open_error(error: CompactError) -> OpenError {
-    match error {
-        CompactError::Disk(error) => error.into(),
-        error => {
-            let error = io::Error::other(error.to_string());
-            DiskError::new("write", Path::new("a new generation"), error).into()
-        }
-    }
-}
-
-/// How long a thread that has nothing to do looks again before it sleeps.
-pub(super) const NAP: Duration = Duration::from_millis(2);

@@ -1,6 +1,5 @@
 //! The threads: each takes its steps, and sleeps when there are none.
 
-use super::open::NAP;
 use super::{Inner, Journal};
 use crate::persist::error::{CommitError, DiskError, OpenError};
 use crate::persist::settings::SyncPolicy;
@@ -8,8 +7,10 @@ use crate::sync::thread;
 use crate::time::wake_all;
 use std::path::Path;
 use std::sync::Arc;
-
 use std::time::Duration;
+
+/// How long a thread that has nothing to do looks again before it sleeps.
+const NAP: Duration = Duration::from_millis(2);
 
 /// How many naps without work the writer takes before it sleeps until it is woken.
 const IDLE_NAPS: u32 = 25;
