@@ -96,6 +96,16 @@ impl Inner {
 
     /// As [`compact`](Self::compact), also after the gate was shut.
     pub(super) fn compact_closing(&self) -> Result<CompactReport, CompactError> {
+        self.compact_from(Some(0))
+    }
+
+    /// As [`compact`](Self::compact), with no entry in the new files, whatever there is in memory.
+    pub(super) fn empty(&self) -> Result<CompactReport, CompactError> {
+        self.compact_from(None)
+    }
+
+    /// A new generation of the entries in the sets from a position on.
+    fn compact_from(&self, first: Option<u64>) -> Result<CompactReport, CompactError> {
         if reentrancy::is_inside() {
             // No set could be walked, and a snapshot without them would be one of nothing.
             return Err(CompactError::Reentrant);
@@ -108,7 +118,7 @@ impl Inner {
         })?;
         let start = Instant::now();
         self.demand.begin();
-        let made = self.attempt("compactor", || self.make_generation(&*contents));
+        let made = self.attempt("compactor", || self.make_generation(&*contents, first));
         self.now.lock().compaction = None;
         alone.ended(made.is_ok(), start.elapsed());
         self.demand.ended(made.is_ok());
@@ -161,14 +171,19 @@ impl Inner {
         }
     }
 
-    fn make_generation(&self, contents: &dyn Contents) -> Result<CompactReport, CompactError> {
+    fn make_generation(
+        &self,
+        contents: &dyn Contents,
+        first: Option<u64>,
+    ) -> Result<CompactReport, CompactError> {
         let start = Instant::now();
         let rotation = match self.unused_rotation() {
             Some(unused) => unused,
             None => self.rotate()?,
         };
         let temporary = self.temporary(rotation.generation);
-        let (snapshot, entries) = match self.write_snapshot(&rotation, contents, &temporary) {
+        let written = self.write_snapshot(&rotation, contents, first, &temporary);
+        let (snapshot, entries) = match written {
             Ok(written) => written,
             Err(error) => {
                 // It counts for nothing, and the space is wanted. If it stays it is removed later.
@@ -319,12 +334,14 @@ impl Inner {
         &self,
         rotation: &Rotation,
         contents: &dyn Contents,
+        first: Option<u64>,
         temporary: &Path,
     ) -> Result<(Snapshot, u64), CompactError> {
         self.check_place()?;
-        let mut sink = self.begin_snapshot(rotation, contents.len(), temporary)?;
+        let entries = first.map_or(0, |_| contents.len());
+        let mut sink = self.begin_snapshot(rotation, entries, temporary)?;
         contents.write_labels(&mut sink.effects);
-        let (mut position, mut left_out) = (Some(0), 0);
+        let (mut position, mut left_out) = (first, 0);
         while let Some(at) = position {
             self.now.lock().compaction = Some(at);
             let walked = contained(|| contents.write_set(at, &mut sink.effects))?;

@@ -82,6 +82,77 @@ fn what_was_open_when_the_process_ended_was_not_closed() {
     assert_eq!(found(&memory).0, Some(true));
 }
 
+/// A store of a snapshot and a log, as it is when its process is killed.
+fn killed() -> (Memory, Map) {
+    let memory = Memory::new(1);
+    let store = open(&memory, asking());
+    for n in 0..1_000u32 {
+        store.put(&n.to_be_bytes(), b"some value");
+        let _ = (n == 500).then(|| store.journal.compact());
+    }
+    store.journal.sync().unwrap();
+    (memory.copy(), store.map())
+}
+
+#[test]
+fn what_is_discarded_costs_an_empty_snapshot_however_much_it_is() {
+    let (memory, all) = killed();
+    let bytes = || -> usize { memory.image().values().map(Vec::len).sum() };
+    assert!(bytes() > 20_000);
+    let store = open(&memory, asking());
+    let report = &store.report;
+    assert_eq!((report.closed, report.discarded), (Some(false), 1_000));
+    assert_eq!(store.map(), Map::new());
+    // No removal is logged.
+    assert_eq!(store.journal.last_seq(), all.len() as u64);
+    assert!(bytes() < 1_000, "{}", bytes());
+    store.put(b"new", b"1");
+    store.journal.close().unwrap();
+    let (closed, map) = found(&memory);
+    assert_eq!((closed, map.len()), (Some(true), 1));
+}
+
+/// And whoever opens it next, whether it asks or not, goes on with that.
+#[test]
+fn a_crash_while_all_is_discarded_leaves_all_of_it_or_nothing() {
+    let (original, all) = killed();
+    let mut left = [0, 0];
+    for at in 1.. {
+        let memory = original.copy();
+        memory.fail(Fault {
+            from: at,
+            count: u64::MAX,
+            only: None,
+            how: How::Broken,
+        });
+        let opened = Store::open(&memory.storage(), asking());
+        let is_discarded = opened.as_ref().is_ok_and(|store| {
+            let is_discarded = store.report.discarded > 0;
+            assert_eq!(store.map().is_empty(), is_discarded);
+            is_discarded
+        });
+        // Before it is dropped, which closes it.
+        let is_over = memory.operations() < at;
+        for seed in 0..8 {
+            let crashed = memory.fork();
+            crashed.roll_again(seed);
+            crashed.crash();
+            crashed.heal();
+            let map = open(&crashed.copy(), lazily()).map();
+            assert!(
+                map.is_empty() || map == all && !is_discarded,
+                "operation {at}"
+            );
+            left[usize::from(map.is_empty())] += 1;
+            assert_eq!(found(&crashed), (Some(false), Map::new()), "operation {at}");
+        }
+        if is_over {
+            break;
+        }
+    }
+    assert!(left.iter().all(|times| *times > 8), "{left:?}");
+}
+
 #[test]
 fn a_mark_beside_other_files_says_nothing() {
     let memory = Memory::new(1);
