@@ -564,6 +564,13 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// outside all locks, for a second at most. So does a call that the listener of another cache
     /// makes, but none that it makes itself.
     ///
+    /// Where nothing at all was delivered in that second the listener hangs, and another 1,024
+    /// removals are let into the queue before a call waits again. So a call that removes many
+    /// entries, or the thread that delivers what expires, is held up for a second by each 1,024 of
+    /// them. What waits for a listener that hangs has no bound, but grows in each queue by no more
+    /// than that in a second, and by what one call of each thread and all calls of the listener
+    /// itself remove.
+    ///
     /// A value that the caller gets, too, is cloned for it; if that panics, this one call of the
     /// listener is lost and counted likewise. A value changed in place by `update`
     /// has not left. Nothing is told when the last handle of the cache is dropped, nor of what

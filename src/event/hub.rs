@@ -8,6 +8,9 @@
 //!
 //! A listener that is slower than the writers makes them wait: once a queue has its backlog, who
 //! adds to it waits outside of all locks, and takes over when the deliverer has done its share.
+//! Where nothing at all was delivered for as long as one waits, the listener hangs: then another
+//! backlog may be added before somebody waits again. So a hang costs one wait for each backlog and
+//! not for each notice, and what gathers meanwhile grows no faster than by a backlog for each wait.
 
 use super::{Event, Events, RemovalCause, Shared};
 use crate::busy::{Busy, is_busy_with};
@@ -70,15 +73,25 @@ const FAIR_SHARE: usize = if cfg!(shuttle) { 0 } else { 64 };
 
 /// How long a call waits for a listener that is behind before it goes on all the same: the
 /// listener may be waiting for this very thread, as where those of two caches write to each
-/// other's.
+/// other's, or hold up for ever the thread that delivers what expires for all caches.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 struct Queue<K, V> {
-    notices: Mutex<VecDeque<Notice<K, V>>>,
+    line: Mutex<Line<K, V>>,
     draining: AtomicBool,
-    /// Told when notices were delivered while the queue was over its backlog.
+    /// Told when notices were delivered while the queue was full, and when it is full no more.
     delivered: Condvar,
     waiting: AtomicUsize,
+}
+
+/// What waits to be delivered, in its order.
+struct Line<K, V> {
+    notices: VecDeque<Notice<K, V>>,
+    /// How many may wait before those who add to them wait, too. More than the backlog after a wait
+    /// in which nothing was delivered, until something is.
+    limit: usize,
+    /// How many were taken out. The one before was delivered then.
+    taken: u64,
 }
 
 pub(crate) struct Hub<K, V> {
@@ -184,21 +197,15 @@ impl<K, V> Hub<K, V> {
     }
 
     fn queue(&self, number: usize) -> &Queue<K, V> {
-        let queues = self.queues.get_or_init(|| {
-            let empty = || Queue {
-                notices: Mutex::new(VecDeque::new()),
-                draining: AtomicBool::new(false),
-                delivered: Condvar::new(),
-                waiting: AtomicUsize::new(0),
-            };
-            std::iter::repeat_with(empty).take(QUEUES).collect()
-        });
+        let queues = self
+            .queues
+            .get_or_init(|| std::iter::repeat_with(Queue::new).take(QUEUES).collect());
         &queues[number]
     }
 
     /// Puts a notice into a queue, while the lock of its key's set is held.
     pub(super) fn post(&self, number: usize, notice: Notice<K, V>) {
-        self.queue(number).notices.lock().push_back(notice);
+        self.queue(number).line.lock().notices.push_back(notice);
     }
 
     /// Leaves queues to the next call that empties any.
@@ -212,7 +219,10 @@ impl<K, V> Hub<K, V> {
         for number in (0..QUEUES).filter(|number| queues & 1 << number != 0) {
             let queue = self.queue(number);
             // A listener is not to wait for itself.
-            while self.drain(queue, counters) && !is_busy_with(self) && queue.wait_for_room() {}
+            while self.drain(queue, counters)
+                && !is_busy_with(self)
+                && queue.wait_for_room(Instant::now() + LONGEST_WAIT)
+            {}
         }
     }
 
@@ -231,7 +241,7 @@ impl<K, V> Hub<K, V> {
                 return false;
             }
         }
-        queue.len() > BACKLOG
+        queue.is_full()
     }
 
     /// Delivers until the queue is empty, or past its share when somebody waits who can go on.
@@ -243,7 +253,7 @@ impl<K, V> Hub<K, V> {
             if done >= share && is_awaited {
                 return true;
             }
-            let Some(notice) = queue.notices.lock().pop_front() else {
+            let Some(notice) = queue.take() else {
                 break;
             };
             // Listeners and the destructors of keys may panic; the next notice is delivered all the
@@ -253,7 +263,7 @@ impl<K, V> Hub<K, V> {
             {
                 counters.add(Count::ListenerPanics, 1);
             }
-            if is_awaited && queue.len() <= BACKLOG {
+            if is_awaited && !queue.is_full() {
                 queue.wake();
             }
         }
@@ -337,8 +347,30 @@ impl<K, V> Hub<K, V> {
 }
 
 impl<K, V> Queue<K, V> {
+    fn new() -> Self {
+        Self {
+            line: Mutex::new(Line {
+                notices: VecDeque::new(),
+                limit: BACKLOG,
+                taken: 0,
+            }),
+            draining: AtomicBool::new(false),
+            delivered: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
     fn len(&self) -> usize {
-        self.notices.lock().len()
+        self.line.lock().notices.len()
+    }
+
+    /// Whether who adds to it is to wait.
+    fn is_full(&self) -> bool {
+        self.line.lock().is_full()
+    }
+
+    fn take(&self) -> Option<Notice<K, V>> {
+        self.line.lock().take()
     }
 
     /// Whether somebody waits who can go on where another stops.
@@ -348,23 +380,102 @@ impl<K, V> Queue<K, V> {
 
     /// Wakes those who wait. Through the lock, so that none is between its look and its sleep.
     fn wake(&self) {
-        drop(self.notices.lock());
+        drop(self.line.lock());
         self.delivered.notify_all();
     }
 
-    /// Waits, with no lock held, until the queue is back within its backlog or nobody empties it.
-    /// Says whether the caller is to try again: not when it has waited long enough.
-    fn wait_for_room(&self) -> bool {
-        let until = Instant::now() + LONGEST_WAIT;
+    /// Waits, with no lock held, until the queue is not full or nobody empties it, at most to
+    /// `until`. Says whether the caller is to try again: not when it has waited long enough.
+    fn wait_for_room(&self, until: Instant) -> bool {
         self.waiting.fetch_add(1, SeqCst);
-        let mut notices = self.notices.lock();
+        let mut line = self.line.lock();
+        let taken_before = line.taken;
         let mut timed_out = false;
-        while notices.len() > BACKLOG && self.draining.load(SeqCst) && !timed_out {
-            (notices, timed_out) = wait_or_give_up(&self.delivered, notices, until);
+        while line.is_full() && self.draining.load(SeqCst) && !timed_out {
+            (line, timed_out) = wait_or_give_up(&self.delivered, line, until);
         }
-        drop(notices);
+        let lets_in_more = timed_out && line.give_up(taken_before);
+        drop(line);
+        if lets_in_more {
+            // The others that wait do so for the same hang.
+            self.delivered.notify_all();
+        }
         self.waiting.fetch_sub(1, SeqCst);
         // Though the time is up: the one who stopped may have counted on this thread.
         !timed_out || !self.draining.load(SeqCst)
+    }
+}
+
+impl<K, V> Line<K, V> {
+    fn is_full(&self) -> bool {
+        self.notices.len() > self.limit
+    }
+
+    fn take(&mut self) -> Option<Notice<K, V>> {
+        let notice = self.notices.pop_front()?;
+        self.taken = self.taken.wrapping_add(1);
+        self.limit = BACKLOG;
+        Some(notice)
+    }
+
+    /// Somebody has waited long enough, from when so many had been taken out. Where none was since,
+    /// another backlog is let in; says whether.
+    fn give_up(&mut self, taken_before: u64) -> bool {
+        let hangs = self.taken == taken_before;
+        if hangs {
+            self.limit = self.notices.len() + BACKLOG;
+        }
+        hangs
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    /// A queue whose deliverer does not come back.
+    fn hanging() -> Queue<(), ()> {
+        let queue = Queue::new();
+        queue.draining.store(true, SeqCst);
+        queue
+    }
+
+    fn post(queue: &Queue<(), ()>, count: usize) {
+        let notice = || Notice {
+            event: None,
+            removal: None,
+        };
+        let notices = std::iter::repeat_with(notice).take(count);
+        queue.line.lock().notices.extend(notices);
+    }
+
+    #[test]
+    fn a_wait_in_vain_lets_in_one_more_backlog_until_something_is_delivered() {
+        let queue = hanging();
+        let over = Instant::now();
+        for backlogs in 1..4 {
+            post(&queue, BACKLOG);
+            assert!(!queue.is_full(), "nobody waits for the {backlogs}. backlog");
+            post(&queue, 1);
+            assert!(queue.is_full());
+            assert!(!queue.wait_for_room(over), "who has waited goes on");
+        }
+        assert!(!queue.is_full());
+        assert!(queue.take().is_some());
+        assert!(queue.is_full(), "it is waited for again");
+    }
+
+    #[test]
+    fn a_listener_that_is_slow_is_waited_for_each_time() {
+        let queue = hanging();
+        post(&queue, BACKLOG + 3);
+        let mut line = queue.line.lock();
+        let taken_before = line.taken;
+        assert!(line.take().is_some());
+        assert!(!line.give_up(taken_before));
+        assert!(line.is_full());
+        let taken_before = line.taken;
+        assert!(line.give_up(taken_before));
+        assert!(!line.is_full());
     }
 }

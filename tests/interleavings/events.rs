@@ -35,6 +35,28 @@ fn every_event_is_delivered_though_those_who_wait_give_up() {
     });
 }
 
+#[test]
+fn every_event_is_delivered_through_a_listener_that_writes_to_a_cache_whose_own_hangs() {
+    check("a backlog behind a listener", || {
+        let told = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&told);
+        let second = built(numbers().removal_listener(move |_, _, _| {
+            (0..choice(4)).for_each(|_| yield_now());
+            counted.fetch_add(1, SeqCst);
+        }));
+        let below = second.clone();
+        let hand_down = move |_, value, _| ignore(below.insert(1, value));
+        let first = built(numbers().removal_listener(hand_down));
+        scope(|threads| {
+            for cache in [&first, &first, &second] {
+                threads.spawn(move || (0..4).for_each(|value| ignore(cache.insert(1, value))));
+            }
+        });
+        // The last value of each cache is there still.
+        assert_eq!(told.load(SeqCst), (4 + 4 - 1) + 4 - 1);
+    });
+}
+
 /// What a subscription says of each key makes sense, and ends with what is there.
 fn assert_told_in_order(events: &Events<u32>, cache: &Numbers) {
     let mut there = BTreeSet::new();

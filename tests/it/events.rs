@@ -501,3 +501,41 @@ fn listeners_that_wait_for_each_other_go_on() {
     let told = [0, 1].map(|cache| told[cache].load(SeqCst));
     assert_eq!(told, [u64::from(BACKLOG) + 2; 2]);
 }
+
+#[test]
+fn a_listener_that_hangs_holds_up_that_of_another_cache_once_and_not_for_each_removal() {
+    let (entered, enters) = mpsc::channel();
+    let (leave, leaves) = mpsc::channel::<()>();
+    let leaves = Mutex::new(leaves);
+    let hangs = move |_: u32, _: u32, _| {
+        let _ = entered.send(());
+        // Nothing is sent: it goes on when the sender is gone.
+        let _ = leaves.lock().unwrap().recv();
+    };
+    let second = Cache::builder().removal_listener(hangs).build().unwrap();
+    let below = second.clone();
+    let hand_down = move |_: u32, value, _| _ = below.insert(1, value);
+    let (first, time) = timed(|builder| builder.removal_listener(hand_down));
+    // More than wait for nobody, by more than could be waited for one after another.
+    let removals = BACKLOG + 1_000;
+    (0..removals).for_each(|key| _ = first.insert_with_ttl(key, 0, SECOND));
+    time.advance(SECOND);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            second.insert(1, 0);
+            second.remove(&1);
+        });
+        enters.recv_timeout(PATIENCE).unwrap();
+        let (done, is_done) = mpsc::channel();
+        let first = &first;
+        scope.spawn(move || {
+            let swept = first.sweep();
+            let _ = done.send(swept);
+        });
+        let in_time = is_done.recv_timeout(PATIENCE);
+        drop(leave);
+        assert_eq!(in_time, Ok(removals as usize), "it waits for each removal");
+    });
+    // The last value is there still.
+    assert_eq!(enters.try_iter().count(), removals as usize - 1);
+}
