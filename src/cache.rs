@@ -819,10 +819,11 @@ impl<K, V, S> Cache<K, V, S> {
 
     /// Subscribes to what happens in the cache from now on, through a queue of at most `capacity`
     /// events. When the reader is so slow that it is full, new events are lost and counted; the
-    /// cache waits for no reader. Memory is taken as events wait, whatever the capacity.
+    /// cache waits for no reader. Memory is taken as events wait, whatever the capacity, up to the
+    /// next power of two of the most that did, and given back with the subscription.
     ///
     /// # Panics
-    /// If `capacity` is 0.
+    /// If `capacity` is 0, as [`new`](Self::new) does for one of a cache.
     ///
     /// ```
     /// use haybox::{Cache, Event, EventKind};

@@ -12,13 +12,13 @@
 //! backlog may be added before somebody waits again. So a hang costs one wait for each backlog and
 //! not for each notice, and what gathers meanwhile grows no faster than by a backlog for each wait.
 
-use super::{Event, Events, RemovalCause, Shared};
+use super::{Event, Events, RemovalCause};
 use crate::busy::{Busy, is_busy_with};
 use crate::contain::contain;
-use crate::pubsub::Topic;
+use crate::pubsub::{Mailbox, Offer, Slow, Topic};
 use crate::stats::{Count, Counters};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, RwLock, wait_or_give_up};
-use crossbeam_channel::Sender;
+use crate::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, RwLock, wait_or_give_up};
+use crate::time::wake_all;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
@@ -48,11 +48,6 @@ impl<K, V> Listener<K, V> {
             call(key, value, cause);
         }
     }
-}
-
-struct Subscriber<K> {
-    sender: Sender<Event<K>>,
-    shared: Arc<Shared>,
 }
 
 /// Something to be told: an event for the subscriptions, a removal for the listener, or both.
@@ -108,7 +103,7 @@ pub(crate) struct Hub<K, V> {
 type Publish<K> = dyn Fn(&Event<K>) -> bool + Send + Sync;
 
 struct Subscribers<K> {
-    list: Vec<Arc<Subscriber<K>>>,
+    list: Vec<Arc<Mailbox<Event<K>>>>,
     topics: Vec<Arc<Publish<K>>>,
     clone_key: Option<fn(&K) -> K>,
 }
@@ -152,21 +147,12 @@ impl<K, V> Hub<K, V> {
     where
         K: Clone,
     {
-        let (sender, receiver) = crossbeam_channel::unbounded();
-        let shared = Arc::new(Shared {
-            capacity,
-            waiting: AtomicUsize::new(0),
-            lost: AtomicU64::new(0),
-            open: AtomicBool::new(true),
-        });
+        let mailbox = Arc::new(Mailbox::alone(capacity, Slow::DropNewest));
         let mut subscribers = self.subscribers.write();
         subscribers.clone_key = Some(K::clone);
-        subscribers.list.push(Arc::new(Subscriber {
-            sender,
-            shared: Arc::clone(&shared),
-        }));
+        subscribers.list.push(Arc::clone(&mailbox));
         self.subscribed.store(true, Release);
-        Events { receiver, shared }
+        Events::of(mailbox)
     }
 
     /// Has events published to a topic until that is closed.
@@ -281,17 +267,16 @@ impl<K, V> Hub<K, V> {
     }
 
     fn publish(&self, event: Event<K>) {
-        let mut closed = self.publish_to_topics(&event);
-        for (subscriber, key) in self.copies(&event.key) {
-            if subscriber.shared.take_room() {
-                let kind = event.kind;
-                // Nobody is told of what comes after the subscription has ended.
-                let _ = subscriber.sender.send(Event { key, kind });
-            }
-            closed |= !subscriber.shared.open.load(Acquire);
+        let mut has_ended = self.publish_to_topics(&event);
+        for (mailbox, key) in self.copies(&event.key) {
+            let (kind, mut woken) = (event.kind, Vec::new());
+            let offered = mailbox.offer(Event { key, kind }, &mut woken);
+            // Before a key is dropped for which there was no place, which may panic.
+            wake_all(woken);
+            has_ended |= matches!(offered, Offer::Closed(_));
         }
-        if closed {
-            self.forget_closed();
+        if has_ended {
+            self.forget_ended();
         }
     }
 
@@ -317,20 +302,18 @@ impl<K, V> Hub<K, V> {
 
     /// The subscriptions, each with a copy of a key for it. They are not locked any more: copying
     /// and waking readers may take its time.
-    fn copies(&self, key: &K) -> Vec<(Arc<Subscriber<K>>, K)> {
+    fn copies(&self, key: &K) -> Vec<(Arc<Mailbox<Event<K>>>, K)> {
         let (list, clone_key) = {
             let subscribers = self.subscribers.read();
             (subscribers.list.clone(), subscribers.clone_key)
         };
-        let copy = |subscriber| Some((subscriber, clone_key?(key)));
+        let copy = |mailbox| Some((mailbox, clone_key?(key)));
         list.into_iter().filter_map(copy).collect()
     }
 
-    fn forget_closed(&self) {
+    fn forget_ended(&self) {
         let mut subscribers = self.subscribers.write();
-        subscribers
-            .list
-            .retain(|subscriber| subscriber.shared.open.load(Acquire));
+        subscribers.list.retain(|mailbox| !mailbox.is_ended());
         if subscribers.list.is_empty() && subscribers.topics.is_empty() {
             self.subscribed.store(false, Release);
         }
@@ -339,9 +322,10 @@ impl<K, V> Hub<K, V> {
     /// Ends all subscriptions: their readers get what is waiting, then the end.
     pub(crate) fn close(&self) {
         let mut subscribers = self.subscribers.write();
-        subscribers.list.clear();
+        let list = mem::take(&mut subscribers.list);
         let topics = mem::take(&mut subscribers.topics);
         drop(subscribers);
+        list.iter().for_each(|mailbox| mailbox.close());
         drop(topics);
     }
 }

@@ -9,12 +9,10 @@ mod outbox;
 pub(crate) use hub::{Hub, Listener};
 pub(crate) use outbox::Outbox;
 
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crate::pubsub::{Home, Mailbox, NoMessage, Subscription};
+use crate::time::Clock;
 use std::fmt;
-use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::time::Duration;
 
 /// Why a value left the cache.
@@ -61,38 +59,20 @@ pub struct Event<K> {
 ///
 /// The events of one key come in the order in which they happened. A reader that is too slow does
 /// not hold up the cache: when the subscription is full, *new* events are dropped and
-/// [`lost`](Self::lost) counts them. Dropping the subscription ends it.
+/// [`lost`](Self::lost) counts them. Dropping the subscription ends it, and so does
+/// [`close`](Self::close) from any thread, also while others wait for an event.
 ///
 /// It is for threads, which it blocks while they wait. Tasks take
 /// [`Cache::publish_events`](crate::Cache::publish_events), whose subscriptions have a
 /// `recv_async`.
-pub struct Events<K> {
-    receiver: Receiver<Event<K>>,
-    shared: Arc<Shared>,
-}
+pub struct Events<K>(Subscription<Event<K>>);
 
-/// What a subscription and the cache know of each other.
-struct Shared {
-    /// The most events that may wait.
-    capacity: usize,
-    /// How many do, those among them that are being put in or taken out. The channel itself has no
-    /// bound: one that has takes up the room for all its events from the start.
-    waiting: AtomicUsize,
-    lost: AtomicU64,
-    /// Whether anybody still reads.
-    open: AtomicBool,
-}
+/// Where a subscription to events is: with the cache, which forgets one that has ended with the next
+/// event.
+struct OfCache;
 
-impl Shared {
-    /// Whether there is room for one event more, which is then taken; else one more is lost.
-    fn take_room(&self) -> bool {
-        let within = |waiting| (waiting < self.capacity).then_some(waiting + 1);
-        let took = self.waiting.fetch_update(AcqRel, Relaxed, within).is_ok();
-        if !took {
-            self.lost.fetch_add(1, Relaxed);
-        }
-        took
-    }
+impl<K> Home<Event<K>> for OfCache {
+    fn remove(&self, _: &Arc<Mailbox<Event<K>>>) {}
 }
 
 /// Why [`Events::try_recv`] or [`Events::recv_timeout`] has no event.
@@ -100,15 +80,24 @@ impl Shared {
 pub enum NoEvent {
     /// None is waiting, or none came in time.
     Empty,
-    /// The cache is gone and all its events were read.
+    /// The cache is gone or the subscription [closed](Events::close), and all its events were read.
     Closed,
+}
+
+impl NoEvent {
+    fn of(reason: NoMessage) -> Self {
+        match reason {
+            NoMessage::Empty => Self::Empty,
+            NoMessage::Closed | NoMessage::TooSlow => Self::Closed,
+        }
+    }
 }
 
 impl fmt::Display for NoEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "no event is waiting",
-            Self::Closed => "the cache is gone and all its events were read",
+            Self::Closed => "the subscription is closed and all its events were read",
         })
     }
 }
@@ -116,9 +105,15 @@ impl fmt::Display for NoEvent {
 impl std::error::Error for NoEvent {}
 
 impl<K> Events<K> {
-    /// Waits for the next event. `None` when the cache is gone and all its events were read.
+    /// Reads what comes into a mailbox.
+    fn of(mailbox: Arc<Mailbox<Event<K>>>) -> Self {
+        Self(Subscription::new(mailbox, Clock::real(), Box::new(OfCache)))
+    }
+
+    /// Waits for the next event. `None` when there will be none: the cache is gone or the
+    /// subscription was closed, and all its events were read.
     pub fn recv(&self) -> Option<Event<K>> {
-        self.receiver.recv().ok().map(|event| self.taken(event))
+        self.0.recv().ok()
     }
 
     /// The next event if one is waiting.
@@ -126,11 +121,7 @@ impl<K> Events<K> {
     /// # Errors
     /// [`NoEvent`] says whether there may be one later.
     pub fn try_recv(&self) -> Result<Event<K>, NoEvent> {
-        let received = self.receiver.try_recv().map(|event| self.taken(event));
-        received.map_err(|error| match error {
-            TryRecvError::Empty => NoEvent::Empty,
-            TryRecvError::Disconnected => NoEvent::Closed,
-        })
+        self.0.try_recv().map_err(NoEvent::of)
     }
 
     /// Waits for the next event, at most for `timeout` of real time.
@@ -138,35 +129,47 @@ impl<K> Events<K> {
     /// # Errors
     /// [`NoEvent`] says whether there may be one later.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event<K>, NoEvent> {
-        let received = self.receiver.recv_timeout(timeout);
-        received
-            .map(|event| self.taken(event))
-            .map_err(|error| match error {
-                RecvTimeoutError::Timeout => NoEvent::Empty,
-                RecvTimeoutError::Disconnected => NoEvent::Closed,
-            })
+        self.0.recv_timeout(timeout).map_err(NoEvent::of)
     }
 
     /// The events that are waiting now, without waiting for more.
     pub fn try_iter(&self) -> impl Iterator<Item = Event<K>> {
-        iter::from_fn(|| self.try_recv().ok())
+        self.0.try_iter()
     }
 
-    /// Every event from now on; waits for each, and ends with the cache.
+    /// Every event from now on; waits for each, and ends when there will be none.
     pub fn iter(&self) -> impl Iterator<Item = Event<K>> {
-        iter::from_fn(|| self.recv())
+        self.0.iter()
+    }
+
+    /// Ends the subscription: nothing comes in any more, and whoever waits for an event goes on at
+    /// once. What is waiting can still be read. It is for other threads than the one that reads,
+    /// which share the subscription by reference or in an [`Arc`]. Closing twice does nothing more.
+    ///
+    /// ```
+    /// use haybox::Cache;
+    /// use std::sync::Arc;
+    /// use std::thread;
+    ///
+    /// let cache = Cache::new(10);
+    /// let events = Arc::new(cache.events(100));
+    /// let reader = thread::spawn({
+    ///     let events = Arc::clone(&events);
+    ///     move || events.iter().count()
+    /// });
+    /// cache.insert("loaf", 1);
+    /// events.close();
+    /// cache.insert("loaf", 2);
+    /// assert_eq!(reader.join().unwrap(), 1);
+    /// ```
+    pub fn close(&self) {
+        self.0.close();
     }
 
     /// How many events were dropped because the subscription was full.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.shared.lost.load(Relaxed)
-    }
-
-    /// There is room for another one.
-    fn taken(&self, event: Event<K>) -> Event<K> {
-        self.shared.waiting.fetch_sub(1, AcqRel);
-        event
+        self.0.lost()
     }
 }
 
@@ -174,14 +177,8 @@ impl<K> fmt::Debug for Events<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Events");
         shown
-            .field("waiting", &self.receiver.len())
+            .field("waiting", &self.0.len())
             .field("lost", &self.lost())
             .finish()
-    }
-}
-
-impl<K> Drop for Events<K> {
-    fn drop(&mut self) {
-        self.shared.open.store(false, Release);
     }
 }

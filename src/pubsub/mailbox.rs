@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-pub(super) struct Mailbox<M> {
+pub(crate) struct Mailbox<M> {
     capacity: usize,
     slow: Slow,
     /// What all subscriptions of the bus have lost.
@@ -49,7 +49,7 @@ pub(super) enum End {
 }
 
 /// What became of a message that was offered to a mailbox.
-pub(super) enum Offer<M> {
+pub(crate) enum Offer<M> {
     Taken,
     /// Another message, the oldest, was given up for it.
     TakenFor(M),
@@ -126,11 +126,16 @@ impl<M> Mailbox<M> {
         }
     }
 
+    /// One whose losses count for no bus.
+    pub(crate) fn alone(capacity: usize, slow: Slow) -> Self {
+        Self::new(capacity, slow, Arc::default())
+    }
+
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    pub(super) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.state.lock().end.is_some()
     }
 
@@ -138,7 +143,7 @@ impl<M> Mailbox<M> {
 
     /// Offers a message without waiting. Who is to be woken is added to `woken`.
     #[inline]
-    pub(super) fn offer(&self, message: M, woken: &mut Vec<Waker>) -> Offer<M> {
+    pub(crate) fn offer(&self, message: M, woken: &mut Vec<Waker>) -> Offer<M> {
         let mut state = self.state.lock();
         if state.end.is_some() {
             return Offer::Closed(message);
@@ -217,7 +222,7 @@ impl<M> Mailbox<M> {
     }
 
     /// Ends it for the publishers: the subscriber gets what is waiting, and then the end.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut woken = Vec::new();
         self.state.lock().end(End::Closed, &mut woken);
         wake_all(woken);

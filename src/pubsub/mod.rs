@@ -17,8 +17,10 @@ mod topic;
 mod weak;
 
 pub use bus::{Bus, WrongType};
+pub(crate) use mailbox::{Mailbox, Offer};
 pub use pattern::{Pattern, PatternError};
 pub use stats::BusStats;
+pub(crate) use subscription::Home;
 pub use subscription::{IntoIter, Iter, NoMessage, Slow, SubscribeOptions, Subscription};
 pub(crate) use topic::{Left, TopicState};
 pub use topic::{Matched, Topic};

@@ -108,7 +108,8 @@ impl Default for SubscribeOptions {
 pub enum NoMessage {
     /// None is waiting, or none came in time.
     Empty,
-    /// The topic or the bus was closed or dropped, and all messages were read.
+    /// The topic or the bus was closed or dropped, or the subscription itself
+    /// [closed](Subscription::close), and all messages were read.
     Closed,
     /// The subscription was too slow and had asked to be ended then ([`Slow::Disconnect`]); all
     /// messages that came before that were read.
@@ -119,7 +120,7 @@ impl fmt::Display for NoMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "no message is waiting",
-            Self::Closed => "the topic is closed and all its messages were read",
+            Self::Closed => "the subscription is closed and all its messages were read",
             Self::TooSlow => "the subscription was too slow and has been ended",
         })
     }
@@ -137,7 +138,7 @@ impl From<End> for NoMessage {
 }
 
 /// Where a mailbox is taken out again.
-pub(super) trait Home<M>: Send + Sync {
+pub(crate) trait Home<M>: Send + Sync {
     fn remove(&self, mailbox: &Arc<Mailbox<M>>);
 }
 
@@ -147,7 +148,8 @@ pub(super) trait Home<M>: Send + Sync {
 /// [`recv_async`](Self::recv_async) or [`poll_recv`](Self::poll_recv), and crossbeam's `select!`
 /// waits for its [`bell`](Self::bell). Several may read one subscription at the same time; then
 /// each message goes to one of them. Dropping it ends it: what waits is dropped, and publishers
-/// that wait for room go on at once.
+/// that wait for room go on at once. [`close`](Self::close) ends it from any thread, also while
+/// others wait for a message.
 ///
 /// The messages of one publisher that waits for each call to end before it makes the next come in
 /// the order in which it published them, also from different topics of a pattern. Messages of
@@ -166,7 +168,7 @@ pub struct Subscription<M> {
 }
 
 impl<M> Subscription<M> {
-    pub(super) fn new(mailbox: Arc<Mailbox<M>>, clock: Clock, home: Box<dyn Home<M>>) -> Self {
+    pub(crate) fn new(mailbox: Arc<Mailbox<M>>, clock: Clock, home: Box<dyn Home<M>>) -> Self {
         Self {
             mailbox,
             clock,
@@ -306,6 +308,42 @@ impl<M> Subscription<M> {
     /// ```
     pub fn bell(&self) -> &Receiver<()> {
         self.bell.get_or_init(|| self.mailbox.bell())
+    }
+
+    /// Ends the subscription: nothing comes in any more, and whoever waits for a message, a thread
+    /// or a task, goes on at once. What is waiting can still be read, then there is
+    /// [`NoMessage::Closed`]; who does not want it drops the subscription. Publishers that wait for
+    /// room go on, and their messages are not received.
+    ///
+    /// It is for others than who reads, who share the subscription by reference or in an [`Arc`].
+    /// One that has ended before, as by [`NoMessage::TooSlow`], stays as it is, and closing twice
+    /// does nothing more. O(subscriptions of the topic), or of all topics where it is one to a
+    /// pattern.
+    ///
+    /// ```
+    /// use haybox::pubsub::{Bus, NoMessage};
+    /// use std::sync::Arc;
+    /// use std::thread;
+    ///
+    /// let bus = Bus::new();
+    /// let orders = bus.topic::<u32>("orders")?;
+    /// let subscription = Arc::new(orders.subscribe());
+    /// let worker = thread::spawn({
+    ///     let subscription = Arc::clone(&subscription);
+    ///     move || subscription.iter().sum::<u32>()
+    /// });
+    /// (1..=3).for_each(|order| assert_eq!(orders.publish(order), 1));
+    /// subscription.close();
+    /// assert_eq!(orders.publish(4), 0);
+    /// assert_eq!(worker.join().unwrap(), 6);
+    /// assert_eq!(subscription.recv(), Err(NoMessage::Closed));
+    /// # Ok::<(), haybox::pubsub::WrongType>(())
+    /// ```
+    #[doc(alias = "UNSUBSCRIBE")]
+    #[doc(alias = "PUNSUBSCRIBE")]
+    pub fn close(&self) {
+        self.home.remove(&self.mailbox);
+        self.mailbox.close();
     }
 
     /// How many messages were lost so far because the subscription was slow.

@@ -4,7 +4,7 @@ use crate::common::{
     Numbers, built, choice, expiring, ignore, known, numbers, seconds, write_both,
 };
 use crate::schedules::check;
-use haybox::{EventKind, Events, MockClock, Op};
+use haybox::{EventKind, Events, MockClock, NoEvent, Op};
 use shuttle::thread::{scope, yield_now};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -138,5 +138,23 @@ fn a_subscription_during_writes_misses_only_what_was_before_it() {
         let distinct: BTreeSet<u32> = others.iter().copied().collect();
         assert_eq!(distinct.len(), others.len());
         assert!(distinct.iter().all(|key| all.contains(key)));
+    });
+}
+
+#[test]
+fn a_subscription_that_is_closed_ends_for_who_waits_with_what_came_before() {
+    check("events until they are closed", || {
+        let cache = built(numbers().max_entries(10));
+        let events = cache.events(64);
+        let told = scope(|threads| {
+            let reader = threads.spawn(|| events.iter().map(|event| event.key).collect());
+            threads.spawn(|| (0..3).for_each(|key| ignore(cache.insert(key, key))));
+            threads.spawn(|| events.close());
+            let told: Vec<u32> = reader.join().expect("it ends");
+            told
+        });
+        assert!(told.iter().copied().eq(0..told.len() as u32), "{told:?}");
+        assert_eq!(events.try_recv(), Err(NoEvent::Closed));
+        assert_eq!(events.lost(), 0);
     });
 }

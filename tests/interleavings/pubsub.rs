@@ -171,6 +171,46 @@ fn closing_wakes_everybody() {
 }
 
 #[test]
+fn a_subscription_that_is_closed_gives_out_what_came_before() {
+    check("close a subscription", || {
+        let (_bus, topic, time) = bus();
+        let slow = any_slow();
+        let subscription = topic
+            .subscribe_with(options(1 + choice(2) as usize, slow))
+            .expect("there is room");
+        let (sent, received) = scope(|threads| {
+            let publisher = threads.spawn(|| publish(&topic, 0));
+            let reader = threads.spawn(|| read(&subscription));
+            let task = threads.spawn(|| {
+                block_on(async {
+                    let mut received = 0;
+                    loop {
+                        match subscription.recv_async().await {
+                            Ok(_) => received += 1,
+                            Err(end) => return (received, end),
+                        }
+                    }
+                })
+            });
+            threads.spawn(|| subscription.close());
+            let sent = publisher.join().expect("it does not panic");
+            let (read, end) = reader.join().expect("it ends");
+            let (received, of_task) = task.join().expect("it ends");
+            assert_eq!(end, of_task);
+            assert!(end == NoMessage::Closed || slow == Slow::Disconnect);
+            (sent, read.len() + received)
+        });
+        let gave_up = match slow {
+            Slow::DropOldest => subscription.lost() as usize,
+            _ => 0,
+        };
+        assert_eq!(sent, received + gave_up);
+        assert_eq!((topic.publish((0, 9)), topic.subscriptions()), (0, 0));
+        assert_eq!(time.timers(), 0);
+    });
+}
+
+#[test]
 fn a_topic_is_made_once_and_forgotten_once() {
     check("topics come and go", || {
         let bus = Bus::with_clock(MockClock::new().clock());

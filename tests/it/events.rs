@@ -247,6 +247,48 @@ fn a_subscription_that_was_dropped_costs_nothing_any_more() {
     let again = cache.events(100);
     write();
     assert_eq!(again.try_iter().count(), 10);
+    again.close();
+    write();
+    COPIES.store(0, SeqCst);
+    write();
+    assert_eq!(COPIES.load(SeqCst), 0, "one that was closed is forgotten");
+}
+
+#[test]
+fn a_subscription_is_closed_while_a_thread_waits_for_events() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let (events, other) = (cache.events(10), cache.events(10));
+    thread::scope(|scope| {
+        let (read, is_read) = mpsc::channel();
+        let events = &events;
+        scope.spawn(move || {
+            events
+                .iter()
+                .for_each(|event| read.send(event.key).unwrap());
+        });
+        cache.insert(1, 1);
+        assert_eq!(is_read.recv_timeout(PATIENCE), Ok(1));
+        events.close();
+        let end = Err(mpsc::RecvTimeoutError::Disconnected);
+        assert_eq!(is_read.recv_timeout(PATIENCE), end);
+    });
+    cache.insert(2, 2);
+    assert_eq!(events.recv_timeout(PATIENCE), Err(NoEvent::Closed));
+    assert_eq!((events.recv(), events.lost()), (None, 0));
+    assert_eq!(other.try_iter().count(), 2);
+}
+
+#[test]
+fn events_that_were_waiting_are_still_read_after_the_subscription_was_closed() {
+    let cache: Cache<u32, u32> = Cache::new(10);
+    let events = cache.events(10);
+    (1..4).for_each(|value| drop(cache.insert(1, value)));
+    events.close();
+    events.close();
+    cache.remove(&1);
+    let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [Inserted, Updated, Updated]);
+    assert_eq!(events.try_recv(), Err(NoEvent::Closed));
 }
 
 #[test]

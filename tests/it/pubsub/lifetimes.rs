@@ -97,6 +97,59 @@ fn who_waits_wakes_when_the_bus_goes() {
 }
 
 #[test]
+fn who_waits_wakes_when_another_thread_closes_the_subscription() {
+    let (bus, topic, time) = numbers();
+    let (exact, lasting) = (topic.subscribe(), topic.subscribe());
+    let matching = bus.subscribe_matching::<u32>(&Pattern::literal("numbers"));
+    thread::scope(|threads| {
+        let waiting = [
+            threads.spawn(|| exact.recv().map(drop)),
+            threads.spawn(|| exact.recv_timeout(HOUR).map(drop)),
+            threads.spawn(|| matching.recv().map(drop)),
+            threads.spawn(|| matching.iter().next().ok_or(NoMessage::Closed).map(drop)),
+        ];
+        super::until_waiting(&time, 1);
+        exact.close();
+        matching.close();
+        for waiting in waiting {
+            assert_eq!(waiting.join().unwrap(), Err(NoMessage::Closed));
+        }
+    });
+    assert_eq!((topic.subscriptions(), time.timers()), (1, 0));
+    assert_eq!((topic.publish(1), lasting.recv()), (1, Ok(1)));
+    let of_bus = bus.topic::<u32>("numbers").unwrap();
+    drop((topic, of_bus, exact, lasting));
+    let anew = bus.topic::<u32>("numbers").unwrap();
+    assert_eq!(anew.subscriptions(), 0, "the bus has forgotten the pattern");
+    assert_eq!(matching.recv(), Err(NoMessage::Closed));
+}
+
+#[test]
+fn what_was_waiting_is_still_read_after_a_subscription_was_closed() {
+    let (_bus, topic, _time) = numbers();
+    let subscription = topic.subscribe();
+    assert!(subscription.bell().is_empty());
+    (1..=3).for_each(|number| assert_eq!(topic.publish(number), 1));
+    subscription.close();
+    subscription.close();
+    assert_eq!((topic.publish(4), subscription.len()), (0, 3));
+    assert!(subscription.iter().eq([1, 2, 3]));
+    assert_eq!(subscription.recv(), Err(NoMessage::Closed));
+    assert!(subscription.bell().try_iter().count() <= 1);
+    assert!(subscription.bell().recv().is_err(), "it is heard for ever");
+}
+
+#[test]
+fn a_subscription_that_was_too_slow_is_that_also_when_it_is_closed() {
+    let (_bus, topic, _time) = numbers();
+    let strict = topic.subscribe_with(options(1, Slow::Disconnect)).unwrap();
+    assert_eq!((topic.publish(1), topic.publish(2)), (1, 0));
+    strict.close();
+    assert_eq!(strict.recv(), Ok(1));
+    assert_eq!(strict.recv(), Err(NoMessage::TooSlow));
+}
+
+#[test]
 fn what_was_waiting_is_still_read_after_the_end() {
     let (bus, topic, _time) = numbers();
     let subscription = topic.subscribe();

@@ -20,6 +20,7 @@ enum Op {
     Receive(usize),
     Drain(usize, usize),
     TakeLost(usize),
+    Close(usize),
     Unsubscribe(usize),
     /// Drops the handle that the test keeps, and asks the bus for the topic again.
     LetGo(usize),
@@ -44,6 +45,7 @@ fn op() -> impl Strategy<Value = Op> {
         10 => any::<usize>().prop_map(Op::Receive),
         2 => (any::<usize>(), 0..4usize).prop_map(|(at, most)| Op::Drain(at, most)),
         2 => any::<usize>().prop_map(Op::TakeLost),
+        1 => any::<usize>().prop_map(Op::Close),
         2 => any::<usize>().prop_map(Op::Unsubscribe),
         2 => (0..3usize).prop_map(Op::LetGo),
         1 => (0..3usize).prop_map(Op::CloseTopic),
@@ -83,6 +85,13 @@ impl Reader {
                 assert_eq!(subscription.drain(&mut into, most)?, into.len());
                 Ok(into.into_iter().map(numbered).collect())
             }
+        }
+    }
+
+    fn close(&self) {
+        match self {
+            Self::Exact(subscription) => subscription.close(),
+            Self::Matching(subscription) => subscription.close(),
         }
     }
 
@@ -262,6 +271,12 @@ impl World {
                 if let Some(reader) = self.reader(at) {
                     assert_eq!(reader.reader.take_lost(), reader.lost - reader.told);
                     reader.told = reader.lost;
+                }
+            }
+            Op::Close(at) => {
+                if let Some(reader) = self.reader(at) {
+                    reader.reader.close();
+                    reader.end.get_or_insert(NoMessage::Closed);
                 }
             }
             Op::Unsubscribe(at) => {

@@ -44,6 +44,24 @@ fn a_task_is_woken_once_for_what_comes() {
 }
 
 #[test]
+fn a_task_that_waits_is_woken_when_its_subscription_is_closed() {
+    let (_bus, topic, _time) = numbers();
+    let mut subscription = topic.subscribe();
+    let (waker, woken) = waker();
+    let mut context = Context::from_waker(&waker);
+    assert!(subscription.poll_recv(&mut context).is_pending());
+    {
+        let mut receive = pin!(subscription.recv_async());
+        assert!(receive.as_mut().poll(&mut context).is_pending());
+        subscription.close();
+        assert_eq!(woken.0.load(SeqCst), 2);
+        let received = receive.as_mut().poll(&mut context);
+        assert_eq!(received, Poll::Ready(Err(NoMessage::Closed)));
+    }
+    assert_eq!(subscription.poll_recv(&mut context), Poll::Ready(None));
+}
+
+#[test]
 fn a_future_that_is_dropped_loses_nothing() {
     let (_bus, topic, _time) = numbers();
     let subscription = topic.subscribe();
