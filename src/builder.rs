@@ -21,6 +21,9 @@ pub(crate) fn greatest_bound(max_entries: usize) -> usize {
     max_entries.min(usize::MAX - 1)
 }
 
+/// What [`CacheBuilder::lock_timeout`] is if nobody says.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Builds a [`Cache`]. From [`Cache::builder`].
 ///
 /// A time that is zero, which would be none, is an error when it is built, as for all builders of
@@ -192,7 +195,7 @@ where
                 group: None,
                 on_full: OnFull::Evict,
                 sweep_interval: Duration::from_secs(1),
-                lock_timeout: Duration::from_secs(30),
+                lock_timeout: LOCK_TIMEOUT,
                 is_plain: false,
                 reads_move_deadlines: false,
                 negative_ttl: None,
@@ -653,6 +656,25 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     #[cfg(feature = "persist")]
     pub(crate) fn chosen_clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The first setting that says nothing to a store.
+    #[cfg(feature = "persist")]
+    pub(crate) fn check_store(&self) -> Result<(), BuildError> {
+        let policy = &self.policy;
+        let evicts = "is for caches: a store evicts nothing";
+        let loads = "is for caches: a store has no calls that load";
+        let settings = [
+            ("freshness", policy.freshness.is_some()),
+            ("spawner", policy.spawner.is_some()),
+            ("negative_ttl", policy.negative_ttl.is_some()),
+            ("error_ttl", policy.error_ttl.is_some()),
+            ("negative_weigher", policy.negative_weigher.is_some()),
+            ("lock_timeout", policy.lock_timeout != LOCK_TIMEOUT),
+        ];
+        let is_of_eviction = policy.eviction != EvictionPolicy::Adaptive;
+        BuildError::check([(is_of_eviction, "eviction_policy", evicts)])?;
+        BuildError::check(settings.map(|(setting, is_set)| (is_set, setting, loads)))
     }
 
     /// Whether keys or values can hold memory of their own. What holds some gives it back when it

@@ -152,7 +152,12 @@ where
     /// the directory holds. The directory is made if it is not there.
     ///
     /// A store evicts nothing: where there is a bound, a value that does not fit is an error, and
-    /// [`on_full`](Self::on_full) has no say. What the directory holds stays, also where the bound
+    /// [`on_full`](Self::on_full) has no say. Nor does it load anything. So an
+    /// [`eviction_policy`](Self::eviction_policy) is an error, and so is what is said about loads:
+    /// [`freshness`](Self::freshness), [`spawner`](Self::spawner),
+    /// [`negative_ttl`](Self::negative_ttl), [`error_ttl`](Self::error_ttl),
+    /// [`negative_weigher`](Self::negative_weigher) and [`lock_timeout`](Self::lock_timeout). What
+    /// the directory holds stays, also where the bound
     /// is less than that: then a value under a new key does not fit before enough is removed.
     ///
     /// The directory of a cache may be opened as a store, and is a store's from then on. That of
@@ -186,6 +191,7 @@ where
         dir: impl AsRef<Path>,
         options: Persistence<C>,
     ) -> Result<Store<K, V, S>, OpenError> {
+        self.check_store()?;
         let builder = self.on_full(OnFull::Reject);
         let (cache, journal) = builder.open_either(dir.as_ref(), options, true)?;
         Ok(Store::new(cache, journal))

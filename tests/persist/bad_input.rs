@@ -5,13 +5,15 @@ use haybox::persist::{
     Codec, CodecError, CommitError, MessagePack, OpenError, Persistence, Point, RecoveryMode,
     SyncPolicy, WhenFull, WriteError, check,
 };
-use haybox::{Cache, Store};
+use haybox::{Cache, CacheBuilder, EvictionPolicy, Freshness, MockClock, OnFull, Store};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn with_data() -> TempDir {
     let dir = dir();
@@ -41,6 +43,70 @@ fn a_setting_that_no_cache_can_have() {
     let error = opened.map(drop).unwrap_err();
     assert!(matches!(error, OpenError::Build(build) if build.setting() == "max_entries"));
     assert!(!missing.exists());
+}
+
+#[test]
+fn a_setting_that_says_nothing_to_a_store() {
+    type Set = fn(CacheBuilder<u32, u32>) -> CacheBuilder<u32, u32>;
+    let cases: [(&str, &str, Set); 7] = [
+        ("eviction_policy", "evicts nothing", |builder| {
+            builder.eviction_policy(EvictionPolicy::Lru)
+        }),
+        ("freshness", "load", |builder| {
+            builder.freshness(Freshness::new())
+        }),
+        ("spawner", "load", |builder| builder.spawner(drop)),
+        ("negative_ttl", "load", |builder| {
+            builder.negative_ttl(SECOND)
+        }),
+        ("error_ttl", "load", |builder| builder.error_ttl(SECOND)),
+        ("negative_weigher", "load", |builder| {
+            builder.max_weight(9).negative_weigher(|_| 1)
+        }),
+        ("lock_timeout", "load", |builder| {
+            builder.lock_timeout(SECOND)
+        }),
+    ];
+    for (setting, why, set) in cases {
+        let dir = dir();
+        let path = dir.path().join("new");
+        let opened = set(Cache::builder()).open_store(&path);
+        let error = opened.map(drop).unwrap_err();
+        let names_it = matches!(&error, OpenError::Build(build) if build.setting() == setting);
+        assert!(names_it && error.to_string().contains(why), "{error}");
+        assert!(!path.exists());
+        assert!(set(Cache::builder()).open(&path).is_ok(), "{setting}");
+    }
+}
+
+#[test]
+fn a_store_takes_every_setting_that_says_something_to_it() {
+    let dir = dir();
+    let time = MockClock::new();
+    let builder = Cache::<u32, u32>::builder()
+        .max_entries(9)
+        .max_weight(9)
+        .max_memory(1 << 20)
+        .weigher(|_, _| 1)
+        .on_full(OnFull::Evict)
+        .eviction_policy(EvictionPolicy::Adaptive)
+        .time_to_live(SECOND)
+        .ttl_jitter(0.1)
+        .time_to_idle(SECOND)
+        .sweep_interval(SECOND)
+        .lock_timeout(Duration::from_secs(30))
+        .group_by(|key: &u32| key)
+        .removal_listener(|_, _, _| ())
+        .stats(false)
+        .clock(time.clock());
+    let store = builder.open_store(dir.path()).unwrap();
+    let full = (0..10).try_for_each(|key| store.insert(key, key).map(drop));
+    assert!(matches!(full, Err(WriteError::NoRoom)), "it evicts nothing");
+    assert_eq!(store.len(), 9);
+    store.invalidate_group(&1_u32).unwrap().wait().unwrap();
+    assert_eq!((store.get(&1), store.get(&2)), (None, Some(2)));
+    time.advance(SECOND);
+    assert_eq!(store.get(&2), None);
 }
 
 #[test]
