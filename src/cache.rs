@@ -823,7 +823,9 @@ impl<K, V, S> Cache<K, V, S> {
     /// next power of two of the most that did, and given back with the subscription.
     ///
     /// # Panics
-    /// If `capacity` is 0, as [`new`](Self::new) does for one of a cache.
+    /// If `capacity` is 0, as [`new`](Self::new) does for a bound of 0. One that comes from a
+    /// configuration is better given to [`SubscribeOptions`](crate::pubsub::SubscribeOptions), for a
+    /// topic of [`publish_events`](Self::publish_events): there it is an error.
     ///
     /// ```
     /// use haybox::{Cache, Event, EventKind};

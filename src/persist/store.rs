@@ -588,7 +588,7 @@ impl<K, V, S> Store<K, V, S> {
     /// Subscribes to what happens in the store from now on. As [`Cache::events`].
     ///
     /// # Panics
-    /// If `capacity` is 0.
+    /// If `capacity` is 0, as there.
     #[must_use = "dropping a subscription ends it"]
     #[track_caller]
     pub fn events(&self, capacity: usize) -> Events<K>
