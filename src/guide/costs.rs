@@ -6,7 +6,7 @@
 //!
 //! # An entry
 //!
-//! An entry costs its key, its value and 8 bytes, and its share of a set: about 7 bytes, 11 once
+//! An entry costs its key, its value and 8 bytes, and its share of a set: about 6 bytes, 12 once
 //! something was evicted (20 to 40 in caches of up to 5,120, which remember more of what was
 //! evicted), and about a twentieth more for slots that are free. Options add to that, for each
 //! entry:
