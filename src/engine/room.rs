@@ -325,8 +325,15 @@ impl<K, V> Engine<K, V> {
             let Some(mut set) = self.table.try_lock_index(index) else {
                 return false;
             };
-            (step >= choosy || self.holds_share(&set, work.held.entries()))
-                && self.evict_from(&mut set, work)
+            let takes_any = step >= choosy;
+            let has_given = (takes_any || self.holds_share(&set, work.held.entries()))
+                && self.evict_from(&mut set, work);
+            if has_given && takes_any {
+                // Where hardly any set has something, each is passed over once a round and not at
+                // every eviction.
+                self.table.set_hand(index + 1);
+            }
+            has_given
         })
     }
 
@@ -396,5 +403,54 @@ impl<K, V> Engine<K, V> {
         }
         set.shrink();
         self.budget.is_over().then_some(set.index() + 1)
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::Cache;
+
+    /// The sets that hold something, with how much.
+    fn sets_in_use(cache: &Cache<u64, u64>) -> Vec<(usize, usize)> {
+        let inside = reentrancy::enter().unwrap();
+        let (mut in_use, mut next) = (Vec::new(), 0);
+        while let Some(set) = cache.engine().table.lock_next(&inside, next) {
+            next = set.index() + 1;
+            if set.len() > 0 {
+                in_use.push((set.index(), set.len()));
+            }
+        }
+        in_use
+    }
+
+    /// Else each of them would look again at all sets that the ones before it have found empty.
+    #[test]
+    fn evictions_from_a_sparse_table_go_on_where_the_last_one_ended() {
+        let cache: Cache<u64, u64> = Cache::new(40 * 1024);
+        cache.insert_many((0..40 * 1024).map(|key| (key, key)));
+        cache.set_max_entries(10).unwrap();
+        let (table, mut far) = (&cache.engine().table, 0);
+        for key in 1_000_000..1_000_200 {
+            let before = sets_in_use(&cache);
+            let from = table.turn_hand() + 1;
+            cache.insert(key, key);
+            let after = sets_in_use(&cache);
+            let has_given = |&&(index, had): &&(usize, usize)| {
+                let has = after.iter().find(|set| set.0 == index);
+                has.is_none_or(|set| set.1 < had)
+            };
+            // None where it was the own set, which has taken the new entry in.
+            let Some((index, _)) = before.iter().find(has_given) else {
+                continue;
+            };
+            let distance = (index + table.sets() - from % table.sets()) % table.sets();
+            if distance >= CHOOSY {
+                far += 1;
+                assert_eq!(table.turn_hand(), (index + 1) % table.sets());
+            }
+        }
+        assert!(far > 100, "most evictions have to search: {far}");
+        cache.validate();
     }
 }

@@ -477,6 +477,11 @@ impl<K, V> Table<K, V> {
         self.hand.fetch_add(1, Relaxed) % self.sets()
     }
 
+    /// Has the hand go on from a set, after those before it were found to have nothing to give.
+    pub(crate) fn set_hand(&self, index: usize) {
+        self.hand.store(index, Relaxed);
+    }
+
     // ---- what may have expired ----
 
     /// No entry expires before this.
