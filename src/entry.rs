@@ -249,7 +249,9 @@ pub enum OnFull {
     #[default]
     Evict,
     /// Refuses the new entry unless something has expired, as Redis does with `noeviction`. What is
-    /// only remembered ([`negative_ttl`](crate::CacheBuilder::negative_ttl)) makes room for it.
+    /// only remembered ([`negative_ttl`](crate::CacheBuilder::negative_ttl)) makes room for it. No
+    /// more of either is cleared than the entry needs. Where all of it lies beside keys that other
+    /// threads are at, an insertion waits for these, and for their closures, before it refuses.
     /// [`Cache::insert_with`](crate::Cache::insert_with) says so; the stats count it.
     Reject,
 }

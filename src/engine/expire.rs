@@ -180,6 +180,44 @@ impl<K, V> Engine<K, V> {
         cleared
     }
 
+    /// Clears expired entries until `enough`, with no set locked: those that nobody holds, and
+    /// where that does not do, it waits for the others.
+    #[cold]
+    pub(super) fn clear_expired_unlocked(
+        &self,
+        work: &mut Work<'_, K, V>,
+        mut enough: impl FnMut(&mut Held<'_>) -> bool,
+    ) {
+        for waits in [false, true] {
+            if enough(&mut work.held) || !self.clock.has_passed(self.table.earliest()) {
+                return;
+            }
+            let now = self.clock.now();
+            let _ = self.each_due_segment(now, |first, segment| {
+                for offset in segment.due(now) {
+                    let Some(inside) = reentrancy::enter() else {
+                        return ControlFlow::Break(());
+                    };
+                    let index = first + offset;
+                    let locked = match waits {
+                        true => Some(self.table.lock_index(&inside, index)),
+                        false => self.table.try_lock_index(index),
+                    };
+                    let Some(mut set) = locked else {
+                        continue;
+                    };
+                    self.clear_expired(&mut set, now, work);
+                    set.shrink_if_sparse();
+                    if enough(&mut work.held) {
+                        return ControlFlow::Break(());
+                    }
+                }
+                self.table.refresh_segment(segment);
+                ControlFlow::Continue(())
+            });
+        }
+    }
+
     // ---- moving deadlines by hand ----
 
     /// Sets the deadline of a live entry when the condition holds; whether it did.

@@ -409,7 +409,9 @@ impl<K, V> Engine<K, V> {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
-    use crate::Cache;
+    use crate::{Cache, Insert, InsertOptions, MockClock};
+    use std::thread::scope;
+    use std::time::Duration;
 
     /// The sets that hold something, with how much.
     fn sets_in_use(cache: &Cache<u64, u64>) -> Vec<(usize, usize)> {
@@ -451,6 +453,42 @@ mod tests {
             }
         }
         assert!(far > 100, "most evictions have to search: {far}");
+        cache.validate();
+    }
+
+    fn index_of(cache: &Cache<u64, u64>, key: u64) -> usize {
+        let inside = reentrancy::enter().unwrap();
+        let hash = cache.hash(&key);
+        cache.engine().table.lock(&inside, hash).index()
+    }
+
+    #[test]
+    fn a_cache_that_rejects_clears_what_it_needs_and_waits_for_no_set_while_others_have_it() {
+        let (second, time) = (Duration::from_secs(1), MockClock::new());
+        let builder = Cache::builder().max_weight(400).weigher(|_, _| 1);
+        let builder = builder.clock(time.clock()).sweep_interval(1000 * second);
+        let cache = builder.on_full(OnFull::Reject).build().unwrap();
+        for key in 0..400 {
+            cache.insert_with_ttl(key, key, second);
+        }
+        time.advance(second);
+        let held = index_of(&cache, 0);
+        let mut others = (400..).filter(|key| index_of(&cache, *key) != held);
+        let others = [(); 2].map(|()| others.next().unwrap());
+        let insert = |key| {
+            let insert = || cache.insert_with(key, 0, InsertOptions::new());
+            scope(|threads| threads.spawn(insert).join().unwrap())
+        };
+        let inside = reentrancy::enter().unwrap();
+        let set = cache.engine().table.lock(&inside, cache.hash(&0));
+        let had = set.len();
+        assert_eq!(insert(others[0]), Insert::Inserted);
+        let cleared = cache.stats().expirations;
+        assert!((2..200).contains(&cleared), "a set or two: {cleared}");
+        assert_eq!(insert(others[1]), Insert::Inserted);
+        assert_eq!(cache.stats().expirations, cleared, "there was room");
+        assert_eq!(set.len(), had);
+        drop((set, inside));
         cache.validate();
     }
 }

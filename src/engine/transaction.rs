@@ -490,12 +490,21 @@ impl<K, V> Engine<K, V>
 where
     K: Hash + Eq + Clone,
 {
-    /// Gives up verdicts for as many entries, or all where it is not known how much they take up.
-    fn forget_for_transaction(&self, entries: u64) {
+    /// Clears what has expired or fallen and gives up verdicts, until there is room for as many
+    /// entries; all of it where it is not known how much they take up.
+    fn clear_for_transaction(&self, entries: u64) {
         let (need, mut work) = (self.budget.room(entries, 0), self.work());
         let knows_need = self.budget.counts_entries_only();
-        if !(knows_need && work.held.reaches(need)) {
-            self.forget_for(None, &mut work, |held| knows_need && held.reaches(need));
+        let enough = |held: &mut Held<'_>| knows_need && held.reaches(need);
+        if knows_need {
+            self.clear_expired_unlocked(&mut work, enough);
+        }
+        if enough(&mut work.held) {
+            return;
+        }
+        self.sweep_for_room();
+        if !enough(&mut work.held) {
+            self.forget_for(None, &mut work, enough);
         }
     }
 
@@ -514,8 +523,7 @@ where
             // With the locks held it is too late to clear what has expired or fallen, or to forget
             // what their own sets remember. What is forgotten is room for everybody: to keep it
             // would refuse others for as long as `f` runs, which may not even need it.
-            self.sweep_for_room();
-            self.forget_for_transaction(keys.len() as u64);
+            self.clear_for_transaction(keys.len() as u64);
         }
         // Declared before the locks, so dropped after them: all that may run code of the user's.
         let mut work = self.work();

@@ -314,22 +314,26 @@ impl<K, V> Engine<K, V> {
         work.held.reaches(need)
     }
 
-    /// Whether what keeps `need` out of a cache that rejects may be verdicts.
-    pub(super) fn could_forget_for(&self, need: Room) -> bool {
-        self.policy.on_full == OnFull::Reject && self.has_verdicts() && self.budget.could_fit(need)
+    /// Whether what keeps `need` out of a cache that rejects may be verdicts or what has expired.
+    pub(super) fn could_clear_for(&self, need: Room, work: &Work<'_, K, V>) -> bool {
+        self.policy.on_full == OnFull::Reject
+            && (self.has_verdicts() || work.moment.has_passed(self.table.earliest()))
+            && self.budget.could_fit(need)
     }
 
     fn has_verdicts(&self) -> bool {
         self.verdicts.load(Acquire) > 0
     }
 
-    /// Gives up verdicts until `need` is in `held`, with no set locked: it waits for one after the
-    /// other. One thread at a time, as in [`make_room_unlocked`](Self::make_room_unlocked).
+    /// Clears what has expired, then gives up verdicts, until `need` is in `held`, with no set
+    /// locked: it waits for one after the other. One thread at a time, as in
+    /// [`make_room_unlocked`](Self::make_room_unlocked).
     #[cold]
-    pub(super) fn forget_unlocked(&self, need: Room, work: &mut Work<'_, K, V>) {
+    pub(super) fn clear_unlocked(&self, need: Room, work: &mut Work<'_, K, V>) {
         work.held.release();
         work.moment.pass();
         let _turn = self.making_room.lock();
+        self.clear_expired_unlocked(work, |held| held.reaches(need));
         let mut next = 0;
         while self.has_verdicts()
             && !work.held.reaches(need)

@@ -112,10 +112,6 @@ where
         if !self.prepare_record(&pending.key, &pending.value, &mut work) {
             return Insert::Refused(pending.value);
         }
-        if self.policy.on_full == OnFull::Reject && self.clock.has_passed(self.table.earliest()) {
-            // With the set locked, what others hold locked would have to be passed over.
-            self.sweep_for_room();
-        }
         let mut patience = Patience::None;
         let done = loop {
             let Some(inside) = reentrancy::enter() else {
@@ -133,7 +129,7 @@ where
                     if self.policy.on_full == OnFull::Evict {
                         self.make_room_unlocked(need, &mut work);
                     } else {
-                        self.forget_unlocked(need, &mut work);
+                        self.clear_unlocked(need, &mut work);
                         patience = Patience::Some;
                     }
                 }
@@ -284,7 +280,9 @@ where
         }
         match self.make_room_for(set, pending.weight, live, patience, work) {
             Made::Enough => {}
-            made if patience == Patience::None && self.may_come_again(made, pending.weight) => {
+            made if patience == Patience::None
+                && self.may_come_again(made, pending.weight, work) =>
+            {
                 let need = self.budget.cost(pending.weight);
                 return Stored::Again(pending, need);
             }
@@ -299,11 +297,11 @@ where
     /// Whether there may be room for an entry for who lets go of its set: what is in the way may be
     /// in sets that others hold.
     #[cold]
-    fn may_come_again(&self, made: Made, weight: u64) -> bool {
+    fn may_come_again(&self, made: Made, weight: u64, work: &Work<'_, K, V>) -> bool {
         match made {
             Made::Enough => false,
             Made::NothingInReach => true,
-            Made::Refused => self.could_forget_for(self.budget.cost(weight)),
+            Made::Refused => self.could_clear_for(self.budget.cost(weight), work),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::common::{
     FILLER, Numbers, OF_FOUR_SETS, built, choice, ignore, known, numbers, seconds,
 };
 use crate::schedules::check;
-use haybox::{Insert, InsertOptions, OnFull, Op, RemovalCause};
+use haybox::{Insert, InsertOptions, MockClock, OnFull, Op, RemovalCause};
 use shuttle::thread::{scope, yield_now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -177,6 +177,40 @@ fn nothing_is_refused_for_what_is_only_remembered() {
             });
             threads.spawn(|| {
                 for key in absent.clone() {
+                    ignore(cache.compute(&key, |_| {
+                        yield_now();
+                        Op::Keep
+                    }));
+                }
+            });
+        });
+        assert_eq!(cache.len(), 8);
+        cache.validate();
+    });
+}
+
+/// Nor does what has expired, though others hold the sets in which it lies.
+#[test]
+fn nothing_is_refused_for_what_has_expired() {
+    check("what has expired in the way", || {
+        let time = MockClock::new();
+        let builder = numbers().max_entries(OF_FOUR_SETS).max_weight(8);
+        let builder = builder.clock(time.clock()).sweep_interval(seconds(1000));
+        let cache = built(builder.weigher(|_, _| 1).on_full(OnFull::Reject));
+        cache.insert_many((0..4).map(|key| (key, 1)));
+        for key in 100..104 {
+            cache.insert_with_ttl(key, 1, seconds(1));
+        }
+        time.advance(seconds(1));
+        scope(|threads| {
+            threads.spawn(|| {
+                for key in 200..204 {
+                    let stored = cache.insert_with(key, 1, InsertOptions::new());
+                    assert!(stored.is_stored(), "{key} is refused");
+                }
+            });
+            threads.spawn(|| {
+                for key in 0..4 {
                     ignore(cache.compute(&key, |_| {
                         yield_now();
                         Op::Keep
