@@ -352,7 +352,8 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Purges sets until `enough`, the own one first, for a cache that does not evict. Sets that
-    /// others hold are passed over.
+    /// others hold are passed over. Where there were none of these, and nothing that has fallen is
+    /// left, who comes next need not look again.
     #[cold]
     pub(super) fn purge_for(
         &self,
@@ -363,13 +364,23 @@ impl<K, V> Engine<K, V> {
         if !self.register.has_felled() {
             return;
         }
+        let began = self.register.latest();
+        // What is being replaced stays, though it may have fallen.
+        let is_clear = |set: &Locked<'_, K, V>| set.purged_at().is_none_or(|at| at >= began);
         self.purge(own, work);
-        let mut next = 0;
-        while !enough(&mut work.held)
-            && let Some(index) = self.table.next_index(next)
-        {
+        let (mut next, mut all) = (0, is_clear(own));
+        while !enough(&mut work.held) {
+            let Some(index) = self.table.next_index(next) else {
+                if all {
+                    self.register.note_cleared(began);
+                }
+                return;
+            };
             if let Some(mut set) = self.table.try_lock_index(index) {
                 self.purge(&mut set, work);
+                all &= is_clear(&set);
+            } else {
+                all &= index == own.index();
             }
             next = index + 1;
         }
@@ -462,5 +473,54 @@ impl<K, V> Engine<K, V> {
         self.rest.store(pass.visited / SETS_PER_TURN, Relaxed);
         *pass = Pass::default();
         false
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use crate::entry::OnFull;
+    use crate::reentrancy;
+    use crate::{Cache, Insert, InsertOptions, MockClock};
+    use std::thread::scope;
+
+    #[test]
+    fn a_full_cache_that_rejects_is_searched_once_for_what_an_invalidation_has_felled() {
+        let builder = Cache::builder().max_entries(1_000).on_full(OnFull::Reject);
+        // Nobody sweeps while it is looked at.
+        let cache = builder.clock(MockClock::new().clock()).build().unwrap();
+        for key in 0..1_000u64 {
+            cache.insert_with(key, key, InsertOptions::new().tag(&key));
+        }
+        let engine = cache.engine();
+        let insert = |key| cache.insert_with(key, 0, InsertOptions::new());
+        let is_refused = |key| insert(key) == Insert::Refused(0);
+        cache.invalidate_tag(&"of nobody");
+        assert!(engine.register.has_felled());
+        {
+            let inside = reentrancy::enter().unwrap();
+            let set = engine.table.lock(&inside, cache.hash(&0));
+            let index = set.index();
+            let elsewhere = |key: &u64| cache.hash(key).index() % engine.table.sets() != index;
+            let key = (1_000..).find(elsewhere).unwrap();
+            assert!(scope(|threads| threads
+                .spawn(|| is_refused(key))
+                .join()
+                .unwrap()));
+        }
+        assert!(engine.register.has_felled(), "a set was passed over");
+        assert!(is_refused(2_000));
+        assert!(!engine.register.has_felled(), "all were looked at");
+        assert!(
+            engine.register.is_due(),
+            "the record is still to be forgotten"
+        );
+
+        cache.invalidate_tag(&7u64);
+        assert_eq!(insert(3_000), Insert::Inserted);
+        assert!(is_refused(3_001));
+        assert!(!engine.register.has_felled());
+        assert_eq!(cache.sweep(), 0);
+        assert!(!engine.register.is_due());
+        cache.validate();
     }
 }

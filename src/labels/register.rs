@@ -35,6 +35,8 @@ pub(crate) struct Register {
     forced: AtomicU64,
     /// The epoch at which the last whole pass began.
     purged: AtomicU64,
+    /// What had fallen by this epoch is removed: by a whole pass, or a walk that forgets nothing.
+    cleared: AtomicU64,
     book: OnceLock<Box<Book>>,
 }
 
@@ -91,6 +93,7 @@ impl Register {
             forgotten: AtomicU64::new(0),
             forced: AtomicU64::new(0),
             purged: AtomicU64::new(0),
+            cleared: AtomicU64::new(0),
             book: OnceLock::new(),
         }
     }
@@ -181,7 +184,13 @@ impl Register {
     /// Whether there may be entries that have fallen.
     #[inline]
     pub(crate) fn has_felled(&self) -> bool {
-        self.purged.load(Acquire) < self.latest()
+        self.cleared.load(Acquire) < self.latest()
+    }
+
+    /// Notes that what had fallen by an epoch is removed. Records stay, and so does what a pass of
+    /// the background is for.
+    pub(crate) fn note_cleared(&self, epoch: u64) {
+        self.cleared.fetch_max(epoch, AcqRel);
     }
 
     /// Whether there may be such entries, or records that can be forgotten.
@@ -198,6 +207,7 @@ impl Register {
     pub(crate) fn end(&self, pass: &Pass) {
         self.forget(pass.floor);
         self.purged.fetch_max(pass.began, AcqRel);
+        self.note_cleared(pass.began);
     }
 
     /// Forgets everything. What has a label and was stored before this has fallen.
