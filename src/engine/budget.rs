@@ -40,6 +40,15 @@ impl Gauge {
         self.used() > self.max()
     }
 
+    /// The part of what is used that is above the bound.
+    fn surplus(&self) -> f64 {
+        let (used, max) = (self.used(), self.max());
+        match used > max {
+            true => (used - max) as f64 / used as f64,
+            false => 0.0,
+        }
+    }
+
     /// Whether there is so much at the moment. Nothing always is, also above a lowered bound.
     fn is_free(&self, amount: u64) -> bool {
         let sum = self.used().checked_add(amount);
@@ -288,6 +297,14 @@ impl Budget {
                 .saturating_sub(entries.saturating_mul(self.overhead)),
             (None, _) => entries,
         }
+    }
+
+    /// The part of what is used that is above a bound, of the bound that is exceeded most.
+    pub(crate) fn surplus(&self) -> f64 {
+        let weighed = self.weight.iter().chain(&self.memory);
+        weighed
+            .map(Gauge::surplus)
+            .fold(self.entries.surplus(), f64::max)
     }
 
     /// Whether a bound was lowered below what is used.

@@ -367,7 +367,7 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Changes a bound, and evicts until it holds: first what has expired. What a store holds it
-    /// keeps.
+    /// keeps. Meanwhile nothing is taken from above the bound, so what is there only becomes less.
     #[track_caller]
     pub(crate) fn rebound(&self, gauge: &Gauge, max: u64) {
         if !reentrancy::check() {
@@ -381,22 +381,28 @@ impl<K, V> Engine<K, V> {
             self.sweep_all();
         }
         while self.budget.is_over() {
-            let mut next = 0;
-            while let Some(after) = self.shed(next) {
-                next = after;
-            }
+            self.shed();
             yield_now();
         }
     }
 
-    /// Has a set evict down to its share of what is allowed; where to go on.
-    fn shed(&self, from: usize) -> Option<usize> {
+    /// Has each set evict the same part of its entries, until the bounds hold: one walk does nearly
+    /// all, and few are taken from a set for others.
+    fn shed(&self) {
+        let (part, mut next) = (self.budget.surplus(), 0);
+        while let Some(after) = self.shed_from(next, part) {
+            next = after;
+        }
+    }
+
+    /// Has a set evict a part of its entries, while a bound does not hold; where to go on.
+    fn shed_from(&self, from: usize, part: f64) -> Option<usize> {
         let mut work = self.work();
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock_next(&inside, from)?;
-        let share = (self.budget.entries.max() >> set.depth()) as usize;
+        let entries = set.len() + set.verdicts().len();
         // At least one, so that the last few over the bound go too.
-        let mut surplus = set.len().saturating_sub(share).max(1);
+        let mut surplus = ((entries as f64 * part).ceil() as usize).max(1);
         while surplus > 0 && self.budget.is_over() && self.evict_from(&mut set, &mut work) {
             surplus -= 1;
             work.held.release();
@@ -489,6 +495,28 @@ mod tests {
         assert_eq!(cache.stats().expirations, cleared, "there was room");
         assert_eq!(set.len(), had);
         drop((set, inside));
+        cache.validate();
+    }
+
+    #[test]
+    fn one_walk_through_the_sets_brings_the_weight_below_a_lowered_bound() {
+        let builder = Cache::builder().max_weight(10_000).weigher(|_, _| 1);
+        let cache: Cache<u64, u64> = builder.build().unwrap();
+        cache.insert_many((0..10_000).map(|key| (key, key)));
+        let (engine, before) = (cache.engine(), sets_in_use(&cache));
+        assert!(before.len() > 100);
+        engine.budget.weight.as_ref().unwrap().set_max(5_000);
+        engine.shed();
+        assert_eq!(cache.weight(), 5_000, "no more goes than has to");
+        let after = sets_in_use(&cache);
+        let has_given = |(had, has): &(&(usize, usize), &(usize, usize))| has.1 <= had.1 / 2 + 1;
+        let given = before.iter().zip(&after).filter(has_given).count();
+        assert!(given * 10 > before.len() * 9, "half of each: {given}");
+        for max in [4_500, 10] {
+            engine.budget.weight.as_ref().unwrap().set_max(max);
+            engine.shed();
+            assert_eq!(cache.weight(), max);
+        }
         cache.validate();
     }
 }
