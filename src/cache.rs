@@ -733,8 +733,9 @@ impl<K, V, S> Cache<K, V, S> {
             .map(|gauge| gauge.max())
     }
 
-    /// Changes the bound in entries, or sets one. When it returns, no more are in the cache. One
-    /// that is set stays: [`usize::MAX`](CacheBuilder::max_entries) is as good as none.
+    /// Changes the bound in entries, or sets one. A lowered bound holds when the call returns: until
+    /// then it evicts, and what others insert meanwhile never adds to what is above it. A bound that
+    /// is set stays: [`usize::MAX`](CacheBuilder::max_entries) is as good as none.
     ///
     /// # Errors
     /// If `max_entries` is 0.
@@ -748,7 +749,8 @@ impl<K, V, S> Cache<K, V, S> {
         Ok(())
     }
 
-    /// Changes the bound in weight. When it returns, no more is in the cache.
+    /// Changes the bound in weight. A lowered bound holds when the call returns; until then
+    /// [`weight`](Self::weight) may be above it.
     ///
     /// # Errors
     /// If `max_weight` is 0, or if the cache was built without such a bound, so that its entries
@@ -768,7 +770,8 @@ impl<K, V, S> Cache<K, V, S> {
         Ok(())
     }
 
-    /// Changes the bound in bytes. When it returns, no more is in the cache.
+    /// Changes the bound in bytes. A lowered bound holds when the call returns; until then
+    /// [`memory`](Self::memory) may be above it.
     ///
     /// # Errors
     /// If there would be no room for one entry, or if the cache was built without such a bound.
