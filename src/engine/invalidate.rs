@@ -412,6 +412,8 @@ impl<K, V> Engine<K, V> {
     ) -> usize {
         let purged = self.purge(set, work);
         self.purge_verdicts(set, work);
+        // Else those that nobody asks for again would stay, with their keys.
+        work.outbox.discard_loads(set.take_ended_loads());
         if purged > 0 {
             set.shrink_if_sparse();
         }

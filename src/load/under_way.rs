@@ -118,10 +118,13 @@ impl<K, V> UnderWay<K, V> {
             .map(|late| late.epoch)
     }
 
-    /// The epoch at which the oldest of them began.
-    pub(crate) fn oldest_epoch(&self) -> u64 {
-        let late = self.late().iter().map(|late| late.epoch);
-        late.fold(self.epoch, u64::min)
+    /// The epoch at which the oldest of those began that may store something yet; `None` where none
+    /// of them runs, because their leaders were dropped where no lock could be taken.
+    pub(crate) fn oldest_epoch(&self) -> Option<u64> {
+        let late = self.late().iter();
+        let late = late.filter(|late| !late.flight.has_landed());
+        let newest = (!self.has_ended()).then_some(self.epoch);
+        late.map(|late| late.epoch).chain(newest).min()
     }
 
     /// Its key and the flights of its other loads than this one, once it is out of its set.
@@ -169,5 +172,30 @@ impl<K, V> fmt::Debug for UnderWay<K, V> {
         f.debug_struct("UnderWay")
             .field("hash", &self.hash)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::super::flight::{Crew, Landing};
+    use super::*;
+
+    #[test]
+    fn no_epoch_is_kept_for_a_load_that_has_ended() {
+        let of_epoch = |epoch| {
+            let flight: Arc<Flight<u64>> = Crew::new(false).known;
+            UnderWay::new(KeyHash::at_position(7), 7, flight, epoch)
+        };
+        let mut first = of_epoch(3);
+        let mut second = of_epoch(5).instead_of(Some(&mut first));
+        let third = of_epoch(8).instead_of(Some(&mut second));
+        let end = |load: &UnderWay<u64, u64>| load.flight.land(Landing::Abandoned, None);
+        assert_eq!(third.oldest_epoch(), Some(3));
+        end(&first);
+        assert_eq!(third.oldest_epoch(), Some(5));
+        end(&third);
+        assert_eq!(third.oldest_epoch(), Some(5), "a late one still runs");
+        end(&second);
+        assert_eq!(third.oldest_epoch(), None);
     }
 }

@@ -294,9 +294,10 @@ impl<K, V> Ways<K, V> {
         self.load_of(hash, key).map(UnderWay::epoch)
     }
 
-    /// The epoch at which the oldest load began.
+    /// The epoch at which the oldest load that runs began.
     pub(crate) fn oldest_epoch(&self) -> Option<u64> {
-        self.loads().iter().map(UnderWay::oldest_epoch).min()
+        let epochs = self.loads().iter().filter_map(UnderWay::oldest_epoch);
+        epochs.min()
     }
 
     #[inline(always)]
@@ -373,6 +374,14 @@ impl<K, V> Ways<K, V> {
     /// Overtakes every load of the set.
     pub(crate) fn overtake_all(&mut self) -> Loads<K, V> {
         self.take_loads(|_| true)
+    }
+
+    /// Takes out the loads of which none runs.
+    pub(crate) fn take_ended_loads(&mut self) -> Loads<K, V> {
+        if self.loads().is_empty() {
+            return Loads::new();
+        }
+        self.take_loads(|load| load.oldest_epoch().is_none())
     }
 
     pub(super) fn take_loads(&mut self, taken: impl Fn(&UnderWay<K, V>) -> bool) -> Loads<K, V> {

@@ -593,3 +593,44 @@ fn a_fence_may_be_one_of_groups() {
     assert!(told.contains("group_by"), "{told}");
     cache.validate();
 }
+
+#[test]
+fn a_leader_that_is_dropped_inside_a_closure_keeps_no_record_of_what_is_invalidated() {
+    let (cache, _time) = timed(|builder| builder.max_entries(1_000));
+    cache.insert_with(1, 10, InsertOptions::new().tag("kept"));
+    let mut leader = Box::pin(cache.get_or_load(&2, pending));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    cache.read(&1, |_| drop(leader));
+    assert_eq!(cache.loads_under_way(), 1);
+    for tag in 0..150_000 {
+        cache.invalidate_tag(&tag);
+        if tag % 50_000 == 0 {
+            cache.sweep();
+            assert_eq!(cache.loads_under_way(), 0, "nobody else clears up");
+        }
+    }
+    assert_eq!(cache.get(&1), Some(10), "not concerned");
+    cache.validate();
+}
+
+#[test]
+fn a_sweep_takes_no_load_that_runs_for_one_that_has_ended() {
+    let (cache, time) = timed(|builder| builder.max_entries(10).lock_timeout(SECOND));
+    cache.insert(1, 10);
+    let mut loads: Vec<_> = (0..2)
+        .map(|_| Box::pin(cache.get_or_load(&2, pending)))
+        .collect();
+    for load in &mut loads {
+        assert!(poll_once(load.as_mut()).is_pending());
+    }
+    time.advance(SECOND);
+    assert!(poll_once(loads[1].as_mut()).is_pending(), "it leads, too");
+    for running in (0..=2).rev() {
+        cache.invalidate_tag(&running);
+        cache.sweep();
+        assert_eq!(cache.loads_under_way(), running.min(1));
+        if running > 0 {
+            cache.read(&1, |_| drop(loads.remove(0)));
+        }
+    }
+}
