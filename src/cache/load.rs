@@ -321,12 +321,15 @@ where
     {
         let loaded = match leader {
             Some(leader) => leader.run::<F, Q, E>(key, load),
-            None => self.engine.load::<F, _, _>(
-                Call::new(false, self.engine.terms(None)),
-                (hash, key),
-                |_| load(),
-                |leader, _| Offered::NoTaker(leader),
-            ),
+            None => {
+                self.grow_for_loads(1);
+                self.engine.load::<F, _, _>(
+                    Call::new(false, self.engine.terms(None)),
+                    (hash, key),
+                    |_| load(),
+                    |leader, _| Offered::NoTaker(leader),
+                )
+            }
         };
         self.grow();
         loaded
@@ -349,6 +352,7 @@ where
         let loaded = match leader {
             Some(leader) => leader.run_async::<F, Q, E, L>(key, load).await,
             None => {
+                self.grow_for_loads(1);
                 let loading = self.engine.load_async::<F, _, _, _>(
                     Call::new(true, self.engine.terms(None)),
                     (hash, key),
@@ -425,7 +429,8 @@ where
         let number = keys.len();
         let call = Call::new(false, self.engine.terms(None));
         let nobody = |_: &[&Q], leaders| Offered::NoTaker(leaders);
-        let loaded = self.engine.load_many(call, keys, load, nobody);
+        let grow = |missing| self.grow_for_loads(missing);
+        let loaded = self.engine.load_many(call, keys, grow, load, nobody);
         self.grow_for(number);
         loaded
     }
@@ -504,7 +509,9 @@ where
         let number = keys.len();
         let call = Call::new(true, self.engine.terms(None));
         let nobody = |_: &[&Q], leaders| Offered::NoTaker(leaders);
-        let loaded = self.engine.load_many_async(call, keys, load, nobody).await;
+        let grow = |missing| self.grow_for_loads(missing);
+        let loading = self.engine.load_many_async(call, keys, grow, load, nobody);
+        let loaded = loading.await;
         self.grow_for(number);
         loaded
     }
@@ -517,6 +524,12 @@ where
         Q: Hash + ?Sized + 'k,
     {
         keys.into_iter().map(|key| (self.hash(key), key)).collect()
+    }
+
+    /// Has the table grow before so many loads begin.
+    pub(crate) fn grow_for_loads(&self, loads: usize) {
+        self.engine.expect_more(loads, |key| self.hash(key));
+        (0..loads).for_each(|_| self.engine.grow_for_loads(|key| self.hash(key)));
     }
 
     pub(crate) fn grow_for(&self, entries: usize) {

@@ -263,11 +263,16 @@ mod tests {
     #[test]
     fn hits_make_the_table_grow_for_what_a_burst_has_stored() {
         let (cache, tasks) = spawning();
-        let rows = cache.read_through_async(|key: u32| async move { Ok::<_, ()>(key) });
-        (0..KEYS).for_each(|key| hang_up(rows.get(&key)));
+        // For more of them, or of many calls, the table would grow as their loads begin.
+        let keys: Vec<u32> = (0..500).collect();
+        let burst = cache.read_through_many_async(|keys: Vec<u32>| async move {
+            Ok::<_, ()>(keys.into_iter().map(|key| (key, key)))
+        });
+        hang_up(burst.get_many(&keys));
         run(&tasks);
         assert!(is_crowded(&cache));
-        (0..KEYS).for_each(|key| hang_up(rows.get(&key)));
+        let rows = cache.read_through_async(|key: u32| async move { Ok::<_, ()>(key) });
+        keys.iter().for_each(|key| hang_up(rows.get(key)));
         assert_eq!(tasks.lock().unwrap().len(), 0);
         assert!(!is_crowded(&cache));
         cache.validate();

@@ -218,6 +218,13 @@ impl Budget {
                 .is_none_or(|gauge| bytes.is_some_and(|bytes| bytes <= gauge.max()))
     }
 
+    /// How many entries there can be, at most.
+    pub(crate) fn most_entries(&self) -> u64 {
+        let by_memory = self.memory.as_ref().map(Gauge::max);
+        let by_memory = by_memory.map_or(u64::MAX, |max| max / self.overhead);
+        self.entries.max().min(by_memory)
+    }
+
     /// Whether there is any bound.
     pub(crate) fn is_bounded(&self) -> bool {
         self.is_weighed || self.entries.max() != u64::MAX

@@ -93,12 +93,14 @@ where
     V: Clone,
 {
     /// The values of `keys`, those that are missing by `load`, which is given the keys that nobody
-    /// else is loading. `call` says what that for each of them is like. `behind` is offered to run
-    /// the loads of some keys where the caller need not wait for any of them.
+    /// else is loading. `call` says what that for each of them is like. `grow` has the table grow
+    /// before so many loads begin. `behind` is offered to run the loads of some keys where the
+    /// caller need not wait for any of them.
     pub(crate) fn load_many<'e, 'k, Q, E, I, T>(
         &'e self,
         call: Call<'e, V>,
         keys: Vec<(KeyHash, &'k Q)>,
+        grow: impl FnOnce(usize),
         mut load: impl FnMut(Vec<K>) -> Result<I, E>,
         behind: impl Fn(&[&'k Q], Vec<OwnLeader<'e, K, V>>) -> Offered<Vec<OwnLeader<'e, K, V>>>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
@@ -109,6 +111,7 @@ where
         T: Into<Loaded<V>>,
     {
         let mut many = Many::begin(self, call, keys);
+        grow(many.missing.len());
         while !many.missing.is_empty() {
             let mut round = many.assign()?;
             many.offer(&mut round, &behind);
@@ -147,6 +150,7 @@ where
         &'e self,
         call: Call<'e, V>,
         keys: Vec<(KeyHash, &'k Q)>,
+        grow: impl FnOnce(usize),
         mut load: impl FnMut(Vec<K>) -> L,
         behind: impl Fn(&[&'k Q], Vec<OwnLeader<'e, K, V>>) -> Offered<Vec<OwnLeader<'e, K, V>>>,
     ) -> Result<Vec<Option<V>>, LoadError<E>>
@@ -158,6 +162,7 @@ where
         L: Future<Output = Result<I, E>>,
     {
         let mut many = Many::begin(self, call, keys);
+        grow(many.missing.len());
         while !many.missing.is_empty() {
             let mut round = many.assign()?;
             many.offer(&mut round, &behind);

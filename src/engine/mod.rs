@@ -169,6 +169,14 @@ impl<K, V> Engine<K, V> {
         }
     }
 
+    /// Splits a set when there are too many loads under way for the sets there are, unless there are
+    /// as many as the bounds of the cache let entries need.
+    pub(crate) fn grow_for_loads(&self, hash_of: impl Fn(&K) -> KeyHash) {
+        if self.table.has_many_loads() && self.table.is_crowded(self.budget.most_entries()) {
+            self.table.split_next_for_loads(&hash_of);
+        }
+    }
+
     /// Prepares for one call that may bring so many entries, if the table would not have its size
     /// soon enough afterwards: a set is not split while it is locked, and holds no more than
     /// [`MAX_WAYS`](crate::table::MAX_WAYS).
@@ -176,7 +184,7 @@ impl<K, V> Engine<K, V> {
         if entries > MANY_AT_ONCE {
             let used = self.budget.entries.used();
             let most = used.saturating_add(entries as u64);
-            self.expect(most.min(self.budget.entries.max()).max(used), hash_of);
+            self.expect(most.min(self.budget.most_entries()).max(used), hash_of);
         }
     }
 
@@ -325,5 +333,134 @@ impl<K, V> Engine<K, V> {
             self.is_strict() || !self.budget.is_over(),
             "no more than the bounds"
         );
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use crate::Cache;
+    use crate::reentrancy;
+    use crate::table::MAX_LOAD;
+    use std::cell::Cell;
+    use std::future::{pending, poll_fn};
+    use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    const LOADS: u32 = 3_000;
+
+    fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn sets<S: BuildHasher>(cache: &Cache<u32, u32, S>) -> usize {
+        cache.engine().table.sets()
+    }
+
+    /// The most loads under way that a set has.
+    fn longest<S: BuildHasher>(cache: &Cache<u32, u32, S>) -> usize {
+        let table = &cache.engine().table;
+        let inside = reentrancy::enter().unwrap();
+        let loads = |set| Some(table.lock_next(&inside, set)?.loads().len());
+        (0..table.sets()).filter_map(loads).max().unwrap()
+    }
+
+    /// Begins many loads at once, has `look` look at that, and ends them.
+    fn load_at_once<S: BuildHasher>(cache: &Cache<u32, u32, S>, look: impl FnOnce()) {
+        let may_end = Cell::new(false);
+        let end = || match may_end.get() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        };
+        let load = async |key: u32| {
+            let load = async || {
+                poll_fn(|_| end()).await;
+                key
+            };
+            cache.get_or_load(&key, load).await
+        };
+        let mut calls: Vec<_> = (0..LOADS).map(|key| Box::pin(load(key))).collect();
+        let mut all = |is_ready| {
+            let of_all = calls.iter_mut().map(|call| poll(call.as_mut()));
+            let ready = of_all.filter(Poll::is_ready).count();
+            assert_eq!(ready, if is_ready { LOADS as usize } else { 0 });
+        };
+        all(false);
+        look();
+        may_end.set(true);
+        all(true);
+        assert_eq!(cache.loads_under_way(), 0);
+        cache.validate();
+    }
+
+    #[test]
+    fn the_table_grows_for_loads_that_are_begun_at_once() {
+        let by_memory = Cache::builder().max_memory(1 << 30).build().unwrap();
+        for cache in [Cache::unbounded(), by_memory] {
+            load_at_once(&cache, || {
+                assert!(longest(&cache) < 3 * MAX_LOAD);
+                assert!(
+                    sets(&cache) * MAX_LOAD < 2 * LOADS as usize,
+                    "no more than need be"
+                );
+            });
+            assert!(
+                (0..LOADS).all(|key| cache.get(&key) == Some(key)),
+                "no load lost its set"
+            );
+        }
+    }
+
+    #[test]
+    fn the_table_grows_before_one_call_begins_many_loads() {
+        for at_once in [300, LOADS] {
+            let cache = Cache::<u32, u32>::unbounded();
+            let keys: Vec<u32> = (0..LOADS).collect();
+            let calls = keys.chunks(at_once as usize);
+            let mut calls: Vec<_> = calls
+                .map(|keys| {
+                    Box::pin(cache.get_many_or_load(keys, |_| pending::<Vec<(u32, u32)>>()))
+                })
+                .collect();
+            for call in &mut calls {
+                assert!(poll(call.as_mut()).is_pending());
+            }
+            assert_eq!(cache.loads_under_way(), LOADS as usize);
+            assert!(longest(&cache) < 300 + 3 * MAX_LOAD);
+            let found = pin!(cache.get_many_or_load(&[LOADS], async |keys| [(keys[0], 1)]));
+            assert_eq!(poll(found), Poll::Ready(vec![Some(1)]));
+        }
+    }
+
+    #[test]
+    fn no_table_grows_past_its_bounds_for_loads() {
+        let by_memory = Cache::builder().max_memory(4_000).build().unwrap();
+        for cache in [Cache::new(100), by_memory] {
+            let most = cache.engine().budget.most_entries() as usize;
+            assert!(most < 1_000);
+            load_at_once(&cache, || {});
+            assert!(sets(&cache) <= most.div_ceil(MAX_LOAD).next_power_of_two());
+        }
+    }
+
+    #[derive(Default)]
+    struct OneHash;
+
+    impl Hasher for OneHash {
+        fn finish(&self) -> u64 {
+            42
+        }
+
+        fn write(&mut self, _: &[u8]) {}
+    }
+
+    #[test]
+    fn no_table_grows_for_loads_of_one_hash() {
+        let builder = Cache::builder().hasher(BuildHasherDefault::<OneHash>::default());
+        let cache = builder.build().unwrap();
+        load_at_once(&cache, || {
+            assert_eq!(longest(&cache), LOADS as usize);
+            assert!(sets(&cache) < 10);
+        });
     }
 }

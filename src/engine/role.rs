@@ -10,7 +10,7 @@ use crate::labels::{Given, Labels};
 use crate::load::{Flight, Freshness, Known, Source, UnderWay};
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::table::{LoadRoom, Ways};
+use crate::table::Ways;
 use crate::time::after;
 use crate::to_key::ToKey;
 use std::hash::Hash;
@@ -152,7 +152,7 @@ where
         let load = UnderWay::new(hash, owned, Arc::clone(&flight), epoch);
         // Who insists on a new value is not to find an older one in its place.
         let is_as_good = late.as_mut().filter(|_| !call.insists);
-        set.begin_load(load.instead_of(is_as_good), LoadRoom::default());
+        set.begin_one_more_load(load.instead_of(is_as_good));
         work.outbox.discard_load(late);
         drop(set);
         drop(inside);

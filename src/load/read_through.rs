@@ -394,6 +394,7 @@ where
     {
         let load = |old: Option<V>| (self.loader)(&key.to_key(), old.as_ref());
         let at = (self.cache.hash(key), key);
+        self.cache.grow_for_loads(1);
         let loaded = self
             .cache
             .engine()
@@ -539,6 +540,7 @@ where
             // since this caller may go as well.
             self.cache.grow();
         }
+        self.cache.grow_for_loads(1);
         let call = call.leaving_behind(is_left_behind);
         let loaded = engine
             .load_async::<F, _, _, _>(call, at, load, |leader, old| self.offer(key, leader, old));

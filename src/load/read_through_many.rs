@@ -339,7 +339,8 @@ where
         let number = keys.len();
         let load = |keys| (self.loader)(keys);
         let offer = |keys: &[&'k Q], leaders| self.offer(keys, leaders);
-        let loaded = cache.engine().load_many(call, keys, load, offer);
+        let grow = |missing| cache.grow_for_loads(missing);
+        let loaded = cache.engine().load_many(call, keys, grow, load, offer);
         cache.grow_for(number);
         loaded
     }
@@ -505,7 +506,9 @@ where
         let call = call.leaving_behind(is_left_behind);
         let load = |keys| (self.loader)(keys);
         let offer = |keys: &[&'k Q], leaders| self.offer(keys, leaders);
-        let loaded = engine.load_many_async(call, keys, load, offer).await;
+        let grow = |missing| cache.grow_for_loads(missing);
+        let loading = engine.load_many_async(call, keys, grow, load, offer);
+        let loaded = loading.await;
         cache.grow_for(number);
         loaded
     }

@@ -40,9 +40,9 @@ pub(crate) use spare::Spare;
 
 use crate::entry::EvictionPolicy;
 use crate::hash::KeyHash;
-use crate::load::Verdict;
+use crate::load::{UnderWay, Verdict};
 use crate::reentrancy::Inside;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, SpinGuard};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, SpinGuard};
 use crate::time::{Deadline, NEVER};
 use directory::{Directory, Place};
 use duel::Eviction;
@@ -51,7 +51,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
-/// The mean number of entries of a set at which the table grows. While a round of growth lasts, the
+/// The mean number of entries of a set at which the table grows, and the number of loads under way
+/// at which a set is split. While a round of growth lasts, the
 /// sets that it has not come to yet hold twice as many as those that are split.
 pub(crate) const MAX_LOAD: usize = 40;
 
@@ -78,6 +79,8 @@ pub(crate) struct Table<K, V> {
     /// Entries that a set may expect, which sizes its slots.
     expected: usize,
     growing: Mutex<()>,
+    /// Whether a set may have more loads under way than it should.
+    many_loads: AtomicBool,
     /// No entry expires before this.
     earliest: AtomicU64,
     hand: AtomicUsize,
@@ -167,6 +170,19 @@ impl<K, V> Locked<'_, K, V> {
             self.observe_insertion(hash);
         }
         old
+    }
+
+    /// Begins a load beside others. They are looked through one by one, so the table is to grow
+    /// where they are many.
+    pub(crate) fn begin_one_more_load(&mut self, load: UnderWay<K, V>) {
+        self.ways.begin_load(load, LoadRoom::default());
+        if self.has_many_loads() {
+            self.table.many_loads.store(true, Relaxed);
+        }
+    }
+
+    fn has_many_loads(&self) -> bool {
+        self.loads().len() > MAX_LOAD
     }
 
     /// Remembers what a load has found out.
@@ -277,6 +293,7 @@ impl<K, V> Table<K, V> {
             first_depth: sets.trailing_zeros() as u8,
             expected: entries.div_ceil(sets).min(MAX_LOAD),
             growing: Mutex::new(()),
+            many_loads: AtomicBool::new(false),
             earliest: AtomicU64::new(NEVER),
             hand: AtomicUsize::new(0),
             spares: Spares::default(),
