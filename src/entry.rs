@@ -260,7 +260,9 @@ pub enum OnFull {
 ///
 /// Eviction looks at the set of the new key, a few dozen entries, so that it takes the same short
 /// time in a cache of any size. A set that holds less than nine tenths of its share of the entries
-/// has another set give one up instead. What has expired always goes before anything that lives.
+/// has another set give one up instead. What has expired goes before anything that lives, but for
+/// what another thread has locked at that moment, and what was written and has expired while a sweep
+/// looked for what expires next.
 ///
 /// All of them take the same memory and about the same time, but for the sampling of `Adaptive`
 /// and the reads of `Lru`.

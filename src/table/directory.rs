@@ -89,7 +89,7 @@ impl<K, V> Segment<K, V> {
         if deadline >= hint.load(Relaxed) || deadline >= hint.fetch_min(deadline, AcqRel) {
             return false;
         }
-        // A read-modify-write even where it changes nothing: see `refresh`.
+        // A read-modify-write even where it changes nothing: see `raise`.
         self.earliest.fetch_min(deadline, AcqRel);
         true
     }
@@ -108,21 +108,31 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Raises the hint of the segment to what its sets say, and returns that.
-    ///
-    /// Sound beside `note`: either its read-modify-write of `earliest` comes before the swap
-    /// here, which then makes the set's new hint visible to the fold, or it comes after and
-    /// lowers what the fold stored.
     pub(super) fn refresh(&self) -> Deadline {
-        self.earliest.swap(NEVER, AcqRel);
-        let first = self
-            .hints
-            .iter()
-            .map(|hint| hint.load(Acquire))
-            .min()
-            .unwrap_or(NEVER);
-        self.earliest.fetch_min(first, AcqRel);
-        first
+        raise(&self.earliest, || {
+            let hints = self.hints.iter().map(|hint| hint.load(Acquire));
+            hints.min().unwrap_or(NEVER)
+        })
     }
+}
+
+/// Raises a hint to the `first` of the hints that it is made of, and returns that.
+///
+/// It is raised in one step, so that nobody is told meanwhile that what has expired has not. What
+/// is noted while the hints are looked at may be missed, and is looked for once more. That is sound
+/// beside `note`: either its read-modify-write of this hint comes before the exchange here, which
+/// then makes the lower hint visible to the second look, or it comes after and lowers what the
+/// exchange has stored.
+pub(super) fn raise(hint: &AtomicU64, first: impl Fn() -> Deadline) -> Deadline {
+    let before = hint.load(Acquire);
+    let found = first();
+    // Who has lowered it, or raised it, since it was read here has seen to it.
+    if found <= before || (hint.compare_exchange(before, found, AcqRel, Relaxed)).is_err() {
+        return found;
+    }
+    let found = first();
+    hint.fetch_min(found, AcqRel);
+    found
 }
 
 /// A stretch of the directory: a cell for each segment.
@@ -301,5 +311,29 @@ mod tests {
     fn a_set_takes_three_cache_lines() {
         #[cfg(not(shuttle))]
         assert_eq!(size_of::<Set<u64, u64>>(), 192);
+    }
+
+    #[test]
+    fn a_hint_stands_until_it_is_raised_and_what_is_noted_meanwhile_is_not_lost() {
+        // By what writers note of a set behind the first look at it, and behind the second.
+        for (noted, result) in [
+            ([NEVER, NEVER], 100),
+            ([50, NEVER], 50),
+            ([NEVER, 50], 50),
+            ([50, 40], 40),
+            ([3, NEVER], 3),
+        ] {
+            let (hint, of_set) = (AtomicU64::new(5), AtomicU64::new(100));
+            let looks = AtomicU64::new(0);
+            raise(&hint, || {
+                let look = looks.fetch_add(1, Relaxed) as usize;
+                assert!(look > 0 || hint.load(Relaxed) == 5, "it stands meanwhile");
+                let seen = of_set.load(Relaxed);
+                of_set.fetch_min(noted[look], Relaxed);
+                hint.fetch_min(noted[look], Relaxed);
+                seen
+            });
+            assert_eq!(hint.load(Relaxed), result, "{noted:?}");
+        }
     }
 }

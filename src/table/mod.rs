@@ -44,7 +44,7 @@ use crate::load::{UnderWay, Verdict};
 use crate::reentrancy::Inside;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, SpinGuard};
 use crate::time::{Deadline, NEVER};
-use directory::{Directory, Place};
+use directory::{Directory, Place, raise};
 use duel::Eviction;
 use spare::Spares;
 use std::ops::{Deref, DerefMut};
@@ -523,21 +523,19 @@ impl<K, V> Table<K, V> {
         self.earliest.fetch_min(deadline, AcqRel);
     }
 
-    /// Raises the hint of a segment to what its sets say. The table is told again, since a
-    /// refresh of the table may have passed while the segment had no hint.
+    /// Raises the hint of a segment to what its sets say. The table is told again, since a refresh
+    /// of the table may have passed while that of the segment was too late.
     pub(crate) fn refresh_segment(&self, segment: &Segment<K, V>) {
         self.earliest.fetch_min(segment.refresh(), AcqRel);
     }
 
-    /// Raises the hint of the table to what its segments say. Sound as `Segment::refresh` is.
+    /// Raises the hint of the table to what its segments say.
     pub(crate) fn refresh_earliest(&self) {
-        self.earliest.swap(NEVER, AcqRel);
-        let first = self
-            .directory
-            .segments()
-            .map(|(_, segment)| segment.earliest())
-            .min();
-        self.earliest.fetch_min(first.unwrap_or(NEVER), AcqRel);
+        raise(&self.earliest, || {
+            let segments = self.directory.segments();
+            let hints = segments.map(|(_, segment)| segment.earliest());
+            hints.min().unwrap_or(NEVER)
+        });
     }
 
     /// The segment with the first set at or after `index` that was ever used.

@@ -1,13 +1,14 @@
 //! Entries that expire beside sweeps, writes and reads.
 
 use crate::common::{
-    CROWDED, FILLER, Numbers, built, choice, expiring, fill, ignore, known, numbers, seconds,
+    CROWDED, FILLER, Numbers, OF_FOUR_SETS, built, choice, expiring, fill, ignore, known, numbers,
+    seconds,
 };
 use crate::schedules::check;
 use haybox::{InsertOptions, MockClock, Op, Outcome};
 use shuttle::thread::scope;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 #[test]
 fn an_entry_written_while_it_expires_survives() {
@@ -179,5 +180,33 @@ fn what_has_expired_makes_room_beside_sweeps() {
             cache.keys().count(),
             "the hints led to all that expired"
         );
+    });
+}
+
+#[test]
+fn what_has_expired_goes_first_while_hints_are_raised() {
+    check("expiry beside a sweep that finds nothing", || {
+        let time = MockClock::new();
+        let builder = numbers().max_entries(OF_FOUR_SETS).max_weight(3);
+        let cache = built(builder.clock(time.clock()).sweep_interval(seconds(1)));
+        cache.insert_with_ttl(0, 1, seconds(1));
+        cache.insert_with_ttl(1, 1, seconds(2));
+        // The hint of its set stays behind.
+        cache.remove(&0);
+        cache.insert_many([(2, 1), (3, 1)]);
+        time.advance(seconds(1));
+        let swept = AtomicUsize::new(0);
+        scope(|threads| {
+            threads.spawn(|| swept.store(cache.sweep(), SeqCst));
+            threads.spawn(|| {
+                time.advance(seconds(1));
+                cache.insert(4, 1);
+            });
+        });
+        // What the sweep has taken it may have had locked.
+        if swept.load(SeqCst) == 0 {
+            assert!((2..=4).all(|key| cache.contains_key(&key)), "what lives");
+        }
+        cache.validate();
     });
 }
