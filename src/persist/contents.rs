@@ -65,10 +65,6 @@ pub(crate) trait Contents: Send + Sync {
     /// All is recovered: enforce bounds, drop what died. `now_ms` is the wall time that counts.
     fn recovered(&self, now_ms: u64);
 
-    /// All is recovered, and none of it is to be gone on with: forget every entry. The files hold none
-    /// by then, and nothing is logged yet.
-    fn discard(&self) {}
-
     /// Snapshot: about how many entries there are; zero where nobody knows.
     fn len(&self) -> u64 {
         0

@@ -172,10 +172,6 @@ where
         self.has_regrouped.store(ended.has_regrouped, Release);
     }
 
-    fn discard(&self) {
-        self.engine.retain(|_, _| false);
-    }
-
     fn len(&self) -> u64 {
         self.engine.len()
     }

@@ -247,9 +247,8 @@ where
             ClockCheck::Fine => false,
             ClockCheck::WentBack(by) | ClockCheck::LogAhead(by) => by >= FAR_BACK,
         };
-        // Where it could not begin with new files, or only reads.
-        let is_left = report.closed == Some(false) && report.entries > 0;
-        if is_left {
+        let is_unclosed = report.closed == Some(false);
+        if is_unclosed {
             (report.discarded, report.entries) = (report.entries, 0);
         }
         let journal = Journal {
@@ -268,13 +267,13 @@ where
             handle: Some(journal.clone()),
         }));
         cache.engine().set_bounds(bounds);
-        if is_left {
+        if is_unclosed {
             // Logged, as anybody's: if that does not come to the disk, the next start finds the
             // directory not closed again.
             cache.clear();
         }
         cache.reset_stats();
-        if (is_migrated || kept.has_regrouped() || is_far_back || is_left) && !is_read_only {
+        if (is_migrated || kept.has_regrouped() || is_far_back || is_unclosed) && !is_read_only {
             // The files are to say what is there now: an invalidation of a group finds entries by
             // what is recorded of them, and the time of a clock that went back would count again at
             // each start, and cost what was written since of its time; what was discarded takes up

@@ -248,12 +248,10 @@ impl<C: Codec> Persistence<C> {
     /// does not know of it. A directory that was last open without this counts as not closed, as do a
     /// backup, one whose last opening failed, one with damage that a salvage has left out, or that is
     /// gone back to an earlier point, and each on a file system that does not
-    /// [sync names](super#file-systems). The entries are read, and removed as by
-    /// [`clear`](crate::Cache::clear), of which a removal listener is told;
-    /// [`RecoveryReport::discarded`](super::RecoveryReport) counts them. An empty snapshot takes the
-    /// place of what was read. Closing writes a file more and syncs it, and opening removes it. A
-    /// `static` is never dropped, and a signal ends a process without closing: see
-    /// [there](super#ending-the-program).
+    /// [sync names](super#file-systems). The entries are removed as by [`clear`](crate::Cache::clear), of which a removal listener is told;
+    /// [`RecoveryReport::discarded`](super::RecoveryReport) counts them. Closing writes a file more
+    /// and syncs it, and opening removes it. A `static` is never dropped, and a signal ends a
+    /// process without closing: see [there](super#ending-the-program).
     ///
     /// A store, which keeps what it has acknowledged, is not opened with it.
     ///

@@ -84,29 +84,6 @@ fn snapshots_alone_are_as_good_and_as_bad() {
     assert_eq!(closed(&open(live.path())), (Some(true), 1, 0));
 }
 
-/// As on a disk that has no room for new files.
-#[test]
-fn what_no_new_files_can_be_made_instead_of_is_removed_from_the_old_ones() {
-    let live = dir();
-    let prices = open(live.path());
-    prices.insert("plum".into(), 45);
-    prices.journal().unwrap().sync().unwrap();
-    let killed = killed(&live);
-    for generation in 2..9 {
-        let in_the_way = killed.path().join(format!("snap-{generation}.db.tmp"));
-        std::fs::create_dir(in_the_way).unwrap();
-    }
-    let cold = open(killed.path());
-    assert_eq!((closed(&cold), cold.len()), ((Some(false), 0, 1), 0));
-    let health = cold.journal().unwrap().health();
-    assert_eq!((health.compactions, health.last_seq), (0, 2));
-    cold.insert("fig".into(), 80);
-    drop(cold);
-    let warm = open(killed.path());
-    assert_eq!(closed(&warm), (Some(true), 1, 0));
-    assert_eq!((warm.get("fig"), warm.get("plum")), (Some(80), None));
-}
-
 #[test]
 fn who_only_reads_takes_no_mark_away_and_makes_none() {
     let live = dir();

@@ -27,14 +27,8 @@ impl Journal {
         if recovered.replaces {
             inner.preserve(&recovered.manifest, report)?;
         }
-        // Whoever begins with new files has all that a directory can need.
-        let is_listed = match report.closed == Some(false) && inner.discard(report) {
-            true => true,
-            false => {
-                let need = inner.need(recovered, report.created);
-                inner.meet(need).map_err(open_error)?
-            }
-        };
+        let need = inner.need(recovered, report.created);
+        let is_listed = inner.meet(need).map_err(open_error)?;
         if !inner.needs_generation() {
             // Recovery has synced what it found, or a new generation holds it.
             inner.now.lock().last_sync = Some(inner.settings.clock.system_time());
@@ -111,18 +105,6 @@ impl Inner {
             Need::Nothing => {}
         }
         Ok(true)
-    }
-
-    /// Begins anew with nothing, and no removal in the log: once new files without an entry count, what
-    /// was recovered is forgotten. Until they do, and where they cannot be made, all is as it was.
-    fn discard(&self, report: &mut RecoveryReport) -> bool {
-        let contents = self.contents.lock().clone();
-        let Some(contents) = contents.filter(|_| self.empty().is_ok()) else {
-            return false;
-        };
-        report.discarded = contents.len();
-        contents.discard();
-        true
     }
 
     /// Keeps what is there, before a state that is not that of the files takes its place.

@@ -96,16 +96,6 @@ impl Inner {
 
     /// As [`compact`](Self::compact), also after the gate was shut.
     pub(super) fn compact_closing(&self) -> Result<CompactReport, CompactError> {
-        self.compact_from(Some(0))
-    }
-
-    /// As [`compact`](Self::compact), with no entry in the new files, whatever there is in memory.
-    pub(super) fn empty(&self) -> Result<CompactReport, CompactError> {
-        self.compact_from(None)
-    }
-
-    /// A new generation of the entries in the sets from a position on.
-    fn compact_from(&self, first: Option<u64>) -> Result<CompactReport, CompactError> {
         if reentrancy::is_inside() {
             // No set could be walked, and a snapshot without them would be one of nothing.
             return Err(CompactError::Reentrant);
@@ -118,7 +108,7 @@ impl Inner {
         })?;
         let start = Instant::now();
         self.demand.begin();
-        let made = self.attempt("compactor", || self.make_generation(&*contents, first));
+        let made = self.attempt("compactor", || self.make_generation(&*contents));
         self.now.lock().compaction = None;
         alone.ended(made.is_ok(), start.elapsed());
         self.demand.ended(made.is_ok());
@@ -171,19 +161,14 @@ impl Inner {
         }
     }
 
-    fn make_generation(
-        &self,
-        contents: &dyn Contents,
-        first: Option<u64>,
-    ) -> Result<CompactReport, CompactError> {
+    fn make_generation(&self, contents: &dyn Contents) -> Result<CompactReport, CompactError> {
         let start = Instant::now();
         let rotation = match self.unused_rotation() {
             Some(unused) => unused,
             None => self.rotate()?,
         };
         let temporary = self.temporary(rotation.generation);
-        let written = self.write_snapshot(&rotation, contents, first, &temporary);
-        let (snapshot, entries) = match written {
+        let (snapshot, entries) = match self.write_snapshot(&rotation, contents, &temporary) {
             Ok(written) => written,
             Err(error) => {
                 // It counts for nothing, and the space is wanted. If it stays it is removed later.
@@ -334,14 +319,12 @@ impl Inner {
         &self,
         rotation: &Rotation,
         contents: &dyn Contents,
-        first: Option<u64>,
         temporary: &Path,
     ) -> Result<(Snapshot, u64), CompactError> {
         self.check_place()?;
-        let entries = first.map_or(0, |_| contents.len());
-        let mut sink = self.begin_snapshot(rotation, entries, temporary)?;
+        let mut sink = self.begin_snapshot(rotation, contents.len(), temporary)?;
         contents.write_labels(&mut sink.effects);
-        let (mut position, mut left_out) = (first, 0);
+        let (mut position, mut left_out) = (Some(0), 0);
         while let Some(at) = position {
             self.now.lock().compaction = Some(at);
             let walked = contained(|| contents.write_set(at, &mut sink.effects))?;

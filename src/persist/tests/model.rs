@@ -119,10 +119,6 @@ impl Contents for Kept {
         *self.now_ms.lock().unwrap() = Some(now_ms);
     }
 
-    fn discard(&self) {
-        self.map.lock().unwrap().clear();
-    }
-
     fn write_set(&self, position: u64, out: &mut Effects) -> Result<Walked, Unencodable> {
         let mut meanwhile = self.meanwhile.lock().unwrap().take();
         if let Some(meanwhile) = &mut meanwhile {
