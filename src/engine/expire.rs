@@ -18,6 +18,13 @@ use std::time::{Duration, Instant};
 /// How long a slice of sweeping may take.
 const SLICE: Duration = Duration::from_millis(1);
 
+/// How long the keeper waits for a set: a part of a slice, so that there is time left for others.
+pub(super) const SOON: Duration = Duration::from_micros(250);
+
+/// How long who moves a mock clock waits for a set: longer than a thread that has one locked is
+/// without a processor.
+const MOCK_PATIENCE: Duration = Duration::from_millis(100);
+
 impl<K, V> Engine<K, V> {
     /// Removes every entry of a set that has expired at `now`, but the one that is being replaced.
     /// The other entries stay in their ways. Each slot is looked at once.
@@ -100,14 +107,16 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Clears what has expired until the time of a slice is up; says whether there is more. What
-    /// others hold locked for longer is left for the next turn, and is not more: a slice waits for
-    /// one set at most, and goes on behind it.
+    /// others hold locked for longer is left for the next turn, and is not more: the keeper's slice
+    /// waits for one set at most, and goes on behind it.
     fn sweep_for(&self, slice: Duration, work: &mut Work<'_, K, V>) -> bool {
         if !reentrancy::check() || !self.clock.has_passed(self.table.earliest()) {
             return false;
         }
         let (now, started) = (self.clock.now(), Instant::now());
-        let mut may_wait = true;
+        // Who moves a clock by hand wants all to be swept, however long it takes.
+        let (is_mock, mut may_wait) = (self.clock.is_mock(), true);
+        let patience = if is_mock { MOCK_PATIENCE } else { SOON };
         let sweep = |first: usize, segment: &Segment<K, V>| {
             for offset in segment.due(now) {
                 let Some(inside) = reentrancy::enter() else {
@@ -115,11 +124,11 @@ impl<K, V> Engine<K, V> {
                 };
                 let index = first + offset;
                 let set = match may_wait {
-                    true => self.table.lock_index_soon(&inside, index),
+                    true => self.table.lock_index_soon(&inside, index, patience),
                     false => self.table.try_lock_index(index),
                 };
                 let Some(mut set) = set else {
-                    may_wait = false;
+                    may_wait = is_mock;
                     continue;
                 };
                 self.clear_expired(&mut set, now, work);
@@ -127,7 +136,7 @@ impl<K, V> Engine<K, V> {
                 drop(set);
                 drop(inside);
                 work.held.release();
-                if started.elapsed() >= slice {
+                if !is_mock && started.elapsed() >= slice {
                     return ControlFlow::Break(());
                 }
             }

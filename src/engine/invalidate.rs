@@ -12,6 +12,7 @@
 //! and the storing concerns it.
 
 use super::Engine;
+use super::expire::SOON;
 use super::record::RECORD;
 use super::room::{Held, Work};
 use crate::equivalent::Equivalent;
@@ -460,7 +461,7 @@ impl<K, V> Engine<K, V> {
             let Some(inside) = reentrancy::enter() else {
                 return false;
             };
-            let Some(mut set) = self.table.lock_index_soon(&inside, index) else {
+            let Some(mut set) = self.table.lock_index_soon(&inside, index, SOON) else {
                 return false;
             };
             self.visit(pass, &mut set, work);

@@ -74,7 +74,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 struct Queue<K, V> {
     line: Mutex<Line<K, V>>,
     draining: AtomicBool,
-    /// Told when notices were delivered while the queue was full, and when it is full no more.
+    /// Told when there is room again, for a delivery or for a limit that was raised.
     delivered: Condvar,
     waiting: AtomicUsize,
 }
@@ -85,7 +85,7 @@ struct Line<K, V> {
     /// How many may wait before those who add to them wait, too. More than the backlog after a wait
     /// in which nothing was delivered, until something is.
     limit: usize,
-    /// How many were taken out. The one before was delivered then.
+    /// How many were taken out. The last of them may be with the listener still.
     taken: u64,
 }
 

@@ -153,12 +153,12 @@ where
     ///
     /// A store evicts nothing: where there is a bound, a value that does not fit is an error, and
     /// [`on_full`](Self::on_full) has no say. Nor does it load anything. So an
-    /// [`eviction_policy`](Self::eviction_policy) is an error, and so is what is said about loads:
-    /// [`freshness`](Self::freshness), [`spawner`](Self::spawner),
+    /// [`eviction_policy`](Self::eviction_policy) other than the default is an error, and so is what
+    /// is said about loads: [`freshness`](Self::freshness), [`spawner`](Self::spawner),
     /// [`negative_ttl`](Self::negative_ttl), [`error_ttl`](Self::error_ttl),
-    /// [`negative_weigher`](Self::negative_weigher) and [`lock_timeout`](Self::lock_timeout). What
-    /// the directory holds stays, also where the bound
-    /// is less than that: then a value under a new key does not fit before enough is removed.
+    /// [`negative_weigher`](Self::negative_weigher) and a [`lock_timeout`](Self::lock_timeout) other
+    /// than the default. What the directory holds stays, also where the bound is less than that: then
+    /// a value under a new key does not fit before enough is removed.
     ///
     /// The directory of a cache may be opened as a store, and is a store's from then on. That of
     /// counters, a queue or sessions is [`OpenError::OtherKind`], as a store's is for

@@ -56,9 +56,6 @@ use std::time::Duration;
 /// sets that it has not come to yet hold twice as many as those that are split.
 pub(crate) const MAX_LOAD: usize = 40;
 
-/// How long the keeper waits for a set: a part of a slice, so that there is time left for others.
-const SOON: Duration = Duration::from_micros(250);
-
 /// The most sets that a table starts with, for 40 million entries: a bound that is meant as none
 /// must not cost a directory for it.
 const MOST_AT_FIRST: usize = 1 << 20;
@@ -468,9 +465,10 @@ impl<K, V> Table<K, V> {
         &self,
         _inside: &Inside,
         index: usize,
+        patience: Duration,
     ) -> Option<Locked<'_, K, V>> {
         let place = self.directory.get(index)?;
-        let ways = place.set.ways.try_lock_for(SOON)?;
+        let ways = place.set.ways.try_lock_for(patience)?;
         Some(self.locked(index, &place, ways))
     }
 

@@ -54,7 +54,7 @@ enum Need {
     LogBehindCut,
     /// A manifest that says what is so now.
     Manifest,
-    /// The same, where no more is to be said than that it is not gone back: that may come later.
+    /// One that says only that it is not gone back any more: a failure does not matter.
     LaterManifest,
     Nothing,
 }
