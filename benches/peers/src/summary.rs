@@ -156,6 +156,13 @@ mod tests {
         }
     }
 
+    fn rounds<const N: usize>(peer: &str, workload: &str, rounds: [f64; N]) -> Cell {
+        Cell {
+            rounds: rounds.to_vec(),
+            ..cell(peer, workload, median(&rounds), 1.0)
+        }
+    }
+
     #[test]
     fn the_mean_is_geometric_and_over_the_best_of_each_cell() {
         let cells = [
@@ -172,15 +179,11 @@ mod tests {
 
     #[test]
     fn a_ratio_is_of_what_ran_at_the_same_time() {
-        let rounds = |peer, rounds: [f64; 3]| Cell {
-            rounds: rounds.to_vec(),
-            ..cell(peer, "insert-a", median(&rounds), 1.0)
-        };
         // The machine was slow in one round of ours and in two of theirs.
         let cells = [
-            rounds("haybox", [20.0, 20.0, 80.0]),
-            rounds("moka", [40.0, 160.0, 160.0]),
-            rounds("quick_cache", [500.0, 60.0, 240.0]),
+            rounds("haybox", "insert-a", [20.0, 20.0, 80.0]),
+            rounds("moka", "insert-a", [40.0, 160.0, 160.0]),
+            rounds("quick_cache", "insert-a", [500.0, 60.0, 240.0]),
         ];
         let best = &summarise(&cells)[0].cells[0];
         assert_eq!((best.peer.as_str(), best.ratio), ("moka", 2.0));
@@ -190,12 +193,11 @@ mod tests {
 
     #[test]
     fn behind_is_who_is_slower_in_three_rounds_of_four() {
-        let rounds = |peer, rounds: [f64; 5]| Cell {
-            rounds: rounds.to_vec(),
-            ..cell(peer, "insert-a", median(&rounds), 1.0)
-        };
-        let beside = |theirs| {
-            let cells = [rounds("haybox", [10.0; 5]), rounds("moka", theirs)];
+        let beside = |theirs: [f64; 5]| {
+            let cells = [
+                rounds("haybox", "insert-a", [10.0; 5]),
+                rounds("moka", "insert-a", theirs),
+            ];
             summarise(&cells)[0].cells[0].is_behind()
         };
         assert!(beside([9.0, 9.0, 9.0, 9.0, 20.0]));
@@ -236,10 +238,6 @@ mod tests {
 
     #[test]
     fn what_ran_by_itself_is_compared_by_its_median() {
-        let rounds = |peer, workload, rounds: [f64; 3]| Cell {
-            rounds: rounds.to_vec(),
-            ..cell(peer, workload, median(&rounds), 1.0)
-        };
         let ratio = |workload| {
             let cells = [
                 rounds("haybox", workload, [10.0, 20.0, 30.0]),

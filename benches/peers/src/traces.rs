@@ -137,14 +137,14 @@ fn popularity(random: &mut Rng, Size { keys, requests }: Size) -> Vec<u64> {
     let zipf = Zipf::new(ranks);
     let mut holders: Vec<u64> = (0..ranks as u64).collect();
     let mut new = ranks as u64;
-    let mut next = |at: usize| {
+    let next = |at: usize| {
         if at.is_multiple_of(16) {
             holders[random.usize(0..ranks)] = new;
             new += 1;
         }
         holders[zipf.number(random) as usize]
     };
-    (0..requests).map(|at| next(at)).collect()
+    (0..requests).map(next).collect()
 }
 
 /// Objects that are asked for some times in a short while and never again, as a unit of work does
@@ -153,7 +153,7 @@ fn bursts(random: &mut Rng, Size { keys, requests }: Size) -> Vec<u64> {
     const AT_ONCE: usize = 40;
     let common = Zipf::new(keys / 20);
     let mut new = keys as u64;
-    let mut at_work: Vec<(u64, u32)> = Vec::new();
+    let mut at_work: Vec<Visitor> = Vec::new();
     let mut next = || {
         if random.f64() < 0.3 {
             return common.number(random);
@@ -162,38 +162,39 @@ fn bursts(random: &mut Rng, Size { keys, requests }: Size) -> Vec<u64> {
             new += 1;
             at_work.push((new, random.u32(1..8)));
         }
-        let place = random.usize(0..at_work.len());
-        let (number, left) = &mut at_work[place];
-        let number = *number;
-        *left -= 1;
-        if *left == 0 {
-            at_work.swap_remove(place);
-        }
-        number
+        visit(random, &mut at_work)
     };
     (0..requests).map(|_| next()).collect()
+}
+
+/// A key, and how often it will be asked for yet.
+type Visitor = (u64, u32);
+
+/// Asks for one of these keys.
+fn visit(random: &mut Rng, visitors: &mut Vec<Visitor>) -> u64 {
+    let place = random.usize(0..visitors.len());
+    let (number, left) = &mut visitors[place];
+    let number = *number;
+    *left -= 1;
+    if *left == 0 {
+        visitors.swap_remove(place);
+    }
+    number
 }
 
 /// Visitors who come, ask for their session some times, mostly few, and leave.
 fn sessions(random: &mut Rng, Size { keys, requests }: Size) -> Vec<u64> {
     let present = keys / 20;
     let mut new = 0;
-    let mut visits: Vec<(u64, u32)> = Vec::new();
+    let mut visitors: Vec<Visitor> = Vec::new();
     let mut next = || {
-        if visits.len() < present {
+        if visitors.len() < present {
             new += 1;
             // Pareto's, with a mean of some ten visits.
             let length = random.f64().max(1e-4).powf(-0.9);
-            visits.push((new, 1 + length as u32));
+            visitors.push((new, 1 + length as u32));
         }
-        let place = random.usize(0..visits.len());
-        let (number, left) = &mut visits[place];
-        let number = *number;
-        *left -= 1;
-        if *left == 0 {
-            visits.swap_remove(place);
-        }
-        number
+        visit(random, &mut visitors)
     };
     (0..requests).map(|_| next()).collect()
 }
@@ -238,7 +239,7 @@ fn phases(random: &mut Rng, Size { keys, requests }: Size) -> Vec<u64> {
     let zipf = Zipf::new(keys / 4);
     let length = keys / 2;
     let mut new = 2 * keys as u64;
-    let mut next = |at: usize| match at / length % 3 {
+    let next = |at: usize| match at / length % 3 {
         0 => zipf.number(random),
         1 => (keys + at % (keys / 8)) as u64,
         _ => {
@@ -247,7 +248,7 @@ fn phases(random: &mut Rng, Size { keys, requests }: Size) -> Vec<u64> {
             new - age as u64
         }
     };
-    (0..requests).map(|at| next(at)).collect()
+    (0..requests).map(next).collect()
 }
 
 #[cfg(test)]
