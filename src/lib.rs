@@ -13,6 +13,7 @@
 //! [max_memory]: CacheBuilder::max_memory
 //! [roles]: guide::roles
 //! [spawner]: CacheBuilder::spawner
+//! [traces]: guide::beside_other_caches#hit-ratios
 #![cfg_attr(feature = "persist", doc = "[changing-types]: guide::changing_types")]
 #![cfg_attr(feature = "persist", doc = "[check]: persist::check#the-program")]
 #![cfg_attr(feature = "persist", doc = "[persist]: persist")]
