@@ -2,8 +2,8 @@
 
 use super::{numbers, options};
 use crate::common::{HOUR, INSIDE, PATIENCE, SECOND, panic_of};
-use haybox::Cache;
-use haybox::pubsub::{Bus, NoMessage, Pattern, Slow};
+use haybox::pubsub::{Bus, Matched, NoMessage, Pattern, Slow, Subscription};
+use haybox::{Cache, MockClock};
 use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::thread;
@@ -66,27 +66,39 @@ fn a_pattern_hears_topics_of_its_type_that_are_there_and_that_come() {
     assert_eq!(bus.topic::<u32>("room.d").unwrap().subscriptions(), 0);
 }
 
+/// Ends two subscriptions while threads wait for each in every way there is.
+fn wakes_who_waits(
+    time: &MockClock,
+    exact: &Subscription<u32>,
+    matching: &Subscription<Matched<u32>>,
+    end: impl FnOnce(),
+) {
+    thread::scope(|threads| {
+        let waiting = [
+            threads.spawn(|| exact.recv().map(drop)),
+            threads.spawn(|| exact.recv_timeout(HOUR).map(drop)),
+            threads.spawn(|| matching.recv().map(drop)),
+            threads.spawn(|| matching.iter().next().ok_or(NoMessage::Closed).map(drop)),
+        ];
+        super::until_waiting(time, 1);
+        end();
+        for waiting in waiting {
+            assert_eq!(waiting.join().unwrap(), Err(NoMessage::Closed));
+        }
+    });
+}
+
 #[test]
 fn who_waits_wakes_when_the_bus_goes() {
     for close in [false, true] {
         let (bus, topic, time) = numbers();
         let exact = topic.subscribe();
         let matching = bus.subscribe_matching::<u32>(&Pattern::literal("numbers"));
-        thread::scope(|threads| {
-            let waiting = [
-                threads.spawn(|| exact.recv().map(drop)),
-                threads.spawn(|| exact.recv_timeout(HOUR).map(drop)),
-                threads.spawn(|| matching.recv().map(drop)),
-                threads.spawn(|| matching.iter().next().ok_or(NoMessage::Closed).map(drop)),
-            ];
-            super::until_waiting(&time, 1);
+        wakes_who_waits(&time, &exact, &matching, || {
             if close {
                 bus.close();
             } else {
                 drop(bus);
-            }
-            for waiting in waiting {
-                assert_eq!(waiting.join().unwrap(), Err(NoMessage::Closed));
             }
         });
         assert!(topic.is_closed());
@@ -101,19 +113,9 @@ fn who_waits_wakes_when_another_thread_closes_the_subscription() {
     let (bus, topic, time) = numbers();
     let (exact, lasting) = (topic.subscribe(), topic.subscribe());
     let matching = bus.subscribe_matching::<u32>(&Pattern::literal("numbers"));
-    thread::scope(|threads| {
-        let waiting = [
-            threads.spawn(|| exact.recv().map(drop)),
-            threads.spawn(|| exact.recv_timeout(HOUR).map(drop)),
-            threads.spawn(|| matching.recv().map(drop)),
-            threads.spawn(|| matching.iter().next().ok_or(NoMessage::Closed).map(drop)),
-        ];
-        super::until_waiting(&time, 1);
+    wakes_who_waits(&time, &exact, &matching, || {
         exact.close();
         matching.close();
-        for waiting in waiting {
-            assert_eq!(waiting.join().unwrap(), Err(NoMessage::Closed));
-        }
     });
     assert_eq!((topic.subscriptions(), time.timers()), (1, 0));
     assert_eq!((topic.publish(1), lasting.recv()), (1, Ok(1)));
