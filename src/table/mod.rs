@@ -52,8 +52,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 /// The mean number of entries of a set at which the table grows, and the number of loads under way
-/// at which a set is split. While a round of growth lasts, the
-/// sets that it has not come to yet hold twice as many as those that are split.
+/// above which a set is split. While a round of growth lasts, the sets that it has not come to yet
+/// hold twice as many as those that are split.
 pub(crate) const MAX_LOAD: usize = 40;
 
 /// The most sets that a table starts with, for 40 million entries: a bound that is meant as none
