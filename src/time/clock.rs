@@ -440,8 +440,8 @@ mod system {
     /// readings.
     const TICK_NOISE: u64 = 11_000_000;
 
-    /// The longest suspension that may not show: a tick fell between the two readings before it, and
-    /// none between those after it.
+    /// The longest suspension that may not show: the wall clock was set back by too little to show
+    /// before it.
     const UNCOUNTED: u64 = 2 * TICK_NOISE;
 
     #[inline]
@@ -456,14 +456,48 @@ mod system {
 
     #[inline]
     pub(super) fn coarse() -> u64 {
-        SUSPENSION.boot_time(
-            read(ClockId::MonotonicCoarse),
-            || read(ClockId::RealtimeCoarse),
-            boot_ahead,
-        )
+        SUSPENSION.boot_time(&Kernel)
     }
 
     static SUSPENSION: Suspension = Suspension::new();
+
+    /// What the boot clock is derived from.
+    trait Clocks {
+        /// The coarse clock that stands still while the machine is suspended.
+        fn monotonic(&self) -> u64;
+
+        /// The coarse clock that does not, and that people set.
+        fn wall(&self) -> u64;
+
+        /// How far the boot clock is ahead of the monotonic one; wraps where it is behind, as in a
+        /// container with an offset of its own.
+        fn boot_ahead(&self) -> u64;
+    }
+
+    struct Kernel;
+
+    impl Clocks for Kernel {
+        #[inline]
+        fn monotonic(&self) -> u64 {
+            read(ClockId::MonotonicCoarse)
+        }
+
+        fn wall(&self) -> u64 {
+            read(ClockId::RealtimeCoarse)
+        }
+
+        /// Taken between two readings that are close together.
+        fn boot_ahead(&self) -> u64 {
+            loop {
+                let before = read(ClockId::Monotonic);
+                let boot = read(ClockId::Boottime);
+                let after = read(ClockId::Monotonic);
+                if after - before < CLOSE {
+                    return boot.wrapping_sub(after);
+                }
+            }
+        }
+    }
 
     /// Derives the boot clock, which has no coarse form, from two coarse clocks.
     ///
@@ -493,33 +527,30 @@ mod system {
         }
 
         #[inline]
-        fn boot_time(
-            &self,
-            monotonic: u64,
-            wall: impl FnOnce() -> u64,
-            precise: impl FnOnce() -> u64,
-        ) -> u64 {
+        fn boot_time(&self, clocks: &impl Clocks) -> u64 {
+            let monotonic = clocks.monotonic();
             let suspended = if monotonic == self.checked.load(Acquire) {
                 self.suspended.load(Relaxed)
             } else {
-                self.check(monotonic, wall(), precise)
+                self.check(monotonic, clocks)
             };
             monotonic.wrapping_add(suspended)
         }
 
         #[cold]
-        fn check(&self, monotonic: u64, wall: u64, precise: impl FnOnce() -> u64) -> u64 {
+        fn check(&self, monotonic: u64, clocks: &impl Clocks) -> u64 {
             // One at a time, so that an older measurement does not overwrite a newer one. Who
             // finds another at it measures for itself alone and waits for nobody: the other may
             // have lost its processor, or be a thread that a fork has left behind.
             let Some(_checking) = self.checking.try_lock() else {
-                return precise();
+                return clocks.boot_ahead();
             };
-            let wall_ahead = wall as i64 - monotonic as i64;
-            let drift = wall_ahead.wrapping_sub(self.wall_ahead.load(Relaxed));
+            let distance = distance(monotonic, clocks.wall());
+            let drift = distance.wrapping_sub(self.wall_ahead.load(Relaxed));
             if drift.unsigned_abs() > TICK_NOISE {
-                self.suspended.store(precise(), Relaxed);
-                self.wall_ahead.store(wall_ahead, Relaxed);
+                // In this order: what is slept between the two shows at the next look.
+                self.wall_ahead.store(wall_ahead(clocks), Relaxed);
+                self.suspended.store(clocks.boot_ahead(), Relaxed);
             }
             // Whoever finds this tick checked sees what was measured.
             self.checked.store(monotonic, Release);
@@ -527,15 +558,18 @@ mod system {
         }
     }
 
-    /// How far the boot clock is ahead of the monotonic one; wraps where it is behind, as in a
-    /// container with an offset of its own. Taken between two readings that are close together.
-    fn boot_ahead() -> u64 {
+    fn distance(monotonic: u64, wall: u64) -> i64 {
+        wall.wrapping_sub(monotonic) as i64
+    }
+
+    /// How far the wall clock is ahead, read in one tick: who has lost the processor between the two
+    /// readings would take the time without it for a distance.
+    fn wall_ahead(clocks: &impl Clocks) -> i64 {
         loop {
-            let before = read(ClockId::Monotonic);
-            let boot = read(ClockId::Boottime);
-            let after = read(ClockId::Monotonic);
-            if after - before < CLOSE {
-                return boot.wrapping_sub(after);
+            let monotonic = clocks.monotonic();
+            let wall = clocks.wall();
+            if clocks.monotonic() == monotonic {
+                return distance(monotonic, wall);
             }
         }
     }
@@ -547,41 +581,126 @@ mod system {
     mod tests {
         use super::super::Clock;
         use super::*;
-        use std::sync::mpsc::channel;
+        use std::cell::Cell;
+        use std::sync::mpsc::{Receiver, Sender, channel};
 
         const HOUR: u64 = 3_600_000_000_000;
+
+        /// Clocks that stand still.
+        #[derive(Clone, Copy)]
+        struct At {
+            monotonic: u64,
+            wall: u64,
+            slept: u64,
+        }
+
+        impl At {
+            fn later(self, by: u64) -> Self {
+                let (monotonic, wall) = (self.monotonic + by, self.wall + by);
+                Self {
+                    monotonic,
+                    wall,
+                    ..self
+                }
+            }
+
+            fn after_sleep(self, of: u64) -> Self {
+                let (wall, slept) = (self.wall + of, self.slept + of);
+                Self {
+                    wall,
+                    slept,
+                    ..self
+                }
+                .later(5)
+            }
+
+            fn boot(self) -> u64 {
+                self.monotonic + self.slept
+            }
+        }
+
+        impl Clocks for At {
+            fn monotonic(&self) -> u64 {
+                self.monotonic
+            }
+
+            fn wall(&self) -> u64 {
+                self.wall
+            }
+
+            fn boot_ahead(&self) -> u64 {
+                self.slept
+            }
+        }
+
+        const START: At = At {
+            monotonic: HOUR,
+            wall: 50 * HOUR,
+            slept: 0,
+        };
+
+        /// Clocks of which those that are `false` must not be read.
+        struct Unread {
+            at: At,
+            wall: bool,
+            boot: bool,
+        }
+
+        impl Clocks for Unread {
+            fn monotonic(&self) -> u64 {
+                self.at.monotonic
+            }
+
+            fn wall(&self) -> u64 {
+                assert!(self.wall, "once a tick");
+                self.at.wall
+            }
+
+            fn boot_ahead(&self) -> u64 {
+                assert!(self.boot, "the distance is the same");
+                self.at.slept
+            }
+        }
 
         #[test]
         fn time_suspended_counts_at_the_first_reading_after_it() {
             let clock = Suspension::new();
-            assert_eq!(clock.boot_time(HOUR, || 50 * HOUR, || 0), HOUR);
+            assert_eq!(clock.boot_time(&START), HOUR);
             // The machine sleeps for two hours: only the wall clock and the boot clock move.
-            let resumed = clock.boot_time(HOUR + 5, || 52 * HOUR, || 2 * HOUR);
-            assert_eq!(resumed, 3 * HOUR + 5);
-            let later = clock.boot_time(
-                HOUR + 9,
-                || 52 * HOUR + 4,
-                || unreachable!("no new distance"),
-            );
+            let resumed = START.after_sleep(2 * HOUR);
+            assert_eq!(clock.boot_time(&resumed), 3 * HOUR + 5);
+            let (at, wall, boot) = (resumed.later(4), true, false);
+            let later = clock.boot_time(&Unread { at, wall, boot });
             assert_eq!(later, 3 * HOUR + 9);
         }
 
+        /// Clocks whose precise reading says that it is being taken, and waits.
+        struct Waiting(At, Sender<()>, Receiver<()>);
+
+        impl Clocks for Waiting {
+            fn monotonic(&self) -> u64 {
+                self.0.monotonic
+            }
+
+            fn wall(&self) -> u64 {
+                self.0.wall
+            }
+
+            fn boot_ahead(&self) -> u64 {
+                self.1.send(()).unwrap();
+                let _ = self.2.recv();
+                self.0.slept
+            }
+        }
+
         /// One reading while another thread has begun to look at the distance and does not come on.
-        fn beside_a_checker(
-            clock: &Suspension,
-            [first, second]: [(u64, u64); 2],
-            ahead: u64,
-        ) -> u64 {
+        fn beside_a_checker(clock: &Suspension, first: At, second: At) -> u64 {
             let ((entered, has_entered), (go_on, may_go_on)) = (channel(), channel::<()>());
             std::thread::scope(|scope| {
-                let measure = move || {
-                    entered.send(()).unwrap();
-                    let _ = may_go_on.recv();
-                    ahead
-                };
-                scope.spawn(move || clock.boot_time(first.0, || first.1, measure));
+                let waiting = Waiting(first, entered, may_go_on);
+                scope.spawn(move || clock.boot_time(&waiting));
                 has_entered.recv().unwrap();
-                let reading = clock.boot_time(second.0, || second.1, || ahead);
+                let reading = clock.boot_time(&second);
                 drop(go_on);
                 reading
             })
@@ -589,19 +708,64 @@ mod system {
 
         #[test]
         fn the_first_readings_of_a_process_count_what_was_slept_before() {
-            let clock = Suspension::new();
-            let tick = (HOUR, 52 * HOUR);
-            let reading = beside_a_checker(&clock, [tick, tick], 2 * HOUR);
-            assert_eq!(reading, 3 * HOUR);
+            let at = START.after_sleep(2 * HOUR);
+            assert_eq!(beside_a_checker(&Suspension::new(), at, at), at.boot());
         }
 
         #[test]
         fn time_suspended_counts_while_who_measures_it_has_no_processor() {
             let clock = Suspension::new();
-            clock.boot_time(HOUR, || 50 * HOUR, || 0);
-            let ticks = [5, 500_000_000].map(|after| (HOUR + after, 52 * HOUR + after));
-            let reading = beside_a_checker(&clock, ticks, 2 * HOUR);
-            assert_eq!(reading, 3 * HOUR + 500_000_000);
+            clock.boot_time(&START);
+            let resumed = START.after_sleep(2 * HOUR);
+            let second = resumed.later(500_000_000);
+            assert_eq!(beside_a_checker(&clock, resumed, second), second.boot());
+        }
+
+        /// A thread that loses its processor between its first two readings.
+        struct HeldUp {
+            at: At,
+            until: At,
+            readings: Cell<u32>,
+        }
+
+        impl HeldUp {
+            fn read(&self) -> At {
+                self.readings.set(self.readings.get() + 1);
+                let is_first = self.readings.get() == 1;
+                if is_first { self.at } else { self.until }
+            }
+        }
+
+        impl Clocks for HeldUp {
+            fn monotonic(&self) -> u64 {
+                self.read().monotonic
+            }
+
+            fn wall(&self) -> u64 {
+                self.read().wall
+            }
+
+            fn boot_ahead(&self) -> u64 {
+                self.read().slept
+            }
+        }
+
+        #[test]
+        fn time_without_a_processor_between_two_readings_hides_no_suspension() {
+            const LONG: u64 = 2_000_000_000;
+            let clock = Suspension::new();
+            clock.boot_time(&START);
+            let (at, until) = (START.later(5), START.later(5 + LONG));
+            let readings = Cell::default();
+            let reading = clock.boot_time(&HeldUp {
+                at,
+                until,
+                readings,
+            });
+            assert_eq!(reading, at.boot());
+            // As long as the thread was held up: what it took for the distance is there now.
+            let resumed = until.after_sleep(LONG);
+            assert_eq!(clock.boot_time(&resumed), resumed.boot());
         }
 
         #[test]
@@ -609,12 +773,13 @@ mod system {
             const TICK: u64 = 10_000_000;
             for slept in (0..60).map(|millis| millis * 1_000_000) {
                 let clock = Suspension::new();
-                // A tick between the two readings hides as much of what is slept after them.
-                clock.boot_time(HOUR, || 50 * HOUR + TICK, || 0);
-                let wall = 50 * HOUR + TICK + slept;
-                let coarse = clock.boot_time(HOUR + TICK, || wall, || slept);
+                clock.boot_time(&START);
+                let mut at = START.later(TICK).after_sleep(slept);
+                // Set back meanwhile, by what hides as much of the sleep.
+                at.wall -= TICK;
+                let coarse = clock.boot_time(&at);
                 // Just before a tick that is as late as it may be.
-                let now = HOUR + TICK + slept + 20_000_000;
+                let now = at.boot() + 20_000_000;
                 let is_far = super::super::is_far(coarse, now - 1);
                 assert!(!is_far, "{slept} ns slept, {} ns behind", now - coarse);
             }
@@ -623,19 +788,22 @@ mod system {
         #[test]
         fn a_step_of_the_wall_clock_moves_nothing() {
             let clock = Suspension::new();
-            clock.boot_time(HOUR, || 50 * HOUR, || 0);
+            clock.boot_time(&START);
             for (tick, wall) in [(1, 20 * 8766 * HOUR), (2, HOUR / 2)] {
-                let now = HOUR + tick;
-                assert_eq!(clock.boot_time(now, || wall, || 0), now);
+                let at = At {
+                    wall,
+                    ..START.later(tick)
+                };
+                assert_eq!(clock.boot_time(&at), at.monotonic);
             }
         }
 
         #[test]
         fn the_wall_clock_is_read_once_a_tick() {
             let clock = Suspension::new();
-            clock.boot_time(HOUR, || 50 * HOUR, || 0);
-            let again = clock.boot_time(HOUR, || unreachable!("the same tick"), || unreachable!());
-            assert_eq!(again, HOUR);
+            clock.boot_time(&START);
+            let (at, wall, boot) = (START, false, false);
+            assert_eq!(clock.boot_time(&Unread { at, wall, boot }), HOUR);
         }
 
         #[test]
