@@ -3,12 +3,15 @@
 mod clock;
 mod deadline;
 mod keeper;
+mod mock;
 mod park;
+mod system;
 mod timer;
 
-pub use clock::{Clock, MockClock};
+pub use clock::Clock;
 pub(crate) use clock::{Glance, Moment, NEAR};
 pub(crate) use deadline::{DEADLINE_BITS, Deadline, MICROSECOND, NEVER, after, left, whole};
 pub(crate) use keeper::{Aftermath, Sweep, Swept, register};
+pub use mock::MockClock;
 pub(crate) use park::{Alarm, Parker, passing};
 pub(crate) use timer::{Timer, wake_all, wake_at, wake_soon};

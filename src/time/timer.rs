@@ -5,8 +5,9 @@
 //! its `advance`, and need no thread. What is woken is any [`Waker`], so whoever waits here may run
 //! on any executor, or on none.
 
-use super::clock::{Clock, MockClock};
+use super::clock::Clock;
 use super::deadline::{Deadline, NEVER};
+use super::mock::MockClock;
 use crate::contain::contain;
 use std::collections::BTreeMap;
 use std::fmt;
