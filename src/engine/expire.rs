@@ -8,9 +8,9 @@ use crate::entry::{ExpireIf, Life};
 use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;
-use crate::reentrancy;
-use crate::table::{Ends, Locked, Segment};
-use crate::time::{Deadline, Moment, NEVER, Sweep, Swept, register};
+use crate::reentrancy::{self, Inside};
+use crate::table::{Ends, Locked, Segment, Table};
+use crate::time::{Clock, Deadline, Moment, NEVER, Sweep, Swept, register};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
@@ -18,12 +18,43 @@ use std::time::{Duration, Instant};
 /// How long a slice of sweeping may take.
 const SLICE: Duration = Duration::from_millis(1);
 
-/// How long the keeper waits for a set: a part of a slice, so that there is time left for others.
-pub(super) const SOON: Duration = Duration::from_micros(250);
+/// How long a slice waits for sets that others hold: the keeper once, for a part of the slice, so that
+/// there is time left for others. Who moves a clock by hand wants all to be swept, and waits for each
+/// set, for longer than a thread that has one locked is without a processor.
+pub(super) struct Patience {
+    left: Option<Duration>,
+    /// Whether it is used up by the first set that is waited for in vain.
+    is_short: bool,
+}
 
-/// How long who moves a mock clock waits for a set: longer than a thread that has one locked is
-/// without a processor.
-const MOCK_PATIENCE: Duration = Duration::from_millis(100);
+const SOON: Duration = Duration::from_micros(250);
+const LONG: Duration = Duration::from_millis(100);
+
+impl Patience {
+    pub(super) fn of(clock: &Clock) -> Self {
+        let is_short = !clock.is_mock();
+        Self {
+            left: Some(if is_short { SOON } else { LONG }),
+            is_short,
+        }
+    }
+
+    pub(super) fn lock<'t, K, V>(
+        &mut self,
+        table: &'t Table<K, V>,
+        inside: &Inside,
+        index: usize,
+    ) -> Option<Locked<'t, K, V>> {
+        let Some(patience) = self.left else {
+            return table.try_lock_index(index);
+        };
+        let set = table.lock_index_soon(inside, index, patience);
+        if set.is_none() && self.is_short {
+            self.left = None;
+        }
+        set
+    }
+}
 
 impl<K, V> Engine<K, V> {
     /// Removes every entry of a set that has expired at `now`, but the one that is being replaced.
@@ -114,21 +145,13 @@ impl<K, V> Engine<K, V> {
             return false;
         }
         let (now, started) = (self.clock.now(), Instant::now());
-        // Who moves a clock by hand wants all to be swept, however long it takes.
-        let (is_mock, mut may_wait) = (self.clock.is_mock(), true);
-        let patience = if is_mock { MOCK_PATIENCE } else { SOON };
+        let (is_mock, mut patience) = (self.clock.is_mock(), Patience::of(&self.clock));
         let sweep = |first: usize, segment: &Segment<K, V>| {
             for offset in segment.due(now) {
                 let Some(inside) = reentrancy::enter() else {
                     return ControlFlow::Break(());
                 };
-                let index = first + offset;
-                let set = match may_wait {
-                    true => self.table.lock_index_soon(&inside, index, patience),
-                    false => self.table.try_lock_index(index),
-                };
-                let Some(mut set) = set else {
-                    may_wait = is_mock;
+                let Some(mut set) = patience.lock(&self.table, &inside, first + offset) else {
                     continue;
                 };
                 self.clear_expired(&mut set, now, work);

@@ -12,7 +12,7 @@
 //! and the storing concerns it.
 
 use super::Engine;
-use super::expire::SOON;
+use super::expire::Patience;
 use super::record::RECORD;
 use super::room::{Held, Work};
 use crate::equivalent::Equivalent;
@@ -400,6 +400,7 @@ impl<K, V> Engine<K, V> {
                 break;
             };
             purged += self.visit(&mut pass, &mut set, &mut work);
+            pass.next = set.index() + 1;
         }
         self.register.end(&pass);
         purged
@@ -421,8 +422,6 @@ impl<K, V> Engine<K, V> {
         if let Some(epoch) = set.oldest_epoch() {
             pass.spare(epoch);
         }
-        pass.next = set.index() + 1;
-        pass.visited += 1;
         purged
     }
 
@@ -449,33 +448,61 @@ impl<K, V> Engine<K, V> {
         self.go_on(&mut pass, work, || Instant::now() < end)
     }
 
-    /// Goes on with a pass for as long as it is told; says whether there is more. A set that others
-    /// hold locked for longer is waited for in the next turn.
+    /// Goes on with a pass for as long as it is told; says whether there is more. Sets that others
+    /// hold are passed over, and left for the next turn.
     fn go_on(
         &self,
         pass: &mut Pass,
         work: &mut Work<'_, K, V>,
         mut has_time: impl FnMut() -> bool,
     ) -> bool {
-        while let Some(index) = self.table.next_index(pass.next) {
-            let Some(inside) = reentrancy::enter() else {
-                return false;
-            };
-            let Some(mut set) = self.table.lock_index_soon(&inside, index, SOON) else {
-                return false;
-            };
-            self.visit(pass, &mut set, work);
-            drop(set);
-            drop(inside);
-            work.held.release();
+        let mut patience = Patience::of(&self.clock);
+        while let Some(index) = self.next_of(pass) {
+            if !self.visit_soon(pass, index, &mut patience, work) {
+                pass.pass_over(index);
+            }
             if !has_time() {
                 return true;
             }
         }
-        self.register.end(pass);
-        self.rest.store(pass.visited / SETS_PER_TURN, Relaxed);
-        *pass = Pass::default();
+        if pass.end_turn() {
+            self.register.end(pass);
+            self.rest.store(pass.visited / SETS_PER_TURN, Relaxed);
+            *pass = Pass::default();
+        }
         false
+    }
+
+    /// The next set of a pass: one that it has not come to, also because another has just split, or
+    /// behind all of these one that was passed over.
+    fn next_of(&self, pass: &mut Pass) -> Option<usize> {
+        let Some(index) = self.table.next_index(pass.next) else {
+            return pass.take_passed_over();
+        };
+        pass.next = index + 1;
+        pass.visited += 1;
+        Some(index)
+    }
+
+    /// Visits a set unless others hold it for longer than there is patience for; whether it did.
+    fn visit_soon(
+        &self,
+        pass: &mut Pass,
+        index: usize,
+        patience: &mut Patience,
+        work: &mut Work<'_, K, V>,
+    ) -> bool {
+        let Some(inside) = reentrancy::enter() else {
+            return false;
+        };
+        let Some(mut set) = patience.lock(&self.table, &inside, index) else {
+            return false;
+        };
+        self.visit(pass, &mut set, work);
+        drop(set);
+        drop(inside);
+        work.held.release();
+        true
     }
 }
 
@@ -485,6 +512,10 @@ mod tests {
     use crate::reentrancy;
     use crate::{Cache, Insert, InsertOptions, MockClock};
     use std::thread::scope;
+    use std::time::Duration;
+
+    /// One sweep of the background.
+    const TURN: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_full_cache_that_rejects_is_searched_once_for_what_an_invalidation_has_felled() {
@@ -524,6 +555,33 @@ mod tests {
         assert!(!engine.register.has_felled());
         assert_eq!(cache.sweep(), 0);
         assert!(!engine.register.is_due());
+        cache.validate();
+    }
+
+    #[test]
+    fn a_set_that_is_held_stops_no_pass_and_is_visited_when_it_is_free() {
+        let time = MockClock::new();
+        let builder = Cache::builder().max_entries(10_000);
+        let cache = builder.clock(time.clock()).build().unwrap();
+        for key in 0..10_000u64 {
+            cache.insert_with(key, key, InsertOptions::new().tag(&"fruit"));
+        }
+        let engine = cache.engine();
+        cache.invalidate_tag(&"fruit");
+        let of_held = {
+            let inside = reentrancy::enter().unwrap();
+            let set = engine.table.lock(&inside, cache.hash(&0));
+            scope(|threads| threads.spawn(|| time.advance(TURN)).join().unwrap());
+            assert!(engine.register.is_due(), "one set was passed over");
+            (0..set.width())
+                .filter(|&way| set.get(way).is_some())
+                .count()
+        };
+        assert!(of_held > 0);
+        assert_eq!(cache.len(), of_held, "the others are clear");
+        time.advance(TURN);
+        assert_eq!(cache.len(), 0);
+        assert!(!engine.register.is_due(), "the record is forgotten");
         cache.validate();
     }
 }

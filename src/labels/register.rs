@@ -16,7 +16,7 @@
 //! to forget too much costs misses and never shows what was invalidated.
 
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -61,8 +61,12 @@ type Shard = HashMap<u64, u64, BuildHasherDefault<AsItIs>>;
 pub(crate) struct Pass {
     /// The next set.
     pub(crate) next: usize,
-    /// Sets that it has visited; none when it has not begun.
+    /// Sets that it has come to; none when it has not begun.
     pub(crate) visited: usize,
+    /// Those of them that others held, which it comes back to behind all the others.
+    passed_over: VecDeque<usize>,
+    /// How many of these, at the end, were held in this turn of the background.
+    held: usize,
     /// The latest epoch as the pass began.
     began: u64,
     /// What can be forgotten after it: also what no load on its way needs.
@@ -75,9 +79,29 @@ impl Pass {
         Self {
             next: 0,
             visited: 0,
+            passed_over: VecDeque::new(),
+            held: 0,
             began: latest,
             floor: latest,
         }
+    }
+
+    /// Others hold a set: it is left for the next turn.
+    pub(crate) fn pass_over(&mut self, index: usize) {
+        self.passed_over.push_back(index);
+        self.held += 1;
+    }
+
+    /// A set that an earlier turn has passed over.
+    pub(crate) fn take_passed_over(&mut self) -> Option<usize> {
+        let is_left = self.passed_over.len() > self.held;
+        is_left.then(|| self.passed_over.pop_front()).flatten()
+    }
+
+    /// Ends a turn that has come to all sets; whether it has visited them all.
+    pub(crate) fn end_turn(&mut self) -> bool {
+        self.held = 0;
+        self.passed_over.is_empty()
     }
 
     /// A load began at this epoch and may bring an entry yet.
