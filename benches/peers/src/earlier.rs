@@ -1,8 +1,8 @@
 //! What an earlier run has left where this one writes its results, of parts that this one does not
 //! measure.
 
-use crate::cli::Part;
 use crate::results::Results;
+use crate::settings::Part;
 use clap::ValueEnum;
 
 /// Puts the parts of an earlier run, given as its JSON, beside those that a run will measure, if both

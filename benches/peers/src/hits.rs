@@ -1,6 +1,6 @@
 //! Hit ratios: a request is a hit when `get` finds the key, and on a miss the key is inserted.
 
-use crate::child::{self, Job};
+use crate::child;
 use crate::peers::{self, Class, Info, Options};
 use crate::policies::{self, Numbered};
 use crate::progress::Progress;
@@ -10,6 +10,7 @@ use crate::workload::Kind;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -124,12 +125,12 @@ pub fn measure(
             progress.step();
             for info in suited(peers) {
                 let outcome = if info.lingers {
-                    let job = Job::Replay {
+                    let alone = Replay {
                         peer: info.id.to_string(),
                         capacity,
                         patience,
                     };
-                    child::run::<Option<Outcome>>(&job, &bytes)?
+                    child::run(&alone, &bytes)?
                 } else {
                     replay(info, capacity, &trace.keys, patience)?
                 };
@@ -176,14 +177,32 @@ impl Outcome {
     }
 }
 
-/// What a child process replays.
-pub fn alone(
-    peer: &str,
+/// What a child process replays: a trace that comes through the standard input.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Replay {
+    peer: String,
     capacity: usize,
-    keys: &[u64],
     patience: Duration,
-) -> Result<Option<Outcome>, String> {
-    replay(peers::named(peer)?, capacity, keys, patience)
+}
+
+impl child::Job for Replay {
+    const NAME: &'static str = "hits";
+
+    type Answer = Option<Outcome>;
+
+    fn work(self) -> Result<Option<Outcome>, String> {
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().read_to_end(&mut bytes);
+        read.map_err(|error| format!("no trace: {error}"))?;
+        let (keys, _) = bytes.as_chunks::<8>();
+        let keys: Vec<u64> = keys.iter().map(|key| u64::from_le_bytes(*key)).collect();
+        replay(
+            peers::named(&self.peer)?,
+            self.capacity,
+            &keys,
+            self.patience,
+        )
+    }
 }
 
 /// Replays a whole trace; gives none where it takes too long.

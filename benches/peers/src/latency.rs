@@ -1,11 +1,11 @@
 //! The times of single operations: not how fast the cache is, but how long it may make one wait.
 
 use crate::child;
-use crate::cli::Settings;
 use crate::machine::number_in;
 use crate::peers::{self, Class, HOUR, Info, Options, Subject};
 use crate::progress::Progress;
 use crate::results::LatencyRow;
+use crate::settings::Settings;
 use crate::turns;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ pub fn steps(peers: &[&'static Info], settings: &Settings) -> u64 {
 
 /// What a child process is to time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Job {
+pub struct Time {
     scenario: Scenario,
     /// None: what the machine does to operations that do nothing, so many of them, which take so
     /// many nanoseconds each.
@@ -103,13 +103,13 @@ pub fn measure(
         let time = |peer: Option<&Info>, nothing| {
             let what = peer.map_or("nothing", |info| info.label);
             progress.say(format!("{}: {what}", label(scenario.id())));
-            let job = Job {
+            let job = Time {
                 scenario,
                 peer: peer.map(|info| info.id.to_string()),
                 nothing,
                 settings: settings.clone(),
             };
-            let row: LatencyRow = child::run(&child::Job::Time(job), &[])?;
+            let row = child::run(&job, &[])?;
             progress.step();
             Ok::<_, String>(row)
         };
@@ -136,15 +136,20 @@ pub fn measure(
     Ok(rows)
 }
 
-/// What the child process does.
-pub fn time(job: &Job) -> Result<LatencyRow, String> {
-    let Some(peer) = &job.peer else {
-        let (operations, nanos) = job.nothing;
-        return Ok(row(job.scenario, "clock", &nothing(operations, nanos)));
-    };
-    let info = peers::named(peer)?;
-    let times = times(job.scenario, info, &job.settings)?;
-    Ok(row(job.scenario, info.id, &times))
+impl child::Job for Time {
+    const NAME: &'static str = "time";
+
+    type Answer = LatencyRow;
+
+    fn work(self) -> Result<LatencyRow, String> {
+        let Some(peer) = &self.peer else {
+            let (operations, nanos) = self.nothing;
+            return Ok(row(self.scenario, "clock", &nothing(operations, nanos)));
+        };
+        let info = peers::named(peer)?;
+        let times = times(self.scenario, info, &self.settings)?;
+        Ok(row(self.scenario, info.id, &times))
+    }
 }
 
 /// Times of operations.

@@ -20,18 +20,21 @@ mod progress;
 mod report;
 mod results;
 mod roles;
+mod settings;
 mod speed;
 mod summary;
 mod traces;
 mod turns;
 mod workload;
 
+use child::Job;
 use clap::{Parser, ValueEnum};
-use cli::{Child, Cli, Part, Settings};
+use cli::{Child, Cli};
 use machine::Machine;
 use peers::{Class, Info};
 use progress::Progress;
 use results::Results;
+use settings::{Part, Settings};
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -49,8 +52,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), String> {
-    if let Some(Child::Job { job }) = &cli.child {
-        return child::work(job);
+    if let Some(Child::Job { name, job }) = &cli.child {
+        return work(name, job);
     }
     if cli.list {
         return out::print(&list());
@@ -71,6 +74,16 @@ fn run(cli: &Cli) -> Result<(), String> {
     let results = measure(cli, traces)?;
     eprintln!("written to {}", cli.out.display());
     out::print(&report::closing(&results))
+}
+
+fn work(name: &str, job: &str) -> Result<(), String> {
+    match name {
+        speed::Alone::NAME => child::work::<speed::Alone>(job),
+        latency::Time::NAME => child::work::<latency::Time>(job),
+        memory::Weigh::NAME => child::work::<memory::Weigh>(job),
+        hits::Replay::NAME => child::work::<hits::Replay>(job),
+        _ => Err(format!("there is no job {name}")),
+    }
 }
 
 fn list() -> String {
@@ -95,7 +108,7 @@ fn make_writable(out: &Path) -> Result<(), String> {
 fn measure(cli: &Cli, traces: Vec<Trace>) -> Result<Results, String> {
     let mut results = Results {
         machine: Machine::here(),
-        settings: Settings::of(cli),
+        settings: cli.settings(),
         ..Results::default()
     };
     let is_chosen = |part| cli.only.is_empty() || cli.only.contains(&part);

@@ -4,19 +4,19 @@
 
 use crate::alloc;
 use crate::child;
-use crate::cli::Settings;
 use crate::data::Value;
 use crate::machine::{number_in, processor_time};
 use crate::peers::{self, Class, HOUR, Info, Options, Peer, Usage};
 use crate::progress::Progress;
 use crate::results::{Expired, Full, MemoryRow};
+use crate::settings::Settings;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a child process is to weigh.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Job {
+pub struct Weigh {
     peer: String,
     entries: usize,
     payload: bool,
@@ -63,7 +63,7 @@ pub fn measure(
         for (share, payload) in WEIGHED {
             progress.say(format!("memory of {}", info.label));
             let is_first = (share, payload) == WEIGHED[0];
-            let mut weigh = Job {
+            let mut weigh = Weigh {
                 peer: info.id.to_string(),
                 entries: (settings.entries_weighed as f64 * share) as usize,
                 payload,
@@ -76,7 +76,7 @@ pub fn measure(
                 // What lingers would be at it for minutes.
                 evicts: is_first && info.evicts && !info.lingers && info.class != Class::Server,
             };
-            let weight: Weight = child::run(&child::Job::Weigh(weigh.clone()), &[])?;
+            let weight = child::run(&weigh, &[])?;
             progress.step();
             let mut expired = None;
             if info.has_ttl && is_first {
@@ -84,7 +84,7 @@ pub fn measure(
                 weigh.ttl_ms = Some(settings.ttl.as_millis() as u64);
                 weigh.rest_ms = 0;
                 weigh.evicts = false;
-                let weight: Weight = child::run(&child::Job::Weigh(weigh.clone()), &[])?;
+                let weight = child::run(&weigh, &[])?;
                 expired = weight.expired;
                 progress.step();
             }
@@ -106,17 +106,22 @@ pub fn measure(
 /// It is the same server as without a pipeline.
 const PIPELINED: &str = "redis-pipelined";
 
-/// What the child process does.
-pub fn weigh(job: &Job) -> Result<Weight, String> {
-    alloc::start_counting();
-    if job.payload {
-        weight::<Arc<[u8]>>(job)
-    } else {
-        weight::<u64>(job)
+impl child::Job for Weigh {
+    const NAME: &'static str = "weigh";
+
+    type Answer = Weight;
+
+    fn work(self) -> Result<Weight, String> {
+        alloc::start_counting();
+        if self.payload {
+            weight::<Arc<[u8]>>(&self)
+        } else {
+            weight::<u64>(&self)
+        }
     }
 }
 
-fn weight<V: Value>(weigh: &Job) -> Result<Weight, String> {
+fn weight<V: Value>(weigh: &Weigh) -> Result<Weight, String> {
     let options = Options {
         capacity: Some(weigh.entries),
         ttl: weigh.ttl_ms.map_or(HOUR, Duration::from_millis),

@@ -1,8 +1,8 @@
 //! What was measured, as it is written to and read from `results.json`.
 
-use crate::cli::{Part, Settings};
 use crate::machine::Machine;
 use crate::peers;
+use crate::settings::{Part, Settings};
 use serde::{Deserialize, Serialize};
 use std::mem::take;
 use std::time::Duration;

@@ -3,15 +3,16 @@
 //! All peers of a cell are alive at the same time and take turns, so that whatever else the machine
 //! does falls on all of them alike. The first turn only finds out how many operations fill a round.
 
-use crate::child::{self, Job};
-use crate::cli::Settings;
+use crate::child;
 use crate::data::{Key, Value};
 use crate::machine::{number_in, processor_time};
 use crate::peers::{self, Info, Options, Subject};
 use crate::progress::Progress;
 use crate::results::{Cell, SizeCell};
+use crate::settings::Settings;
 use crate::turns::{self, median};
 use crate::workload::{self, Kind, Pattern, Workload};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,34 +54,40 @@ pub fn measure(
         cells.extend(in_turns(&suited, workload, threads, settings, progress)?);
         for info in lingering {
             progress.say(format!("{}: {} by itself", workload.label, info.label));
-            let job = Job::Cells {
+            let alone = Alone {
                 peer: info.id.to_string(),
                 workload: workload.id.to_string(),
                 threads: threads.to_vec(),
                 settings: settings.clone(),
             };
-            cells.extend(child::run::<Vec<Cell>>(&job, &[])?);
+            cells.extend(child::run(&alone, &[])?);
         }
     }
     Ok(cells)
 }
 
 /// What a child process measures: one peer that would disturb the others.
-pub fn alone(
-    peer: &str,
-    workload: &str,
-    threads: &[usize],
-    settings: &Settings,
-) -> Result<Vec<Cell>, String> {
-    let workload = workload::ALL.iter().find(|known| known.id == workload);
-    let workload = workload.ok_or("there is no such workload")?;
-    in_turns(
-        &[peers::named(peer)?],
-        workload,
-        threads,
-        settings,
-        &Progress::hidden(),
-    )
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Alone {
+    peer: String,
+    workload: String,
+    threads: Vec<usize>,
+    settings: Settings,
+}
+
+impl child::Job for Alone {
+    const NAME: &'static str = "speed";
+
+    type Answer = Vec<Cell>;
+
+    fn work(self) -> Result<Vec<Cell>, String> {
+        let peer = peers::named(&self.peer)?;
+        let named = |workload: &&Workload| workload.id == self.workload;
+        let workload = workload::ALL.iter().find(named);
+        let workload = workload.ok_or("there is no such workload")?;
+        let hidden = Progress::hidden();
+        in_turns(&[peer], workload, &self.threads, &self.settings, &hidden)
+    }
 }
 
 fn in_turns(

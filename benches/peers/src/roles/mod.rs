@@ -10,11 +10,11 @@ mod presence;
 mod queues;
 mod topics;
 
-use crate::cli::Settings;
 use crate::peers::redis::Server;
 use crate::peers::{CACHE, FLOOR, Info, known};
 use crate::progress::Progress;
 use crate::results::Cell;
+use crate::settings::Settings;
 use crate::turns::{self, median};
 use std::hint::black_box;
 
