@@ -42,15 +42,15 @@ pub struct Cli {
     #[arg(long)]
     pub quick: bool,
 
-    /// All sizes, with fewer rounds and less patience with slow peers: less than half an hour
+    /// All sizes, with fewer rounds and less patience with slow peers: three quarters of an hour
     #[arg(long, conflicts_with = "quick")]
     pub brief: bool,
 
-    /// Rounds for each cell of the speed and the roles (15, 9 with --brief, 5 with --quick)
+    /// Rounds for each cell of the speed and the roles (15, 7 with --brief, 5 with --quick)
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: Option<u16>,
 
-    /// Milliseconds for each round (100, 50 with --brief, 40 with --quick)
+    /// Milliseconds for each round (100, 40 with --quick)
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub round_ms: Option<u64>,
 

@@ -78,8 +78,7 @@ impl Settings {
     /// All sizes, with fewer rounds and less patience with slow peers.
     pub fn brief() -> Self {
         Self {
-            rounds: 9,
-            round: Duration::from_millis(50),
+            rounds: 7,
             insertions: 2_000_000,
             latency_rounds: 3,
             ttl: Duration::from_secs(8),
