@@ -32,6 +32,7 @@ pub(super) fn is_on<J>(log: &Arc<J>) -> bool {
     INSISTS.with(|own| own.get() == address(log))
 }
 
-fn address<J>(log: &Arc<J>) -> usize {
+/// Which log, for what a thread notes of it.
+pub(super) fn address<J>(log: &Arc<J>) -> usize {
     Arc::as_ptr(log).addr()
 }

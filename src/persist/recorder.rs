@@ -153,7 +153,7 @@ where
 
     fn settle(&self, result: Result<u64, Refusal>, waits: bool) {
         if self.is_store {
-            return outcome::note(result.map_err(write_error));
+            return outcome::note(&self.sink, result.map_err(write_error));
         }
         let may_wait = waits && !reentrancy::is_inside() && !std::thread::panicking();
         if let (Ok(seq), Some(longest), true) = (result, self.waits, may_wait) {

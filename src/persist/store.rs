@@ -119,7 +119,7 @@ impl<K, V, S> Store<K, V, S> {
     fn commit<T>(&self, write: impl FnOnce(&Cache<K, V, S>) -> T) -> Result<Commit<T>, WriteError> {
         // It would panic further in, where it is not known who has called.
         let _ = reentrancy::check();
-        let (value, outcome) = outcome::of(|| write(&self.cache));
+        let (value, outcome) = outcome::of(&self.journal.journal, || write(&self.cache));
         self.finish(value, outcome)
     }
 
@@ -440,7 +440,8 @@ where
         K: Clone,
     {
         let _ = reentrancy::check();
-        let (result, outcome) = outcome::of(|| self.cache.transaction(keys, f));
+        let (result, outcome) =
+            outcome::of(&self.journal.journal, || self.cache.transaction(keys, f));
         let value = result.map_err(TransactionError::Aborted)?;
         Ok(self.finish(value, outcome)?)
     }

@@ -7,7 +7,7 @@ use haybox::persist::{
     Codec, CompactError, MessagePack, OpenError, Persistence, RecoveryMode, TransactionError,
     WeakStore, WriteError,
 };
-use haybox::{Cache, Insert, InsertOptions, Op, Outcome, Store, Ttl};
+use haybox::{Cache, Insert, InsertOptions, MockClock, Op, Outcome, Store, Ttl};
 use serde::{Deserialize, Serialize, Serializer};
 use std::cell::Cell;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
@@ -321,6 +321,50 @@ fn a_listener_with_a_weak_handle_writes_to_the_store_and_leaves_the_directory_fr
     drop(store);
     assert!(slot.get().unwrap().upgrade().is_none());
     assert_eq!(open().get(&0), Some(10));
+}
+
+/// What another store writes meanwhile is not of the call: a commit would wait for a number that its
+/// own log has not given.
+#[test]
+fn a_listener_that_writes_to_another_store_leaves_the_commit_its_own_number() {
+    type Write = fn(&Store<u32, u32>, &MockClock);
+    let writes: [Write; 3] = [
+        |other, _| drop(other.insert(200, 1).unwrap()),
+        |other, _| {
+            let mut left = 50;
+            let remove = |_: &u32, _: &u32| {
+                left -= 1;
+                assert!(left > 0, "what has gone is gone");
+                false
+            };
+            drop(other.retain(remove));
+        },
+        |other, time| {
+            time.advance(Duration::from_secs(2));
+            other.sweep();
+        },
+    ];
+    for write in writes {
+        let (dirs, time) = ((dir(), dir()), MockClock::new());
+        let other = Cache::<u32, u32>::builder()
+            .time_to_idle(Duration::from_secs(1))
+            .sweep_interval(Duration::from_secs(3600))
+            .clock(time.clock())
+            .open_store(dirs.0.path())
+            .unwrap();
+        for key in 0..100 {
+            other.insert(key, key).unwrap().wait().unwrap();
+        }
+        let (last, writer) = (other.journal().last_seq(), other.clone());
+        let store = Cache::<u32, u32>::builder()
+            .removal_listener(move |_, _, _| write(&writer, &time))
+            .open_store(dirs.1.path())
+            .unwrap();
+        store.insert(1, 1).unwrap().wait().unwrap();
+        let removed = store.remove(&1).unwrap();
+        assert!(other.journal().last_seq() > last, "it has written");
+        assert_eq!(removed.seq(), store.journal().last_seq());
+    }
 }
 
 /// The log says of a group that it was invalidated, and of the entry that it is of another one. That

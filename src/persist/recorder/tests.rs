@@ -619,14 +619,16 @@ fn a_transaction_that_writes_nothing_is_not_refused_for_want_of_room() {
     cache.insert_with_ttl(2, 2, Duration::from_secs(1));
     time.advance(Duration::from_secs(2));
     log.is_full.store(true, Relaxed);
-    let (read, outcome) = outcome::of(|| {
+    let (read, outcome) = outcome::of(&log, || {
         cache.transaction(&[1, 2, 3], |tx| {
             assert!(!tx.remove(&3) && !tx.expire(&2, Duration::ZERO));
             Ok::<_, ()>(tx.get(&1).copied())
         })
     });
     assert!(matches!((read, outcome), (Ok(Some(1)), None)));
-    let (_, outcome) = outcome::of(|| cache.transaction(&[1], |tx| Ok::<_, ()>(tx.remove(&1))));
+    let (_, outcome) = outcome::of(&log, || {
+        cache.transaction(&[1], |tx| Ok::<_, ()>(tx.remove(&1)))
+    });
     assert!(matches!(outcome, Some(Err(WriteError::Closed))));
     assert_eq!(cache.get(&1), Some(1));
 }
@@ -637,14 +639,14 @@ fn a_write_that_is_not_admitted_changes_nothing_in_a_store() {
     let log = record(&cache, Clock::real(), true);
     cache.insert(1, 1);
     log.is_full.store(true, Relaxed);
-    let (_, outcome) = outcome::of(|| cache.insert(1, 2));
+    let (_, outcome) = outcome::of(&log, || cache.insert(1, 2));
     assert!(matches!(outcome, Some(Err(WriteError::Closed))));
-    let (_, outcome) = outcome::of(|| cache.retain(|_, _| false));
+    let (_, outcome) = outcome::of(&log, || cache.retain(|_, _| false));
     assert!(matches!(outcome, Some(Err(WriteError::Closed))));
     for key in [1, 2] {
         log.asked.store(0, Relaxed);
         let upsert = || cache.update_or_insert_with(&key, || 0, |value| *value += 5);
-        let (_, outcome) = outcome::of(upsert);
+        let (_, outcome) = outcome::of(&log, upsert);
         assert!(matches!(outcome, Some(Err(WriteError::Closed))));
         assert_eq!(
             log.asked.load(Relaxed),
@@ -663,13 +665,13 @@ fn a_write_that_is_insisted_on_is_recorded_where_others_are_refused() {
     let of_another = Arc::new(Memory::default());
     cache.insert(1, 1);
     log.is_full.store(true, Relaxed);
-    let removed = insist::on(&log, || outcome::of(|| cache.remove(&1)));
+    let removed = insist::on(&log, || outcome::of(&log, || cache.remove(&1)));
     assert!(matches!(removed, (Some(1), Some(Ok(2)))));
-    let refused = insist::on(&of_another, || outcome::of(|| cache.insert(2, 2)));
+    let refused = insist::on(&of_another, || outcome::of(&log, || cache.insert(2, 2)));
     assert!(matches!(refused, (None, Some(Err(WriteError::Closed)))));
     // Not even by a panic does it outlast its call.
     assert!(crate::contain::contain(|| insist::on(&log, || panic!("in between"))).is_none());
-    let (_, refused) = outcome::of(|| cache.insert(3, 3));
+    let (_, refused) = outcome::of(&log, || cache.insert(3, 3));
     assert!(matches!(refused, Some(Err(WriteError::Closed))));
     assert_eq!((cache.len(), log.batches().len()), (0, 2));
 }
@@ -716,7 +718,7 @@ fn what_is_larger_than_a_batch_may_be_is_refused_or_absent_in_the_log() {
             let cache: Cache<u8, String> = Cache::builder().assemble(false).unwrap();
             let log = record_with(&cache, Clock::real(), is_store, encoder(100));
             cache.insert(1, "small".into());
-            let (_, outcome) = outcome::of(|| write(&cache, "x".repeat(110)));
+            let (_, outcome) = outcome::of(&log, || write(&cache, "x".repeat(110)));
             let refused = matches!(
                 outcome,
                 Some(Err(WriteError::TooLarge { limit: 100, bytes })) if bytes > 100
@@ -908,7 +910,7 @@ fn a_key_that_does_not_encode_any_more_stays_in_a_store_and_is_counted_in_a_cach
             cache.insert(key.clone(), 7);
             let ttl = cache.ttl(&key);
             key.turn_bad();
-            let (_, outcome) = outcome::of(|| change(&cache, &key));
+            let (_, outcome) = outcome::of(&log, || change(&cache, &key));
             assert_eq!(log.batches().len(), 1, "change {number}");
             let refused =
                 matches!(&outcome, Some(Err(WriteError::Encode(said))) if said.contains("bad"));
