@@ -18,7 +18,6 @@ pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Runs something; what it has said, if it has panicked, which the hook has reported.
-#[cfg(feature = "persist")]
 pub(crate) fn said<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         let said = payload.downcast_ref::<String>().map(String::as_str);
@@ -62,7 +61,6 @@ mod tests {
     fn a_panic_goes_no_further_whatever_it_is_with() {
         assert_eq!(contain(|| 7), Some(7));
         assert_eq!(contain(|| -> u8 { Fragile::throw() }), None);
-        #[cfg(feature = "persist")]
         assert!(said(|| -> u8 { Fragile::throw() }).is_err());
     }
 }

@@ -1,12 +1,10 @@
 //! Threads that work on the messages of a queue.
 
 use super::{Delivery, Queue, Settle};
-use crate::contain::{contain, discard};
+use crate::contain::{contain, said};
 use crate::figures::figures;
-use std::any::Any;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
@@ -210,8 +208,7 @@ impl Crew {
     where
         R: Into<Settle>,
     {
-        let attempt = AssertUnwindSafe(|| -> Settle { handler(&delivery).into() });
-        let (counter, settled) = match catch_unwind(attempt) {
+        let (counter, settled) = match said(|| handler(&delivery).into()) {
             Ok(Settle::Ack) => (&self.done, delivery.ack()),
             Ok(Settle::Fail(error)) => (&self.failed, delivery.fail(error)),
             Ok(Settle::FailAfter(error, delay)) => {
@@ -223,21 +220,11 @@ impl Crew {
                 (&self.released, delivery.release_after(delay))
             }
             Err(panic) => {
-                let text = text_of(&*panic);
-                discard(panic);
-                (&self.panicked, delivery.fail(text))
+                let error = format!("panicked: {panic}");
+                (&self.panicked, delivery.fail(error))
             }
         };
         let counter = if settled.is_ok() { counter } else { &self.late };
         counter.fetch_add(1, SeqCst);
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let owned = panic.downcast_ref::<String>().map(String::as_str);
-    let text = owned.or(panic.downcast_ref::<&str>().copied());
-    format!(
-        "panicked: {}",
-        text.unwrap_or("with something that is no text")
-    )
 }

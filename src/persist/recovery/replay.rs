@@ -8,6 +8,7 @@
 //! among them to sort, and the parts to apply.
 
 use super::Recovery;
+use crate::contain::{contain, said};
 use crate::engine::Tally;
 use crate::persist::contents::Contents;
 use crate::persist::effect::{Decoder, Effect, Undecodable};
@@ -15,7 +16,7 @@ use crate::persist::error::{Damage, OpenError};
 use crate::persist::frame::{Frame, Kind};
 use crate::table::MAX_WAYS;
 use std::iter;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -263,8 +264,7 @@ impl Worker<'_> {
             return 0;
         };
         // Decoding is code of the user's. What panics is told of when it is applied.
-        let hash = AssertUnwindSafe(|| self.contents.hash_of(key));
-        catch_unwind(hash).unwrap_or(0)
+        contain(|| self.contents.hash_of(key)).unwrap_or(0)
     }
 
     /// Makes room for a little less than what the other parts bring if they are like the first, so that
@@ -342,13 +342,13 @@ impl Worker<'_> {
         tally: &mut Tally,
     ) -> Result<(), OpenError> {
         // Decoding is code of the user's.
-        let apply = AssertUnwindSafe(|| match job.schema == self.schema {
+        let applied = said(|| match job.schema == self.schema {
             true => self.contents.apply(job.seq(at), effect, tally),
             false => self
                 .contents
                 .migrate(job.schema, job.seq(at), effect, tally),
         });
-        match catch_unwind(apply) {
+        match applied {
             Ok(Ok(())) => Ok(()),
             // Another hasher is needed; of what the files have nothing is lost.
             Ok(Err(why)) if why.set_is_full => Err(job.set_full(at)),
@@ -357,7 +357,7 @@ impl Worker<'_> {
                 Ok(())
             }
             Ok(Err(Undecodable { reason, .. })) => Err(job.undecodable(at, reason)),
-            Err(_) => Err(job.undecodable(at, "it panics".to_owned())),
+            Err(panic) => Err(job.undecodable(at, format!("it panics: {panic}"))),
         }
     }
 

@@ -41,8 +41,8 @@ fn errors_and_panics_are_attempts_that_failed() {
     let expected = [
         (0, "no"),
         (1, "panicked: 1 is wrong"),
-        (2, "panicked: with something that is no text"),
-        (3, "panicked: with something that is no text"),
+        (2, "panicked: no reason given"),
+        (3, "panicked: no reason given"),
     ];
     assert_eq!(errors, expected);
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::contain::Fragile;
 use crate::persist::contents::Walked;
 use crate::persist::effect::{Effects, Meta, Unencodable};
 use crate::persist::frame::{FrameReader, Kind, Stamp, framed};
@@ -33,12 +34,18 @@ impl Contents for Seen {
     }
 
     fn hash_of(&self, key: &[u8]) -> usize {
+        if key == FRAGILE {
+            Fragile::throw();
+        }
         usize::from(key[0])
     }
 
     fn apply(&self, seq: u64, effect: Effect<'_>, _: &mut Tally) -> Result<(), Undecodable> {
         let key = effect.key().unwrap();
         assert!(!PANICS.contains(&key), "this key does not decode");
+        if key == FRAGILE {
+            Fragile::throw();
+        }
         if key == COLLIDES {
             return Err(Undecodable::set_full());
         }
@@ -63,6 +70,9 @@ const COLLIDES: &[u8] = &[9, 9, 9, 8];
 
 /// One that is applied first, and one that is not.
 const PANICS: [&[u8]; 2] = [&[0, 9, 9, 9], &[9; 4]];
+
+/// One that panics with what panics again as it is dropped, as it is hashed and as it is applied.
+const FRAGILE: &[u8] = &[9, 9, 9, 7];
 
 fn worker(contents: &Seen, is_salvage: bool) -> Worker<'_> {
     Worker {
@@ -159,10 +169,16 @@ fn a_frame_that_is_corrupt_is_refused_whatever_the_number_of_threads() {
 }
 
 #[test]
-fn what_panics_is_named() {
-    for (threads, panics) in [1, 4]
+fn what_panics_is_named_with_what_it_says() {
+    let said = "it panics: this key does not decode";
+    let panics = [
+        (PANICS[0], said),
+        (PANICS[1], said),
+        (FRAGILE, "it panics: no reason given"),
+    ];
+    for (threads, (panics, said)) in [1, 4]
         .into_iter()
-        .flat_map(|threads| PANICS.map(|key| (threads, key)))
+        .flat_map(|threads| panics.map(|panics| (threads, panics)))
     {
         let seen = Seen::new(64);
         let mut feed = Feed::new(worker(&seen, true), threads, u64::MAX);
@@ -172,7 +188,7 @@ fn what_panics_is_named() {
         let Err(OpenError::Undecodable { seq, reason, .. }) = result else {
             panic!("{result:?}");
         };
-        assert_eq!((seq, &*reason), (15_100, "it panics"));
+        assert_eq!((seq, &*reason), (15_100, said));
     }
 }
 
