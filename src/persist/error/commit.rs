@@ -1,0 +1,72 @@
+//! Waiting until a write is durable.
+
+use super::DiskError;
+use super::said::{Gone, NotEncoded, REENTRANT};
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why it is *not known* whether a write is durable. It is visible in memory, and it may be on disk
+/// or get there: after most of these, waiting again can still succeed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// It took longer than the caller would wait.
+    TimedOut,
+    /// The disk refused it; it is tried again in the background.
+    Disk(DiskError),
+    /// It was closed before the write was durable.
+    Closed,
+    /// From `close` alone: another call is at it, and waits for what this one was made by, such as
+    /// a waker that a thread of the journal wakes. That call says how it ends.
+    Closing,
+    /// A thread of the journal panicked.
+    Panicked {
+        /// The thread, and what it said.
+        thread: String,
+    },
+    /// The directory was removed, moved away or replaced while it was open (found out on Unix).
+    DirectoryGone {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// It was called while a closure unwinds that a cache runs under a lock. (Without the panic
+    /// that is under way, such a call panics.)
+    Reentrant,
+    /// It takes a new snapshot to make it durable, and an entry cannot be encoded for that:
+    /// [`CompactError::Encode`](crate::persist::CompactError::Encode). It is tried again in the
+    /// background.
+    Encode(String),
+}
+
+impl CommitError {
+    /// Whether nothing will be written any more.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Panicked { .. } | Self::DirectoryGone { .. })
+    }
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why: &dyn fmt::Display = match self {
+            Self::TimedOut => &"the wait timed out",
+            Self::Disk(error) => error,
+            Self::Closed => &"its directory was closed before",
+            Self::Closing => &"its directory is being closed by a call that waits for this one",
+            Self::Panicked { thread } => thread,
+            Self::DirectoryGone { dir } => &Gone(dir),
+            Self::Reentrant => &REENTRANT,
+            Self::Encode(reason) => &NotEncoded(reason),
+        };
+        write!(f, "not known to be durable: {why}")
+    }
+}
+
+impl Error for CommitError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Disk(error) => error.source(),
+            _ => None,
+        }
+    }
+}
