@@ -1,7 +1,7 @@
 //! Waiting until a write is durable.
 
-use super::DiskError;
 use super::said::{Gone, NotEncoded, REENTRANT};
+use super::{CompactError, DiskError, WriteError};
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub enum CommitError {
     /// that is under way, such a call panics.)
     Reentrant,
     /// It takes a new snapshot to make it durable, and an entry cannot be encoded for that:
-    /// [`CompactError::Encode`](crate::persist::CompactError::Encode). It is tried again in the
+    /// [`CompactError::Encode`]. It is tried again in the
     /// background.
     Encode(String),
 }
@@ -43,6 +43,23 @@ impl CommitError {
     /// Whether nothing will be written any more.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Panicked { .. } | Self::DirectoryGone { .. })
+    }
+
+    /// What those who wait are told where writes are refused for a reason that is
+    /// [final](Self::is_final).
+    pub(crate) fn of_end(refusal: WriteError) -> Option<Self> {
+        match refusal {
+            WriteError::Panicked { thread } => Some(Self::Panicked { thread }),
+            WriteError::DirectoryGone { dir } => Some(Self::DirectoryGone { dir }),
+            WriteError::Closed
+            | WriteError::ReadOnly
+            | WriteError::BufferFull { .. }
+            | WriteError::Disk(_)
+            | WriteError::LogFull { .. }
+            | WriteError::TooLarge { .. }
+            | WriteError::Encode(_)
+            | WriteError::NoRoom => None,
+        }
     }
 }
 
@@ -67,6 +84,22 @@ impl Error for CommitError {
         match self {
             Self::Disk(error) => error.source(),
             _ => None,
+        }
+    }
+}
+
+impl From<CompactError> for CommitError {
+    fn from(error: CompactError) -> Self {
+        match error {
+            CompactError::Disk(error) => Self::Disk(error),
+            CompactError::Panicked { thread } => Self::Panicked { thread },
+            CompactError::DirectoryGone { dir } => Self::DirectoryGone { dir },
+            CompactError::Reentrant => Self::Reentrant,
+            CompactError::Encode(reason) => Self::Encode(reason),
+            // Of a directory that is read-only nothing waits, and a backup makes nothing durable.
+            CompactError::Closed | CompactError::ReadOnly | CompactError::NotEmpty { .. } => {
+                Self::Closed
+            }
         }
     }
 }

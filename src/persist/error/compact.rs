@@ -1,7 +1,7 @@
 //! Making new files: a compaction, a dump, a backup.
 
-use super::DiskError;
-use super::said::{Gone, NotEncoded, NothingMade, READ_ONLY, REENTRANT};
+use super::said::{CLOSED, Gone, NotEncoded, NothingMade, READ_ONLY, REENTRANT};
+use super::{CommitError, DiskError};
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
@@ -42,16 +42,31 @@ pub enum CompactError {
     Encode(String),
 }
 
+impl CompactError {
+    /// A step that takes part in making new files has failed.
+    pub(crate) fn of_step(error: CommitError) -> Self {
+        match error {
+            CommitError::Disk(error) => Self::Disk(error),
+            CommitError::Panicked { thread } => Self::Panicked { thread },
+            CommitError::DirectoryGone { dir } => Self::DirectoryGone { dir },
+            CommitError::Reentrant => Self::Reentrant,
+            CommitError::Encode(reason) => Self::Encode(reason),
+            // A step waits for nobody, so it neither times out nor meets a call that closes.
+            CommitError::Closed | CommitError::TimedOut | CommitError::Closing => Self::Closed,
+        }
+    }
+}
+
 impl fmt::Display for CompactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disk(error) => NothingMade(error).fmt(f),
-            Self::Closed => f.write_str("nothing is written after close"),
+            Self::Closed => f.write_str(CLOSED),
             Self::ReadOnly => f.write_str(READ_ONLY),
             Self::NotEmpty { dir } => write!(
                 f,
-                "{} holds files, be it of a backup that is being made now, or is left of one: a copy goes to an \
-                 empty directory, or to one that is not there",
+                "{} holds files, be it of a backup that is being made now, or is left of one: a copy \
+                 goes to an empty directory, or to one that is not there",
                 dir.display()
             ),
             Self::Panicked { thread } => write!(f, "a thread of the journal panicked: {thread}"),

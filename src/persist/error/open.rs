@@ -1,11 +1,12 @@
 //! Opening a directory.
 
-use super::{Damage, DiskError, Unreadable};
+use super::{CompactError, Damage, DiskError, Unreadable};
 use crate::builder::BuildError;
 use crate::persist::dir_kind::DirKind;
 use crate::persist::header::{CodecId, StoreId};
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a directory could not be opened. Nothing in it was changed, unless the variant says so.
@@ -167,6 +168,23 @@ impl OpenError {
         found: impl Into<String>,
     ) -> Self {
         Self::Damaged(Damage::at(file, 0, expected, found))
+    }
+
+    /// What the directory needs before it is written to could not be made.
+    pub(crate) fn of_generation(error: CompactError) -> Self {
+        match error {
+            CompactError::Disk(error) => error.into(),
+            CompactError::Closed
+            | CompactError::ReadOnly
+            | CompactError::NotEmpty { .. }
+            | CompactError::Panicked { .. }
+            | CompactError::DirectoryGone { .. }
+            | CompactError::Reentrant
+            | CompactError::Encode(_) => {
+                let error = io::Error::other(error.to_string());
+                DiskError::new("write", Path::new("a new generation"), error).into()
+            }
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+pub(super) const CLOSED: &str = "nothing is written after close";
+
 pub(super) const READ_ONLY: &str = "nothing is written: it was opened with RecoveryMode::ReadOnly";
 
 /// What is said of an entry that keeps a snapshot from being made.

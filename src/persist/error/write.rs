@@ -1,7 +1,7 @@
 //! Writing.
 
 use super::DiskError;
-use super::said::{Gone, READ_ONLY};
+use super::said::{CLOSED, Gone, READ_ONLY};
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ pub enum WriteError {
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("nothing is written after close"),
+            Self::Closed => f.write_str(CLOSED),
             Self::ReadOnly => f.write_str(READ_ONLY),
             Self::BufferFull { waited } => write!(
                 f,

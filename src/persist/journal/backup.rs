@@ -11,7 +11,6 @@
 //! directory needs it anyway.
 
 use super::Inner;
-use super::compact::sync_error;
 use super::log::LogFile;
 use crate::persist::error::{CompactError, DiskError};
 use crate::persist::files::{absolute, link_or_copy};
@@ -168,7 +167,7 @@ impl Inner {
             });
         }
         let last = self.buffer.last();
-        self.write_through(last).map_err(sync_error)?;
+        self.write_through(last).map_err(CompactError::of_step)?;
         let begun = match self.unwritten_log() {
             Some(unwritten) => Ok(unwritten),
             None => self
@@ -177,7 +176,7 @@ impl Inner {
         };
         // Also where that has failed: nobody else syncs what was just written.
         let synced = self.sync_step().and_then(|()| self.sync_before());
-        let synced = synced.map_err(sync_error);
+        let synced = synced.map_err(CompactError::of_step);
         // To copy may take long: the writer wakes who waited for that.
         self.writer.ring();
         let (log, last_seq) = begun?;

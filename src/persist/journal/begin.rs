@@ -7,8 +7,7 @@ use crate::persist::files::link_or_copy;
 use crate::persist::manifest::{LOCK, Manifest, QUARANTINE};
 use crate::persist::recovery::Recovered;
 use crate::persist::report::RecoveryReport;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 impl Journal {
     /// Makes the directory ready to be written to.
@@ -22,13 +21,13 @@ impl Journal {
             inner.gate.end(WriteError::ReadOnly);
             return Ok(());
         }
-        inner.check_place().map_err(open_error)?;
+        inner.check_place().map_err(OpenError::of_generation)?;
         report.names_unsynced = !closed::unmark(&*inner.storage, &inner.dir)?;
         if recovered.replaces {
             inner.preserve(&recovered.manifest, report)?;
         }
         let need = inner.need(recovered, report.created);
-        let is_listed = inner.meet(need).map_err(open_error)?;
+        let is_listed = inner.meet(need).map_err(OpenError::of_generation)?;
         if !inner.needs_generation() {
             // Recovery has synced what it found, or a new generation holds it.
             inner.now.lock().last_sync = Some(inner.settings.clock.system_time());
@@ -160,15 +159,5 @@ impl Inner {
         let mut manifest = self.catalog.lock().clone();
         manifest.durable = manifest.durable.max(self.commits.durable());
         self.publish_manifest(&mut manifest)
-    }
-}
-
-fn open_error(error: CompactError) -> OpenError {
-    match error {
-        CompactError::Disk(error) => error.into(),
-        error => {
-            let error = io::Error::other(error.to_string());
-            DiskError::new("write", Path::new("a new generation"), error).into()
-        }
     }
 }

@@ -72,19 +72,6 @@ impl Drop for Alone<'_> {
     }
 }
 
-impl From<CompactError> for CommitError {
-    fn from(error: CompactError) -> Self {
-        match error {
-            CompactError::Disk(error) => CommitError::Disk(error),
-            CompactError::Panicked { thread } => CommitError::Panicked { thread },
-            CompactError::DirectoryGone { dir } => CommitError::DirectoryGone { dir },
-            CompactError::Reentrant => CommitError::Reentrant,
-            CompactError::Encode(reason) => CommitError::Encode(reason),
-            _ => CommitError::Closed,
-        }
-    }
-}
-
 impl Inner {
     pub(super) fn compact(&self) -> Result<CompactReport, CompactError> {
         match self.gate.reason() {
@@ -104,7 +91,7 @@ impl Inner {
         let contents = self.contents.lock().clone();
         let contents = contents.ok_or_else(|| {
             let ended = self.ended();
-            ended.map_or(CompactError::Closed, sync_error)
+            ended.map_or(CompactError::Closed, CompactError::of_step)
         })?;
         let start = Instant::now();
         self.demand.begin();
@@ -392,7 +379,9 @@ impl Inner {
         // Not worth to wait for one that is under way.
         let failures = self.syncing.try_lock().map(|syncing| syncing.failures);
         match failures {
-            Some(failures) if failures != rotation.failures => Err(sync_error(self.distrust())),
+            Some(failures) if failures != rotation.failures => {
+                Err(CompactError::of_step(self.distrust()))
+            }
             _ => Ok(()),
         }
     }
@@ -434,7 +423,7 @@ impl Inner {
 
     /// Makes the log durable up to the end of the snapshot.
     fn make_durable(&self, end: u64, rotation: &Rotation) -> Result<(), CompactError> {
-        self.write_through(end).map_err(sync_error)?;
+        self.write_through(end).map_err(CompactError::of_step)?;
         if self.buffer.has_gap() || self.tail.lock().next <= end {
             let error = io::Error::other("more was written than the disk took meanwhile");
             return Err(DiskError::new("write", &self.dir, error).into());
@@ -442,15 +431,15 @@ impl Inner {
         let syncing = self.syncing.lock();
         if !syncing.is_distrusted {
             drop(syncing);
-            return self.sync_step().map_err(sync_error);
+            return self.sync_step().map_err(CompactError::of_step);
         }
         if syncing.failures != rotation.failures {
-            return Err(sync_error(self.distrust()));
+            return Err(CompactError::of_step(self.distrust()));
         }
         // The new log is as good as its own syncs; those before it do not count any more.
         let (files, _) = self.tail.lock().files();
         let synced = self.sync_files(syncing, &files);
-        synced.map(drop).map_err(sync_error)
+        synced.map(drop).map_err(CompactError::of_step)
     }
 
     /// Has the new files count, and says how many bytes that freed.
@@ -568,15 +557,6 @@ impl Alone<'_> {
         if let Some(attempts) = &mut self.compacting {
             attempts.ended(well, took);
         }
-    }
-}
-
-pub(super) fn sync_error(error: CommitError) -> CompactError {
-    match error {
-        CommitError::Disk(error) => error.into(),
-        CommitError::Panicked { thread } => CompactError::Panicked { thread },
-        CommitError::DirectoryGone { dir } => CompactError::DirectoryGone { dir },
-        _ => CompactError::Closed,
     }
 }
 

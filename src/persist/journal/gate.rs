@@ -63,11 +63,7 @@ impl Gate {
 
     /// Why nothing is to be written any more, not even to end well.
     pub(super) fn stopped(&self) -> Option<CommitError> {
-        match self.check().err()? {
-            WriteError::Panicked { thread } => Some(CommitError::Panicked { thread }),
-            WriteError::DirectoryGone { dir } => Some(CommitError::DirectoryGone { dir }),
-            _ => None,
-        }
+        CommitError::of_end(self.check().err()?)
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Reasons) -> R) -> R {

@@ -1,6 +1,5 @@
 //! The steps that the threads take: writing what waits, syncing what was written.
 
-use super::compact::sync_error;
 use super::log::LogFile;
 use super::{Inner, Syncing, Tail, Trouble};
 use crate::contain;
@@ -22,7 +21,7 @@ impl Failure for CommitError {
 
 impl Failure for CompactError {
     fn stopped(why: CommitError) -> Self {
-        sync_error(why)
+        CompactError::of_step(why)
     }
 }
 
