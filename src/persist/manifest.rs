@@ -94,6 +94,29 @@ impl Manifest {
         self.snapshots.last().copied()
     }
 
+    /// Lists a new snapshot, and no more of the old files than are to be kept.
+    pub(crate) fn take_over(&mut self, snapshot: Snapshot, kept: usize, has_log: bool) {
+        self.snapshots.push(snapshot);
+        self.durable = snapshot.end;
+        // The beginning counts as a generation, where a log leads on from it.
+        self.from_start &= has_log && self.snapshots.len() < kept;
+        if !has_log {
+            // Without a log nothing makes those whole of which parts came while they were made.
+            self.snapshots.retain(|listed| listed.base == listed.end);
+        }
+        let surplus = self.snapshots.len().saturating_sub(kept);
+        self.snapshots.drain(..surplus);
+        if !self.from_start {
+            let oldest = self.snapshots[0].generation;
+            self.logs.retain(|log| *log >= oldest);
+        }
+        if !has_log {
+            self.logs.clear();
+        } else if self.logs.last() != Some(&snapshot.generation) {
+            self.logs.push(snapshot.generation);
+        }
+    }
+
     /// The names of the listed files.
     pub(crate) fn files(&self) -> impl Iterator<Item = String> {
         let snapshots = self.snapshots.iter().map(|snapshot| snapshot.generation);
@@ -320,5 +343,78 @@ impl std::fmt::Display for Name {
             Name::Snapshot(generation) => write!(f, "snap-{generation}.db"),
             Name::Temporary => f.write_str(TEMPORARY),
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    /// What is listed after each of several compactions: from the beginning, snapshots, logs.
+    fn listed(kept: usize, has_log: bool) -> Vec<(bool, Vec<u64>, Vec<u64>)> {
+        let mut manifest = Manifest::new(StoreId(1), CodecId(*b"test"), 0);
+        manifest.logs.push(1);
+        let generations = (2..6).map(|generation| {
+            let snapshot = Snapshot {
+                generation,
+                base: generation - u64::from(has_log),
+                end: generation,
+                ..Snapshot::default()
+            };
+            manifest.take_over(snapshot, kept, has_log);
+            assert_eq!(manifest.durable, generation);
+            let snapshots = manifest.snapshots.iter().map(|at| at.generation);
+            (
+                manifest.from_start,
+                snapshots.collect(),
+                manifest.logs.clone(),
+            )
+        });
+        generations.collect()
+    }
+
+    #[test]
+    fn as_many_snapshots_are_kept_as_are_asked_for_with_the_logs_from_the_oldest_on() {
+        let is = |at: &[(bool, &[u64], &[u64])]| -> Vec<_> {
+            let all = at.iter();
+            all.map(|(start, snapshots, logs)| (*start, snapshots.to_vec(), logs.to_vec()))
+                .collect()
+        };
+        assert_eq!(
+            listed(1, true),
+            is(&[
+                (false, &[2], &[2]),
+                (false, &[3], &[3]),
+                (false, &[4], &[4]),
+                (false, &[5], &[5]),
+            ])
+        );
+        assert_eq!(
+            listed(3, true),
+            is(&[
+                (true, &[2], &[1, 2]),
+                (true, &[2, 3], &[1, 2, 3]),
+                (false, &[2, 3, 4], &[2, 3, 4]),
+                (false, &[3, 4, 5], &[3, 4, 5]),
+            ])
+        );
+        assert_eq!(listed(3, false)[0], (false, vec![2], vec![]));
+        assert_eq!(listed(2, false)[3], (false, vec![4, 5], vec![]));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_whole_only_with_its_log_is_not_kept_without_one() {
+        let mut manifest = Manifest::new(StoreId(1), CodecId(*b"test"), 0);
+        let snapshot = |base, end| Snapshot {
+            generation: end,
+            base,
+            end,
+            ..Snapshot::default()
+        };
+        manifest.take_over(snapshot(1, 2), 3, true);
+        manifest.take_over(snapshot(3, 3), 3, true);
+        manifest.take_over(snapshot(4, 4), 3, false);
+        let ends: Vec<_> = manifest.snapshots.iter().map(|at| at.end).collect();
+        assert_eq!(ends, [3, 4]);
     }
 }

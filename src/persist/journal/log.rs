@@ -1,7 +1,7 @@
 //! The end of the log, where frames are written.
 
 use super::buffer::{Batch, Buffer};
-use super::compact::Rotation;
+use super::rotate::Rotation;
 use crate::persist::error::DiskError;
 use crate::persist::frame::{self, Stamp};
 use crate::persist::header::{self, Kind};

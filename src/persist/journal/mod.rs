@@ -16,11 +16,14 @@ mod buffer;
 mod closing;
 mod commits;
 mod compact;
+mod due;
 mod gate;
 mod log;
 mod open;
 mod place;
 mod retry;
+mod rotate;
+mod snapshot;
 mod steps;
 mod threads;
 

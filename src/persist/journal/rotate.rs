@@ -1,0 +1,132 @@
+//! Rotation: the writer goes on in a new log, which the manifest lists where it follows on the one
+//! before.
+
+use super::Inner;
+use super::log::LogFile;
+use crate::persist::error::{CommitError, CompactError};
+use crate::persist::manifest::Manifest;
+
+/// The new log, and where it begins.
+#[derive(Debug)]
+pub(super) struct Rotation {
+    pub(super) generation: u64,
+    /// The number before its first.
+    pub(super) base: u64,
+    /// It follows on the logs before, which are good.
+    pub(super) is_continuous: bool,
+    /// How many syncs had failed by then: one that fails later concerns the new log.
+    pub(super) failures: u64,
+}
+
+impl Inner {
+    /// The rotation of the last attempt, if an entry that could not be encoded has ended that, and
+    /// its log is as good as a new one: no sync of it has failed, it has all effects from its
+    /// beginning on, and it takes writes.
+    pub(super) fn unused_rotation(&self) -> Option<Rotation> {
+        let syncing = self.syncing.lock();
+        let mut tail = self.tail.lock();
+        let unused = tail.unused.take()?;
+        let is_good =
+            syncing.failures == unused.failures && !self.buffer.has_gap() && tail.takes_writes();
+        // One that has grown would stay behind the snapshot, all of it.
+        let most = self.settings.growth_bytes.min(self.settings.log_limit / 2);
+        let is_short = tail.log.as_ref().is_some_and(|log| log.offset < most);
+        (is_good && is_short).then_some(unused)
+    }
+
+    /// Has the writer go on in a new log.
+    pub(super) fn rotate(&self) -> Result<Rotation, CompactError> {
+        self.check_place()?;
+        let mut catalog = self.catalog.lock();
+        catalog.generation += 1;
+        let generation = catalog.generation;
+        let mut next = catalog.clone();
+        drop(catalog);
+        if !self.settings.log {
+            let syncing = self.syncing.lock();
+            return Ok(Rotation {
+                generation,
+                base: self.buffer.last(),
+                is_continuous: !syncing.is_distrusted,
+                failures: syncing.failures,
+            });
+        }
+        // Before anything else that can fail: who opens the directory has to know.
+        self.leave_word(&mut next)?;
+        let log = LogFile::create(&*self.storage, &self.dir, &next, generation)?;
+        let (has_lost, migrates) = (self.has_lost(), self.tail.lock().migrates);
+        if !has_lost && !migrates {
+            next.logs.push(generation);
+            next.durable = self.commits.durable();
+            self.publish_manifest(&mut next)?;
+        }
+        let rotation = self.switch(log, generation, has_lost)?;
+        // A sync of the old log may have failed meanwhile.
+        self.leave_word(&mut next)?;
+        Ok(rotation)
+    }
+
+    /// Has the manifest say that a sync failed, where no new generation makes up for that: it
+    /// failed to come about, a panic keeps it from being begun, or the directory is given free
+    /// before. For who is [`alone`](Self::alone), and owns the directory.
+    ///
+    /// If this fails or panics it is as if the process had been killed here. It is done again by
+    /// the next compaction, if there will be one, and by `close`.
+    pub(super) fn note_failed_sync(&self) {
+        let mut next = self.catalog.lock().clone();
+        let _: Result<(), CommitError> = self.caught("manifest", || {
+            let left = self.leave_word(&mut next);
+            left.map_err(CommitError::from)
+        });
+    }
+
+    /// Has the manifest say that a sync failed, if it does not.
+    fn leave_word(&self, next: &mut Manifest) -> Result<(), CompactError> {
+        let syncing = self.syncing.lock();
+        let has_failed = syncing.is_distrusted && syncing.failures > 0;
+        drop(syncing);
+        if next.distrusted || !has_failed {
+            return Ok(());
+        }
+        next.distrusted = true;
+        self.publish_manifest(next)
+    }
+
+    fn switch(
+        &self,
+        log: LogFile,
+        generation: u64,
+        has_lost: bool,
+    ) -> Result<Rotation, CompactError> {
+        let mut syncing = self.syncing.lock();
+        let mut tail = self.tail.lock();
+        // A log that follows on half a frame would be cut off with it.
+        let cut = self.attempt("compactor", || Ok::<_, CompactError>(tail.cut_back()))?;
+        if cut.is_err() {
+            // What the new log holds follows on nothing, and may be much newer than what stays
+            // behind.
+            syncing.fail();
+        }
+        let has_lost = cut.is_err() || has_lost;
+        syncing.is_distrusted |= has_lost;
+        tail.go_on_in(log);
+        tail.unused = None;
+        if has_lost {
+            tail.is_unlisted = true;
+            tail.skip_to_end(&self.buffer);
+        }
+        if syncing.is_distrusted {
+            tail.unsynced.clear();
+        }
+        let rotation = Rotation {
+            generation,
+            base: tail.next - 1,
+            is_continuous: !syncing.is_distrusted,
+            failures: syncing.failures,
+        };
+        drop(tail);
+        drop(syncing);
+        self.free_room();
+        Ok(rotation)
+    }
+}
