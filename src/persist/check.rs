@@ -43,12 +43,13 @@ pub use inspect::{FileKind, FileReport, Inspection, ManifestReport, inspect};
 use self::raw::Raw;
 use super::contents::Contents;
 use super::error::{CompactError, DiskError, OpenError};
+use super::hold::hold;
 use super::journal::Journal;
-use super::manifest::{LOCK, Manifest, any_header};
+use super::manifest::{Manifest, any_header};
 use super::recovery::Recovery;
 use super::report::{CompactReport, Progress, RecoveryReport};
 use super::settings::{RecoveryMode, Settings};
-use super::storage::{Disk, Hold, Lock, Storage};
+use super::storage::{Disk, Hold, Storage};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -67,7 +68,7 @@ pub fn verify(
     dir: &Path,
     on_progress: impl Fn(Progress) + Send + Sync + 'static,
 ) -> Result<RecoveryReport, OpenError> {
-    let _lock = hold(dir, Hold::Shared)?;
+    let _lock = hold(dir, Hold::Shared, &Disk)?;
     let settings = settings_of(dir, RecoveryMode::ReadOnly, on_progress)?;
     let recovered = recovery(dir, &settings, &raw::Nothing).run()?;
     Ok(recovered.report)
@@ -88,7 +89,7 @@ pub fn salvage(
     to: &Path,
     on_progress: impl Fn(Progress) + Send + Sync + 'static,
 ) -> Result<SalvageReport, CheckError> {
-    let _lock = hold(dir, Hold::Shared)?;
+    let _lock = hold(dir, Hold::Shared, &Disk)?;
     let settings = settings_of(dir, RecoveryMode::Salvage, on_progress)?;
     let raw = Arc::new(Raw::default());
     let recovered = recovery(dir, &settings, &*raw).run()?;
@@ -237,20 +238,6 @@ fn generations_in(dir: &Path) -> Result<usize, OpenError> {
         manifest.snapshots.len() + usize::from(manifest.from_start)
     });
     Ok(listed.max(1))
-}
-
-/// Keeps the store from being opened while it is looked at, if it has ever been opened.
-fn hold(dir: &Path, how: Hold) -> Result<Option<Lock>, OpenError> {
-    let path = dir.join(LOCK);
-    match Disk.lock(&path, how) {
-        Ok(Some(lock)) => Ok(Some(lock)),
-        Ok(None) => {
-            let dir = dir.to_owned();
-            Err(OpenError::Locked { dir })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(DiskError::new("lock", &path, error).into()),
-    }
 }
 
 fn refuse_files_in(dir: &Path) -> Result<(), CompactError> {

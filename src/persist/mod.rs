@@ -184,6 +184,7 @@ mod files;
 mod frame;
 mod handle;
 mod header;
+mod hold;
 mod insist;
 mod journal;
 mod kept;

@@ -1,11 +1,11 @@
 //! What is in each file of a store, also of one that cannot be opened.
 
-use super::hold;
 use crate::persist::dir_kind::DirKind;
 use crate::persist::effect::{Decoder, Effect};
 use crate::persist::error::{Damage, DiskError, OpenError, Unreadable};
 use crate::persist::frame::{Frame, FrameReader, Kind, Unread};
 use crate::persist::header::{self, CodecId, FileHeader, StoreId};
+use crate::persist::hold::hold;
 use crate::persist::manifest::{Manifest, Name};
 use crate::persist::report::Progress;
 use crate::persist::storage::{Access, Disk, Hold, Storage};
@@ -122,7 +122,7 @@ pub struct FileReport {
 ///
 /// The directory cannot be read, or is open elsewhere. What is wrong with a file is in the report.
 pub fn inspect(dir: &Path, on_progress: impl Fn(Progress)) -> Result<Inspection, OpenError> {
-    let _lock = hold(dir, Hold::Shared)?;
+    let _lock = hold(dir, Hold::Shared, &Disk)?;
     inspect_on(&Disk, dir, on_progress)
 }
 

@@ -11,11 +11,11 @@ use crate::persist::closed;
 use crate::persist::contents::Contents;
 use crate::persist::error::{DiskError, OpenError};
 use crate::persist::files::absolute;
-use crate::persist::manifest::LOCK;
+use crate::persist::hold::hold;
 use crate::persist::recovery::{Recovered, Recovery};
 use crate::persist::report::{ClockCheck, RecoveryReport};
 use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy};
-use crate::persist::storage::{Hold, Lock, Storage};
+use crate::persist::storage::{Hold, Storage};
 use crate::process::this_process;
 use crate::sync::{AtomicU64, Mutex};
 use std::io;
@@ -51,7 +51,11 @@ impl Journal {
             may_change: !settings.is_read_only(),
         };
         recovery.refuse_others()?;
-        let lock = hold(dir, &settings, &*storage)?;
+        let how = match settings.is_read_only() {
+            true => Hold::Shared,
+            false => Hold::Exclusive,
+        };
+        let lock = hold(dir, how, &*storage)?;
         let mut recovered = recovery.run()?;
         contents.recovered(now_that_counts(&settings, &recovered.report));
         let mut report = std::mem::take(&mut recovered.report);
@@ -101,33 +105,6 @@ fn enter(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<(), O
         _ => DiskError::new("list", dir, error).into(),
     })?;
     Ok(())
-}
-
-/// Takes the directory. Read-only it may be taken by several, and where there is nothing to lock and
-/// nothing may be made, without a lock.
-fn hold(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<Option<Lock>, OpenError> {
-    let path = dir.join(LOCK);
-    let how = if settings.is_read_only() {
-        Hold::Shared
-    } else {
-        Hold::Exclusive
-    };
-    match storage.lock(&path, how) {
-        Ok(Some(lock)) => match lock.is_in_place() {
-            Ok(true) => Ok(Some(lock)),
-            Ok(false) => {
-                let error = io::Error::other("it was removed or replaced meanwhile: try again");
-                Err(DiskError::new("lock", &path, error).into())
-            }
-            Err(error) => Err(DiskError::new("find", &path, error).into()),
-        },
-        Ok(None) => {
-            let dir = dir.to_owned();
-            Err(OpenError::Locked { dir })
-        }
-        Err(error) if how == Hold::Shared && error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(DiskError::new("lock", &path, error).into()),
-    }
 }
 
 /// The time for deadlines: not before the last write, so that nothing that had expired comes back,

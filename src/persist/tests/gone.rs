@@ -4,10 +4,12 @@
 use super::memory::{Memory, Operation};
 use super::model::{Store, Write, append, by_hand, dir};
 use crate::persist::commit::Commit;
-use crate::persist::error::{CommitError, CompactError, WriteError};
+use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
+use crate::persist::hold::hold;
 use crate::persist::journal::Place;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
+use crate::persist::storage::Hold;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -117,6 +119,22 @@ fn whatever_is_called_first_finds_out_and_changes_nothing() {
                 assert_eq!(image(&memory), before, "after call {first}");
             }
         }
+    }
+}
+
+/// Who has locked the file of before would keep nobody out.
+#[test]
+fn a_directory_that_is_replaced_while_it_is_taken_is_not_held() {
+    for how in [Hold::Exclusive, Hold::Shared] {
+        let memory = Memory::new(1);
+        let (disk, storage) = (memory.clone(), memory.storage());
+        memory.before(Operation::Lock, 1, move || disk.remove_dir(&dir()));
+        let held = hold(&dir(), how, &*storage);
+        let Err(OpenError::Disk(error)) = held.map(drop) else {
+            panic!("{how:?}: it is held");
+        };
+        assert!(error.to_string().contains("replaced meanwhile"), "{error}");
+        assert!(hold(&dir(), how, &*storage).unwrap().is_some());
     }
 }
 

@@ -77,6 +77,8 @@ pub(super) enum Operation {
     Rename,
     Remove,
     Link,
+    /// Comes when the file is open, and before whoever locks it knows that.
+    Lock,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -654,6 +656,8 @@ impl Storage for Memory {
         disk.taken += 1;
         let number = disk.taken;
         disk.locks.insert(path.to_owned(), number);
+        drop(disk);
+        self.come_to(Operation::Lock);
         Ok(Some(Box::new(Locked {
             disk: self.clone(),
             path: path.to_owned(),
