@@ -3,7 +3,7 @@
 use super::dir_kind::DirKind;
 use super::header::CodecId;
 use super::report::Progress;
-use crate::time::Clock;
+use crate::time::{Clock, wall_ms};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -212,14 +212,6 @@ impl Settings {
             threads => threads,
         }
     }
-}
-
-/// Milliseconds since 1970; what is before that is zero.
-pub(crate) fn wall_ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }
 
 impl fmt::Debug for Settings {

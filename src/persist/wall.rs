@@ -3,9 +3,8 @@
 use super::effect::WallLife;
 use crate::engine::RecordedLife;
 use crate::sync::AtomicU64;
-use crate::time::{Clock, Deadline, NEVER};
+use crate::time::{Clock, Deadline, NEVER, since_1970};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::SystemTime;
 
 /// How old the comparison of the two clocks may be, in nanoseconds: somebody may set the wall clock.
 const OLD: u64 = 100_000_000;
@@ -34,11 +33,7 @@ impl Wall {
 
     /// Compares the clocks.
     fn compare(&self) -> i128 {
-        let since_1970 = self
-            .clock
-            .system_time()
-            .duration_since(SystemTime::UNIX_EPOCH);
-        let wall = since_1970.map_or(0, |since| since.as_nanos() as i128);
+        let wall = since_1970(self.clock.system_time()).as_nanos() as i128;
         let now = self.clock.now();
         let ahead = wall - i128::from(now);
         self.ahead.store(ahead as i64 as u64, Relaxed);

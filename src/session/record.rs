@@ -1,5 +1,6 @@
 //! What is kept of a session.
 
+use crate::time::since_1970;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -178,10 +179,8 @@ pub(super) struct Wall(u64);
 impl Wall {
     /// `None` for times after 2554. What was before 1970 is past in any case.
     pub(super) fn of(time: SystemTime) -> Option<Self> {
-        let since = time
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        u64::try_from(since.as_nanos()).ok().map(Self)
+        let nanoseconds = since_1970(time).as_nanos();
+        u64::try_from(nanoseconds).ok().map(Self)
     }
 
     /// The last one there is, for times after 2554: a clock that is that wrong costs exact times,

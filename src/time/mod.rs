@@ -7,6 +7,8 @@ mod mock;
 mod park;
 mod system;
 mod timer;
+#[cfg(any(feature = "persist", feature = "session"))]
+mod wall;
 
 pub use clock::Clock;
 pub(crate) use clock::{Glance, Moment, NEAR};
@@ -15,3 +17,7 @@ pub(crate) use keeper::{Aftermath, Sweep, Swept, register};
 pub use mock::MockClock;
 pub(crate) use park::{Alarm, Parker, passing};
 pub(crate) use timer::{Timer, wake_all, wake_at, wake_soon};
+#[cfg(any(feature = "persist", feature = "session"))]
+pub(crate) use wall::since_1970;
+#[cfg(feature = "persist")]
+pub(crate) use wall::wall_ms;

@@ -5,8 +5,9 @@ use crate::persist::dir_kind::DirKind;
 use crate::persist::error::{Damage, DiskError, OpenError, Unreadable};
 use crate::persist::header::{self, FileHeader, StoreId};
 use crate::persist::manifest::{self, Manifest, Name, Snapshot};
-use crate::persist::settings::{Point, RecoveryMode, wall_ms};
+use crate::persist::settings::{Point, RecoveryMode};
 use crate::persist::storage::Access;
+use crate::time::wall_ms;
 use std::io;
 
 /// The generation of the log that the first opening begins.

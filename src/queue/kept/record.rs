@@ -1,7 +1,7 @@
 //! A message as it is kept.
 
 use crate::queue::message::{Entry, Payload};
-use crate::time::after;
+use crate::time::{after, since_1970};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -89,11 +89,6 @@ impl<T> Record<T> {
 fn whole_milliseconds(time: Duration) -> u64 {
     let milliseconds = time.as_nanos().div_ceil(1_000_000);
     u64::try_from(milliseconds).unwrap_or(u64::MAX)
-}
-
-fn since_1970(wall: SystemTime) -> Duration {
-    let since = wall.duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or_default()
 }
 
 /// As tuples, which stay short in codecs that write the names of fields. Both kinds begin with the
