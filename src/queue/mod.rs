@@ -132,6 +132,7 @@ mod kept;
 mod keys;
 mod line;
 mod message;
+mod push;
 #[allow(clippy::module_inception, reason = "the type of the module's name")]
 mod queue;
 mod settle;

@@ -1,15 +1,16 @@
 //! The queue: the face that users see.
 
+use super::Pushed;
 use super::batch::Batch;
 use super::builder::{PushOptions, QueueBuilder};
 use super::delivery::{self, Delivery};
 use super::error::{PopError, PushError, PushManyError, ReceiptError, RequeueError};
-use super::kept::{self, Pending};
-use super::message::{DeadLetter, Payload, Receipt};
-use super::shared::{Shared, Waiting, value_of};
+use super::kept;
+use super::message::{DeadLetter, Receipt};
+use super::push::{Answer, Attempted, PushCall, acknowledged, push_async};
+use super::shared::{Shared, Waiting};
 use super::state::{After, Failure, Refusal, State};
 use super::stats::QueueStats;
-use super::{Overflow, Pushed};
 use crate::builder::BuildError;
 use crate::time::{Clock, Deadline, NEVER, after};
 use crate::wait::{block, wait};
@@ -102,7 +103,8 @@ impl<T: Send + Sync + 'static> Queue<T> {
     // ---- pushing ----
 
     /// Puts a message at the end of the line; its number, which is greater than that of every
-    /// message before. What happens when the queue is full is for [`Overflow`] to say.
+    /// message before. What happens when the queue is full is for [`Overflow`](super::Overflow) to
+    /// say.
     ///
     /// # Errors
     /// [`PushError`] gives the message back, but for `PushError::Unsure` of a queue that is
@@ -158,9 +160,10 @@ impl<T: Send + Sync + 'static> Queue<T> {
     }
 
     /// As [`push`](Self::push), without blocking the thread where that would wait
-    /// ([`Overflow::Block`]). The time counts from the first poll. Dropping the future before it is
-    /// ready drops the message; where the queue is [kept](crate::queue#surviving-a-restart) the
-    /// message may be in the queue by then, its record on the way to the disk, and stays there.
+    /// ([`Overflow::Block`](super::Overflow::Block)). The time counts from the first poll. Dropping
+    /// the future before it is ready drops the message; where the queue is
+    /// [kept](crate::queue#surviving-a-restart) the message may be in the queue by then, its record
+    /// on the way to the disk, and stays there.
     ///
     /// ```
     /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -203,8 +206,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// `SyncPolicy::Always` for one sync instead of one for each. Others may push in between, and
     /// what is in the queue is handed out before the call returns.
     ///
-    /// It is not all or nothing: it ends with the first message that is refused, and those before it
-    /// are in the queue. With [`Overflow::Block`] each one that finds no room waits for as long.
+    /// It is not all or nothing: it ends with the first message that is refused, and those before
+    /// it are in the queue. With [`Overflow::Block`](super::Overflow::Block) each one that finds no
+    /// room waits for as long.
     ///
     /// ```
     /// use haybox::queue::Queue;
@@ -235,8 +239,8 @@ impl<T: Send + Sync + 'static> Queue<T> {
         batch.answer(refusal, waited)
     }
 
-    /// As [`push_many`](Self::push_many), without blocking the thread. Dropping the future before it
-    /// is ready drops the messages that are not in the queue yet, and leaves the others in it.
+    /// As [`push_many`](Self::push_many), without blocking the thread. Dropping the future before
+    /// it is ready drops the messages that are not in the queue yet, and leaves the others in it.
     ///
     /// # Errors
     /// As `push_many`.
@@ -684,148 +688,5 @@ fn take<T>(state: &mut State<T>, now: u64) -> Option<Result<super::state::Taken<
     match state.take(now) {
         Err(PopError::Empty) => None,
         taken => Some(taken),
-    }
-}
-
-/// A message on its way in.
-struct PushCall<T> {
-    /// None once it is in.
-    payload: Option<Arc<Payload<T>>>,
-    delay: Duration,
-    /// With a disk that does not keep up.
-    patience: kept::Patience,
-    /// The disk has failed meanwhile.
-    has_failed: bool,
-}
-
-type Attempted = Result<(Pushed, Pending), Refusal>;
-
-/// What comes of an attempt.
-enum Answer<T> {
-    Is(Result<(Pushed, Pending), PushError<T>>),
-    /// Another attempt is worth it when there is room on the way to the disk.
-    Needs(kept::Room),
-}
-
-/// Pushes a message as a task.
-async fn push_async<T: Send + Sync + 'static>(
-    shared: Arc<Shared<T>>,
-    mut call: PushCall<T>,
-) -> Result<Pushed, PushError<T>> {
-    let mut waiting = Waiting::new(Arc::clone(&shared), |state| &mut state.pushers);
-    loop {
-        let pushed = match call.attempt_now(&shared) {
-            Some(pushed) => pushed,
-            None => {
-                let until = call.until(&shared);
-                let look = |waker: &Waker| call.look(&mut waiting, waker);
-                let pushed = wait(&shared.clock, until, look).await;
-                pushed.unwrap_or(Err(Refusal::Full))
-            }
-        };
-        match call.answer(pushed) {
-            Answer::Is(answer) => return acknowledged_async(answer?).await,
-            Answer::Needs(room) => call.has_failed = !room.wait_async().await,
-        }
-    }
-}
-
-/// Waits until a push is as safe as it is to be.
-#[inline]
-fn acknowledged<T>((pushed, pending): (Pushed, Pending)) -> Result<Pushed, PushError<T>> {
-    let waited = kept::wait(pending);
-    waited.map_err(|error| PushError::unsure(pushed.id(), error))?;
-    Ok(pushed)
-}
-
-async fn acknowledged_async<T>(
-    (pushed, pending): (Pushed, Pending),
-) -> Result<Pushed, PushError<T>> {
-    let waited = kept::wait_async(pending).await;
-    waited.map_err(|error| PushError::unsure(pushed.id(), error))?;
-    Ok(pushed)
-}
-
-impl<T> PushCall<T> {
-    #[inline]
-    fn new(value: T, options: PushOptions) -> Self {
-        let payload = Payload {
-            value,
-            priority: options.priority,
-            key: options.key,
-        };
-        Self {
-            payload: Some(Arc::new(payload)),
-            delay: options.delay,
-            patience: kept::Patience::default(),
-            has_failed: false,
-        }
-    }
-
-    /// The first try; `None` if the queue is full and lets pushes wait.
-    #[inline]
-    fn attempt_now(&mut self, shared: &Shared<T>) -> Option<Attempted> {
-        let due = shared.due_in(self.delay);
-        shared.change(|state, now, after| self.attempt(state, due, false, now, after))
-    }
-
-    /// `None` while there may be room later.
-    #[inline]
-    fn attempt(
-        &mut self,
-        state: &mut State<T>,
-        due: Option<Deadline>,
-        is_next: bool,
-        now: u64,
-        after: &mut After<T>,
-    ) -> Option<Attempted> {
-        let waits = matches!(state.rules.overflow, Overflow::Block(_));
-        match state.push(self.payload.take()?, due, is_next, now, after) {
-            Ok(pushed) => Some(Ok(pushed)),
-            Err((payload, refusal)) => {
-                self.payload = Some(payload);
-                (!waits || !matches!(refusal, Refusal::Full)).then_some(Err(refusal))
-            }
-        }
-    }
-
-    fn look(&mut self, waiting: &mut Waiting<T>, waker: &Waker) -> Poll<Attempted> {
-        let due = waiting.shared().due_in(self.delay);
-        let is_next = waiting.has_place();
-        waiting.look(waker, |state, now, after| {
-            self.attempt(state, due, is_next, now, after)
-        })
-    }
-
-    /// Outside the lock, since it may hand out the message.
-    #[inline]
-    fn answer(&mut self, pushed: Attempted) -> Answer<T> {
-        match pushed {
-            Ok(pushed) => Answer::Is(Ok(pushed)),
-            Err(refusal) => self.refused(refusal),
-        }
-    }
-
-    fn refused(&mut self, mut refusal: Refusal) -> Answer<T> {
-        if let Refusal::NotKept(refusal) = &mut refusal
-            && !self.has_failed
-            && let Some(room) = self.patience.room(refusal)
-        {
-            return Answer::Needs(room);
-        }
-        let payload = self.payload.take().expect("the message is not in");
-        let value = value_of(payload);
-        Answer::Is(Err(match refusal {
-            Refusal::Full => PushError::Full(value),
-            Refusal::Closed => PushError::Closed(value),
-            Refusal::NotKept(error) => PushError::not_kept(value, error),
-        }))
-    }
-
-    fn until(&self, shared: &Shared<T>) -> Deadline {
-        match shared.rules.overflow {
-            Overflow::Block(timeout) => after(shared.clock.now(), timeout),
-            _ => NEVER,
-        }
     }
 }
