@@ -95,12 +95,8 @@ impl<T> Delivery<T> {
     /// [`ReceiptError::Stale`] if its time had passed: somebody else may have done the work too, or
     /// be at it.
     #[inline]
-    pub fn ack(mut self) -> Result<(), ReceiptError> {
-        self.is_settled = true;
-        let done = self
-            .queue
-            .change(|state, now, _| state.ack(self.flight, now));
-        done.map(drop).ok_or(stale(self.id))
+    pub fn ack(self) -> Result<(), ReceiptError> {
+        self.settle(End::Done)
     }
 
     /// The message is to be tried again, after the [backoff](super::QueueBuilder::backoff) of the
@@ -110,7 +106,7 @@ impl<T> Delivery<T> {
     /// # Errors
     /// [`ReceiptError::Stale`] if its time had passed.
     pub fn nack(self) -> Result<(), ReceiptError> {
-        self.end(Failure::Retry, None)
+        self.settle(End::Again(None, None))
     }
 
     /// The message is to be tried again after this time; with zero it keeps its place in the line.
@@ -119,8 +115,7 @@ impl<T> Delivery<T> {
     /// # Errors
     /// [`ReceiptError::Stale`] if its time had passed.
     pub fn nack_after(self, delay: Duration) -> Result<(), ReceiptError> {
-        let due = self.queue.due_in(delay);
-        self.end(Failure::RetryAt(due), None)
+        self.settle(End::Again(Some(delay), None))
     }
 
     /// As [`nack`](Self::nack), and says why: a [dead letter](super::DeadLetter::error) remembers
@@ -129,7 +124,7 @@ impl<T> Delivery<T> {
     /// # Errors
     /// [`ReceiptError::Stale`] if its time had passed.
     pub fn fail(self, error: impl fmt::Display) -> Result<(), ReceiptError> {
-        self.end(Failure::Retry, Some(error.to_string()))
+        self.settle(End::Again(None, Some(error.to_string())))
     }
 
     /// As [`fail`](Self::fail), to be tried again after this time, as by
@@ -138,8 +133,7 @@ impl<T> Delivery<T> {
     /// # Errors
     /// [`ReceiptError::Stale`] if its time had passed.
     pub fn fail_after(self, error: impl fmt::Display, delay: Duration) -> Result<(), ReceiptError> {
-        let due = self.queue.due_in(delay);
-        self.end(Failure::RetryAt(due), Some(error.to_string()))
+        self.settle(End::Again(Some(delay), Some(error.to_string())))
     }
 
     /// Nothing was done: the message is as it was before it was handed out. It keeps its place in
@@ -195,9 +189,8 @@ impl<T> Delivery<T> {
     ///
     /// # Errors
     /// [`ReceiptError::Stale`] if its time had passed.
-    pub fn release_after(mut self, delay: Duration) -> Result<(), ReceiptError> {
-        self.is_settled = true;
-        release(&self.queue, self.flight, self.id, delay)
+    pub fn release_after(self, delay: Duration) -> Result<(), ReceiptError> {
+        self.settle(End::Untouched(delay))
     }
 
     /// The message is not to be tried again, whatever attempts it has left: it becomes a dead
@@ -206,7 +199,7 @@ impl<T> Delivery<T> {
     /// # Errors
     /// [`ReceiptError::Stale`] if its time had passed.
     pub fn bury(self, error: impl fmt::Display) -> Result<(), ReceiptError> {
-        self.end(Failure::Bury, Some(error.to_string()))
+        self.settle(End::Never(error.to_string()))
     }
 
     /// Keeps the message from others for this time from now on: a heartbeat of work that takes
@@ -264,40 +257,57 @@ impl<T> Delivery<T> {
         }
     }
 
-    fn end(mut self, failure: Failure, error: Option<String>) -> Result<(), ReceiptError> {
+    #[inline]
+    fn settle(mut self, end: End) -> Result<(), ReceiptError> {
         self.is_settled = true;
-        end(&self.queue, self.flight, self.id, failure, error)
+        settle(&self.queue, self.flight, self.id, end)
     }
 }
 
 impl<T> Drop for Delivery<T> {
     fn drop(&mut self) {
         if !self.is_settled && !self.queue.is_off_limits() {
-            let _ = end(&self.queue, self.flight, self.id, Failure::Retry, None);
+            let _ = settle(&self.queue, self.flight, self.id, End::Again(None, None));
         }
     }
 }
 
-pub(super) fn release<T>(
-    queue: &Shared<T>,
-    flight: u64,
-    id: u64,
-    delay: Duration,
-) -> Result<(), ReceiptError> {
-    let due = queue.due_in(delay);
-    let was_held = queue.change(|state, now, _| state.release(flight, due, now));
-    was_held.then_some(()).ok_or(stale(id))
+/// How a delivery ends.
+pub(super) enum End {
+    /// The work is done.
+    Done,
+    /// It has failed, and is tried again after this time, or the backoff of the queue.
+    Again(Option<Duration>, Option<String>),
+    /// It has failed, and is not tried again.
+    Never(String),
+    /// Nothing was done, and nothing is for this time.
+    Untouched(Duration),
 }
 
-pub(super) fn end<T>(
+#[inline]
+pub(super) fn settle<T>(
     queue: &Shared<T>,
     flight: u64,
     id: u64,
-    failure: Failure,
-    error: Option<String>,
+    end: End,
 ) -> Result<(), ReceiptError> {
-    let error = error.map(String::into_boxed_str);
-    let was_held = queue.change(|state, now, after| state.fail(flight, failure, error, now, after));
+    let fail = |failure, error: Option<String>| {
+        let error = error.map(String::into_boxed_str);
+        queue.change(|state, now, after| state.fail(flight, failure, error, now, after))
+    };
+    let was_held = match end {
+        End::Done => {
+            let done = queue.change(|state, now, _| state.ack(flight, now));
+            done.is_some()
+        }
+        End::Again(None, error) => fail(Failure::Retry, error),
+        End::Again(Some(delay), error) => fail(Failure::RetryAt(queue.due_in(delay)), error),
+        End::Never(error) => fail(Failure::Bury, Some(error)),
+        End::Untouched(delay) => {
+            let due = queue.due_in(delay);
+            queue.change(|state, now, _| state.release(flight, due, now))
+        }
+    };
     was_held.then_some(()).ok_or(stale(id))
 }
 

@@ -2,13 +2,13 @@
 
 use super::builder::PushOptions;
 use super::error::PushError;
-use super::kept::{self, Pending};
+use super::kept::{self, NotSure, Pending};
 use super::message::Payload;
 use super::shared::{Shared, Waiting, value_of};
 use super::state::{After, Refusal, State};
 use super::{Overflow, Pushed};
 use crate::time::{Deadline, NEVER, after};
-use crate::wait::wait;
+use crate::wait::{block, wait};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -21,16 +21,44 @@ pub(super) struct PushCall<T> {
     /// With a disk that does not keep up.
     patience: kept::Patience,
     /// The disk has failed meanwhile.
-    pub(super) has_failed: bool,
+    has_failed: bool,
 }
 
-pub(super) type Attempted = Result<(Pushed, Pending), Refusal>;
+type Attempted = Result<(Pushed, Pending), Refusal>;
 
 /// What comes of an attempt.
-pub(super) enum Answer<T> {
+enum Answer<T> {
     Is(Result<(Pushed, Pending), PushError<T>>),
     /// Another attempt is worth it when there is room on the way to the disk.
     Needs(kept::Room),
+}
+
+/// Pushes a message as a thread.
+#[inline]
+pub(super) fn push<T: Send + Sync + 'static>(
+    shared: &Arc<Shared<T>>,
+    mut call: PushCall<T>,
+) -> Result<Pushed, PushError<T>> {
+    loop {
+        let pushed = match call.attempt_now(shared) {
+            Some(pushed) => pushed,
+            None => push_in_turn(shared, &mut call),
+        };
+        match call.answer(pushed) {
+            Answer::Is(answer) => return acknowledged(answer?),
+            Answer::Needs(room) => call.has_failed = !room.wait(),
+        }
+    }
+}
+
+fn push_in_turn<T>(shared: &Arc<Shared<T>>, call: &mut PushCall<T>) -> Attempted
+where
+    T: Send + Sync + 'static,
+{
+    let mut waiting = Waiting::new(Arc::clone(shared), |state| &mut state.pushers);
+    let until = call.until(shared);
+    let pushed = block(&shared.clock, until, |waker| call.look(&mut waiting, waker));
+    pushed.unwrap_or(Err(Refusal::Full))
 }
 
 /// Pushes a message as a task.
@@ -58,20 +86,22 @@ pub(super) async fn push_async<T: Send + Sync + 'static>(
 
 /// Waits until a push is as safe as it is to be.
 #[inline]
-pub(super) fn acknowledged<T>(
-    (pushed, pending): (Pushed, Pending),
-) -> Result<Pushed, PushError<T>> {
-    let waited = kept::wait(pending);
-    waited.map_err(|error| PushError::unsure(pushed.id(), error))?;
-    Ok(pushed)
+fn acknowledged<T>((pushed, pending): (Pushed, Pending)) -> Result<Pushed, PushError<T>> {
+    confirmed(pushed, kept::wait(pending))
 }
 
 async fn acknowledged_async<T>(
     (pushed, pending): (Pushed, Pending),
 ) -> Result<Pushed, PushError<T>> {
-    let waited = kept::wait_async(pending).await;
-    waited.map_err(|error| PushError::unsure(pushed.id(), error))?;
-    Ok(pushed)
+    confirmed(pushed, kept::wait_async(pending).await)
+}
+
+#[inline]
+fn confirmed<T>(pushed: Pushed, waited: Result<(), NotSure>) -> Result<Pushed, PushError<T>> {
+    match waited {
+        Ok(()) => Ok(pushed),
+        Err(error) => Err(PushError::unsure(pushed.id(), error)),
+    }
 }
 
 impl<T> PushCall<T> {
@@ -92,7 +122,7 @@ impl<T> PushCall<T> {
 
     /// The first try; `None` if the queue is full and lets pushes wait.
     #[inline]
-    pub(super) fn attempt_now(&mut self, shared: &Shared<T>) -> Option<Attempted> {
+    fn attempt_now(&mut self, shared: &Shared<T>) -> Option<Attempted> {
         let due = shared.due_in(self.delay);
         shared.change(|state, now, after| self.attempt(state, due, false, now, after))
     }
@@ -117,7 +147,7 @@ impl<T> PushCall<T> {
         }
     }
 
-    pub(super) fn look(&mut self, waiting: &mut Waiting<T>, waker: &Waker) -> Poll<Attempted> {
+    fn look(&mut self, waiting: &mut Waiting<T>, waker: &Waker) -> Poll<Attempted> {
         let due = waiting.shared().due_in(self.delay);
         let is_next = waiting.has_place();
         waiting.look(waker, |state, now, after| {
@@ -127,7 +157,7 @@ impl<T> PushCall<T> {
 
     /// Outside the lock, since it may hand out the message.
     #[inline]
-    pub(super) fn answer(&mut self, pushed: Attempted) -> Answer<T> {
+    fn answer(&mut self, pushed: Attempted) -> Answer<T> {
         match pushed {
             Ok(pushed) => Answer::Is(Ok(pushed)),
             Err(refusal) => self.refused(refusal),
@@ -150,7 +180,7 @@ impl<T> PushCall<T> {
         }))
     }
 
-    pub(super) fn until(&self, shared: &Shared<T>) -> Deadline {
+    fn until(&self, shared: &Shared<T>) -> Deadline {
         match shared.rules.overflow {
             Overflow::Block(timeout) => after(shared.clock.now(), timeout),
             _ => NEVER,

@@ -3,13 +3,13 @@
 use super::Pushed;
 use super::batch::Batch;
 use super::builder::{PushOptions, QueueBuilder};
-use super::delivery::{self, Delivery};
+use super::delivery::{self, Delivery, End};
 use super::error::{PopError, PushError, PushManyError, ReceiptError, RequeueError};
 use super::kept;
 use super::message::{DeadLetter, Receipt};
-use super::push::{Answer, Attempted, PushCall, acknowledged, push_async};
+use super::push::{PushCall, push, push_async};
 use super::shared::{Shared, Waiting};
-use super::state::{After, Failure, Refusal, State};
+use super::state::{After, State};
 use super::stats::QueueStats;
 use crate::builder::BuildError;
 use crate::time::{Clock, Deadline, NEVER, after};
@@ -137,26 +137,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// As `push`.
     #[inline]
     pub fn push_with(&self, value: T, options: PushOptions) -> Result<Pushed, PushError<T>> {
-        let mut call = PushCall::new(value, options);
-        loop {
-            let pushed = match call.attempt_now(&self.shared) {
-                Some(pushed) => pushed,
-                None => self.push_in_turn(&mut call),
-            };
-            match call.answer(pushed) {
-                Answer::Is(answer) => return acknowledged(answer?),
-                Answer::Needs(room) => call.has_failed = !room.wait(),
-            }
-        }
-    }
-
-    fn push_in_turn(&self, call: &mut PushCall<T>) -> Attempted {
-        let mut waiting = self.waiting(|state| &mut state.pushers);
-        let until = call.until(&self.shared);
-        let pushed = block(&self.shared.clock, until, |waker| {
-            call.look(&mut waiting, waker)
-        });
-        pushed.unwrap_or(Err(Refusal::Full))
+        push(&self.shared, PushCall::new(value, options))
     }
 
     /// As [`push`](Self::push), without blocking the thread where that would wait
@@ -442,11 +423,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// [`ReceiptError::Stale`] if its time had passed or it was settled before,
     /// [`ReceiptError::Unknown`] if it is from another queue.
     pub fn ack(&self, receipt: Receipt) -> Result<(), ReceiptError> {
-        self.check(receipt)?;
-        let done = self
-            .shared
-            .change(|state, now, _| state.ack(receipt.number, now));
-        done.map(drop).ok_or(super::state::stale(receipt.id))
+        self.settle(receipt, End::Done)
     }
 
     /// As [`Delivery::nack`].
@@ -454,7 +431,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn nack(&self, receipt: Receipt) -> Result<(), ReceiptError> {
-        self.end(receipt, Failure::Retry, None)
+        self.settle(receipt, End::Again(None, None))
     }
 
     /// As [`Delivery::nack_after`].
@@ -462,8 +439,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn nack_after(&self, receipt: Receipt, delay: Duration) -> Result<(), ReceiptError> {
-        let due = self.shared.due_in(delay);
-        self.end(receipt, Failure::RetryAt(due), None)
+        self.settle(receipt, End::Again(Some(delay), None))
     }
 
     /// As [`Delivery::fail`].
@@ -471,7 +447,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn fail(&self, receipt: Receipt, error: impl fmt::Display) -> Result<(), ReceiptError> {
-        self.end(receipt, Failure::Retry, Some(error.to_string()))
+        self.settle(receipt, End::Again(None, Some(error.to_string())))
     }
 
     /// As [`Delivery::fail_after`].
@@ -484,8 +460,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
         error: impl fmt::Display,
         delay: Duration,
     ) -> Result<(), ReceiptError> {
-        let due = self.shared.due_in(delay);
-        self.end(receipt, Failure::RetryAt(due), Some(error.to_string()))
+        self.settle(receipt, End::Again(Some(delay), Some(error.to_string())))
     }
 
     /// As [`Delivery::release`].
@@ -501,8 +476,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn release_after(&self, receipt: Receipt, delay: Duration) -> Result<(), ReceiptError> {
-        self.check(receipt)?;
-        delivery::release(&self.shared, receipt.number, receipt.id, delay)
+        self.settle(receipt, End::Untouched(delay))
     }
 
     /// As [`Delivery::bury`].
@@ -510,7 +484,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn bury(&self, receipt: Receipt, error: impl fmt::Display) -> Result<(), ReceiptError> {
-        self.end(receipt, Failure::Bury, Some(error.to_string()))
+        self.settle(receipt, End::Never(error.to_string()))
     }
 
     /// As [`Delivery::extend`].
@@ -522,14 +496,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
         delivery::extend(&self.shared, receipt.number, receipt.id, time)
     }
 
-    fn end(
-        &self,
-        receipt: Receipt,
-        failure: Failure,
-        error: Option<String>,
-    ) -> Result<(), ReceiptError> {
+    fn settle(&self, receipt: Receipt, end: End) -> Result<(), ReceiptError> {
         self.check(receipt)?;
-        delivery::end(&self.shared, receipt.number, receipt.id, failure, error)
+        delivery::settle(&self.shared, receipt.number, receipt.id, end)
     }
 
     fn check(&self, receipt: Receipt) -> Result<(), ReceiptError> {
