@@ -264,7 +264,7 @@ where
                 seats: HashTable::new(),
             };
             let seated = there.seat(hash, [key, member], now, self.times, &mut self.notes);
-            self.rooms.insert_unique(there.hash, there, Keyed::hash);
+            self.rooms.insert_unique(there.hash, there, HasKey::hash);
             seated
         };
         told.tell(&room, &member, Change::Joined);
@@ -313,11 +313,11 @@ where
         told.what().seats.push(seat);
         let seats = &mut there.get_mut().seats;
         if !seats.is_empty() {
-            give_back!(seats, Keyed::hash);
+            give_back!(seats, HasKey::hash);
             return true;
         }
         told.what().rooms.push(there.remove().0);
-        give_back!(self.rooms, Keyed::hash);
+        give_back!(self.rooms, HasKey::hash);
         true
     }
 
@@ -372,13 +372,13 @@ where
 }
 
 /// What a table finds by its key, whose hash it has.
-trait Keyed {
+trait HasKey {
     type Key;
     fn key(&self) -> &Self::Key;
     fn hash(&self) -> u64;
 }
 
-impl<R, M> Keyed for Room<R, M> {
+impl<R, M> HasKey for Room<R, M> {
     type Key = R;
 
     fn key(&self) -> &R {
@@ -390,7 +390,7 @@ impl<R, M> Keyed for Room<R, M> {
     }
 }
 
-impl<M> Keyed for Seat<M> {
+impl<M> HasKey for Seat<M> {
     type Key = M;
 
     fn key(&self) -> &M {
@@ -408,7 +408,7 @@ fn find_mut<'t, T, Q>(
     key: &Q,
 ) -> Option<&'t mut T>
 where
-    T: Keyed,
+    T: HasKey,
     T::Key: Borrow<Q>,
     Q: Hash + Eq + ?Sized,
 {
@@ -442,7 +442,7 @@ impl<R, M> Room<R, M> {
         };
         let due = seat.next_look(times);
         seat.note = notes.make((&room, &member), [self.hash, hash], due);
-        self.seats.insert_unique(hash, seat, Keyed::hash);
+        self.seats.insert_unique(hash, seat, HasKey::hash);
         (room, member)
     }
 }

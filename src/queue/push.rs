@@ -19,7 +19,7 @@ pub(super) struct PushCall<T> {
     payload: Option<Arc<Payload<T>>>,
     delay: Duration,
     /// With a disk that does not keep up.
-    patience: kept::Patience,
+    full_wait: kept::FullWait,
     /// The disk has failed meanwhile.
     has_failed: bool,
 }
@@ -115,7 +115,7 @@ impl<T> PushCall<T> {
         Self {
             payload: Some(Arc::new(payload)),
             delay: options.delay,
-            patience: kept::Patience::default(),
+            full_wait: kept::FullWait::default(),
             has_failed: false,
         }
     }
@@ -167,7 +167,7 @@ impl<T> PushCall<T> {
     fn refused(&mut self, mut refusal: Refusal) -> Answer<T> {
         if let Refusal::NotKept(refusal) = &mut refusal
             && !self.has_failed
-            && let Some(room) = self.patience.room(refusal)
+            && let Some(room) = self.full_wait.room(refusal)
         {
             return Answer::Needs(room);
         }

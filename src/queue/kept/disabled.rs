@@ -66,9 +66,9 @@ pub(in crate::queue) async fn wait_async(_: Pending) -> Result<(), NotSure> {
 
 /// There is always room.
 #[derive(Default)]
-pub(in crate::queue) struct Patience(());
+pub(in crate::queue) struct FullWait(());
 
-impl Patience {
+impl FullWait {
     pub(in crate::queue) fn room(&mut self, refusal: &mut NotKept) -> Option<Room> {
         match *refusal {}
     }

@@ -48,7 +48,7 @@ pub(in crate::queue) type NotSure = CommitError;
 pub(in crate::queue) type Pending = Option<Commit<()>>;
 
 /// For how long a push waits all in all, with no lock held, for a disk that does not keep up.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Message numbers that one record reserves. A restart skips as many at most.
 const BLOCK: u64 = 10_000;
@@ -224,16 +224,16 @@ impl fmt::Debug for NotKept {
 
 /// For how long a push that found no room on its way to the disk still waits for some.
 #[derive(Default)]
-pub(in crate::queue) struct Patience(Option<Deadline>);
+pub(in crate::queue) struct FullWait(Option<Deadline>);
 
-impl Patience {
+impl FullWait {
     /// What to wait for before another try; `None` if there is no use in one.
     pub(in crate::queue) fn room(&mut self, refusal: &mut NotKept) -> Option<Room> {
         let room = refusal.room.take()?;
         let clock = Clock::real();
-        let until = *self.0.get_or_insert_with(|| after(clock.now(), PATIENCE));
+        let until = *self.0.get_or_insert_with(|| after(clock.now(), LONGEST));
         if clock.has_passed(until) {
-            let waited = PATIENCE;
+            let waited = LONGEST;
             refusal.error = WriteError::BufferFull { waited };
             return None;
         }
@@ -439,15 +439,15 @@ mod tests {
         let records = kept.0.as_ref().unwrap();
         let waited = Duration::ZERO;
         let mut full = records.refused(WriteError::BufferFull { waited });
-        let mut patience = Patience::default();
-        let room = patience.room(&mut full).unwrap();
+        let mut wait = FullWait::default();
+        let room = wait.room(&mut full).unwrap();
         assert!(room.wait(), "all is written");
-        assert!(patience.room(&mut full).is_none(), "one commit, one wait");
-        patience.0 = Some(0);
+        assert!(wait.room(&mut full).is_none(), "one commit, one wait");
+        wait.0 = Some(0);
         let mut full = records.refused(WriteError::BufferFull { waited });
-        assert!(patience.room(&mut full).is_none());
-        assert!(matches!(full.error, WriteError::BufferFull { waited } if waited == PATIENCE));
+        assert!(wait.room(&mut full).is_none());
+        assert!(matches!(full.error, WriteError::BufferFull { waited } if waited == LONGEST));
         let mut closed = records.refused(WriteError::Closed);
-        assert!(Patience::default().room(&mut closed).is_none());
+        assert!(FullWait::default().room(&mut closed).is_none());
     }
 }

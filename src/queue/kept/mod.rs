@@ -12,12 +12,12 @@ mod record;
 
 #[cfg(not(feature = "persist"))]
 pub(super) use disabled::{
-    Kept, NotKept, NotSure, Patience, Pending, Room, check, check_not_keeping, is_keeping,
+    FullWait, Kept, NotKept, NotSure, Pending, Room, check, check_not_keeping, is_keeping,
     is_off_limits, wait, wait_async,
 };
 #[cfg(feature = "persist")]
 pub(super) use enabled::{
-    Kept, NotKept, NotSure, Patience, Pending, Room, check, check_not_keeping, is_keeping,
+    FullWait, Kept, NotKept, NotSure, Pending, Room, check, check_not_keeping, is_keeping,
     is_off_limits, wait, wait_async,
 };
 #[cfg(feature = "persist")]
