@@ -44,7 +44,7 @@ use self::raw::Raw;
 use super::contents::Contents;
 use super::error::{CompactError, DiskError, OpenError};
 use super::hold::hold;
-use super::journal::Journal;
+use super::journal::OpenJournal;
 use super::manifest::{Manifest, any_header};
 use super::recovery::Recovery;
 use super::report::{CompactReport, Progress, RecoveryReport};
@@ -190,7 +190,7 @@ fn recovery<'a>(dir: &'a Path, settings: &'a Settings, contents: &'a dyn Content
 
 /// Opens a directory, writes all of it to a new generation, and closes it.
 fn rewrite(dir: &Path, settings: Settings, raw: Arc<Raw>) -> Result<CompactReport, CheckError> {
-    let (journal, _) = Journal::open(dir, settings, Arc::new(Disk), raw)?;
+    let (journal, _) = OpenJournal::open(dir, settings, Arc::new(Disk), raw)?;
     let report = journal.compact()?;
     match journal.close() {
         Ok(_) => Ok(report),

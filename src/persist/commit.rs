@@ -1,7 +1,7 @@
 //! A write that was made and may not be durable yet.
 
 use super::error::CommitError;
-use super::journal::{Journal, Place};
+use super::journal::{OpenJournal, Place};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,11 +41,11 @@ use std::time::{Duration, Instant};
 pub struct Commit<T> {
     value: T,
     seq: u64,
-    journal: Arc<Journal>,
+    journal: Arc<OpenJournal>,
 }
 
 impl<T> Commit<T> {
-    pub(super) fn new(value: T, seq: u64, journal: Arc<Journal>) -> Self {
+    pub(super) fn new(value: T, seq: u64, journal: Arc<OpenJournal>) -> Self {
         Self {
             value,
             seq,
@@ -144,7 +144,7 @@ impl<T> IntoFuture for Commit<T> {
 #[must_use = "a future does nothing until it is polled"]
 pub struct CommitFuture<T> {
     seq: u64,
-    journal: Arc<Journal>,
+    journal: Arc<OpenJournal>,
     place: Place,
     /// Until it was given out.
     value: Option<T>,

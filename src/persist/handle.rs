@@ -1,7 +1,7 @@
 //! The files of a cache or a store, as their user sees them.
 
 use super::error::{CommitError, CompactError, WriteError};
-use super::journal;
+use super::journal::OpenJournal;
 use super::report::{
     BackupReport, CloseReport, CompactReport, Health, HealthState, RecoveryReport,
 };
@@ -31,7 +31,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct Journal {
-    pub(super) journal: Arc<journal::Journal>,
+    pub(super) open: Arc<OpenJournal>,
     pub(super) recovery: Arc<RecoveryReport>,
     /// What the eviction policy knows is worth a snapshot at the end.
     pub(super) evicts: bool,
@@ -62,7 +62,7 @@ impl Journal {
     /// Gathers; the reason where something has no bytes. What else fails is told by what comes next.
     fn gather(&self) -> Result<(), String> {
         // In a child nobody gives back the locks that threads of the parent had.
-        let gather = self.gather.as_ref().filter(|_| !self.journal.is_forked());
+        let gather = self.gather.as_ref().filter(|_| !self.open.is_forked());
         let gather = gather.filter(|_| reentrancy::check());
         match gather.map_or(Ok(()), |gather| gather()) {
             Err(error @ (WriteError::Encode(_) | WriteError::TooLarge { .. })) => {
@@ -80,26 +80,26 @@ impl Journal {
     #[track_caller]
     pub fn sync(&self) -> Result<u64, CommitError> {
         let gathered = self.gather();
-        let synced = self.journal.sync()?;
+        let synced = self.open.sync()?;
         gathered.map(|()| synced).map_err(CommitError::Encode)
     }
 
     /// The number of the last write that is proven to be on the disk.
     #[must_use]
     pub fn durable_seq(&self) -> u64 {
-        self.journal.durable_seq()
+        self.open.durable_seq()
     }
 
     /// The number of the last write.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
-        self.journal.last_seq()
+        self.open.last_seq()
     }
 
     /// How the files are, and whether the disk does what it should.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.journal.health()
+        self.open.health()
     }
 
     /// Writes a new snapshot now and removes the log that it makes superfluous, while reads and
@@ -109,7 +109,7 @@ impl Journal {
     /// # Errors
     /// The old files are intact.
     pub fn compact(&self) -> Result<CompactReport, CompactError> {
-        self.journal.compact()
+        self.open.compact()
     }
 
     /// Makes a directory that holds everything written before the call and can be opened like any
@@ -122,7 +122,7 @@ impl Journal {
     /// [`CompactError::NotEmpty`](super::CompactError).
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, CompactError> {
         self.gather().map_err(CompactError::Encode)?;
-        self.journal.backup(to.as_ref())
+        self.open.backup(to.as_ref())
     }
 
     /// Writes and syncs everything and lets go of the directory. The last handle of a cache or a
@@ -143,18 +143,18 @@ impl Journal {
         let gathered = self.gather();
         if self.evicts && self.is_worth_compacting() {
             // Without it the log says the same, but for what was hot.
-            let _ = self.journal.compact();
+            let _ = self.open.compact();
         }
-        let closed = self.journal.close()?;
+        let closed = self.open.close()?;
         gathered.map(|()| closed).map_err(CommitError::Encode)
     }
 
     fn is_worth_compacting(&self) -> bool {
         // A thread of the parent may have had the locks of the health when it forked.
-        if self.journal.is_forked() {
+        if self.open.is_forked() {
             return false;
         }
-        let health = self.journal.health();
+        let health = self.open.health();
         let is_small = health.log_bytes.saturating_add(health.snapshot_bytes) < SMALL;
         is_small && health.state == HealthState::Well
     }
@@ -166,6 +166,6 @@ impl RefUnwindSafe for Journal {}
 
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.journal.fmt(f)
+        self.open.fmt(f)
     }
 }

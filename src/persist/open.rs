@@ -6,7 +6,7 @@ use super::encoder::Encoder;
 use super::error::OpenError;
 use super::frame::LARGEST;
 use super::handle::Journal;
-use super::journal;
+use super::journal::OpenJournal;
 use super::kept::Kept;
 use super::options::Persistence;
 use super::recorder::Log;
@@ -239,7 +239,7 @@ where
             has_regrouped: AtomicBool::new(false),
         });
         let contents = Arc::<Kept<K, V, S, C>>::clone(&kept);
-        let (sink, mut report) = journal::Journal::open(dir, settings, Arc::new(Disk), contents)?;
+        let (sink, mut report) = OpenJournal::open(dir, settings, Arc::new(Disk), contents)?;
         report.entries = cache.len() as u64;
         report.expired = kept.dropped();
         let is_migrated = migrates && !report.migrated_from.is_empty();
@@ -252,7 +252,7 @@ where
             (report.discarded, report.entries) = (report.entries, 0);
         }
         let journal = Journal {
-            journal: Arc::clone(&sink),
+            open: Arc::clone(&sink),
             recovery: Arc::new(report),
             evicts,
             gather: None,

@@ -6,7 +6,7 @@ use super::encoder::{Encoder, Unencoded};
 use super::error::{CommitError, WriteError};
 use super::handle::Journal;
 use super::insist;
-use super::journal;
+use super::journal::OpenJournal;
 use super::outcome;
 use super::wall::Wall;
 use crate::engine::{self, Encoded, Form, Recorded, Recorder, Refusal};
@@ -27,7 +27,7 @@ pub(super) trait Sink: Send + Sync + 'static {
     fn wait(&self, seq: u64, until: Option<Instant>) -> Result<(), CommitError>;
 }
 
-impl Sink for journal::Journal {
+impl Sink for OpenJournal {
     fn reserve(&self, bytes: usize) -> Result<(), WriteError> {
         self.reserve(bytes)
     }

@@ -111,7 +111,7 @@ impl<K, V, S> Store<K, V, S> {
     /// Runs writes that are made whether there is room for them or not, and whether the disk takes
     /// anything now: of what has happened already.
     pub(crate) fn insist<R>(&self, write: impl FnOnce(&Self) -> R) -> R {
-        insist::on(&self.journal.journal, || write(self))
+        insist::on(&self.journal.open, || write(self))
     }
 
     /// Runs a write, and says what came of it.
@@ -119,7 +119,7 @@ impl<K, V, S> Store<K, V, S> {
     fn commit<T>(&self, write: impl FnOnce(&Cache<K, V, S>) -> T) -> Result<Commit<T>, WriteError> {
         // It would panic further in, where it is not known who has called.
         let _ = reentrancy::check();
-        let (value, outcome) = outcome::of(&self.journal.journal, || write(&self.cache));
+        let (value, outcome) = outcome::of(&self.journal.open, || write(&self.cache));
         self.finish(value, outcome)
     }
 
@@ -129,7 +129,7 @@ impl<K, V, S> Store<K, V, S> {
             // What it has found, others may have written just before.
             None => self.journal.last_seq(),
         };
-        Ok(Commit::new(value, seq, Arc::clone(&self.journal.journal)))
+        Ok(Commit::new(value, seq, Arc::clone(&self.journal.open)))
     }
 }
 
@@ -266,7 +266,7 @@ where
             seq = self.insert(key, value)?.seq();
             count += 1;
         }
-        Ok(Commit::new(count, seq, Arc::clone(&self.journal.journal)))
+        Ok(Commit::new(count, seq, Arc::clone(&self.journal.open)))
     }
 
     /// Changes a copy of a live value, which then takes its place; the commit has what `f` returns.
@@ -440,8 +440,7 @@ where
         K: Clone,
     {
         let _ = reentrancy::check();
-        let (result, outcome) =
-            outcome::of(&self.journal.journal, || self.cache.transaction(keys, f));
+        let (result, outcome) = outcome::of(&self.journal.open, || self.cache.transaction(keys, f));
         let value = result.map_err(TransactionError::Aborted)?;
         Ok(self.finish(value, outcome)?)
     }

@@ -1,6 +1,6 @@
 //! Going on in a directory that was recovered: what has to be so before it is written to.
 
-use super::{Inner, Journal};
+use super::{Inner, OpenJournal};
 use crate::persist::closed;
 use crate::persist::error::{CompactError, DiskError, OpenError, WriteError};
 use crate::persist::files::link_or_copy;
@@ -9,7 +9,7 @@ use crate::persist::recovery::Recovered;
 use crate::persist::report::RecoveryReport;
 use std::path::PathBuf;
 
-impl Journal {
+impl OpenJournal {
     /// Makes the directory ready to be written to.
     pub(super) fn begin(
         &self,

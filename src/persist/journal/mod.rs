@@ -20,7 +20,7 @@ mod due;
 mod gate;
 mod log;
 mod open;
-mod place;
+mod ownership;
 mod retry;
 mod rotate;
 mod snapshot;
@@ -58,15 +58,15 @@ use std::time::{Duration, Instant, SystemTime};
 /// A directory that is kept up to date with what is appended.
 ///
 /// Dropping it closes it, and waits for what the disk is doing at that moment.
-pub(crate) struct Journal {
+pub(crate) struct OpenJournal {
     inner: Arc<Inner>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     closing: Closing,
 }
 
 // A panic of a thread that writes is told of by `health`, and no write counts as safe after it.
-impl UnwindSafe for Journal {}
-impl RefUnwindSafe for Journal {}
+impl UnwindSafe for OpenJournal {}
+impl RefUnwindSafe for OpenJournal {}
 
 /// A day, for who waits for ever.
 const LONG: Duration = Duration::from_secs(86_400);
@@ -156,7 +156,7 @@ struct Trouble {
     is_passing: bool,
 }
 
-impl Journal {
+impl OpenJournal {
     /// Before any lock is taken: waits until `bytes` fit into the buffer, or says why writes are
     /// refused now.
     ///
@@ -387,14 +387,14 @@ impl Journal {
     }
 }
 
-impl Drop for Journal {
+impl Drop for OpenJournal {
     fn drop(&mut self) {
         // Nobody is left to be told; `close` is there for who wants to know.
         let _ = self.end();
     }
 }
 
-impl fmt::Debug for Journal {
+impl fmt::Debug for OpenJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal")
             .field("dir", &self.inner.dir)

@@ -6,7 +6,7 @@ use super::commits::Commits;
 use super::gate::Gate;
 use super::log::{LogFile, Tail};
 use super::retry::{Attempts, Demand};
-use super::{Counts, Inner, Journal, Now, Room, Syncing};
+use super::{Counts, Inner, Now, OpenJournal, Room, Syncing};
 use crate::persist::closed;
 use crate::persist::contents::Contents;
 use crate::persist::error::{DiskError, OpenError};
@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-impl Journal {
+impl OpenJournal {
     /// Opens or creates a directory and recovers what is in it through `contents`, which was empty.
     ///
     /// # Errors

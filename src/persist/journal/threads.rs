@@ -1,6 +1,6 @@
 //! The threads: each takes its steps, and sleeps when there are none.
 
-use super::{Inner, Journal};
+use super::{Inner, OpenJournal};
 use crate::persist::error::{CommitError, DiskError, OpenError};
 use crate::persist::settings::SyncPolicy;
 use crate::sync::thread;
@@ -25,7 +25,7 @@ const SELDOM: Duration = Duration::from_secs(60);
 /// journal.
 type Run = fn(&Inner) -> Result<(), CommitError>;
 
-impl Journal {
+impl OpenJournal {
     pub(super) fn start_threads(&self) -> Result<(), OpenError> {
         if self.inner.settings.by_hand {
             return Ok(());

@@ -5,7 +5,7 @@ use super::cases;
 use super::memory::{Fault, How, Memory, Operation};
 use super::model::{History, Kept, Store, Write, append, by_hand, dir};
 use crate::persist::error::CommitError;
-use crate::persist::journal::Journal;
+use crate::persist::journal::OpenJournal;
 use crate::persist::settings::{Settings, SyncPolicy};
 use crate::persist::storage::Storage;
 use std::sync::{Arc, Mutex, Weak};
@@ -159,7 +159,7 @@ impl World {
 
 fn writer(
     seed: u64,
-    journal: Weak<Journal>,
+    journal: Weak<OpenJournal>,
     kept: Weak<Kept>,
     history: Arc<Mutex<History>>,
 ) -> super::model::Meanwhile {

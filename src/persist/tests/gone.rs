@@ -373,7 +373,7 @@ fn a_process_that_was_forked_closes_without_the_locks_that_others_had() {
     let memory = Memory::new(1);
     let store = Store::open(&memory.storage(), by_hand()).unwrap();
     let handle = crate::persist::Journal {
-        journal: Arc::clone(&store.journal),
+        open: Arc::clone(&store.journal),
         recovery: Arc::default(),
         evicts: true,
         gather: None,

@@ -18,7 +18,7 @@ use crate::persist::contents::{Contents, Walked};
 use crate::persist::effect::{Effect, Effects, Meta, Undecodable, Unencodable};
 use crate::persist::error::CommitError;
 use crate::persist::header::CodecId;
-use crate::persist::journal::{Journal, Place};
+use crate::persist::journal::{OpenJournal, Place};
 use crate::persist::manifest::Manifest;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
@@ -77,15 +77,15 @@ fn settings(sync: SyncPolicy) -> Settings {
     }
 }
 
-fn open(memory: &Memory, settings: Settings) -> (Arc<Journal>, Arc<Keys>) {
+fn open(memory: &Memory, settings: Settings) -> (Arc<OpenJournal>, Arc<Keys>) {
     let keys = Arc::new(Keys::default());
     let storage = memory.storage();
     let contents = Arc::clone(&keys) as Arc<dyn Contents>;
-    let opened = Journal::open(Path::new("/store"), settings, storage, contents);
+    let opened = OpenJournal::open(Path::new("/store"), settings, storage, contents);
     (opened.expect("it opens").0, keys)
 }
 
-fn put(journal: &Journal) -> u64 {
+fn put(journal: &OpenJournal) -> u64 {
     let mut effects = Effects::new();
     effects.push(Effect::Put {
         key: b"key",
@@ -99,7 +99,7 @@ fn put(journal: &Journal) -> u64 {
 }
 
 /// What opens when the power goes now.
-fn after_a_crash(memory: &Memory) -> (Arc<Journal>, Arc<Keys>) {
+fn after_a_crash(memory: &Memory) -> (Arc<OpenJournal>, Arc<Keys>) {
     let crashed = memory.fork();
     crashed.crash_dropping_all();
     let by_hand = Settings {
@@ -316,7 +316,7 @@ fn writes_are_taken_again_when_a_log_that_was_full_is_compacted() {
 }
 
 /// Whoever has written and synced it: what a compaction or a backup then does may take minutes.
-fn who_waits_is_told_before(operation: Operation, nth: usize, run: fn(&Journal)) {
+fn who_waits_is_told_before(operation: Operation, nth: usize, run: fn(&OpenJournal)) {
     let memory = Memory::new(1);
     let (journal, _) = open(&memory, settings(SyncPolicy::Always));
     let waiter = {

@@ -27,7 +27,7 @@ impl Wake for Drops {
             return;
         };
         self.is_woken.store(true, SeqCst);
-        while !self.is_last.load(SeqCst) || !store.journal().journal.is_closing() {
+        while !self.is_last.load(SeqCst) || !store.journal().open.is_closing() {
             thread::yield_now();
         }
         // So that the closing has something to make durable.

@@ -5,7 +5,7 @@ use crate::persist::contents::{Contents, Walked};
 use crate::persist::effect::{Effect, Effects, Meta, Undecodable, Unencodable};
 use crate::persist::error::{OpenError, WriteError};
 use crate::persist::header::CodecId;
-use crate::persist::journal::Journal;
+use crate::persist::journal::OpenJournal;
 use crate::persist::report::RecoveryReport;
 use crate::persist::settings::{Settings, SyncPolicy};
 use crate::persist::storage::Storage;
@@ -158,7 +158,7 @@ pub(super) enum Write {
 
 /// A journaled map.
 pub(super) struct Store {
-    pub(super) journal: Arc<Journal>,
+    pub(super) journal: Arc<OpenJournal>,
     pub(super) kept: Arc<Kept>,
     pub(super) report: RecoveryReport,
 }
@@ -185,7 +185,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let contents = Arc::clone(&kept) as Arc<dyn Contents>;
         let storage = Arc::clone(storage);
-        let (journal, report) = Journal::open(dir, settings, storage, contents)?;
+        let (journal, report) = OpenJournal::open(dir, settings, storage, contents)?;
         Ok(Self {
             journal,
             kept,
@@ -226,7 +226,7 @@ pub(super) fn effects(writes: &[Write]) -> Effects {
 }
 
 /// Appends and applies in one step.
-pub(super) fn append(journal: &Journal, kept: &Kept, writes: &[Write]) -> u64 {
+pub(super) fn append(journal: &OpenJournal, kept: &Kept, writes: &[Write]) -> u64 {
     let mut map = kept.map.lock().unwrap();
     let seq = journal.append(&effects(writes));
     apply(&mut map, writes);

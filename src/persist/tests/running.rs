@@ -498,7 +498,7 @@ fn after_close_nothing_is_written_whoever_waits() {
 
 /// Calls the journal when it is woken.
 struct Calls(
-    std::sync::Weak<crate::persist::journal::Journal>,
+    std::sync::Weak<crate::persist::journal::OpenJournal>,
     AtomicUsize,
 );
 
