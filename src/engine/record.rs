@@ -2,10 +2,13 @@
 //!
 //! A [`Recorder`] is told under the lock of the set, so that the records of one key come in the
 //! order of its changes, and is told whole effects ("the key has this value, to this deadline"), so
-//! that replaying one twice changes nothing. All changes pass through a few places: `place`,
-//! `replace` and `settle_update` for values, `take_out`, `hand_out` and `store_expired` for
-//! removals, `set_deadlines` and reads for deadlines, `invalidate` for labels. A transaction is
-//! recorded as a whole before anything of it is applied.
+//! that replaying one twice changes nothing.
+//!
+//! Who changes an entry calls one of these under that lock: `record_put` for a value, with its
+//! labels; `record_delete`, `record_loss` and `record_leaving` for what goes; `record_moved`,
+//! `record_deadlines` and `record_read` for deadlines; `record_label` for a tag, a group or
+//! everything that is invalidated. A transaction is recorded as a whole by `record_ahead`, before
+//! anything of it is applied. The places that call them are found by these names.
 //!
 //! What is recorded is what the log cannot know by itself: no entry that expires, since its record
 //! has said when; but the end of one by idleness, which the log knows only roughly.
