@@ -315,7 +315,16 @@ impl<K, V> Engine<K, V> {
             return;
         };
         let counted = |weight| self.budget.cost(weight).weight;
-        let (entries, weight) = self.table.validate(&inside, hash_of, counted);
+        let held = self.table.validate(&inside, hash_of, counted);
+        let known = [
+            self.verdicts.load(Acquire) as u64,
+            self.verdict_weight.load(Acquire),
+        ];
+        let verdicts = [held.verdicts, held.verdict_weight];
+        assert_eq!(verdicts, known, "every verdict is counted, and its weight");
+        // A verdict takes up the room of an entry.
+        let entries = held.entries + held.verdicts;
+        let weight = held.weight.saturating_add(held.verdict_weight);
         assert_eq!(
             entries,
             self.budget.entries.used(),

@@ -72,6 +72,11 @@ impl<K, V> Extra<K, V> {
         self.labelled.set_width(width);
     }
 
+    /// Whether the set would do without the box.
+    fn is_unused(&self) -> bool {
+        self.loads.is_empty() && self.is_only_for_loads()
+    }
+
     fn is_only_for_loads(&self) -> bool {
         self.is_bare_but_for_loads() && self.spilled_tags.is_empty() && self.wide_links.is_empty()
     }
@@ -107,9 +112,7 @@ impl<K, V> Ways<K, V> {
     }
 
     fn take_unused_extra(&mut self) -> Option<Box<Extra<K, V>>> {
-        let is_unused =
-            |extra: &mut Box<Extra<K, V>>| extra.loads.is_empty() && extra.is_only_for_loads();
-        self.extra.take_if(is_unused)
+        self.extra.take_if(|extra| extra.is_unused())
     }
 
     /// Whether the set holds entries and nothing more: no weights, no idle times, no labels, no
@@ -444,6 +447,40 @@ impl<K, V> Ways<K, V> {
         }
         self.drop_unused_extra();
         verdict
+    }
+}
+
+impl<K: Eq, V> Ways<K, V> {
+    /// # Panics
+    /// If the box is there for nothing, a part of it does not have the width of the set, or what is
+    /// known of a key is known twice or in the set of another.
+    pub(super) fn validate_extra(&self, index: usize, hash_of: &dyn Fn(&K) -> KeyHash) {
+        let Some(extra) = &self.extra else { return };
+        assert!(!extra.is_unused(), "a box that is there holds something");
+        let lens = [extra.weights.len(), extra.ends.len(), extra.ages.len()];
+        let is_whole = |len: &usize| *len == 0 || *len == self.width();
+        assert!(lens.iter().all(is_whole), "each way has a place, or none");
+        self.validate_loads(index, hash_of);
+        self.validate_verdicts(index, hash_of);
+    }
+
+    fn validate_loads(&self, index: usize, hash_of: &dyn Fn(&K) -> KeyHash) {
+        for (at, load) in self.loads().iter().enumerate() {
+            assert_eq!(load.hash(), hash_of(&load.key), "the hash of the key");
+            assert_eq!(self.route(load.hash(), index), None, "the set of the key");
+            let is_twin = |other: &UnderWay<K, V>| other.key == load.key;
+            let is_first = !self.loads()[..at].iter().any(is_twin);
+            assert!(is_first, "the loads of a key are known as one");
+        }
+    }
+
+    fn validate_verdicts(&self, index: usize, hash_of: &dyn Fn(&K) -> KeyHash) {
+        for (at, verdict) in self.verdicts().iter().enumerate() {
+            assert_eq!(verdict.hash, hash_of(&verdict.key), "the hash of the key");
+            assert_eq!(self.route(verdict.hash, index), None, "the set of the key");
+            let found = self.verdict_of(verdict.hash, &verdict.key);
+            assert_eq!(found, Some(at), "a key has one verdict");
+        }
     }
 }
 

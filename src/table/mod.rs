@@ -542,9 +542,19 @@ impl<K, V> Table<K, V> {
     }
 }
 
+/// What a table holds.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) entries: u64,
+    /// Of the entries, as it is counted.
+    pub(crate) weight: u64,
+    pub(crate) verdicts: u64,
+    pub(crate) verdict_weight: u64,
+}
+
 impl<K: Eq, V> Table<K, V> {
-    /// Checks the invariants of every set and of the hints, and returns the number of entries
-    /// and what is `counted` of their weights, with each verdict as an entry.
+    /// Checks the invariants of every set and of the hints, and returns what they hold, with what is
+    /// `counted` of the weights of entries.
     ///
     /// # Panics
     /// With the first that does not hold.
@@ -553,8 +563,8 @@ impl<K: Eq, V> Table<K, V> {
         inside: &Inside,
         hash_of: &dyn Fn(&K) -> KeyHash,
         counted: impl Fn(u64) -> u64,
-    ) -> (u64, u64) {
-        let (mut entries, mut weight, mut next) = (0, 0u64, 0);
+    ) -> Totals {
+        let (mut held, mut next) = (Totals::default(), 0);
         while let Some(set) = self.lock_next(inside, next) {
             set.validate(set.index, hash_of);
             let first = set.first_deadline();
@@ -567,14 +577,14 @@ impl<K: Eq, V> Table<K, V> {
                 self.earliest() <= first,
                 "the hint of the table is not too late"
             );
-            entries += (set.len() + set.verdicts().len()) as u64;
+            held.entries += set.len() as u64;
+            held.verdicts += set.verdicts().len() as u64;
             let of_entries = set.iter().map(|(way, _)| counted(set.weight(way)));
+            held.weight = of_entries.fold(held.weight, u64::saturating_add);
             let of_verdicts = set.verdicts().iter().map(|verdict| verdict.weight);
-            weight = of_entries
-                .chain(of_verdicts)
-                .fold(weight, u64::saturating_add);
+            held.verdict_weight = of_verdicts.fold(held.verdict_weight, u64::saturating_add);
             next = set.index + 1;
         }
-        (entries, weight)
+        held
     }
 }

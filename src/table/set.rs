@@ -486,6 +486,7 @@ impl<K: Eq, V> Ways<K, V> {
         assert_eq!(self.spilled_tags().len(), spilled, "each way has a tag");
         self.validate_labels();
         self.validate_links();
+        self.validate_extra(index, hash_of);
         for (way, slot) in self.slots.iter().enumerate() {
             assert_eq!(
                 self.tag(way) != 0,
@@ -503,7 +504,6 @@ impl<K: Eq, V> Ways<K, V> {
             shadow.validate(self.depth);
         }
         for (way, entry) in self.iter() {
-            assert!(!entry.is_pinned(), "no call is about the entry");
             let hash = hash_of(&entry.key);
             assert_eq!(
                 self.fingerprint(way),
