@@ -282,6 +282,38 @@ impl<K, V, H> Keyed<K, V, H> {
     }
 }
 
+impl<K, V, H> Keyed<K, V, H>
+where
+    K: Hash + Eq,
+    H: BuildHasher,
+{
+    /// Checks every invariant, and what `check` says of the states, while nobody else uses the table.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    pub(crate) fn validate(&self, mut check: impl FnMut(&V)) {
+        // No key is being forgotten meanwhile.
+        let _pass = self.shared.sweep.lock();
+        let mut keys = 0;
+        for (number, part) in self.shared.parts.iter().enumerate() {
+            let Some(_inside) = reentrancy::enter() else {
+                return;
+            };
+            let slots = part.0.lock();
+            keys += slots.table.len();
+            for slot in &slots.table {
+                let hash = self.hash(&slot.key);
+                assert_eq!(slot.hash, hash.bits(), "the hash of the key");
+                assert_eq!(self.shared.number(hash), number, "the part of the key");
+                let alike = slots.table.iter().filter(|other| other.key == slot.key);
+                assert_eq!(alike.count(), 1, "no key is here twice");
+                check(&slot.state);
+            }
+        }
+        assert_eq!(keys, self.len(), "every key is counted");
+    }
+}
+
 impl<K, V> Part<K, V> {
     fn new() -> Self {
         Self(SpinLock::new(Slots {
@@ -312,9 +344,13 @@ impl<K, V> Slots<K, V> {
 impl<K, V> Shared<K, V> {
     #[inline]
     fn part(&self, hash: KeyHash) -> &SpinLock<Slots<K, V>> {
+        &self.parts[self.number(hash)].0
+    }
+
+    #[inline]
+    fn number(&self, hash: KeyHash) -> usize {
         // The tables take the lowest bits and the highest.
-        let number = (hash.bits() >> 32) as usize & (self.parts.len() - 1);
-        &self.parts[number].0
+        (hash.bits() >> 32) as usize & (self.parts.len() - 1)
     }
 
     #[cold]

@@ -188,6 +188,34 @@ impl<K> Lives<K> {
         part.give_back();
     }
 
+    /// Checks every life, given the hash of a key, while nobody else uses the counters.
+    ///
+    /// # Panics
+    /// With the first that is not as it should be.
+    pub(super) fn validate(&self, hash_of: impl Fn(&K) -> u64)
+    where
+        K: Eq,
+    {
+        for (number, part) in self.parts.iter().enumerate() {
+            let Some(_inside) = reentrancy::enter() else {
+                return;
+            };
+            let part = part.lock();
+            assert!(part.queue.iter().is_sorted_by_key(|life| life.deadline));
+            let ended = part.queue.iter().filter(|life| life.is_ended());
+            assert_eq!(ended.count(), part.ended, "those that were ended");
+            for (key, life) in &part.current {
+                assert_eq!(life.hash, hash_of(key), "the hash of the key");
+                assert_eq!(shard_of(life.hash), number, "the part of the key");
+                let alike = part.current.iter().filter(|(other, _)| other == key);
+                assert_eq!(alike.count(), 1, "a key has one life");
+                let mut queue = part.queue.iter();
+                let is_queued = queue.any(|other| Arc::ptr_eq(other, life));
+                assert!(is_queued && !life.is_ended(), "that ends");
+            }
+        }
+    }
+
     /// The lives that a part has room for.
     #[cfg(all(test, not(shuttle)))]
     pub(super) fn room(&self, number: usize) -> usize {

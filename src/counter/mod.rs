@@ -456,6 +456,23 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
         let (ended, _) = self.0.sweep(usize::MAX);
         ended.lives
     }
+
+    /// Checks every invariant, for tests. Nobody else may use them meanwhile.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        let state = &*self.0;
+        if let Some(lives) = &state.lives {
+            lives.validate(|key| state.hasher.hash_one(key));
+        }
+        for number in 0..SHARDS {
+            for shard in state.shards(number) {
+                shard.validate(state, |hash| shard_of(hash) == number);
+            }
+        }
+    }
 }
 
 impl<K> State<K> {

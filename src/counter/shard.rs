@@ -16,6 +16,7 @@ use crate::sync::AtomicBool;
 use crate::sync::SpinLock;
 use crate::time::Clock;
 use hashtable::HashTable;
+use std::hash::{BuildHasher, Hash};
 use std::mem;
 use std::ops::RangeFrom;
 use std::sync::Arc;
@@ -263,6 +264,31 @@ impl<K> Shard<K> {
                     totals.insert_unique(cell.hash, total, |total| total.0);
                 }
             }
+        }
+    }
+
+    /// Checks every cell, given the hash of a key and whether it is of this shard.
+    ///
+    /// # Panics
+    /// With the first that is not as it should be.
+    pub(super) fn validate(&self, state: &State<K>, is_own: impl Fn(u64) -> bool)
+    where
+        K: Hash + Eq,
+    {
+        let Some(_inside) = reentrancy::enter() else {
+            return;
+        };
+        let cells = self.cells.lock();
+        for cell in cells.iter() {
+            let hash = state.hasher.hash_one(&cell.key);
+            assert!(cell.hash == hash && is_own(hash), "the hash of the key");
+            let has_life = cell.life.is_some();
+            assert_eq!(has_life, state.lives.is_some(), "all live, or none does");
+            let mut life = cell.life.iter();
+            assert!(life.all(|life| life.hash() == hash), "the life of the key");
+            assert!(cell.recent.is_some() == state.windows.is_some());
+            let alike = cells.iter().filter(|other| other.is_same(cell));
+            assert_eq!(alike.count(), 1, "a life of a key has one cell");
         }
     }
 

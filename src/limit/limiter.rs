@@ -303,6 +303,18 @@ where
         }
     }
 
+    /// Checks every invariant, for tests. Nobody else may use it meanwhile.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        match &self.cells {
+            Cells::Bucket(_, cells) => cells.validate(|_| ()),
+            Cells::Window(_, cells) => cells.validate(|_| ()),
+        }
+    }
+
     /// Takes a cost that is not above what is ever free.
     #[inline]
     pub(super) fn take<Q>(&self, key: &Q, cost: u32) -> Decision

@@ -382,6 +382,15 @@ where
         self.shared.stats()
     }
 
+    /// Checks every invariant, for tests. Nobody else may use them meanwhile.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        self.shared.validate();
+    }
+
     /// Grants no more leases, and wakes all who wait with [`LockError::Closed`]. The leases that
     /// there are stay valid. O(keys). Closing twice does nothing more.
     ///

@@ -83,6 +83,12 @@ where
         })
     }
 
+    pub(super) fn validate(&self) {
+        let next = self.tokens.load(SeqCst);
+        self.slots
+            .validate(|slot| slot.validate(self.permits, next));
+    }
+
     /// Does what is left to do after a change, with no lock held.
     fn finish(&self, hash: KeyHash, key: &K, after: After) {
         let watch = after.watch;

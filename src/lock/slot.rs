@@ -310,6 +310,40 @@ impl Slot {
         }
     }
 
+    /// Checks every invariant, of locks with so many permits whose next token is this.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    pub(super) fn validate(&self, permits: u32, next: u64) {
+        let holders: Vec<_> = self.holders.iter().collect();
+        let held: u32 = holders.iter().map(|holder| holder.permits.get()).sum();
+        assert!(held <= permits, "no more than the permits");
+        let others = self
+            .holders
+            .others
+            .iter()
+            .any(|others| !others.0.is_empty());
+        assert!(
+            self.holders.first.is_some() || !others,
+            "the first is filled"
+        );
+        let mut tokens: Vec<_> = holders.iter().map(|holder| holder.token).collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        assert_eq!(tokens.len(), holders.len(), "no token is given twice");
+        assert!(tokens.last().is_none_or(|last| *last < next), "or ahead");
+        let Some(queue) = &self.queue else { return };
+        let first = queue.waiters.front().expect("a queue is of somebody");
+        let is_free = first.ask().permits.get() <= permits - held;
+        assert!(
+            first.is_gone() || !is_free,
+            "who can be served does not wait"
+        );
+        let ends = holders.iter().map(|holder| holder.deadline);
+        let is_watched = ends.min().is_some_and(|end| queue.watched <= end);
+        assert!(is_watched, "the end of the next lease is watched");
+    }
+
     // ---- parts ----
 
     fn free(&self, permits: u32) -> u32 {

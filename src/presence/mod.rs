@@ -149,6 +149,11 @@ struct Times {
 /// Locks that the rooms share. A power of two.
 const PARTS: usize = 16;
 
+fn part_of(hash: u64) -> usize {
+    // The tables take the lowest bits and the highest.
+    (hash >> 40) as usize % PARTS
+}
+
 /// What a member does that is not leaving.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sign {
@@ -407,6 +412,20 @@ where
         self.0.0.sweep_all();
     }
 
+    /// Checks every invariant, for tests. Nobody else may use it meanwhile.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        for (number, part) in self.0.0.parts.iter().enumerate() {
+            let Some(_inside) = reentrancy::enter() else {
+                return;
+            };
+            part.lock().validate(|hash| part_of(hash) == number);
+        }
+    }
+
     /// Does something under the lock of a room, after all whose time is up have gone.
     fn in_room<Q, A>(
         &self,
@@ -423,7 +442,7 @@ where
         }
         let state = &*self.0.0;
         // The tables of a part take the lowest bits and the highest.
-        let part = (state.hasher.hash_one(room) >> 40) as usize % PARTS;
+        let part = part_of(state.hasher.hash_one(room));
         state.in_part(part, otherwise, f)
     }
 }

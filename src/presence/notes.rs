@@ -8,7 +8,7 @@ use crate::slack::{FEW, give_back};
 use crate::time::Deadline;
 use std::cmp::Ordering;
 use std::collections::binary_heap::PeekMut;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::mem;
 use std::sync::Arc;
 
@@ -107,6 +107,20 @@ impl<R, M> Notes<R, M> {
         let (gone, kept) = notes.partition::<Vec<_>, _>(|note| void.contains(&note.number));
         self.heap = BinaryHeap::from(kept);
         gone
+    }
+
+    /// The notes that are for something, by their numbers.
+    ///
+    /// # Panics
+    /// If a number is there twice, or one that is void is that of no note.
+    pub(super) fn valid(&self) -> HashMap<u64, &Note<R, M>> {
+        let all = self.heap.iter().map(|note| (note.number, note));
+        let mut notes: HashMap<_, _> = all.collect();
+        assert_eq!(notes.len(), self.heap.len(), "each has its number");
+        for number in &self.void {
+            assert!(notes.remove(number).is_some(), "{number} is a note");
+        }
+        notes
     }
 }
 

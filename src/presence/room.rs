@@ -371,6 +371,38 @@ where
     }
 }
 
+impl<R: Hash + Eq, M: Hash + Eq> Rooms<R, M> {
+    /// Checks every invariant, and that `is_own` holds of the hash of each room.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    pub(super) fn validate(&self, is_own: impl Fn(u64) -> bool) {
+        let notes = self.notes.valid();
+        let mut seats = 0;
+        for room in &self.rooms {
+            let hash = self.hasher.hash_one(&room.key);
+            assert!(room.hash == hash && is_own(hash), "the hash of the room");
+            assert!(room.key == *room.name, "one name");
+            let alike = self.rooms.iter().filter(|other| other.key == room.key);
+            assert_eq!(alike.count(), 1, "no room is here twice");
+            assert!(!room.seats.is_empty(), "nobody is in no room");
+            seats += room.seats.len();
+            for seat in &room.seats {
+                assert_eq!(seat.hash, self.hasher.hash_one(&seat.key), "the hash");
+                assert!(seat.key == *seat.member, "one name");
+                let alike = room.seats.iter().filter(|other| other.key == seat.key);
+                assert_eq!(alike.count(), 1, "no member has two seats");
+                let note = notes.get(&seat.note).expect("a seat has its note");
+                let is_its = room.is(&note.room) && seat.is(&note.member);
+                assert!(is_its && note.hashes == [hash, seat.hash], "its own");
+                let look = seat.next_look(self.times);
+                assert!(note.due <= look, "the note is not too late");
+            }
+        }
+        assert_eq!(notes.len(), seats, "no note is for nobody");
+    }
+}
+
 /// What a table finds by its key, whose hash it has.
 trait HasKey {
     type Key;

@@ -5,7 +5,7 @@ use crate::DefaultHashBuilder;
 use crate::slack::{FEW, enough};
 use crate::time::{Deadline, NEVER};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 /// O(1) for each call, but for the order of the ends: O(log n).
 #[derive(Debug)]
@@ -90,6 +90,24 @@ impl<T> Flights<T> {
             self.forget_ends();
         }
         true
+    }
+
+    /// The messages in flight.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<T>> {
+        self.flying.values().map(|flight| &flight.entry)
+    }
+
+    /// # Panics
+    /// If a delivery has no end that counts, the first does not, or too many do not.
+    pub(super) fn validate(&self) {
+        let first = self.ends.peek();
+        assert!(first.is_none_or(|Reverse(end)| counts(&self.flying, end)));
+        assert!(self.ends.len() <= 2 * self.len() + FEW, "half of the ends");
+        let ends: HashSet<_> = self.ends.iter().map(|Reverse(end)| *end).collect();
+        for (number, flight) in &self.flying {
+            assert!(*number < self.next, "a number that was given");
+            assert!(ends.contains(&(flight.until, *number)), "it has an end");
+        }
     }
 
     /// Has the first end be one that counts, and at least a half of the others.

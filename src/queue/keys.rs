@@ -121,6 +121,40 @@ impl Keys {
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
+
+    /// Checks what is known against the keys of the messages in the queue, after a sweep at `now`.
+    ///
+    /// # Panics
+    /// With the first thing that is not as it should be.
+    pub(super) fn validate<'k>(&self, queued: impl Iterator<Item = (&'k str, u64)>, now: u64) {
+        let mut counted = 0;
+        for (key, id) in queued {
+            let known = self.known.get(key).expect("the key of a message is known");
+            let is_waiting = || self.waiting.get(key).is_some_and(|ids| ids.contains(&id));
+            let is_its = known.id == id || is_waiting();
+            assert!(known.is_queued && is_its, "and known to be of the message");
+            counted += 1;
+        }
+        let queued = self.known.values().filter(|known| known.is_queued).count();
+        let waiting: usize = self.waiting.values().map(BTreeSet::len).sum();
+        assert_eq!(
+            queued + waiting,
+            counted,
+            "no message has gone with its key"
+        );
+        let mut waiting = self.waiting.values();
+        assert!(waiting.all(|ids| !ids.is_empty()), "nobody waits in vain");
+        assert!(self.ends.iter().is_sorted_by_key(|(until, _)| until));
+        let mut left = self.known.iter().filter(|(_, known)| !known.is_queued);
+        let ends = |(key, known): (&Arc<str>, &Known)| {
+            let mut ends = self.ends.iter();
+            known.until > now && ends.any(|(until, of)| *until == known.until && of == key)
+        };
+        assert!(
+            left.all(ends),
+            "a key without a message has a window that ends"
+        );
+    }
 }
 
 /// Takes one or another of the messages that wait for a key, of which there are none mostly.

@@ -82,6 +82,29 @@ impl<T> Lines<T> {
     }
 }
 
+impl<T> Lines<T> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<T>> {
+        let lines = self.lines.iter();
+        lines.flat_map(|(_, line)| line.in_order.iter().chain(line.others.values()))
+    }
+
+    /// # Panics
+    /// If a message is not in its line or not in its place, or one is not counted.
+    pub(super) fn validate(&self) {
+        assert_eq!(self.iter().count(), self.len, "every message is counted");
+        let falls = |pair: &[(i8, Line<T>)]| pair[0].0 > pair[1].0;
+        assert!(self.lines.windows(2).all(falls), "the highest first");
+        for (priority, line) in &self.lines {
+            let places: Vec<_> = line.in_order.iter().map(place).collect();
+            assert!(places.is_sorted(), "in their order");
+            let mut others = line.others.iter();
+            assert!(others.all(|(at, entry)| *at == place(entry)), "its place");
+            let mut all = line.in_order.iter().chain(line.others.values());
+            assert!(all.all(|entry| entry.payload.priority == *priority));
+        }
+    }
+}
+
 impl<T> Default for Line<T> {
     fn default() -> Self {
         Self {

@@ -645,6 +645,15 @@ impl<T: Send + Sync + 'static> Queue<T> {
     pub fn stats(&self) -> QueueStats {
         self.shared.change(|state, now, _| state.stats(now))
     }
+
+    /// Checks every invariant, for tests.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        self.shared.change(|state, now, _| state.validate(now));
+    }
 }
 
 fn look_for_one<T>(waiting: &mut Waiting<T>, waker: &Waker) -> Poll<Result<Delivery<T>, PopError>> {

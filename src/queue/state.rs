@@ -15,7 +15,7 @@ use super::stats::QueueStats;
 use super::turns::Turns;
 use super::{Overflow, Pushed};
 use crate::time::{Deadline, NEVER, Timer, after};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -515,6 +515,38 @@ impl<T> State<T> {
             oldest_age: self.ready.oldest().map(age),
             ..self.counts
         }
+    }
+
+    /// Checks every invariant, once what is due at `now` is done.
+    ///
+    /// # Panics
+    /// With the first that does not hold.
+    pub(super) fn validate(&self, now: u64) {
+        self.ready.validate();
+        self.flights.validate();
+        assert!(self.ready.iter().all(|entry| entry.due <= now), "ready");
+        let mut delayed = self.delayed.iter();
+        assert!(delayed.all(|(at, entry)| *at == place(entry) && entry.due > now));
+        assert!(self.dead.iter().all(|(id, entry)| *id == entry.id), "dead");
+        let most = self.rules.dead_letters;
+        assert!(self.dead.len() <= most, "as many dead letters as may be");
+        let waiting = self.ready.iter().chain(self.delayed.values());
+        let queued: Vec<_> = waiting.chain(self.flights.iter()).collect();
+        assert_eq!(queued.len(), self.len(), "every message is counted");
+        let orders: BTreeSet<_> = queued.iter().map(|entry| entry.order).collect();
+        assert_eq!(orders.len(), queued.len(), "each has its place");
+        assert!(orders.last().is_none_or(|last| *last < self.next_order));
+        let ids = queued.iter().map(|entry| entry.id);
+        let all: BTreeSet<_> = ids.chain(self.dead.keys().copied()).collect();
+        let places = queued.len() + self.dead.len();
+        assert_eq!(all.len(), places, "a message is in one place");
+        assert!(all.last().is_none_or(|last| *last < self.next_id));
+        let with_keys = queued.iter().filter_map(|entry| {
+            let key = entry.payload.key.as_deref()?;
+            Some((key, entry.id))
+        });
+        self.keys.validate(with_keys, now);
+        self.kept.validate(&all);
     }
 
     fn room(&self) -> usize {

@@ -381,6 +381,7 @@ proptest! {
                 }
                 Op::Sweep => _ = counters.sweep(),
             }
+            counters.validate();
             if let Op::Add(key, by, _) = op {
                 let began = Modelled { began: now, counts: Vec::new() };
                 model.entry(key).or_insert(began).counts.push((now, by));

@@ -549,6 +549,7 @@ proptest! {
                 }
                 Op::Sweep => online.sweep(),
             }
+            online.validate();
         }
         online.sweep();
         assert_eq!(by_member(&told(&events)), by_member(&model.told));

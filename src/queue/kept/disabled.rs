@@ -1,6 +1,7 @@
 //! Queues that end with their process.
 
 use crate::queue::message::Entry;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::marker::PhantomData;
 
@@ -37,6 +38,9 @@ impl<T> Kept<T> {
 
     #[inline(always)]
     pub(in crate::queue) fn remove(&mut self, _id: u64) {}
+
+    #[inline(always)]
+    pub(in crate::queue) fn validate(&self, _ids: &BTreeSet<u64>) {}
 }
 
 #[inline(always)]

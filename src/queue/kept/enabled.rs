@@ -15,6 +15,7 @@ use crate::reentrancy;
 use crate::sync::thread_cell;
 use crate::time::{Clock, Deadline, after};
 use crate::wait::{block, wait as wait_until};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -139,6 +140,16 @@ impl<T> Kept<T> {
         if let Some(records) = &self.0 {
             // Nothing of what may be refused is, and there is nothing to wait for.
             let _ = records.store.insist(|store| store.remove(&id));
+        }
+    }
+
+    /// # Panics
+    /// If there are records of others than these messages, or one has none.
+    pub(in crate::queue) fn validate(&self, ids: &BTreeSet<u64>) {
+        if let Some(records) = &self.0 {
+            let written = records.store.iter().map(|(id, _)| id);
+            let written: BTreeSet<u64> = written.filter(|id| *id != MARK).collect();
+            assert_eq!(written, *ids, "each message has a record");
         }
     }
 }

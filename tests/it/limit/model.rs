@@ -176,6 +176,7 @@ fn run(quota: Quota, ops: &[Op]) {
                 world.now += nanoseconds;
             }
         }
+        limiter.validate();
     }
 }
 

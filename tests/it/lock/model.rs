@@ -252,6 +252,7 @@ impl World {
     }
 
     fn compare(&self) {
+        self.locks.validate();
         for (key, state) in &self.keys {
             assert_eq!(self.locks.available(key), self.permits - state.held());
             assert_eq!(self.locks.waiters(key), state.queue.len());

@@ -571,6 +571,7 @@ impl World {
     }
 
     fn compare(&self) {
+        self.queue.validate();
         let stats = self.queue.stats();
         let line = self.line();
         let of = |is: &dyn Fn(&Message) -> bool| {

@@ -134,6 +134,7 @@ fn delays_and_keys_and_dead_letters_come_back() {
         queue.push_with(4, later).unwrap(),
         Pushed::Duplicate(first.id())
     );
+    queue.validate();
     let dead = queue.dead_letters();
     assert_eq!(
         (dead.len(), *dead[0], dead[0].error()),
@@ -155,6 +156,7 @@ fn delays_and_keys_and_dead_letters_come_back() {
     assert!(queue.cancel(cancelled) && !queue.cancel(cancelled));
     drop(queue);
     let queue = open(&dir, &time);
+    queue.validate();
     assert_eq!((queue.len(), queue.stats().dead), (0, 0));
 }
 
@@ -203,8 +205,10 @@ fn messages_that_are_given_up_do_not_come_back() {
         queue.try_pop().unwrap().bury("poison").unwrap();
     }
     queue.push(4).unwrap();
+    queue.validate();
     drop(queue);
     let queue = few();
+    queue.validate();
     assert_eq!(
         (queue.dead_letters().len(), *queue.dead_letters()[0]),
         (1, 3)
