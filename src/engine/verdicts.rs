@@ -204,9 +204,7 @@ impl<K, V> Engine<K, V> {
     }
 
     pub(super) fn forget_all(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) {
-        while !set.verdicts().is_empty() {
-            self.forget_at(set, set.verdicts().len() - 1, work);
-        }
+        self.forget_where(set, |_| true, work);
     }
 
     /// Forgets what is remembered of keys that match.
@@ -216,12 +214,21 @@ impl<K, V> Engine<K, V> {
         matches: impl Fn(&K) -> bool,
         work: &mut Work<'_, K, V>,
     ) {
-        while let Some(at) = set
-            .verdicts()
-            .iter()
-            .position(|verdict| matches(&verdict.key))
-        {
-            self.forget_at(set, at, work);
+        self.forget_where(set, |verdict| matches(&verdict.key), work);
+    }
+
+    /// Forgets the verdicts of a set for which `is_it` holds, which is asked once of each: the
+    /// youngest first, so that few of the others have to move up.
+    fn forget_where(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        mut is_it: impl FnMut(&mut Verdict<K>) -> bool,
+        work: &mut Work<'_, K, V>,
+    ) {
+        for at in (0..set.verdicts().len()).rev() {
+            if is_it(&mut set.verdicts_mut()[at]) {
+                self.forget_at(set, at, work);
+            }
         }
     }
 
@@ -238,17 +245,12 @@ impl<K, V> Engine<K, V> {
     /// Forgets the verdicts of a set that have fallen. The others remember that they have not, so
     /// that what they would have been judged by can be forgotten.
     pub(super) fn purge_verdicts(&self, set: &mut Locked<'_, K, V>, work: &mut Work<'_, K, V>) {
-        let mut at = 0;
-        while let Some(verdict) = set.verdicts_mut().get_mut(at) {
-            match self.register.hold(verdict.labels.as_slice(), verdict.epoch) {
-                Some(epoch) => {
-                    verdict.epoch = epoch;
-                    at += 1;
-                }
-                None if verdict.labels.is_empty() => at += 1,
-                None => self.forget_at(set, at, work),
-            }
-        }
+        let has_fallen = |verdict: &mut Verdict<K>| {
+            let held = self.register.hold(verdict.labels.as_slice(), verdict.epoch);
+            verdict.epoch = held.unwrap_or(verdict.epoch);
+            held.is_none() && !verdict.labels.is_empty()
+        };
+        self.forget_where(set, has_fallen, work);
     }
 
     /// Gives up the oldest verdict of a set, if verdicts take up more than their share of it, or
@@ -354,10 +356,34 @@ impl<K, V> Engine<K, V> {
         now: Deadline,
         work: &mut Work<'_, K, V>,
     ) -> Deadline {
-        let is_due = |verdict: &Verdict<K>| verdict.deadline <= now;
-        while let Some(at) = set.verdicts().iter().position(is_due) {
-            self.forget_at(set, at, work);
-        }
+        self.forget_where(set, |verdict| verdict.deadline <= now, work);
         set.first_verdict_deadline()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use crate::Cache;
+    use std::cell::RefCell;
+    use std::time::Duration;
+
+    #[test]
+    fn who_forgets_by_key_is_asked_once_of_each() {
+        let builder = Cache::<u32, u32>::builder().max_entries(40);
+        let cache = builder.negative_ttl(Duration::from_secs(60)).build();
+        let cache = cache.unwrap();
+        let nothing = |key| cache.get_or_find_with(&key, || None);
+        assert!((0..30).all(|key| nothing(key).is_none()));
+        let asked = RefCell::new(Vec::new());
+        let is_odd = |key: &u32| {
+            asked.borrow_mut().push(*key);
+            key % 2 == 1
+        };
+        assert_eq!(cache.engine().remove_keys(is_odd), 0);
+        let mut asked = asked.into_inner();
+        asked.sort_unstable();
+        assert!(asked.into_iter().eq(0..30));
+        assert_eq!(cache.stats().absences, 15);
+        cache.validate();
     }
 }
