@@ -3,8 +3,8 @@
 //! A load under way is known to the set of its key, so that "miss, then lead", "finish, then
 //! store" and "write, then overtake" are one decision each, under the lock of that set.
 //!
-//! Threads and tasks share all of it. They differ in two lines: how a loader is run, and how a
-//! flight is waited for.
+//! Threads and tasks share all of it: what a caller has to do next is decided in one place, `next_step`.
+//! They differ in two lines: how a loader is run, and how a flight is waited for.
 
 use super::Engine;
 use super::call::{Call, Old};
@@ -49,8 +49,36 @@ where
     Serve(V),
 }
 
+/// What a caller has to do next.
+enum Next<'e, K, V, End>
+where
+    K: Eq,
+{
+    Done(End),
+    /// Load for itself only, since it cannot wait for this.
+    Alone(Arc<Node>),
+    Lead(OwnLeader<'e, K, V>),
+    Wait(Wait<V>),
+}
+
+/// Whether a caller that is to wait for a load can.
+pub(super) enum MayJoin<V> {
+    Yes(Wait<V>),
+    /// It has to load for itself instead.
+    Alone(Arc<Flight<V>>),
+    Reentrant,
+}
+
+/// A wait that has begun.
+pub(super) struct Wait<V> {
+    pub(super) flight: Arc<Flight<V>>,
+    pub(super) until: Deadline,
+    limit: Limit,
+    waiting: Waiting,
+}
+
 /// Which time-out ends a wait.
-pub(super) enum Limit {
+enum Limit {
     Patience,
     Soft,
     Hard,
@@ -161,39 +189,20 @@ where
             return given::<F, V, E>(load(None), None);
         }
         loop {
-            if let Some(node) = call.take_lone_way() {
-                return self.load_alone::<F, E>(&call, &node, load);
-            }
-            let flight = match self.take_role(hash, key, &mut call) {
-                Role::Hit(value, source) => return Ok(give::<F, V>(Some(value), source)),
-                Role::Known(known) => match self.tell_known::<F, E>(&mut call, known) {
-                    Some(end) => return end,
-                    None => continue,
-                },
-                Role::Lead(leader) => match self.offer(&mut call, leader, &behind) {
-                    Lead::Serve(value) => return Ok(give::<F, V>(Some(value), Source::Hit)),
-                    Lead::Wait(flight) => flight,
-                    Lead::Load(leader) => {
-                        let old = call.old_value().cloned();
-                        let (result, _) = run(Arc::clone(leader.node()), || load(old));
-                        let end =
-                            leader.settle::<F, Q, E>(key, result, call.old_value(), call.terms);
-                        return self.or_old::<F, E>(&call, end);
-                    }
-                },
-                Role::Wait(flight) => flight,
-            };
-            let (until, limit) = self.limit::<E>(&mut call);
-            let landing = match Waiting::begin(flight.node(), true) {
-                MayWait::Reentrant => return Err(LoadError::Reentrant),
-                MayWait::Alone => return self.load_alone::<F, E>(&call, flight.node(), load),
-                MayWait::Yes(_waiting) => {
-                    self.count_wait(&call);
-                    flight.wait(&self.clock, until)
+            match self.next_step::<F, Q, E>(&mut call, (hash, key), &behind, true) {
+                Next::Done(end) => return end,
+                Next::Alone(node) => return self.load_alone::<F, E>(&call, &node, load),
+                Next::Lead(leader) => {
+                    let old = call.old_value().cloned();
+                    let (result, _) = run(Arc::clone(leader.node()), || load(old));
+                    return self.led::<F, Q, E>(&call, leader, key, Some(result));
                 }
-            };
-            if let Some(end) = self.after_wait::<F, E>(&mut call, flight, landing, limit) {
-                return end;
+                Next::Wait(wait) => {
+                    let landing = wait.flight.wait(&self.clock, wait.until);
+                    if let Some(end) = self.after_wait::<F, E>(&mut call, wait, landing) {
+                        return end;
+                    }
+                }
             }
         }
     }
@@ -216,49 +225,93 @@ where
             return given::<F, V, E>(load(None).await, None);
         }
         loop {
-            if let Some(node) = call.take_lone_way() {
-                return self.load_alone_async::<F, E, L>(&call, &node, load).await;
-            }
-            let flight = match self.take_role(hash, key, &mut call) {
-                Role::Hit(value, source) => return Ok(give::<F, V>(Some(value), source)),
-                Role::Known(known) => match self.tell_known::<F, E>(&mut call, known) {
-                    Some(end) => return end,
-                    None => continue,
-                },
-                Role::Lead(leader) => match self.offer(&mut call, leader, &behind) {
-                    Lead::Serve(value) => return Ok(give::<F, V>(Some(value), Source::Hit)),
-                    Lead::Wait(flight) => flight,
-                    Lead::Load(leader) => {
-                        let old = call.old_value().cloned();
-                        let until = self.hard_end::<E>(call.terms);
-                        let load = || load(old);
-                        let node = Arc::clone(leader.node());
-                        let Some(result) = run_async(node, load, &self.clock, until).await.0 else {
-                            leader.time_out();
-                            return self.or_old::<F, E>(&call, Err(LoadError::TimedOut));
-                        };
-                        let end =
-                            leader.settle::<F, Q, E>(key, result, call.old_value(), call.terms);
-                        return self.or_old::<F, E>(&call, end);
+            match self.next_step::<F, Q, E>(&mut call, (hash, key), &behind, false) {
+                Next::Done(end) => return end,
+                Next::Alone(node) => {
+                    return self.load_alone_async::<F, E, L>(&call, &node, load).await;
+                }
+                Next::Lead(leader) => {
+                    let old = call.old_value().cloned();
+                    let until = self.hard_end::<E>(call.terms);
+                    let node = Arc::clone(leader.node());
+                    let (result, _) = run_async(node, || load(old), &self.clock, until).await;
+                    return self.led::<F, Q, E>(&call, leader, key, result);
+                }
+                Next::Wait(wait) => {
+                    let landing = wait.flight.landed(&self.clock, wait.until).await;
+                    if let Some(end) = self.after_wait::<F, E>(&mut call, wait, landing) {
+                        return end;
                     }
+                }
+            }
+        }
+    }
+
+    /// Finds out what a caller has to do next. A wait has begun, which blocks its thread or does
+    /// not.
+    fn next_step<'e, F, Q, E>(
+        &'e self,
+        call: &mut Call<'_, V>,
+        (hash, key): (KeyHash, &Q),
+        behind: &impl Fn(OwnLeader<'e, K, V>, Option<V>) -> Offered<OwnLeader<'e, K, V>>,
+        blocks: bool,
+    ) -> Next<'e, K, V, Result<F::Given, LoadError<E>>>
+    where
+        F: Form<V>,
+        Q: ToKey<K> + ?Sized,
+        E: Send + Sync + 'static,
+    {
+        if let Some(node) = call.take_lone_way() {
+            return Next::Alone(node);
+        }
+        let flight = loop {
+            match self.take_role(hash, key, call) {
+                Role::Hit(value, source) => {
+                    return Next::Done(Ok(give::<F, V>(Some(value), source)));
+                }
+                Role::Known(known) => {
+                    if let Some(end) = self.tell_known::<F, E>(call, known) {
+                        return Next::Done(end);
+                    }
+                }
+                Role::Lead(leader) => match self.offer(call, leader, behind) {
+                    Lead::Serve(value) => {
+                        return Next::Done(Ok(give::<F, V>(Some(value), Source::Hit)));
+                    }
+                    Lead::Wait(flight) => break flight,
+                    Lead::Load(leader) => return Next::Lead(leader),
                 },
-                Role::Wait(flight) => flight,
-            };
-            let (until, limit) = self.limit::<E>(&mut call);
-            let landing = match Waiting::begin(flight.node(), false) {
-                MayWait::Reentrant => return Err(LoadError::Reentrant),
-                MayWait::Alone => {
-                    return self
-                        .load_alone_async::<F, E, L>(&call, flight.node(), load)
-                        .await;
+                Role::Wait(flight) => break flight,
+            }
+        };
+        match self.begin_wait::<E>(call, flight, blocks) {
+            MayJoin::Yes(wait) => Next::Wait(wait),
+            MayJoin::Alone(flight) => Next::Alone(Arc::clone(flight.node())),
+            MayJoin::Reentrant => Next::Done(Err(LoadError::Reentrant)),
+        }
+    }
+
+    /// Begins to wait for a load, if the call can.
+    pub(super) fn begin_wait<E: 'static>(
+        &self,
+        call: &mut Call<'_, V>,
+        flight: Arc<Flight<V>>,
+        blocks: bool,
+    ) -> MayJoin<V> {
+        let (until, limit) = self.limit::<E>(call);
+        match Waiting::begin(flight.node(), blocks) {
+            MayWait::Reentrant => MayJoin::Reentrant,
+            MayWait::Alone => MayJoin::Alone(flight),
+            MayWait::Yes(waiting) => {
+                if !call.waits_for_own {
+                    self.count(Count::Waits);
                 }
-                MayWait::Yes(_waiting) => {
-                    self.count_wait(&call);
-                    flight.landed(&self.clock, until).await
-                }
-            };
-            if let Some(end) = self.after_wait::<F, E>(&mut call, flight, landing, limit) {
-                return end;
+                MayJoin::Yes(Wait {
+                    flight,
+                    until,
+                    limit,
+                    waiting,
+                })
             }
         }
     }
@@ -300,15 +353,9 @@ where
         }
     }
 
-    pub(super) fn count_wait(&self, call: &Call<'_, V>) {
-        if !call.waits_for_own {
-            self.count(Count::Waits);
-        }
-    }
-
     /// Until when a caller waits, and why no longer. All its waits together end with the time-outs;
     /// only its patience begins anew with each load.
-    pub(super) fn limit<E: 'static>(&self, call: &mut Call<'_, V>) -> (Deadline, Limit) {
+    fn limit<E: 'static>(&self, call: &mut Call<'_, V>) -> (Deadline, Limit) {
         let began = call.begin(self.clock.now());
         let soft = call.soft_limit();
         let terms = call.terms.filter(|_| !never_fails::<E>());
@@ -350,14 +397,20 @@ where
     pub(super) fn after_wait<F, E>(
         &self,
         call: &mut Call<'_, V>,
-        flight: Arc<Flight<V>>,
+        wait: Wait<V>,
         landing: Option<Landing<V>>,
-        limit: Limit,
     ) -> Option<Result<F::Given, LoadError<E>>>
     where
         F: Form<V>,
         E: Send + Sync + 'static,
     {
+        let Wait {
+            flight,
+            limit,
+            waiting,
+            ..
+        } = wait;
+        drop(waiting);
         if landing.is_some() && !self.may_get(call, &flight) {
             return None;
         }
@@ -400,7 +453,31 @@ where
         }
     }
 
-    /// What a load that its caller has led came to, or the old value where that is better.
+    /// Ends a load that its caller has led with what the loader returned, if it was in time; what
+    /// the caller gets.
+    fn led<F, Q, E>(
+        &self,
+        call: &Call<'_, V>,
+        leader: OwnLeader<'_, K, V>,
+        key: &Q,
+        result: Option<Result<F::Brought, E>>,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+        Q: ToKey<K> + ?Sized,
+        E: Send + Sync + 'static,
+    {
+        let end = match result {
+            Some(result) => leader.settle::<F, Q, E>(key, result, call.old_value(), call.terms),
+            None => {
+                leader.time_out();
+                Err(LoadError::TimedOut)
+            }
+        };
+        self.or_old::<F, E>(call, end)
+    }
+
+    /// What a load came to for its caller, or the old value where that is better.
     fn or_old<F, E>(
         &self,
         call: &Call<'_, V>,
@@ -437,8 +514,7 @@ where
         let node = call.node_instead_of(instead_of);
         let started = self.load_clock();
         let (result, _) = run(node, || load(None));
-        self.count_load(started, result.is_ok());
-        self.or_old::<F, E>(call, given::<F, V, E>(result, None))
+        self.loaded_alone::<F, E>(call, started, Some(result))
     }
 
     async fn load_alone_async<F, E, L>(
@@ -456,7 +532,19 @@ where
         let started = self.load_clock();
         let until = self.hard_end::<E>(call.terms);
         let (result, _) = run_async(node, || load(None), &self.clock, until).await;
-        self.count_load(started, result.as_ref().is_some_and(Result::is_ok));
+        self.loaded_alone::<F, E>(call, started, result)
+    }
+
+    fn loaded_alone<F, E>(
+        &self,
+        call: &Call<'_, V>,
+        started: Deadline,
+        result: Option<Result<F::Brought, E>>,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+    {
+        self.count_load(started, matches!(result, Some(Ok(_))));
         let end = match result {
             Some(result) => given::<F, V, E>(result, None),
             None => Err(LoadError::TimedOut),

@@ -12,12 +12,10 @@
 use super::Engine;
 use super::call::Call;
 use super::leader::OwnLeader;
-use super::load::{Limit, Offered, run, run_async};
+use super::load::{MayJoin, Offered, Wait, run, run_async};
 use super::role::Role;
 use crate::hash::KeyHash;
-use crate::load::{
-    Flight, Landing, LoadError, Loaded, MayWait, Maybe, Node, Waiting, in_order, value_of,
-};
+use crate::load::{Flight, Landing, LoadError, Loaded, Maybe, Node, in_order, value_of};
 use crate::reentrancy;
 use crate::stats::Count;
 use crate::time::Deadline;
@@ -46,6 +44,9 @@ struct Missing<'e, V> {
     /// What the caller cannot wait for, and so has to load for itself.
     instead_of: Option<Arc<Node>>,
 }
+
+/// A key whose load is waited for.
+type Awaited<'e, V> = (Missing<'e, V>, Wait<V>);
 
 /// What a round is to load, with who leads the load where it is not for this call only.
 type Loads<'e, K, V> = Vec<(Missing<'e, V>, Option<OwnLeader<'e, K, V>>)>;
@@ -115,31 +116,16 @@ where
         while !many.missing.is_empty() {
             let mut round = many.assign()?;
             many.offer(&mut round, &behind);
-            if !round.loads.is_empty() {
-                let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
-                let started = self.load_clock();
-                let load = || load(missing).map(|brought| in_order(many.asked(&round), brought));
-                let (result, _) = run(node, load);
-                many.land(
-                    mem::take(&mut round.loads),
-                    started,
-                    result.map_err(LoadError::failed),
-                )?;
+            if let Some((node, keys, started)) = many.begin_loads(&round) {
+                let load = || load(keys).map(|brought| in_order(many.asked(&round), brought));
+                let result = run(node, load).0.map_err(LoadError::failed);
+                many.land(mem::take(&mut round.loads), started, result)?;
             }
-            for (mut missing, flight) in round.begin_waits(self.clock.now()) {
-                let (until, limit) = self.limit::<E>(&mut missing.call);
-                let landing = match Waiting::begin(flight.node(), true) {
-                    MayWait::Reentrant => return Err(LoadError::Reentrant),
-                    MayWait::Alone => {
-                        many.goes_alone(missing, &flight);
-                        continue;
-                    }
-                    MayWait::Yes(_waiting) => {
-                        self.count_wait(&missing.call);
-                        flight.wait(&self.clock, until)
-                    }
-                };
-                many.waited(missing, flight, landing, limit)?;
+            for (missing, flight) in round.begin_waits(self.clock.now()) {
+                if let Some((missing, wait)) = many.begin_wait(missing, flight, true)? {
+                    let landing = wait.flight.wait(&self.clock, wait.until);
+                    many.waited(missing, wait, landing)?;
+                }
             }
         }
         Ok(many.end())
@@ -166,12 +152,9 @@ where
         while !many.missing.is_empty() {
             let mut round = many.assign()?;
             many.offer(&mut round, &behind);
-            if !round.loads.is_empty() {
-                let (node, missing) = (Arc::clone(&round.node), many.to_load(&round));
-                let started = self.load_clock();
-                let load = || load(missing);
+            if let Some((node, keys, started)) = many.begin_loads(&round) {
                 let until = self.hard_end::<E>(many.call.terms);
-                let (result, node) = run_async(node, load, &self.clock, until).await;
+                let (result, node) = run_async(node, || load(keys), &self.clock, until).await;
                 let in_order = |brought| in_order(many.asked(&round), brought);
                 let result = match result {
                     Some(result) => run(node, || result.map(in_order))
@@ -181,20 +164,11 @@ where
                 };
                 many.land(mem::take(&mut round.loads), started, result)?;
             }
-            for (mut missing, flight) in round.begin_waits(self.clock.now()) {
-                let (until, limit) = self.limit::<E>(&mut missing.call);
-                let landing = match Waiting::begin(flight.node(), false) {
-                    MayWait::Reentrant => return Err(LoadError::Reentrant),
-                    MayWait::Alone => {
-                        many.goes_alone(missing, &flight);
-                        continue;
-                    }
-                    MayWait::Yes(_waiting) => {
-                        self.count_wait(&missing.call);
-                        flight.landed(&self.clock, until).await
-                    }
-                };
-                many.waited(missing, flight, landing, limit)?;
+            for (missing, flight) in round.begin_waits(self.clock.now()) {
+                if let Some((missing, wait)) = many.begin_wait(missing, flight, false)? {
+                    let landing = wait.flight.landed(&self.clock, wait.until).await;
+                    many.waited(missing, wait, landing)?;
+                }
             }
         }
         Ok(many.end())
@@ -376,8 +350,14 @@ where
         loads.map(|(missing, _)| self.keys[missing.at].1)
     }
 
-    fn to_load(&self, round: &Round<'_, K, V>) -> Vec<K> {
-        self.asked(round).map(Q::to_key).collect()
+    /// What the loader of a round is given, if it is to load anything: its node, the keys, and the
+    /// time.
+    fn begin_loads(&self, round: &Round<'_, K, V>) -> Option<(Arc<Node>, Vec<K>, Deadline)> {
+        if round.loads.is_empty() {
+            return None;
+        }
+        let keys = self.asked(round).map(Q::to_key).collect();
+        Some((Arc::clone(&round.node), keys, self.engine.load_clock()))
     }
 
     /// Ends loads with what the loader returned for them, in their order.
@@ -432,24 +412,39 @@ where
         Ok(())
     }
 
-    fn goes_alone(&mut self, mut missing: Missing<'e, V>, flight: &Flight<V>) {
-        missing.instead_of = Some(Arc::clone(flight.node()));
-        self.missing.push(missing);
+    /// Begins to wait for the load of a key. What cannot be waited for is loaded in the next round.
+    fn begin_wait<E>(
+        &mut self,
+        mut missing: Missing<'e, V>,
+        flight: Arc<Flight<V>>,
+        blocks: bool,
+    ) -> Result<Option<Awaited<'e, V>>, LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+    {
+        match (self.engine).begin_wait::<E>(&mut missing.call, flight, blocks) {
+            MayJoin::Yes(wait) => Ok(Some((missing, wait))),
+            MayJoin::Reentrant => Err(LoadError::Reentrant),
+            MayJoin::Alone(flight) => {
+                missing.instead_of = Some(Arc::clone(flight.node()));
+                self.missing.push(missing);
+                Ok(None)
+            }
+        }
     }
 
     /// Takes in what a wait came to.
     fn waited<E>(
         &mut self,
         mut missing: Missing<'e, V>,
-        flight: Arc<Flight<V>>,
+        wait: Wait<V>,
         landing: Option<Landing<V>>,
-        limit: Limit,
     ) -> Result<(), LoadError<E>>
     where
         E: Send + Sync + 'static,
     {
         let engine = self.engine;
-        match engine.after_wait::<Maybe, E>(&mut missing.call, flight, landing, limit) {
+        match engine.after_wait::<Maybe, E>(&mut missing.call, wait, landing) {
             Some(end) => self.found[missing.at] = end?,
             None => {
                 missing.instead_of = missing.call.take_lone_way();
