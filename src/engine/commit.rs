@@ -6,11 +6,11 @@
 
 use super::Engine;
 use super::budget::Room;
-use super::expire::{deadline_of, moved};
 use super::policy::{Deadlines, PASSED};
 use super::record::{self, Encoded, Meta};
 use super::room::Work;
 use super::transaction::Staged;
+use super::ttl::{deadline_of, moved};
 use super::write::{Patience, Pending, Stored};
 use crate::event::RemovalCause;
 use crate::hash::KeyHash;

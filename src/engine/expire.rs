@@ -1,16 +1,11 @@
 //! Clearing what has expired: when room is needed, and in the background.
 
 use super::Engine;
-use super::policy::{self, Deadlines};
-use super::record::RECORD;
 use super::room::{Held, Work};
-use crate::entry::{ExpireIf, Life};
-use crate::equivalent::Equivalent;
 use crate::event::RemovalCause;
-use crate::hash::KeyHash;
 use crate::reentrancy::{self, Inside};
-use crate::table::{Ends, Locked, Segment, Table};
-use crate::time::{Clock, Deadline, Moment, NEVER, Sweep, Swept, register};
+use crate::table::{Locked, Segment, Table};
+use crate::time::{Clock, Deadline, NEVER, Sweep, Swept, register};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
@@ -250,103 +245,12 @@ impl<K, V> Engine<K, V> {
         }
     }
 
-    // ---- moving deadlines by hand ----
-
-    /// Sets the deadline of a live entry when the condition holds; whether it did.
-    #[track_caller]
-    pub(crate) fn expire<Q>(&self, hash: KeyHash, key: &Q, life: Life, condition: ExpireIf) -> bool
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let mut work = self.work();
-        if !self.admit(RECORD, &mut work) {
-            return false;
-        }
-        let Some(inside) = reentrancy::enter() else {
-            return false;
-        };
-        let mut set = self.table.lock(&inside, hash);
-        let Some(way) = set.find(hash, key) else {
-            return false;
-        };
-        if !self.is_there(&set, way, set.entry(way)) {
-            return false;
-        }
-        let wanted = deadline_of(life, &work.moment);
-        if !allows(condition, set.hard_deadline(way), wanted) {
-            return false;
-        }
-        let deadlines = moved(&set, way, wanted);
-        // What is loaded now would set the deadline anew.
-        work.outbox.discard_load(set.overtake(hash, key));
-        let (is_live, key) = (self.is_live(deadlines.effective), &set.entry(way).key);
-        let may = match is_live {
-            true => self.record_moved(key, &deadlines, &mut work),
-            false => self.record_delete(key, &mut work),
-        };
-        if !may {
-            return false;
-        }
-        self.set_deadlines(&mut set, way, deadlines);
-        if !is_live {
-            self.let_out(&mut set, way, RemovalCause::Expired, &mut work);
-        }
-        drop(set);
-        self.have_swept();
-        true
-    }
-
-    /// Moves the deadline of an entry, and both ends of its life where they are kept.
-    pub(super) fn set_deadlines(
-        &self,
-        set: &mut Locked<'_, K, V>,
-        way: usize,
-        deadlines: Deadlines,
-    ) {
-        if let Some(ends) = deadlines.ends {
-            set.move_ends(way, ends);
-        }
-        set.move_deadline(way, deadlines.effective);
-    }
-
     /// Has the cache swept from now on, once it has given out a deadline.
     #[inline]
     pub(super) fn have_swept(&self) {
         if !self.is_swept.load(Relaxed) && self.table.earliest() != NEVER {
             self.start_sweeping();
         }
-    }
-}
-
-/// The deadline that is given by hand.
-pub(super) fn deadline_of(life: Life, moment: &Moment<'_>) -> Deadline {
-    match life {
-        Life::For(ttl) => policy::in_time(moment, ttl),
-        Life::Until(time) => policy::until(moment, time),
-        Life::Default | Life::Forever | Life::Keep => NEVER,
-    }
-}
-
-/// The deadlines of an entry whose life is to end at `hard`. Idle time goes on from the last
-/// access: a change of the TTL is none.
-pub(super) fn moved<K, V>(set: &Locked<'_, K, V>, way: usize, hard: Deadline) -> Deadlines {
-    match set.ends(way) {
-        None => Deadlines {
-            effective: hard,
-            ends: None,
-            age: None,
-        },
-        Some(ends) => Ends { hard, ..ends }.into(),
-    }
-}
-
-fn allows(condition: ExpireIf, old: Deadline, wanted: Deadline) -> bool {
-    match condition {
-        ExpireIf::Always => true,
-        ExpireIf::NoTtl => old == NEVER,
-        ExpireIf::HasTtl => old != NEVER,
-        ExpireIf::Later => wanted > old,
-        ExpireIf::Sooner => wanted < old,
     }
 }
 

@@ -1,15 +1,18 @@
 //! The engine of a cache: the table with its bounds, its clock, its policies and its listeners.
 //!
 //! The face ([`Cache`](crate::Cache)) hashes keys and converts; everything that takes a lock is
-//! here. One file for each kind of operation: reading, writing, making room, expiring, walking,
-//! loading, transactions.
+//! here. One file for each kind of operation: `read`, `insert` (what is `plain` has a way of its own),
+//! `update`, `compute`, `remove`, `ttl`, `invalidate`, `walk`, `load` and `transaction`. What several
+//! of them do is in `write`, how a value gets into its set, in `room`, `expire` and `record`.
 
 mod behind;
 mod budget;
 mod call;
 mod changing;
 mod commit;
+mod compute;
 mod expire;
+mod insert;
 mod invalidate;
 mod leader;
 mod load;
@@ -19,11 +22,14 @@ mod plain_load;
 mod policy;
 mod read;
 mod record;
+mod remove;
 #[cfg(feature = "persist")]
 mod restore;
 mod role;
 mod room;
 mod transaction;
+mod ttl;
+mod update;
 mod verdicts;
 mod walk;
 mod write;

@@ -1,14 +1,12 @@
 //! Looking entries up.
 
 use super::{Engine, record};
-use crate::entry::Ttl;
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
 use crate::reentrancy::{self, Inside};
 use crate::stats::Count;
 use crate::table::{Entry, Locked, Ways};
-use crate::time::{Deadline, Glance, NEVER, left};
-use std::time::SystemTime;
+use crate::time::{Deadline, Glance, NEVER};
 
 impl<K, V> Engine<K, V> {
     /// Runs `f` on a live value, under the lock of its set, and counts the look-up.
@@ -170,24 +168,6 @@ impl<K, V> Engine<K, V> {
         if let Some(before) = before {
             self.record_read(set, way, before);
         }
-    }
-
-    #[track_caller]
-    pub(crate) fn ttl<Q>(&self, hash: KeyHash, key: &Q) -> Option<Ttl>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let deadline = self.look(hash, key, |entry| entry.deadline())?;
-        Some(left(deadline, self.clock.now()).map_or(Ttl::Never, Ttl::Left))
-    }
-
-    #[track_caller]
-    pub(crate) fn deadline<Q>(&self, hash: KeyHash, key: &Q) -> Option<Option<SystemTime>>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let deadline = self.look(hash, key, |entry| entry.deadline())?;
-        Some(self.clock.system_time_of(deadline))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::Engine;
 use super::budget::{Budget, Room};
-use super::expire::{deadline_of, moved};
 use super::policy::PASSED;
 use super::record::RECORD;
 use super::room::{Held, Work};
+use super::ttl::{deadline_of, moved};
 use crate::entry::{Life, OnFull, Refused, Ttl};
 use crate::equivalent::Equivalent;
 use crate::hash::KeyHash;
