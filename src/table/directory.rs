@@ -5,6 +5,7 @@
 //! all before it together. So a table of one set allocates one set, a table of any size grows
 //! without moving anything, and an empty big table is an empty directory.
 
+use super::hints::raise;
 use super::set::Ways;
 use crate::sync::{AtomicU64, SpinLock};
 use crate::time::{Deadline, NEVER};
@@ -114,25 +115,6 @@ impl<K, V> Segment<K, V> {
             hints.min().unwrap_or(NEVER)
         })
     }
-}
-
-/// Raises a hint to the `first` of the hints that it is made of, and returns that.
-///
-/// It is raised in one step, so that nobody is told meanwhile that what has expired has not. What
-/// is noted while the hints are looked at may be missed, and is looked for once more. That is sound
-/// beside `note`: either its read-modify-write of this hint comes before the exchange here, which
-/// then makes the lower hint visible to the second look, or it comes after and lowers what the
-/// exchange has stored.
-pub(super) fn raise(hint: &AtomicU64, first: impl Fn() -> Deadline) -> Deadline {
-    let before = hint.load(Acquire);
-    let found = first();
-    // Who has lowered it, or raised it, since it was read here has seen to it.
-    if found <= before || (hint.compare_exchange(before, found, AcqRel, Relaxed)).is_err() {
-        return found;
-    }
-    let found = first();
-    hint.fetch_min(found, AcqRel);
-    found
 }
 
 /// A stretch of the directory: a cell for each segment.

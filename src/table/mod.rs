@@ -19,20 +19,25 @@ mod eviction;
 mod extra;
 mod ghosts;
 mod growth;
+mod hints;
 mod item;
 mod labels;
 mod links;
+mod loads;
+mod locked;
 mod scan;
 mod set;
 mod shadow;
 mod spare;
 mod split;
+mod verdicts;
 
 pub(crate) use directory::Segment;
 pub(crate) use entry::Entry;
-pub(crate) use extra::LoadRoom;
 pub(crate) use item::{Ends, Item};
 pub(crate) use labels::Label;
+pub(crate) use loads::LoadRoom;
+pub(crate) use locked::Locked;
 #[cfg(feature = "persist")]
 pub(crate) use set::MAX_WAYS;
 pub(crate) use set::Ways;
@@ -40,15 +45,13 @@ pub(crate) use spare::Spare;
 
 use crate::entry::EvictionPolicy;
 use crate::hash::KeyHash;
-use crate::load::{UnderWay, Verdict};
 use crate::reentrancy::Inside;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, SpinGuard};
-use crate::time::{Deadline, NEVER};
-use directory::{Directory, Place, raise};
+use crate::time::NEVER;
+use directory::{Directory, Place};
 use duel::Eviction;
 use spare::Spares;
-use std::ops::{Deref, DerefMut};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 /// The mean number of entries of a set at which the table grows, and the number of loads under way
@@ -82,195 +85,6 @@ pub(crate) struct Table<K, V> {
     earliest: AtomicU64,
     hand: AtomicUsize,
     spares: Spares<K, V>,
-}
-
-/// A set with its lock held.
-pub(crate) struct Locked<'t, K, V> {
-    table: &'t Table<K, V>,
-    segment: &'t Segment<K, V>,
-    offset: usize,
-    index: usize,
-    ways: SpinGuard<'t, Ways<K, V>>,
-}
-
-impl<K, V> Deref for Locked<'_, K, V> {
-    type Target = Ways<K, V>;
-
-    fn deref(&self) -> &Ways<K, V> {
-        &self.ways
-    }
-}
-
-impl<K, V> DerefMut for Locked<'_, K, V> {
-    fn deref_mut(&mut self) -> &mut Ways<K, V> {
-        &mut self.ways
-    }
-}
-
-impl<K, V> Locked<'_, K, V> {
-    pub(crate) fn index(&self) -> usize {
-        self.index
-    }
-
-    /// Whether a hash belongs here: it does not if the set was split since it was looked up.
-    #[inline]
-    pub(crate) fn is_set_of(&self, hash: KeyHash) -> bool {
-        self.route(hash, self.index).is_none()
-    }
-
-    /// Puts a new entry in; its way.
-    pub(crate) fn add(&mut self, hash: KeyHash, item: Item<K, V>) -> usize {
-        debug_assert_eq!(item.fingerprint, hash.fingerprint());
-        let setting = self.table.eviction.setting();
-        let expected = self.table.expected;
-        let deadline = item.deadline;
-        let way = self.ways.place(item, expected, setting);
-        self.note(deadline);
-        if self.ways.shadow.is_some() {
-            self.observe_insertion(hash);
-        }
-        way
-    }
-
-    /// Puts an entry in that was there before, with what was made of it then; its way.
-    #[cfg(feature = "persist")]
-    pub(crate) fn bring_back(&mut self, item: Item<K, V>, heat: u8) -> usize {
-        let setting = self.table.eviction.setting();
-        let expected = self.table.expected;
-        let deadline = item.deadline;
-        // Where accesses keep the order there is one queue, whichever another policy had it in.
-        let heat = if self.table.eviction.is_lru() {
-            0
-        } else {
-            heat
-        };
-        let way = self.ways.place_with(heat, item, expected, setting);
-        self.note(deadline);
-        way
-    }
-
-    /// Puts a new entry in the place of another, which it returns. For caches that weigh nothing
-    /// and know no idle time.
-    #[inline(always)]
-    pub(crate) fn exchange(
-        &mut self,
-        way: usize,
-        hash: KeyHash,
-        (key, value): (K, V),
-        deadline: Deadline,
-    ) -> Entry<K, V> {
-        let entry = Entry::new(hash.fingerprint(), key, value, deadline);
-        let setting = self.table.eviction.setting();
-        let old = self.ways.exchange(way, hash, entry, setting);
-        self.note(deadline);
-        if self.ways.shadow.is_some() {
-            self.observe_insertion(hash);
-        }
-        old
-    }
-
-    /// Begins a load beside others. They are looked through one by one, so the table is to grow
-    /// where they are many.
-    pub(crate) fn begin_one_more_load(&mut self, load: UnderWay<K, V>) {
-        self.ways.begin_load(load, LoadRoom::default());
-        if self.has_many_loads() {
-            self.table.many_loads.store(true, Relaxed);
-        }
-    }
-
-    fn has_many_loads(&self) -> bool {
-        self.loads().len() > MAX_LOAD
-    }
-
-    /// Remembers what a load has found out.
-    pub(crate) fn remember(&mut self, verdict: Verdict<K>) {
-        let deadline = verdict.deadline;
-        self.ways.add_verdict(verdict);
-        self.note(deadline);
-    }
-
-    /// Chooses the entry that has to go, `None` when there is none or all are pinned, and leaves
-    /// a ghost of it where the policy wants one.
-    #[inline(always)]
-    pub(crate) fn victim(&mut self) -> Option<usize> {
-        let special = self.table.special.load(Relaxed);
-        if self.index & special == special {
-            return self.victim_of_special_set();
-        }
-        self.ways.victim(self.table.eviction.setting())
-    }
-
-    #[inline(never)]
-    fn victim_of_special_set(&mut self) -> Option<usize> {
-        let table = self.table;
-        if table.eviction.is_lru() {
-            return self.ways.idlest();
-        }
-        self.ways.observe_reads(table.samples_all_sets());
-        let victim = self.ways.victim(table.eviction.setting());
-        if let Some(way) = victim {
-            self.ways.observe_victim(way);
-        }
-        victim
-    }
-
-    #[inline(never)]
-    fn observe_insertion(&mut self, hash: KeyHash) {
-        let special = self.table.special.load(Relaxed);
-        if self.index & special != special {
-            // The table has grown, and this set is not sampled any more.
-            self.ways.shadow = None;
-            return;
-        }
-        if let Some(tally) = self.ways.observe_insertion(hash.fingerprint()) {
-            let table = self.table;
-            table.eviction.judge(&tally, table.sampled(self.len()));
-        }
-    }
-
-    /// Counts an access to an entry for the eviction policy.
-    #[inline(always)]
-    pub(crate) fn note_access(&mut self, way: usize) {
-        self.ways.entry_mut(way).count_read();
-        self.keep_order(way);
-    }
-
-    /// Makes an entry that was accessed the last to go, under LRU.
-    #[inline(always)]
-    pub(crate) fn keep_order(&mut self, way: usize) {
-        if self.table.eviction.is_lru() {
-            self.ways.make_youngest(way);
-        }
-    }
-
-    /// Moves the deadline of an entry.
-    #[inline(always)]
-    pub(crate) fn move_deadline(&mut self, way: usize, deadline: Deadline) {
-        self.ways.entry_mut(way).set_deadline(deadline);
-        self.note(deadline);
-    }
-
-    /// Notes a deadline that an entry was given.
-    #[inline(always)]
-    pub(crate) fn note(&self, deadline: Deadline) {
-        self.table.note(self.segment, self.offset, deadline);
-    }
-
-    /// A time before which none of the entries expires.
-    pub(crate) fn hint(&self) -> Deadline {
-        self.segment.hint(self.offset)
-    }
-
-    /// Makes the hint exact, after entries were taken out or have moved.
-    pub(crate) fn refresh_hint(&self) {
-        self.set_hint(self.ways.first_deadline());
-    }
-
-    /// Makes the hint exact, given the first deadline of the set.
-    pub(crate) fn set_hint(&self, first: Deadline) {
-        self.segment.set_hint(self.offset, first);
-        self.table.note_first(self.segment, first);
-    }
 }
 
 impl<K, V> Table<K, V> {
@@ -496,50 +310,6 @@ impl<K, V> Table<K, V> {
     pub(crate) fn set_hand(&self, index: usize) {
         self.hand.store(index, Relaxed);
     }
-
-    // ---- what may have expired ----
-
-    /// No entry expires before this.
-    pub(crate) fn earliest(&self) -> Deadline {
-        self.earliest.load(Acquire)
-    }
-
-    /// Notes a deadline of a set whose lock the caller holds.
-    #[inline(always)]
-    fn note(&self, segment: &Segment<K, V>, offset: usize, deadline: Deadline) {
-        if deadline != NEVER && segment.note(offset, deadline) {
-            self.earliest.fetch_min(deadline, AcqRel);
-        }
-    }
-
-    /// Notes a set's first deadline, after its hint was made exact.
-    fn note_first(&self, segment: &Segment<K, V>, deadline: Deadline) {
-        if deadline == NEVER {
-            return;
-        }
-        segment.lower_earliest(deadline);
-        self.earliest.fetch_min(deadline, AcqRel);
-    }
-
-    /// Raises the hint of a segment to what its sets say. The table is told again, since a refresh
-    /// of the table may have passed while that of the segment was too late.
-    pub(crate) fn refresh_segment(&self, segment: &Segment<K, V>) {
-        self.earliest.fetch_min(segment.refresh(), AcqRel);
-    }
-
-    /// Raises the hint of the table to what its segments say.
-    pub(crate) fn refresh_earliest(&self) {
-        raise(&self.earliest, || {
-            let segments = self.directory.segments();
-            let hints = segments.map(|(_, segment)| segment.earliest());
-            hints.min().unwrap_or(NEVER)
-        });
-    }
-
-    /// The segment with the first set at or after `index` that was ever used.
-    pub(crate) fn segment_from(&self, index: usize) -> Option<(usize, &Segment<K, V>)> {
-        self.directory.segment_from(index)
-    }
 }
 
 /// What a table holds.
@@ -566,24 +336,15 @@ impl<K: Eq, V> Table<K, V> {
     ) -> Totals {
         let (mut held, mut next) = (Totals::default(), 0);
         while let Some(set) = self.lock_next(inside, next) {
-            set.validate(set.index, hash_of);
-            let first = set.first_deadline();
-            assert!(set.hint() <= first, "the hint of the set is not too late");
-            assert!(
-                set.segment.earliest() <= first,
-                "the hint of the segment is not too late"
-            );
-            assert!(
-                self.earliest() <= first,
-                "the hint of the table is not too late"
-            );
+            set.validate(set.index(), hash_of);
+            set.validate_hints();
             held.entries += set.len() as u64;
             held.verdicts += set.verdicts().len() as u64;
             let of_entries = set.iter().map(|(way, _)| counted(set.weight(way)));
             held.weight = of_entries.fold(held.weight, u64::saturating_add);
             let of_verdicts = set.verdicts().iter().map(|verdict| verdict.weight);
             held.verdict_weight = of_verdicts.fold(held.verdict_weight, u64::saturating_add);
-            next = set.index + 1;
+            next = set.index() + 1;
         }
         held
     }

@@ -5,7 +5,7 @@
 //! Keeping it for the next load costs half of what it takes to give it back and ask for it anew.
 
 use super::Table;
-use super::extra::LoadRoom;
+use super::loads::LoadRoom;
 use crate::load::Crew;
 use crate::stats::thread_number;
 use crate::sync::SpinLock;

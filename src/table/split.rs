@@ -151,10 +151,10 @@ fn width_for(entries: usize) -> usize {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::super::eviction::Setting;
-    use super::super::extra::LoadRoom;
     use super::super::ghosts::SMALL_DEPTH;
     use super::super::item::{Ends, Item};
     use super::super::labels::Label;
+    use super::super::loads::LoadRoom;
     use super::*;
     use crate::labels::Labels;
     use crate::load::{Age, Crew, Known, UnderWay};
