@@ -13,19 +13,13 @@ impl<K, V> Table<K, V> {
     /// stretch.
     pub(crate) fn at_position<R>(
         &self,
-        _inside: &Inside,
+        inside: &Inside,
         position: u64,
         collect: impl FnOnce(&Ways<K, V>, Option<u64>) -> R,
     ) -> Option<R> {
-        let hash = KeyHash::at_position(position);
-        let mut index = self.index_of(hash);
-        loop {
-            let ways = self.directory.get(index)?.set.ways.lock();
-            match ways.route(hash, index) {
-                None => return Some(collect(&ways, end_of_stretch(index, ways.depth()))),
-                Some(next) => index = next,
-            }
-        }
+        let set = self.lock_if_used(inside, KeyHash::at_position(position))?;
+        let end = end_of_stretch(set.index(), set.depth());
+        Some(collect(&set, end))
     }
 
     /// The start of the next stretch that belongs to a set that was never used.
