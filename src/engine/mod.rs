@@ -46,7 +46,8 @@ pub(crate) use policy::Policy;
 pub use transaction::Transaction;
 #[cfg(feature = "persist")]
 pub(crate) use {
-    record::{Change as Recorded, Encoded, Form, Life as RecordedLife, Meta, Recorder, Refusal},
+    crate::table::Ends as RecordedLife,
+    record::{Change as Recorded, Encoded, Form, Meta, Recorder, Refusal},
     restore::{Restored, SetFull, Tally},
 };
 

@@ -1,6 +1,6 @@
 //! What the builder settled: how long entries live, what they weigh, what a full cache does.
 
-use super::{Engine, record};
+use super::Engine;
 use crate::entry::{EvictionPolicy, Expiry, Life, OnFull};
 use crate::load::{Age, Freshness, Spawner};
 use crate::random;
@@ -72,14 +72,8 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     /// The ends as they are recorded.
-    pub(super) fn life(&self) -> record::Life {
-        self.ends.map_or(
-            record::Life {
-                hard: self.effective,
-                idle: NEVER,
-            },
-            |Ends { hard, idle }| record::Life { hard, idle },
-        )
+    pub(super) fn life(&self) -> Ends {
+        self.ends.unwrap_or_else(|| Ends::hard(self.effective))
     }
 }
 

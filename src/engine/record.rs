@@ -25,7 +25,7 @@ use crate::contain::contain;
 use crate::event::RemovalCause;
 use crate::labels::Labels;
 use crate::table::{Ends, Locked, Ways};
-use crate::time::{Deadline, NEVER, after};
+use crate::time::{Deadline, after};
 use std::any::Any;
 
 /// Who keeps a log of what happens to the entries of a cache.
@@ -104,7 +104,7 @@ pub(crate) enum Form {
 /// A change, as it is recorded.
 pub(crate) enum Change<'a, K> {
     Put(&'a Encoded, Meta<'a>),
-    Deadline(&'a K, Life),
+    Deadline(&'a K, Ends),
     Delete(&'a K),
     /// Entries with this label that are older than the epoch are gone.
     Label(u64, u64),
@@ -113,18 +113,11 @@ pub(crate) enum Change<'a, K> {
 /// What is recorded of an entry besides its key and its value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meta<'a> {
-    pub(crate) life: Life,
+    pub(crate) life: Ends,
     pub(crate) weight: u64,
     pub(crate) labels: &'a Labels,
     pub(crate) epoch: u64,
     pub(crate) heat: u8,
-}
-
-/// The ends of a life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life {
-    pub(crate) hard: Deadline,
-    pub(crate) idle: Deadline,
 }
 
 /// What a call has recorded so far, and is to record.
@@ -364,7 +357,7 @@ impl<K, V> Engine<K, V> {
 
     /// Records deadlines that a read has moved, if by so much that it matters.
     #[inline]
-    pub(super) fn record_read(&self, ways: &Ways<K, V>, way: usize, before: Life) {
+    pub(super) fn record_read(&self, ways: &Ways<K, V>, way: usize, before: Ends) {
         let Some(recorder) = self.recorder() else {
             return;
         };
@@ -526,12 +519,8 @@ pub(super) fn meta<K, V>(ways: &Ways<K, V>, way: usize) -> Meta<'_> {
     }
 }
 
-pub(super) fn life<K, V>(ways: &Ways<K, V>, way: usize) -> Life {
-    match ways.ends(way) {
-        Some(Ends { hard, idle }) => Life { hard, idle },
-        None => Life {
-            hard: ways.entry(way).deadline(),
-            idle: NEVER,
-        },
-    }
+/// The ends of the life of an entry, of which one may be as good as none.
+pub(super) fn life<K, V>(ways: &Ways<K, V>, way: usize) -> Ends {
+    ways.ends(way)
+        .unwrap_or_else(|| Ends::hard(ways.entry(way).deadline()))
 }

@@ -7,7 +7,7 @@
 use super::Engine;
 use super::budget::{Gauge, Room};
 use super::invalidate::EVERY_LABEL;
-use super::record::{self, IDLE_STEPS, Life, Meta};
+use super::record::{self, IDLE_STEPS, Meta};
 use super::room::Work;
 use crate::entry::OnFull;
 use crate::hash::KeyHash;
@@ -22,7 +22,7 @@ use std::mem;
 /// What is known of an entry that is brought back.
 #[derive(Debug)]
 pub(crate) struct Restored {
-    pub(crate) life: Life,
+    pub(crate) life: Ends,
     /// Where it is recorded. It counts where there is no weigher.
     pub(crate) weight: Option<u64>,
     pub(crate) labels: Labels,
@@ -160,7 +160,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         work.outbox.discard(item.key, old);
     }
 
-    fn restored_ends(&self, life: Life) -> (Deadline, Option<Ends>) {
+    fn restored_ends(&self, life: Ends) -> (Deadline, Option<Ends>) {
         let Some(idle) = self.policy.time_to_idle else {
             return (whole(life.hard), None);
         };
@@ -177,7 +177,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
     }
 
     /// Moves the deadlines of an entry, if it is there.
-    pub(crate) fn restore_life(&self, hash: KeyHash, key: &K, life: Life) {
+    pub(crate) fn restore_life(&self, hash: KeyHash, key: &K, life: Ends) {
         let Some(inside) = reentrancy::enter() else {
             return;
         };
@@ -283,7 +283,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
             NEVER => NEVER,
             _ => whole(deadline.saturating_sub(ahead)),
         };
-        let Life { hard, idle } = record::life(set, way);
+        let Ends { hard, idle } = record::life(set, way);
         let ends = Ends {
             hard: sooner(hard),
             idle: sooner(idle),
@@ -433,10 +433,7 @@ mod tests {
         tally: &mut Tally,
     ) -> Result<(), SetFull> {
         let restored = Restored {
-            life: Life {
-                hard: NEVER,
-                idle: NEVER,
-            },
+            life: Ends::default(),
             weight: None,
             labels: Labels::NONE,
             epoch: 0,

@@ -10,7 +10,7 @@ use crate::load::Age;
 use crate::time::{Deadline, NEVER};
 
 /// The two ends of a life where idle time counts; the sooner one is the entry's deadline.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ends {
     /// The one that no access moves.
     pub(crate) hard: Deadline,
@@ -20,14 +20,16 @@ pub(crate) struct Ends {
 
 impl Default for Ends {
     fn default() -> Self {
-        Self {
-            hard: NEVER,
-            idle: NEVER,
-        }
+        Self::hard(NEVER)
     }
 }
 
 impl Ends {
+    /// Of a life that no idle time ends.
+    pub(crate) fn hard(hard: Deadline) -> Self {
+        Self { hard, idle: NEVER }
+    }
+
     pub(crate) fn sooner(self) -> Deadline {
         self.hard.min(self.idle)
     }
