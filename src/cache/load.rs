@@ -3,7 +3,7 @@
 use super::Cache;
 use crate::engine::{Call, Offered, PlainLeader, Start};
 use crate::hash::KeyHash;
-use crate::load::{Form, LoadError, Loaded, Maybe, REENTRANT, TIMED_OUT, Value};
+use crate::load::{Form, LoadError, Loaded, Maybe, REENTRANT, Source, TIMED_OUT, Value, give};
 use crate::to_key::ToKey;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
@@ -132,11 +132,7 @@ where
         V: Clone,
         E: Send + Sync + 'static,
     {
-        let hash = self.hash(key);
-        match self.engine.start(hash, key, false, self.engine.terms(None)) {
-            Start::Hit(value) => Ok(value),
-            Start::Missed(leader) => self.load_missing::<Value, _, _>(leader, (hash, key), load),
-        }
+        self.get_as::<Value, _, _>(key, load)
     }
 
     /// The value, or what the future of `load` returns, which is stored first: as
@@ -198,14 +194,7 @@ where
         E: Send + Sync + 'static,
         F: Future<Output = Result<V, E>>,
     {
-        let hash = self.hash(key);
-        match self.engine.start(hash, key, true, self.engine.terms(None)) {
-            Start::Hit(value) => Ok(value),
-            Start::Missed(leader) => {
-                self.load_missing_async::<Value, _, _, _>(leader, (hash, key), load)
-                    .await
-            }
-        }
+        self.get_as_async::<Value, _, _, _>(key, load).await
     }
 
     // ---- loaders that may find no value ----
@@ -256,11 +245,7 @@ where
         V: Clone,
         E: Send + Sync + 'static,
     {
-        let hash = self.hash(key);
-        match self.engine.start(hash, key, false, self.engine.terms(None)) {
-            Start::Hit(value) => Ok(Some(value)),
-            Start::Missed(leader) => self.load_missing::<Maybe, _, _>(leader, (hash, key), load),
-        }
+        self.get_as::<Maybe, _, _>(key, load)
     }
 
     /// As [`get_or_load`](Self::get_or_load), with a loader that may find that there is no value,
@@ -295,11 +280,47 @@ where
         E: Send + Sync + 'static,
         F: Future<Output = Result<Option<V>, E>>,
     {
+        self.get_as_async::<Maybe, _, _, _>(key, load).await
+    }
+
+    /// The value, or what `load` brings, in the form that is asked for.
+    #[inline]
+    fn get_as<F, Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<F::Brought, E>,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+        Q: Hash + ToKey<K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+    {
+        let hash = self.hash(key);
+        match self.engine.start(hash, key, false, self.engine.terms(None)) {
+            Start::Hit(value) => Ok(give::<F, V>(Some(value), Source::Hit)),
+            Start::Missed(leader) => self.load_missing::<F, _, _>(leader, (hash, key), load),
+        }
+    }
+
+    /// The same for a task.
+    async fn get_as_async<F, Q, E, L>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> L,
+    ) -> Result<F::Given, LoadError<E>>
+    where
+        F: Form<V>,
+        Q: Hash + ToKey<K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+        L: Future<Output = Result<F::Brought, E>>,
+    {
         let hash = self.hash(key);
         match self.engine.start(hash, key, true, self.engine.terms(None)) {
-            Start::Hit(value) => Ok(Some(value)),
+            Start::Hit(value) => Ok(give::<F, V>(Some(value), Source::Hit)),
             Start::Missed(leader) => {
-                self.load_missing_async::<Maybe, _, _, _>(leader, (hash, key), load)
+                self.load_missing_async::<F, _, _, _>(leader, (hash, key), load)
                     .await
             }
         }
