@@ -66,6 +66,7 @@ mod slack;
 mod stats;
 mod sync;
 mod table;
+mod thread;
 mod time;
 mod to_key;
 mod unrun;

@@ -5,8 +5,7 @@
 
 use crate::figures::figures;
 use crate::sync::Mutex;
-use std::cell::Cell;
-use std::collections::BTreeSet;
+use crate::thread;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -202,7 +201,11 @@ impl Counters {
     #[inline(always)]
     pub(crate) fn add_each<const N: usize>(&self, counts: [Count; N], amount: u64) {
         // A thread that has no number yet has one past the last, too.
-        let Some(stripe) = self.stripes.get(SLOT.get()).and_then(OnceLock::get) else {
+        let Some(stripe) = self
+            .stripes
+            .get(thread::slot_if_known())
+            .and_then(OnceLock::get)
+        else {
             return self.add_each_slowly(counts, amount);
         };
         for count in counts {
@@ -215,7 +218,7 @@ impl Counters {
     /// The same for a thread that counts here for the first time, or has no stripe of its own.
     #[cold]
     fn add_each_slowly<const N: usize>(&self, counts: [Count; N], amount: u64) {
-        let stripe = match self.stripes.get(thread_number()) {
+        let stripe = match self.stripes.get(thread::slot()) {
             Some(own) => own.get_or_init(Stripe::new),
             None => self.shared.get_or_init(Stripe::new),
         };
@@ -269,61 +272,6 @@ impl Counters {
     }
 }
 
-// ---- which stripe a thread counts in ----
-
-/// Not yet asked for.
-const UNKNOWN: usize = usize::MAX;
-
-std::thread_local! {
-    static SLOT: Cell<usize> = const { Cell::new(UNKNOWN) };
-    /// Gives the slot back when the thread ends.
-    static LEASE: Lease = Lease::take();
-}
-
-/// Slots that no living thread has; the lowest goes first, since only those have a stripe. A mutex
-/// of `std`: the threads of an interleaving check are one thread to the system, and this is not
-/// what is checked.
-static FREE: std::sync::Mutex<BTreeSet<usize>> = std::sync::Mutex::new(BTreeSet::new());
-static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-
-struct Lease(usize);
-
-impl Lease {
-    fn take() -> Self {
-        let free = FREE
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .pop_first();
-        Self(free.unwrap_or_else(|| NEXT.fetch_add(1, Relaxed)))
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // What the thread still counts in later destructors goes to the shared stripe. The mutex
-        // makes its counts visible to the next thread with this slot.
-        SLOT.set(STRIPES);
-        FREE.lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .insert(self.0);
-    }
-}
-
-/// A small number that no other living thread has, for what is kept apart by thread. A thread that
-/// ends and still counts shares the number of another.
-#[inline]
-pub(crate) fn thread_number() -> usize {
-    let slot = SLOT.get();
-    if slot == UNKNOWN { claim_slot() } else { slot }
-}
-
-#[cold]
-fn claim_slot() -> usize {
-    let slot = LEASE.try_with(|lease| lease.0).unwrap_or(STRIPES);
-    SLOT.set(slot);
-    slot
-}
-
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
@@ -343,7 +291,7 @@ mod tests {
     fn a_thread_without_a_stripe_counts_in_the_shared_one() {
         let counters = Counters::new();
         let count = || {
-            SLOT.set(STRIPES);
+            thread::give_up_slot();
             counters.add(Count::Hits, 1);
         };
         std::thread::scope(|scope| scope.spawn(count).join().unwrap());

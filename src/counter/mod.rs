@@ -20,8 +20,8 @@ pub use kept::FlushError;
 
 use crate::contain::contain;
 use crate::reentrancy;
-use crate::stats::thread_number;
 use crate::sync::Mutex;
+use crate::thread;
 use crate::time::{Aftermath, Clock, Sweep, Swept, register};
 use crate::{DefaultHashBuilder, Equivalent, ToKey};
 use hashtable::HashTable;
@@ -194,7 +194,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
         }
         let state = &*self.0;
         let hash = state.hasher.hash_one(key);
-        let stripe = thread_number() % state.stripes.len();
+        let stripe = thread::slot() % state.stripes.len();
         let shards = state.stripes[stripe].get_or_init(new_stripe);
         let shard = &shards[shard_of(hash)];
         if !shard.add(state, hash, key, by) {

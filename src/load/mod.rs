@@ -24,7 +24,7 @@ pub use read_through_many::{ReadThroughMany, ReadThroughManyAsync};
 pub use source::Source;
 pub(crate) use under_way::{Left, Loads, UnderWay};
 pub(crate) use verdict::{Known, Verdict};
-pub(crate) use waiting::{MayWait, Node, Running, Waiting, this_thread};
+pub(crate) use waiting::{MayWait, Node, Running, Waiting};
 
 use std::fmt;
 use std::pin::Pin;

@@ -13,6 +13,7 @@
 //! user's. A wait ends with its time-out in any case.
 
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, thread_cell};
+use crate::thread;
 use dashmap::DashMap;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -64,7 +65,7 @@ impl Node {
         Arc::new(Self {
             has_landed: AtomicBool::new(false),
             has_panicked: AtomicBool::new(false),
-            thread: AtomicU64::new(this_thread()),
+            thread: AtomicU64::new(thread::id()),
             is_polled: AtomicBool::new(is_polled),
             behind: AtomicU8::new(OFFERED),
             in_queue: Mutex::new(None),
@@ -76,7 +77,7 @@ impl Node {
     /// Has one that is as good as new stand for a load of this thread, or of the task that it is
     /// polling.
     pub(crate) fn begin(&self, is_polled: bool) {
-        self.thread.store(this_thread(), Relaxed);
+        self.thread.store(thread::id(), Relaxed);
         self.is_polled.store(is_polled, Relaxed);
     }
 
@@ -89,7 +90,7 @@ impl Node {
     /// the load; what is noted already is known to whoever knows of the load.
     #[inline]
     fn note_thread(&self) {
-        let thread = this_thread();
+        let thread = thread::id();
         if self.thread.load(Relaxed) != thread {
             self.thread.store(thread, SeqCst);
         }
@@ -194,18 +195,6 @@ impl Node {
 // is dropped. No loader is left by then, and nothing is leaked.
 thread_cell!(INNERMOST: ManuallyDrop<Option<Arc<Node>>> = ManuallyDrop::new(None));
 thread_cell!(AROUND_IT: ManuallyDrop<Vec<Arc<Node>>> = ManuallyDrop::new(Vec::new()));
-thread_cell!(NUMBER: u64 = 0);
-
-/// A number for each thread, since a `ThreadId` fits into no atomic.
-pub(crate) fn this_thread() -> u64 {
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-    NUMBER.with(|number| {
-        if number.get() == 0 {
-            number.set(NEXT.fetch_add(1, SeqCst));
-        }
-        number.get()
-    })
-}
 
 /// Marks this thread as one that is in the loader of a load, until it [ends](Self::end). One that
 /// is dropped instead is unwound by a panic of the loader.
@@ -317,7 +306,7 @@ impl Waiting {
         for node in &waiting {
             node.waits_for.lock().push(Arc::clone(target));
         }
-        let blocked = blocks.then(this_thread);
+        let blocked = blocks.then(thread::id);
         if let Some(thread) = blocked {
             BLOCKED.insert(thread, Arc::clone(target));
         }
@@ -479,7 +468,7 @@ mod tests {
         });
         assert!(matches!(Waiting::begin(&behind, true), MayWait::Alone));
         drop(waiting);
-        assert!(BLOCKED.get(&this_thread()).is_none());
+        assert!(BLOCKED.get(&crate::thread::id()).is_none());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::builder::BuildError;
 use crate::equivalent::Equivalent;
 use crate::hash::{DefaultHashBuilder, KeyHash};
 use crate::keyed::Keyed;
-use crate::load::this_thread;
+use crate::thread;
 use crate::time::{Clock, Deadline, NEVER, after};
 use crate::to_key::ToKey;
 use crate::unrun::refuse_future;
@@ -146,7 +146,7 @@ where
     where
         Q: Hash + ToKey<K> + ?Sized,
     {
-        let (target, ask) = (self.target(key), self.terms(this_thread()));
+        let (target, ask) = (self.target(key), self.terms(thread::id()));
         let (hash, key) = (target.hash, &target.key);
         let grant = match self.shared.take_free(hash, key, ask) {
             Some(grant) => grant,
@@ -440,7 +440,7 @@ where
     where
         Q: Hash + ToKey<K> + ?Sized,
     {
-        let (target, ask) = (self.target(key), self.terms(this_thread()));
+        let (target, ask) = (self.target(key), self.terms(thread::id()));
         match self.shared.take_free(target.hash, &target.key, ask) {
             Some(grant) => Ok(Lease::new(target, grant, self.shared.watchdog)),
             None => Call::new(target, ask).wait(until()),

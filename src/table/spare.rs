@@ -7,8 +7,8 @@
 use super::Table;
 use super::loads::LoadRoom;
 use crate::load::Crew;
-use crate::stats::thread_number;
 use crate::sync::SpinLock;
+use crate::thread;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -32,14 +32,14 @@ impl<K, V> Table<K, V> {
     /// What an earlier load of this thread has left, if it has. Never waits.
     pub(crate) fn take_spare(&self) -> Option<Spare<K, V>> {
         let places = self.spares.0.get()?;
-        places[thread_number() % PLACES].0.try_lock()?.take()
+        places[thread::slot() % PLACES].0.try_lock()?.take()
     }
 
     /// Keeps what a load has left in which nobody else has a hand.
     pub(crate) fn keep_spare(&self, spare: Spare<K, V>) {
         debug_assert!(spare.crew.is_complete());
         let places = self.spares.0.get_or_init(Spares::places);
-        let before = match places[thread_number() % PLACES].0.try_lock() {
+        let before = match places[thread::slot() % PLACES].0.try_lock() {
             Some(mut place) => place.replace(spare),
             None => None,
         };
