@@ -11,6 +11,16 @@ use crate::reentrancy;
 use crate::to_key::ToKey;
 use std::hash::Hash;
 
+/// What a closure has made under the lock of its set.
+pub(super) struct Computed<V> {
+    pub(super) value: V,
+    pub(super) life: Life,
+    /// The entry that it was made from, or instead of.
+    pub(super) live: Option<usize>,
+    /// When that was looked at.
+    pub(super) epoch: u64,
+}
+
 impl<K, V> Engine<K, V>
 where
     K: Hash + Eq,
@@ -57,23 +67,34 @@ where
             (Op::PutWithTtl(value, ttl), _) => (value, Life::For(ttl)),
             (Op::PutKeepTtl(value), _) => (value, Life::Keep),
         };
-        self.put_made(hash, key, (value, life), (live, epoch), &mut work, locked)
+        let computed = Computed {
+            value,
+            life,
+            live,
+            epoch,
+        };
+        self.put_computed(hash, key, computed, &mut work, locked)
     }
 
-    /// Stores what a closure has made under the lock of its set, from what was there at an epoch.
+    /// Stores what a closure has made.
     /// The lock comes last for the same reason as in [`attempt`](Self::attempt).
-    pub(super) fn put_made<Q>(
+    pub(super) fn put_computed<Q>(
         &self,
         hash: KeyHash,
         borrowed: &Q,
-        (value, life): (V, Life),
-        (live, epoch): (Option<usize>, u64),
+        computed: Computed<V>,
         work: &mut Work<'_, K, V>,
         locked: InSet<'_, K, V>,
     ) -> Outcome<V>
     where
         Q: ToKey<K> + ?Sized,
     {
+        let Computed {
+            value,
+            life,
+            live,
+            epoch,
+        } = computed;
         let key;
         let mut locked = locked;
         let set = &mut locked.0;

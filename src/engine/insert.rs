@@ -13,6 +13,14 @@ use crate::table::Locked;
 use std::hash::Hash;
 use std::sync::Arc;
 
+/// On what terms a value is stored.
+struct Terms<'f, K, V> {
+    life: Life,
+    only_if: OnlyIf,
+    fill: Option<&'f Fill<'f, K, V>>,
+    patience: Patience,
+}
+
 impl<K, V> Engine<K, V>
 where
     K: Hash + Eq,
@@ -70,14 +78,18 @@ where
         if !self.prepare_record(&pending.key, &pending.value, &mut work) {
             return Insert::Refused(pending.value);
         }
-        let mut patience = Patience::None;
+        let mut terms = Terms {
+            life,
+            only_if,
+            fill,
+            patience: Patience::None,
+        };
         let done = loop {
             let Some(inside) = reentrancy::enter() else {
                 return Insert::Refused(pending.value);
             };
             let locked = (self.table.lock(&inside, hash), inside);
-            let conditions = (life, only_if);
-            match self.attempt(pending, conditions, fill, patience, &mut work, locked) {
+            match self.attempt(pending, &terms, &mut work, locked) {
                 Stored::Inserted(_) => break Insert::Inserted,
                 Stored::Replaced(old) => break Insert::Replaced(old),
                 Stored::Kept(value) => break Insert::Kept(value),
@@ -88,7 +100,7 @@ where
                         self.make_room_unlocked(need, &mut work);
                     } else {
                         self.clear_unlocked(need, &mut work);
-                        patience = Patience::Some;
+                        terms.patience = Patience::Some;
                     }
                 }
             }
@@ -103,13 +115,12 @@ where
     fn attempt(
         &self,
         pending: Pending<K, V>,
-        (life, only_if): (Life, OnlyIf),
-        fill: Option<&Fill<'_, K, V>>,
-        patience: Patience,
+        terms: &Terms<'_, K, V>,
         work: &mut Work<'_, K, V>,
         mut locked: InSet<'_, K, V>,
     ) -> Stored<K, V> {
         let set = &mut locked.0;
+        let fill = terms.fill;
         if let Some(fill) = fill
             && !self.is_wanted(set, fill.flight, work)
         {
@@ -117,7 +128,7 @@ where
             return keep(pending, work);
         }
         let live = self.find_live(set, pending.hash, &pending.key, work);
-        let allowed = match only_if {
+        let allowed = match terms.only_if {
             OnlyIf::Always => true,
             OnlyIf::Absent => live.is_none(),
             OnlyIf::Present => live.is_some(),
@@ -126,7 +137,7 @@ where
             return keep(pending, work);
         }
         let entry = (&pending.key, &pending.value);
-        let mut deadlines = self.deadlines(set, entry, live, life, &work.moment);
+        let mut deadlines = self.deadlines(set, entry, live, terms.life, &work.moment);
         if let Some(age) = fill.and_then(|fill| fill.age) {
             deadlines.age = Some(age);
         }
@@ -135,7 +146,7 @@ where
         } else {
             self.forget(set, pending.hash, &pending.key, work);
         }
-        let stored = self.store(set, pending, live, deadlines, patience, work);
+        let stored = self.store(set, pending, live, deadlines, terms.patience, work);
         if let Some(fill) = fill
             && !matches!(stored, Stored::Again(..))
         {

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::changing::Changing;
+use super::compute::Computed;
 use super::record::{RECORD, Refusal};
 use super::room::{Made, Work};
 use super::write::{InSet, Patience};
@@ -138,8 +139,13 @@ where
             // Kept outside of the locks: it is dropped after them if `f` panics.
             value = make();
             let result = f(&mut value);
-            let made = (value, Life::Default);
-            let outcome = self.put_made(hash, key, made, (None, epoch), &mut work, locked);
+            let computed = Computed {
+                value,
+                life: Life::Default,
+                live: None,
+                epoch,
+            };
+            let outcome = self.put_computed(hash, key, computed, &mut work, locked);
             if let Outcome::Refused(value) = outcome {
                 work.outbox.discard_value(value);
             }
