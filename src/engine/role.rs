@@ -10,7 +10,7 @@ use crate::labels::{Given, Labels};
 use crate::load::{Flight, Freshness, Known, Source, UnderWay};
 use crate::reentrancy;
 use crate::stats::Count;
-use crate::table::Ways;
+use crate::table::{Locked, Ways};
 use crate::time::after;
 use crate::to_key::ToKey;
 use std::hash::Hash;
@@ -93,34 +93,12 @@ where
         if let Some(way) = set.find(hash, key)
             && !self.has_fallen(&set, way, set.entry(way))
         {
-            match self.see(&set, way, hash, call) {
-                Seen::Fresh => {
-                    set.note_access(way);
+            match self.answer(&mut set, way, (hash, key), call, &mut work) {
+                Ok((value, source)) => {
                     work.outbox.discard_key(owned);
-                    return Role::Hit(set.entry(way).value.clone(), Source::Hit);
+                    return Role::Hit(value, source);
                 }
-                Seen::Old { serves: true, .. } => {
-                    work.outbox.discard_key(owned);
-                    work.outbox.count(Count::StaleServed);
-                    return Role::Hit(set.entry(way).value.clone(), Source::Stale);
-                }
-                // While it is loaded everybody gets the old value.
-                Seen::Old { is_live: true, .. } if !call.insists && is_loaded(&set, hash, key) => {
-                    work.outbox.discard_key(owned);
-                    return Role::Hit(set.entry(way).value.clone(), Source::Hit);
-                }
-                Seen::Old {
-                    is_live, may_serve, ..
-                } => {
-                    let value = set.entry(way).value.clone();
-                    kept = set.labels(way).clone();
-                    call.old = Some(Old {
-                        value,
-                        is_live,
-                        may_serve,
-                    });
-                }
-                Seen::Gone => {}
+                Err(labels) => kept = labels,
             }
         }
         self.overtake_fallen(&mut set, hash, key, &labels, &mut work);
@@ -169,6 +147,47 @@ where
         }
         drop((work, before));
         Role::Lead(leader)
+    }
+
+    /// What a caller gets of an entry, if that is all that it asks for. Otherwise the call has its
+    /// value as the old one, where that is of any use, and these are the labels of it.
+    fn answer<Q>(
+        &self,
+        set: &mut Locked<'_, K, V>,
+        way: usize,
+        (hash, key): (KeyHash, &Q),
+        call: &mut Call<'_, V>,
+        work: &mut Work<'_, K, V>,
+    ) -> Result<(V, Source), Labels>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let source = match self.see(set, way, hash, call) {
+            Seen::Fresh => {
+                set.note_access(way);
+                Source::Hit
+            }
+            Seen::Old { serves: true, .. } => {
+                work.outbox.count(Count::StaleServed);
+                Source::Stale
+            }
+            // While it is loaded everybody gets the old value.
+            Seen::Old { is_live: true, .. } if !call.insists && is_loaded(set, hash, key) => {
+                Source::Hit
+            }
+            Seen::Old {
+                is_live, may_serve, ..
+            } => {
+                call.old = Some(Old {
+                    value: set.entry(way).value.clone(),
+                    is_live,
+                    may_serve,
+                });
+                return Err(set.labels(way).clone());
+            }
+            Seen::Gone => return Err(Labels::NONE),
+        };
+        Ok((set.entry(way).value.clone(), source))
     }
 
     /// What a caller does about a load that it has found under way.
