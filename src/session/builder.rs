@@ -25,7 +25,7 @@ use std::time::Duration;
 /// | [`owner_key`](Self::owner_key) | sessions of frameworks have no owner |
 /// | [`idle_timeout`](Self::idle_timeout) | none |
 /// | [`absolute_timeout`](Self::absolute_timeout) | none |
-/// | [`touch_every`](Self::touch_every) | 60 s |
+/// | [`touch_every`](Self::touch_every) | 60 s, at most a tenth of the idle time-out |
 /// | [`request_timeout`](Self::request_timeout) | 5 min |
 /// | [`sweep_interval`](Self::sweep_interval) | 1 s |
 /// | [`clock`](Self::clock) | the system's |
@@ -48,7 +48,20 @@ pub(super) struct Rules {
     pub(super) owner_key: Option<Box<str>>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) absolute_timeout: Option<Duration>,
-    pub(super) touch_every: Duration,
+    pub(super) touch_every: Option<Duration>,
+}
+
+/// What [`SessionsBuilder::touch_every`] is at most if nobody says.
+const TOUCH_EVERY: Duration = Duration::from_secs(60);
+
+impl Rules {
+    /// How long a session that was read counts as read just now.
+    pub(super) fn touch_every(&self) -> Duration {
+        self.touch_every.unwrap_or_else(|| {
+            let share_of = |idle: Duration| TOUCH_EVERY.min(idle / 10);
+            self.idle_timeout.map_or(TOUCH_EVERY, share_of)
+        })
+    }
 }
 
 /// Where new ids come from. Another one only in tests.
@@ -86,7 +99,7 @@ impl SessionsBuilder {
                 owner_key: None,
                 idle_timeout: None,
                 absolute_timeout: None,
-                touch_every: Duration::from_secs(60),
+                touch_every: None,
             },
             ids: Box::new(SessionId::random),
         }
@@ -165,9 +178,10 @@ impl SessionsBuilder {
     }
 
     /// Reading a session counts as activity, but writes it at most once in this time. Default:
-    /// 60 s. Zero counts each one. Where there is an idle time-out, it must be shorter.
+    /// 60 s, or a tenth of the [`idle_timeout`](Self::idle_timeout) where that is less. Zero counts
+    /// each one. Where there is an idle time-out, it must be shorter.
     pub fn touch_every(mut self, time: Duration) -> Self {
-        self.rules.touch_every = time;
+        self.rules.touch_every = Some(time);
         self
     }
 
@@ -291,7 +305,7 @@ impl SessionsBuilder {
             ("request_timeout", Some(self.request_timeout)),
             ("sweep_interval", Some(self.sweep_interval)),
         ])?;
-        let is_too_rare = |idle: Duration| idle <= rules.touch_every;
+        let is_too_rare = |idle: Duration| idle <= rules.touch_every();
         BuildError::check([
             (self.max_sessions == 0, "max_sessions", "must be at least 1"),
             (
@@ -302,7 +316,7 @@ impl SessionsBuilder {
             (
                 rules.idle_timeout.is_some_and(is_too_rare),
                 "touch_every",
-                "must be shorter than the idle time-out",
+                "must be shorter than the idle_timeout",
             ),
         ])
     }

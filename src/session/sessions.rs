@@ -407,7 +407,7 @@ impl Sessions {
     /// Whether activity now is to be written. A wall clock that was set back must not keep it from
     /// that.
     fn is_news(&self, record: &SessionRecord, now: Wall) -> bool {
-        now < record.seen || now.since(record.seen) >= self.0.rules.touch_every
+        now < record.seen || now.since(record.seen) >= self.0.rules.touch_every()
     }
 
     /// Ends a session on a condition, in one step, and remembers that before anybody can miss it.

@@ -43,7 +43,10 @@ fn impossible_settings_are_refused() {
         (builder().absolute_timeout(zero), "absolute_timeout"),
         (builder().request_timeout(zero), "request_timeout"),
         (builder().sweep_interval(zero), "sweep_interval"),
-        (builder().idle_timeout(MINUTE), "touch_every"),
+        (
+            builder().idle_timeout(MINUTE).touch_every(MINUTE),
+            "touch_every",
+        ),
     ] {
         assert_eq!(wrong.build().unwrap_err().setting(), setting);
     }
@@ -261,6 +264,26 @@ fn reading_counts_as_activity_once_in_a_while() {
     for _ in 0..4 {
         time.advance(MINUTE * 30);
         assert!(sessions.get(&id).is_some());
+    }
+}
+
+#[test]
+fn how_often_activity_is_written_follows_the_idle_timeout_where_nobody_says() {
+    for (idle, every) in [
+        (SECOND, SECOND / 10),
+        (MINUTE, SECOND * 6),
+        (HOUR, MINUTE),
+        (Duration::MAX, MINUTE),
+    ] {
+        let (sessions, time) = store(|builder| builder.idle_timeout(idle));
+        let id = start(&sessions, "ada");
+        let writes = || sessions.cache().stats().updates;
+        time.advance(every - Duration::from_millis(1));
+        assert!(sessions.get(&id).is_some());
+        assert_eq!(writes(), 0, "{idle:?}");
+        time.advance(Duration::from_millis(1));
+        assert!(sessions.get(&id).is_some());
+        assert_eq!(writes(), 1, "{idle:?}");
     }
 }
 
