@@ -78,6 +78,7 @@ pub struct CacheBuilder<K, V, S = DefaultHashBuilder> {
 /// A setting of a builder that is impossible, or a new bound that no cache can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuildError {
+    of: &'static str,
     setting: &'static str,
     problem: &'static str,
     /// The least number of bytes that would do, where it depends on the other settings.
@@ -85,8 +86,14 @@ pub struct BuildError {
 }
 
 impl BuildError {
-    pub(crate) const fn new(setting: &'static str, problem: &'static str) -> Self {
+    /// `of` is the type that has the setting, or that is built with it.
+    pub(crate) const fn new(
+        of: &'static str,
+        setting: &'static str,
+        problem: &'static str,
+    ) -> Self {
         Self {
+            of,
             setting,
             problem,
             least: None,
@@ -96,46 +103,25 @@ impl BuildError {
     /// Of a bound on bytes that has no room for an entry, which takes up `least` in the table.
     pub(crate) const fn no_room(least: u64) -> Self {
         Self {
+            of: "Cache",
             setting: "max_memory",
             problem: "one entry takes up as much, its share of the table included",
             least: Some(least),
         }
     }
 
-    /// Names the first of these settings that is said to be wrong, with what it must be.
-    pub(crate) fn check(
-        checks: impl IntoIterator<Item = (bool, &'static str, &'static str)>,
-    ) -> Result<(), Self> {
-        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
-            Some((_, setting, problem)) => Err(Self::new(setting, problem)),
-            None => Ok(()),
-        }
+    /// The same of what is built on a cache, and hands its own settings on to it.
+    #[cfg(feature = "session")]
+    pub(crate) const fn of_what_has(self, of: &'static str) -> Self {
+        Self { of, ..self }
     }
 
-    /// The one rule for how long something lasts, waits or rests: it is more than zero, which would
-    /// be no time, and has no end if it is longer than the clock can count to. Where zero means
-    /// something, its setting says what.
-    pub(crate) fn check_times<T: Into<Option<Duration>>>(
-        times: impl IntoIterator<Item = (&'static str, T)>,
-    ) -> Result<(), Self> {
-        Self::check_none_zero(times, "must be more than zero")
-    }
-
-    /// The same for times without which there is no end, or nothing remembered.
-    fn check_optional_times(
-        times: impl IntoIterator<Item = (&'static str, Option<Duration>)>,
-    ) -> Result<(), Self> {
-        let problem = "must be more than zero: leave it out where there is to be none";
-        Self::check_none_zero(times, problem)
-    }
-
-    fn check_none_zero<T: Into<Option<Duration>>>(
-        times: impl IntoIterator<Item = (&'static str, T)>,
-        problem: &'static str,
-    ) -> Result<(), Self> {
-        let is_zero = |time: T| time.into().is_some_and(|time| time.is_zero());
-        let checks = times.into_iter();
-        Self::check(checks.map(|(setting, time)| (is_zero(time), setting, problem)))
+    /// The type whose setting it is: `Cache`, `Queue` or whatever else was to be built, or the
+    /// options that were passed, such as `Quota`, `Freshness` or `Persistence`. A store is built as
+    /// a `Cache` is; it is `Store` for what only stores refuse.
+    #[must_use]
+    pub fn of(&self) -> &'static str {
+        self.of
     }
 
     /// The name of the setting, as it is called on the builder.
@@ -147,7 +133,7 @@ impl BuildError {
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.setting)?;
+        write!(f, "{}: {}: ", self.of, self.setting)?;
         if let Some(least) = self.least {
             write!(f, "must be at least {least} bytes: ")?;
         }
@@ -156,6 +142,51 @@ impl fmt::Display for BuildError {
 }
 
 impl std::error::Error for BuildError {}
+
+/// Checks the settings of a type, by whose name the errors begin.
+pub(crate) struct SettingsOf(pub(crate) &'static str);
+
+impl SettingsOf {
+    /// Names the first of these settings that is said to be wrong, with what it must be.
+    pub(crate) fn check(
+        &self,
+        checks: impl IntoIterator<Item = (bool, &'static str, &'static str)>,
+    ) -> Result<(), BuildError> {
+        match checks.into_iter().find(|(is_wrong, ..)| *is_wrong) {
+            Some((_, setting, problem)) => Err(BuildError::new(self.0, setting, problem)),
+            None => Ok(()),
+        }
+    }
+
+    /// The one rule for how long something lasts, waits or rests: it is more than zero, which would
+    /// be no time, and has no end if it is longer than the clock can count to. Where zero means
+    /// something, its setting says what.
+    pub(crate) fn check_times<T: Into<Option<Duration>>>(
+        &self,
+        times: impl IntoIterator<Item = (&'static str, T)>,
+    ) -> Result<(), BuildError> {
+        self.check_none_zero(times, "must be more than zero")
+    }
+
+    /// The same for times without which there is no end, or nothing remembered.
+    fn check_optional_times(
+        &self,
+        times: impl IntoIterator<Item = (&'static str, Option<Duration>)>,
+    ) -> Result<(), BuildError> {
+        let problem = "must be more than zero: leave it out where there is to be none";
+        self.check_none_zero(times, problem)
+    }
+
+    fn check_none_zero<T: Into<Option<Duration>>>(
+        &self,
+        times: impl IntoIterator<Item = (&'static str, T)>,
+        problem: &'static str,
+    ) -> Result<(), BuildError> {
+        let is_zero = |time: T| time.into().is_some_and(|time| time.is_zero());
+        let checks = times.into_iter();
+        self.check(checks.map(|(setting, time)| (is_zero(time), setting, problem)))
+    }
+}
 
 /// Entries that a table starts with where a bound in weight may end it at fewer.
 const GROWS_FROM: usize = 1000;
@@ -673,8 +704,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             ("lock_timeout", policy.lock_timeout != LOCK_TIMEOUT),
         ];
         let is_of_eviction = policy.eviction != EvictionPolicy::Adaptive;
-        BuildError::check([(is_of_eviction, "eviction_policy", evicts)])?;
-        BuildError::check(settings.map(|(setting, is_set)| (is_set, setting, loads)))
+        SettingsOf("Store").check([(is_of_eviction, "eviction_policy", evicts)])?;
+        SettingsOf("Store").check(settings.map(|(setting, is_set)| (is_set, setting, loads)))
     }
 
     /// Whether keys or values can hold memory of their own. What holds some gives it back when it
@@ -730,17 +761,17 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 "needs a time_to_live, which it is taken off",
             ),
         ];
-        BuildError::check(checks)?;
+        SettingsOf("Cache").check(checks)?;
         if self.max_memory.is_some_and(|max| max < overhead) {
             return Err(BuildError::no_room(overhead));
         }
-        BuildError::check_optional_times([
+        SettingsOf("Cache").check_optional_times([
             ("time_to_live", policy.time_to_live),
             ("time_to_idle", policy.time_to_idle),
             ("negative_ttl", policy.negative_ttl),
             ("error_ttl", policy.error_ttl),
         ])?;
-        BuildError::check_times([
+        SettingsOf("Cache").check_times([
             ("sweep_interval", policy.sweep_interval),
             ("lock_timeout", policy.lock_timeout),
         ])?;

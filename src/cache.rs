@@ -180,7 +180,7 @@ where
     pub fn new(max_entries: usize) -> Self {
         match Self::builder().max_entries(max_entries).build() {
             Ok(cache) => cache,
-            Err(error) => panic!("Cache::new: {error}"),
+            Err(error) => panic!("{error}"),
         }
     }
 
@@ -742,7 +742,11 @@ impl<K, V, S> Cache<K, V, S> {
     #[track_caller]
     pub fn set_max_entries(&self, max_entries: usize) -> Result<(), BuildError> {
         if max_entries == 0 {
-            return Err(BuildError::new("max_entries", "must be at least 1"));
+            return Err(BuildError::new(
+                "Cache",
+                "max_entries",
+                "must be at least 1",
+            ));
         }
         let max = greatest_bound(max_entries) as u64;
         self.engine.rebound(&self.engine.budget().entries, max);
@@ -758,10 +762,11 @@ impl<K, V, S> Cache<K, V, S> {
     #[track_caller]
     pub fn set_max_weight(&self, max_weight: u64) -> Result<(), BuildError> {
         if max_weight == 0 {
-            return Err(BuildError::new("max_weight", "must be at least 1"));
+            return Err(BuildError::new("Cache", "max_weight", "must be at least 1"));
         }
         let Some(gauge) = &self.engine.budget().weight else {
             return Err(BuildError::new(
+                "Cache",
                 "max_weight",
                 "must be set when the cache is built, to be changed later",
             ));
@@ -780,6 +785,7 @@ impl<K, V, S> Cache<K, V, S> {
         let budget = self.engine.budget();
         let Some(gauge) = &budget.memory else {
             return Err(BuildError::new(
+                "Cache",
                 "max_memory",
                 "must be set when the cache is built, to be changed later",
             ));

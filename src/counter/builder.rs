@@ -6,6 +6,7 @@ use super::life::Lives;
 use super::recent::Windows;
 use super::{Counters, State};
 use crate::BuildError;
+use crate::builder::SettingsOf;
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
 #[cfg(feature = "persist")]
@@ -171,7 +172,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
     {
         if self.time_to_live.is_some() {
             let problem = "counters that are kept in a directory live until they are taken";
-            return Err(BuildError::new("time_to_live", problem).into());
+            return Err(BuildError::new("Counters", "time_to_live", problem).into());
         }
         let interval = self.flush_interval;
         let mut state = self.state()?;
@@ -196,7 +197,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
             #[cfg(feature = "persist")]
             ("flush_interval", Some(self.flush_interval)),
         ];
-        BuildError::check_times(times)?;
+        SettingsOf("Counters").check_times(times)?;
         let windows = self.window.map(Windows::new);
         let lives = self.time_to_live.map(Lives::new);
         Ok(State::new(self.clock, windows, lives, self.sweep_interval))

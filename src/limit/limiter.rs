@@ -5,7 +5,7 @@ use super::gcra::{Bucket, Gcra};
 use super::quota::{Algorithm, Quota};
 use super::stats::LimiterStats;
 use super::window::{Rule, Window};
-use crate::builder::BuildError;
+use crate::builder::{BuildError, SettingsOf};
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
 use crate::keyed::{Keyed, Notes, Reading, State};
@@ -445,7 +445,7 @@ impl<K, S> LimiterBuilder<K, S> {
         V: State,
         S: Clone,
     {
-        BuildError::check_times([("sweep_interval", self.sweep_interval)])?;
+        SettingsOf("Limiter").check_times([("sweep_interval", self.sweep_interval)])?;
         let (clock, hasher) = (self.clock.clone(), self.hasher.clone());
         Ok(Keyed::new(clock, self.sweep_interval, hasher))
     }

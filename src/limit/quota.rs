@@ -2,7 +2,7 @@
 
 use super::gcra::Gcra;
 use super::window::Rule;
-use crate::builder::BuildError;
+use crate::builder::{BuildError, SettingsOf};
 use std::time::Duration;
 
 /// How much a key may take in which time.
@@ -145,6 +145,7 @@ impl Quota {
                 Ok(Algorithm::Bucket(Gcra::new(interval, self.at_once())))
             }
             _ => Err(BuildError::new(
+                "Quota",
                 "burst",
                 "must come back within 292 years, which is what the clock can count to",
             )),
@@ -153,8 +154,8 @@ impl Quota {
 
     fn check(&self) -> Result<(), BuildError> {
         let most = self.period.as_nanos();
-        BuildError::check_times([("period", self.period)])?;
-        BuildError::check([
+        SettingsOf("Quota").check_times([("period", self.period)])?;
+        SettingsOf("Quota").check([
             (self.limit == 0, "limit", "must be at least 1"),
             (
                 self.period > LONGEST,

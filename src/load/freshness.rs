@@ -1,6 +1,6 @@
 //! How fresh a value has to be, and what is done about one that is not.
 
-use crate::builder::BuildError;
+use crate::builder::{BuildError, SettingsOf};
 use crate::random;
 use crate::time::{Deadline, NEVER};
 use std::time::Duration;
@@ -308,14 +308,14 @@ impl Freshness {
             Refresh::Share(share) => (None, Some(share)),
         };
         let outlasts = |soft: Duration| self.hard_timeout.is_some_and(|hard| soft >= hard);
-        BuildError::check_times([
+        SettingsOf("Freshness").check_times([
             ("refresh_after", age),
             ("stale_if_error", self.stale_if_error),
             ("retry_after", Some(self.retry_after)),
             ("soft_timeout", self.soft_timeout),
             ("hard_timeout", self.hard_timeout),
         ])?;
-        BuildError::check([
+        SettingsOf("Freshness").check([
             (
                 share.is_some_and(|share| !(share > 0.0 && share < 1.0)),
                 "refresh_at",

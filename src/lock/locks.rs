@@ -6,7 +6,7 @@ use super::shared::{Registry, Shared};
 use super::slot::Ask;
 use super::stats::LocksStats;
 use super::waiter::{Acquire, Call, Target};
-use crate::builder::BuildError;
+use crate::builder::{BuildError, SettingsOf};
 use crate::equivalent::Equivalent;
 use crate::hash::{DefaultHashBuilder, KeyHash};
 use crate::keyed::Keyed;
@@ -318,7 +318,7 @@ where
                 return Ok(other);
             }
         };
-        Err(BuildError::new("taking", problem))
+        Err(BuildError::new("Locks", "taking", problem))
     }
 
     // ---- looking ----
@@ -560,11 +560,11 @@ impl<K, S> LocksBuilder<K, S> {
     {
         check_lease_time(self.lease_time, self.watchdog)?;
         if self.permits == 0 {
-            return Err(BuildError::new("permits", "must be at least 1"));
+            return Err(BuildError::new("Locks", "permits", "must be at least 1"));
         }
         if self.first_token > u64::MAX / 2 {
             let problem = "must be at most half of u64::MAX, so that there are more to come";
-            return Err(BuildError::new("first_token", problem));
+            return Err(BuildError::new("Locks", "first_token", problem));
         }
         let slots = Keyed::new(self.clock.clone(), SWEEP_INTERVAL, self.hasher);
         Ok(Locks {
@@ -590,8 +590,8 @@ fn nanoseconds(lease_time: Duration) -> u64 {
 }
 
 fn check_lease_time(lease_time: Duration, watchdog: Option<Duration>) -> Result<(), BuildError> {
-    BuildError::check_times([("lease_time", lease_time)])?;
-    BuildError::check([
+    SettingsOf("Locks").check_times([("lease_time", lease_time)])?;
+    SettingsOf("Locks").check([
         (
             watchdog.is_some() && lease_time < Duration::from_millis(1),
             "lease_time",

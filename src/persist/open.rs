@@ -14,7 +14,7 @@ use super::report::ClockCheck;
 use super::storage::Disk;
 use super::store::Store;
 use super::wall::Wall;
-use crate::builder::{BuildError, CacheBuilder};
+use crate::builder::{CacheBuilder, SettingsOf};
 use crate::cache::Cache;
 use crate::entry::OnFull;
 use crate::sync::{AtomicBool, AtomicU64};
@@ -204,7 +204,7 @@ where
         is_store: bool,
     ) -> Result<(Cache<K, V, S>, Journal), OpenError> {
         options.check()?;
-        BuildError::check([(
+        SettingsOf("Persistence").check([(
             is_store && options.settings.discards_unclosed,
             "discard_unclosed",
             "is for caches: a store keeps what it has acknowledged",

@@ -6,7 +6,7 @@ use super::header::CodecId;
 use super::migrate::{Migrate, MigrateRef, Migrated, Old};
 use super::report::Progress;
 use super::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
-use crate::builder::BuildError;
+use crate::builder::{BuildError, SettingsOf};
 use crate::time::Clock;
 use std::fmt;
 use std::sync::Arc;
@@ -379,8 +379,8 @@ impl<C: Codec> Persistence<C> {
     /// The first setting that no directory can be kept with.
     pub(super) fn check(&self) -> Result<(), BuildError> {
         let settings = &self.settings;
-        BuildError::check_times([("snapshots_only", settings.dump_every)])?;
-        BuildError::check([
+        SettingsOf("Persistence").check_times([("snapshots_only", settings.dump_every)])?;
+        SettingsOf("Persistence").check([
             (
                 settings.buffer < 4 << 10,
                 "buffer",

@@ -3,6 +3,7 @@
 use super::room::Rooms;
 use super::stats::Counts;
 use super::{Handle, PARTS, Presence, State, Times};
+use crate::builder::SettingsOf;
 use crate::pubsub::TopicState;
 use crate::sync::SpinLock;
 use crate::time::{Clock, Sweep, register};
@@ -95,7 +96,7 @@ where
             ("idle_after", self.idle_after),
             ("sweep_interval", Some(self.sweep_interval)),
         ];
-        BuildError::check_times(times)?;
+        SettingsOf("Presence").check_times(times)?;
         let times = Times {
             timeout: self.timeout,
             idle_after: self.idle_after,

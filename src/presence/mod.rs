@@ -387,7 +387,7 @@ where
     ) -> Result<Subscription<PresenceEvent<R, M>>, BuildError> {
         if matches!(options.slow(), crate::pubsub::Slow::Block(_)) {
             let problem = "heartbeats wait for nobody: drop events, or disconnect";
-            return Err(BuildError::new("on_slow", problem));
+            return Err(BuildError::new("SubscribeOptions", "on_slow", problem));
         }
         Topic::of(Arc::clone(&self.0.0.events)).subscribe_with(options)
     }

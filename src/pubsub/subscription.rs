@@ -86,7 +86,7 @@ impl SubscribeOptions {
     pub(super) fn mailbox<M>(self, losses: &Arc<Tally>) -> Result<Arc<Mailbox<M>>, BuildError> {
         if self.capacity == 0 {
             let problem = "a subscription needs room for one message at least";
-            return Err(BuildError::new("capacity", problem));
+            return Err(BuildError::new("SubscribeOptions", "capacity", problem));
         }
         Ok(Arc::new(Mailbox::new(
             self.capacity,

@@ -4,7 +4,7 @@ use super::Queue;
 #[cfg(feature = "persist")]
 use super::kept::{Kept, of_messages};
 use super::state::State;
-use crate::builder::BuildError;
+use crate::builder::{BuildError, SettingsOf};
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
 #[cfg(feature = "persist")]
@@ -103,8 +103,8 @@ impl Rules {
     }
 
     fn check(&self) -> Result<(), BuildError> {
-        BuildError::check_times([("visibility_timeout", self.visibility)])?;
-        BuildError::check([
+        SettingsOf("Queue").check_times([("visibility_timeout", self.visibility)])?;
+        SettingsOf("Queue").check([
             (self.capacity == 0, "capacity", "must be at least 1"),
             (
                 self.watchdog
@@ -315,7 +315,7 @@ impl<T> QueueBuilder<T> {
     {
         self.rules.check()?;
         let problem = "is not for queues: each push would wait for the next snapshot";
-        BuildError::check([(!options.keeps_log(), "snapshots_only", problem)])?;
+        SettingsOf("Persistence").check([(!options.keeps_log(), "snapshots_only", problem)])?;
         let store = Cache::builder().stats(false).clock(self.clock.clone());
         let store = store.of_role(DirKind::Queue);
         let options = of_messages(options);

@@ -4,6 +4,7 @@ use super::owners::Owners;
 use super::record::SessionRecord;
 use super::stats::Counts;
 use super::{SessionError, SessionId, Sessions, State};
+use crate::builder::SettingsOf;
 #[cfg(feature = "persist")]
 use crate::persist::DirKind;
 use crate::{
@@ -212,7 +213,8 @@ impl SessionsBuilder {
     /// # Errors
     /// If a setting is impossible.
     pub fn build(self) -> Result<Sessions, BuildError> {
-        self.build_with(CacheBuilder::build)
+        let in_memory = CacheBuilder::<SessionId, SessionRecord>::build;
+        self.build_with(|cache| in_memory(cache).map_err(|error| error.of_what_has("Sessions")))
     }
 
     /// The store over a cache that `make` makes from a builder with everything set that sessions
@@ -253,7 +255,8 @@ impl SessionsBuilder {
             .eviction_policy(EvictionPolicy::Lru)
             .time_to_live(self.request_timeout)
             .clock(self.clock.clone())
-            .build()?;
+            .build()
+            .map_err(|error| error.of_what_has("Sessions"))?;
         let cache = make(self.cache(&owners))?;
         for (id, record) in cache.iter() {
             let Some(owner) = &record.owner else { continue };
@@ -299,14 +302,14 @@ impl SessionsBuilder {
 
     fn check(&self) -> Result<(), BuildError> {
         let rules = &self.rules;
-        BuildError::check_times([
+        SettingsOf("Sessions").check_times([
             ("idle_timeout", rules.idle_timeout),
             ("absolute_timeout", rules.absolute_timeout),
             ("request_timeout", Some(self.request_timeout)),
             ("sweep_interval", Some(self.sweep_interval)),
         ])?;
         let is_too_rare = |idle: Duration| idle <= rules.touch_every();
-        BuildError::check([
+        SettingsOf("Sessions").check([
             (self.max_sessions == 0, "max_sessions", "must be at least 1"),
             (
                 rules.max_per_owner == Some(0),

@@ -42,7 +42,7 @@ fn a_bound_on_bytes_needs_to_be_told_of_the_heap() {
     for sentence in told {
         let sentence = sentence.expect("nobody knows what is on the heap");
         assert!(
-            sentence.starts_with("max_memory: needs a weigher"),
+            sentence.starts_with("Cache: max_memory: needs a weigher"),
             "{sentence}"
         );
     }
@@ -127,7 +127,7 @@ fn a_bound_on_bytes_that_is_too_small_is_told_the_least_that_is_not() {
         let build = |bytes| set(Cache::builder()).max_memory(bytes).build();
         let error = build(1).unwrap_err();
         let sentence = error.to_string();
-        let bytes = sentence.strip_prefix("max_memory: must be at least ");
+        let bytes = sentence.strip_prefix("Cache: max_memory: must be at least ");
         let bytes = bytes.and_then(|rest| rest.split_once(" bytes: "));
         let least: u64 = bytes.expect(&sentence).0.parse().unwrap();
         assert_eq!(build(least - 1).unwrap_err(), error);
@@ -232,7 +232,11 @@ fn impossible_bounds_are_refused_and_change_nothing() {
     ] {
         let error = error.unwrap_err();
         assert_eq!(error.setting(), setting);
-        assert!(error.to_string().starts_with(setting), "{error}");
+        assert_eq!(error.of(), "Cache");
+        let names_it = error
+            .to_string()
+            .starts_with(&format!("Cache: {setting}: "));
+        assert!(names_it, "{error}");
     }
     for bytes in [0, 10, 1_000_000] {
         let error = cache.set_max_memory(bytes).unwrap_err().to_string();

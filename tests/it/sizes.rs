@@ -62,26 +62,22 @@ fn sizes_that_are_usize() {
     let cases = [
         case(
             "Cache::new",
-            [
-                "panics: Cache::new: max_entries: must be at least 1",
-                "",
-                "",
-            ],
+            ["panics: Cache: max_entries: must be at least 1", "", ""],
             |n| works(&Cache::new(n)),
         ),
         case(
             "max_entries",
-            ["max_entries: must be at least 1", "", ""],
+            ["Cache: max_entries: must be at least 1", "", ""],
             |n| works(&Cache::builder().max_entries(n).build()?),
         ),
         case(
             "max_entries beside a weight",
-            ["max_entries: must be at least 1", "", ""],
+            ["Cache: max_entries: must be at least 1", "", ""],
             |n| works(&Cache::builder().max_entries(n).max_weight(10).build()?),
         ),
         case(
             "set_max_entries",
-            ["max_entries: must be at least 1", "", ""],
+            ["Cache: max_entries: must be at least 1", "", ""],
             |n| {
                 let cache = Cache::new(10);
                 cache.set_max_entries(n)?;
@@ -107,7 +103,7 @@ fn sizes_that_are_usize() {
         }),
         case(
             "Queue::builder",
-            ["capacity: must be at least 1", "", ""],
+            ["Queue: capacity: must be at least 1", "", ""],
             |n| {
                 let queue = Queue::builder(n).build()?;
                 queue.push(1)?;
@@ -143,7 +139,11 @@ fn sizes_that_are_usize() {
         ),
         case(
             "SubscribeOptions::capacity",
-            ["capacity: a subscription needs room", "", ""],
+            [
+                "SubscribeOptions: capacity: a subscription needs room",
+                "",
+                "",
+            ],
             |n| {
                 let bus = Bus::new();
                 let topic = bus.topic::<u32>("topic")?;
@@ -164,7 +164,11 @@ fn sizes_that_are_usize() {
         }),
         case(
             "Presence::events_with",
-            ["capacity: a subscription needs room", "", ""],
+            [
+                "SubscribeOptions: capacity: a subscription needs room",
+                "",
+                "",
+            ],
             |n| {
                 let presence: Presence<u32, u32> = Presence::new();
                 let events = presence.events_with(SubscribeOptions::new().capacity(n))?;
@@ -185,11 +189,11 @@ fn sizes_that_are_usize() {
 
 #[test]
 fn sizes_that_are_u64() {
-    let no_room = "max_memory: must be at least";
+    let no_room = "Cache: max_memory: must be at least";
     let cases = [
         case(
             "max_weight",
-            ["max_weight: must be at least 1", "", ""],
+            ["Cache: max_weight: must be at least 1", "", ""],
             |n| works(&Cache::builder().max_weight(n).build()?),
         ),
         case("max_memory", [no_room, no_room, ""], |n| {
@@ -197,7 +201,7 @@ fn sizes_that_are_u64() {
         }),
         case(
             "set_max_weight",
-            ["max_weight: must be at least 1", "", ""],
+            ["Cache: max_weight: must be at least 1", "", ""],
             |n| {
                 let cache = Cache::builder().max_weight(10).build()?;
                 cache.set_max_weight(n)?;
@@ -241,7 +245,7 @@ fn sizes_that_are_u64() {
         }),
         case(
             "first_token",
-            ["", "", "first_token: must be at most half"],
+            ["", "", "Locks: first_token: must be at most half"],
             |n| {
                 let locks: Locks<u32> = Locks::builder(SECOND).first_token(n).build()?;
                 assert_eq!(locks.try_acquire(&1)?.token(), n);
@@ -255,20 +259,24 @@ fn sizes_that_are_u64() {
 #[test]
 fn sizes_that_are_u32() {
     let cases = [
-        case("permits", ["permits: must be at least 1", "", ""], |n| {
-            let locks: Locks<u32> = Locks::builder(SECOND).permits(n).build()?;
-            let _lease = locks.try_acquire(&1)?;
-            assert_eq!(locks.available(&1), n - 1);
-            Ok(())
-        }),
-        case("taking", ["taking: ", "", "taking: "], |n| {
+        case(
+            "permits",
+            ["Locks: permits: must be at least 1", "", ""],
+            |n| {
+                let locks: Locks<u32> = Locks::builder(SECOND).permits(n).build()?;
+                let _lease = locks.try_acquire(&1)?;
+                assert_eq!(locks.available(&1), n - 1);
+                Ok(())
+            },
+        ),
+        case("taking", ["Locks: taking: ", "", "Locks: taking: "], |n| {
             let locks: Locks<u32> = Locks::builder(SECOND).permits(10).build()?;
             let _lease = locks.taking(n)?.try_acquire(&1)?;
             Ok(())
         }),
         case(
             "Quota::per_hour",
-            ["limit: must be at least 1", "", ""],
+            ["Quota: limit: must be at least 1", "", ""],
             |n| {
                 let limiter: Limiter<u32> = Limiter::new(Quota::per_hour(n))?;
                 assert_eq!(limiter.check(&1).remaining(), n - 1);
@@ -277,14 +285,14 @@ fn sizes_that_are_u32() {
         ),
         case(
             "Quota::sliding_window",
-            ["limit: must be at least 1", "", ""],
+            ["Quota: limit: must be at least 1", "", ""],
             |n| {
                 let limiter: Limiter<u32> = Limiter::new(Quota::sliding_window(n, SECOND))?;
                 assert_eq!(limiter.check(&1).remaining(), n - 1);
                 Ok(())
             },
         ),
-        case("burst", ["burst: must be at least 1", "", ""], |n| {
+        case("burst", ["Quota: burst: must be at least 1", "", ""], |n| {
             let limiter: Limiter<u32> = Limiter::new(Quota::per_second(1).burst(n))?;
             assert_eq!(limiter.check(&1).remaining(), n - 1);
             Ok(())
@@ -304,7 +312,7 @@ fn sizes_that_are_u32() {
         }),
         case(
             "max_attempts",
-            ["max_attempts: must be at least 1", "", ""],
+            ["Queue: max_attempts: must be at least 1", "", ""],
             |n| {
                 let queue = Queue::builder(1).max_attempts(n).build()?;
                 queue.push(1)?;
@@ -355,7 +363,7 @@ fn sizes_of_sessions() {
     let cases = [
         case(
             "max_sessions",
-            ["max_sessions: must be at least 1", "", ""],
+            ["Sessions: max_sessions: must be at least 1", "", ""],
             |n| works(Sessions::builder().max_sessions(n)),
         ),
         case(
@@ -365,14 +373,14 @@ fn sizes_of_sessions() {
         ),
         case(
             "max_per_owner",
-            ["max_per_owner: must be at least 1", "", ""],
+            ["Sessions: max_per_owner: must be at least 1", "", ""],
             |n| works(Sessions::builder().max_per_owner(n)),
         ),
         case(
             "max_memory",
             [
-                "max_memory: must be at least",
-                "max_memory: must be at least",
+                "Sessions: max_memory: must be at least",
+                "Sessions: max_memory: must be at least",
                 "",
             ],
             |n| works(Sessions::builder().max_memory(n as u64)),

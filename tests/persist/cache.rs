@@ -493,7 +493,12 @@ fn a_write_does_not_wait_for_a_log_that_is_not_kept() {
     let store = builder().open_store_with(dir.path(), options());
     for error in [cache.err().unwrap(), store.err().unwrap()] {
         assert!(matches!(error, OpenError::Build(_)), "{error}");
-        assert!(error.to_string().starts_with("snapshots_only: "), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("Persistence: snapshots_only: "),
+            "{error}"
+        );
     }
 }
 

@@ -1071,7 +1071,10 @@ fn the_time_outs_and_ages_that_no_cache_can_have_are_named() {
             .freshness(wrong.clone())
             .build();
         let error = built.unwrap_err();
-        assert_eq!(error.to_string(), format!("{setting}: {problem}"));
+        assert_eq!(
+            error.to_string(),
+            format!("Freshness: {setting}: {problem}")
+        );
         assert_eq!(numbers.with_freshness(wrong).unwrap_err(), error);
     }
 }
