@@ -76,8 +76,9 @@ impl InsertOptions {
         self
     }
 
-    /// The entry expires at a point in wall-clock time, as the wall clock stands during the call,
-    /// and never if that is [more than the clock can hold](crate::CacheBuilder::time_to_live).
+    /// The entry expires at a point in wall-clock time, as the wall clock stands during the call.
+    /// It is gone at once if that is past, and never if it is [more than the clock can
+    /// hold](crate::CacheBuilder::time_to_live).
     pub fn expire_at(mut self, time: SystemTime) -> Self {
         self.life = Life::Until(time);
         self
@@ -132,6 +133,11 @@ impl InsertOptions {
     }
 
     /// Stores the value only when the key has no live value.
+    ///
+    /// With a TTL of zero, or a time that is past, the value has ended as it is stored: each caller
+    /// is told [`Insert::Inserted`], and none of their values is there. So who takes a key as a
+    /// lock gives it a [`ttl`](Self::ttl), and no time of another machine's clock; a lock that its
+    /// holder can lose while at work is better a lease of [`lock`](crate::lock).
     pub fn if_absent(mut self) -> Self {
         self.only_if = OnlyIf::Absent;
         self
@@ -160,7 +166,8 @@ pub enum Insert<V> {
 }
 
 impl<V> Insert<V> {
-    /// Whether the value is in the cache now.
+    /// Whether the value was stored. One whose TTL was zero, or whose time was past, has been, and
+    /// was gone at once.
     #[must_use]
     pub fn is_stored(&self) -> bool {
         matches!(self, Self::Inserted | Self::Replaced(_))

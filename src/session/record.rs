@@ -35,7 +35,8 @@ impl Content {
         self
     }
 
-    /// The wall-clock time at which it ends at the latest. Past the year 2554 means never.
+    /// The wall-clock time at which it ends at the latest. Past the year 2554 means never; where it
+    /// is over already, the session is started, and its id opens nothing.
     #[must_use]
     pub fn until(mut self, time: SystemTime) -> Self {
         self.until = Some(time);

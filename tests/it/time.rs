@@ -1,7 +1,9 @@
 //! Time: the background, policies that move deadlines, and clocks that do not behave.
 
 use crate::common::{HOUR, PATIENCE, SECOND, drain, logged, timed};
-use haybox::{Cache, Clock, ExpireIf, Expiry, InsertOptions, MockClock, Op, RemovalCause, Ttl};
+use haybox::{
+    Cache, Clock, ExpireIf, Expiry, Insert, InsertOptions, MockClock, Op, RemovalCause, Ttl,
+};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -533,6 +535,27 @@ fn a_point_on_the_wall_clock_counts_as_the_wall_stands_during_the_call() {
     time.set_system_time(SystemTime::UNIX_EPOCH);
     cache.insert_with(3, 3, InsertOptions::new().expire_at(SystemTime::UNIX_EPOCH));
     assert_eq!((cache.get(&3), cache.len()), (None, 1));
+}
+
+#[test]
+fn who_takes_a_key_for_no_time_is_told_so_and_so_is_the_next() {
+    let (cache, time) = timed(|builder| builder.max_entries(10));
+    let now = time.clock().system_time();
+    let take = |options: InsertOptions| cache.insert_with(1, 1, options.if_absent());
+    for options in [
+        InsertOptions::new().ttl(Duration::ZERO),
+        InsertOptions::new().expire_at(now),
+        InsertOptions::new().expire_at(now - SECOND),
+    ] {
+        for _ in 0..2 {
+            let taken = take(options.clone());
+            assert_eq!((taken, taken.is_stored()), (Insert::Inserted, true));
+            assert_eq!(cache.get(&1), None, "never held by two, as it is by none");
+        }
+    }
+    assert_eq!(take(InsertOptions::new().ttl(SECOND)), Insert::Inserted);
+    let late = take(InsertOptions::new().expire_at(now - SECOND));
+    assert_eq!((late, cache.ttl(&1)), (Insert::Kept(1), seconds(1)));
 }
 
 #[test]
