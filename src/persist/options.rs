@@ -130,18 +130,21 @@ impl<C: Codec> Persistence<C> {
     /// find. But with some types it depends on the value, and so may be in the hands of who sends
     /// it. For these, verify in release builds, too, or check the value before it is written:
     ///
-    /// - A number that is not finite with [`Json`](super::Json): `f64::NAN` becomes `null`, which
+    /// - A number that is not finite with [`Json`]: `f64::NAN` becomes `null`, which
     ///   is no number.
     /// - A type that contains itself, such as a comment with its replies, nested deeply:
     ///   [`MessagePack`] encodes any depth and decodes 1,023 lists, maps and structs in one
-    ///   another (510 replies of replies), [`Json`](super::Json) 127 of them.
+    ///   another (510 replies of replies), [`Json`] 127 of them.
     /// - A `Serialize` or `Deserialize` of your own that accepts less than the other produces.
     ///
     /// It costs a `Deserialize` for each write, and for each entry of a snapshot, and that runs
     /// where `Serialize` does: by updates, transactions and snapshots under the lock of a set,
     /// where a call of a cache panics. An insertion of a struct of five fields, four texts in them,
     /// takes 8,300 instructions instead of 3,900 with [`MessagePack`], and 9,200 instead of 4,900
-    /// with [`Json`](super::Json).
+    /// with [`Json`].
+    ///
+    #[cfg_attr(feature = "json", doc = "[`Json`]: super::Json")]
+    /// [`Json`]: https://docs.rs/haybox/latest/haybox/persist/struct.Json.html
     pub fn verify_writes(mut self, verify: bool) -> Self {
         self.verifies = verify;
         self
