@@ -15,6 +15,7 @@ pub use builder::PresenceBuilder;
 pub use stats::PresenceStats;
 pub use weak::WeakPresence;
 
+use crate::equivalent::Equivalent;
 use crate::pubsub::{SubscribeOptions, Subscription, Topic, TopicState};
 use crate::reentrancy;
 use crate::sync::SpinLock;
@@ -22,7 +23,6 @@ use crate::time::{Aftermath, Clock, Sweep, Swept};
 use crate::{BuildError, DefaultHashBuilder, ToKey};
 use room::{Rooms, Told};
 use stats::Counts;
-use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Weak};
@@ -199,10 +199,8 @@ where
     /// It does not count as doing something: see [`active`](Self::active).
     pub fn heartbeat<Q, N>(&self, room: &Q, member: &N) -> bool
     where
-        R: Borrow<Q>,
-        M: Borrow<N>,
-        Q: Hash + Eq + ToKey<R> + ?Sized,
-        N: Hash + Eq + ToKey<M> + ?Sized,
+        Q: Hash + ToKey<R> + ?Sized,
+        N: Hash + ToKey<M> + ?Sized,
     {
         self.sign(room, member, Sign::Heartbeat)
     }
@@ -210,20 +208,16 @@ where
     /// A [`heartbeat`](Self::heartbeat) of a member that does something, and so is not idle.
     pub fn active<Q, N>(&self, room: &Q, member: &N) -> bool
     where
-        R: Borrow<Q>,
-        M: Borrow<N>,
-        Q: Hash + Eq + ToKey<R> + ?Sized,
-        N: Hash + Eq + ToKey<M> + ?Sized,
+        Q: Hash + ToKey<R> + ?Sized,
+        N: Hash + ToKey<M> + ?Sized,
     {
         self.sign(room, member, Sign::Activity)
     }
 
     fn sign<Q, N>(&self, room: &Q, member: &N, sign: Sign) -> bool
     where
-        R: Borrow<Q>,
-        M: Borrow<N>,
-        Q: Hash + Eq + ToKey<R> + ?Sized,
-        N: Hash + Eq + ToKey<M> + ?Sized,
+        Q: Hash + ToKey<R> + ?Sized,
+        N: Hash + ToKey<M> + ?Sized,
     {
         let known = self.in_room(room, false, |rooms, now, told| {
             rooms.sign(room, member, sign, now, told)
@@ -244,10 +238,8 @@ where
     /// A member leaves a room. Says whether it was there.
     pub fn leave<Q, N>(&self, room: &Q, member: &N) -> bool
     where
-        R: Borrow<Q>,
-        M: Borrow<N>,
-        Q: Hash + Eq + ?Sized,
-        N: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
+        N: Hash + Equivalent<M> + ?Sized,
     {
         self.in_room(room, false, |rooms, _, told| {
             rooms.leave(room, member, Change::Left, told)
@@ -258,10 +250,8 @@ where
     #[must_use]
     pub fn status<Q, N>(&self, room: &Q, member: &N) -> Option<Status>
     where
-        R: Borrow<Q>,
-        M: Borrow<N>,
-        Q: Hash + Eq + ?Sized,
-        N: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
+        N: Hash + Equivalent<M> + ?Sized,
     {
         self.in_room(room, None, |rooms, _, _| rooms.status(room, member))
     }
@@ -270,10 +260,8 @@ where
     #[must_use]
     pub fn is_online<Q, N>(&self, room: &Q, member: &N) -> bool
     where
-        R: Borrow<Q>,
-        M: Borrow<N>,
-        Q: Hash + Eq + ?Sized,
-        N: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
+        N: Hash + Equivalent<M> + ?Sized,
     {
         self.status(room, member).is_some()
     }
@@ -282,8 +270,7 @@ where
     #[must_use]
     pub fn members<Q>(&self, room: &Q) -> Vec<M>
     where
-        R: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
         M: Clone,
     {
         // They are copied when the lock has been released.
@@ -295,8 +282,7 @@ where
     #[must_use]
     pub fn count<Q>(&self, room: &Q) -> usize
     where
-        R: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
     {
         self.in_room(room, 0, |rooms, _, _| rooms.count(room))
     }
@@ -405,11 +391,12 @@ where
         }
     }
 
-    /// Announces whose time is up now, on this thread. The background does this every
+    /// Announces whose time is up now, on this thread; how many members have gone by that, each
+    /// counted once for each room. The background does this every
     /// [`sweep_interval`](PresenceBuilder::sweep_interval); it is for where no thread runs in the
     /// background.
-    pub fn sweep(&self) {
-        self.0.0.sweep_all();
+    pub fn sweep(&self) -> usize {
+        self.0.0.sweep_all()
     }
 
     /// Checks every invariant, for tests. Nobody else may use it meanwhile.
@@ -434,7 +421,6 @@ where
         f: impl FnOnce(&mut Rooms<R, M>, u64, &mut Told<R, M>) -> A,
     ) -> A
     where
-        R: Borrow<Q>,
         Q: Hash + ?Sized,
     {
         if !reentrancy::check() {
@@ -503,11 +489,18 @@ where
         answer
     }
 
-    fn sweep_all(&self) {
+    /// Settles what is due in all parts; how many members have gone.
+    fn sweep_all(&self) -> usize {
+        let mut gone = 0;
         for number in 0..PARTS {
             // Many may be due at once, and others want the lock in between.
-            while self.locked(number, false, Rooms::settle_some) {}
+            while self.locked(number, false, |rooms, now, told| {
+                let more = rooms.settle_some(now, told);
+                gone += told.timed_out();
+                more
+            }) {}
         }
+        gone
     }
 
     /// Whether anybody's time may be up: where somebody is at work that cannot be seen.
@@ -532,7 +525,7 @@ where
     /// left to where code of the user's may run.
     fn sweep_slice(&self) -> Swept {
         let own = self.own.upgrade().filter(|own| own.is_due());
-        let sweep = |own: Arc<Self>| Box::new(move || own.sweep_all()) as Aftermath;
+        let sweep = |own: Arc<Self>| Box::new(move || _ = own.sweep_all()) as Aftermath;
         Swept {
             more: false,
             aftermath: own.map(sweep),

@@ -12,11 +12,11 @@ use super::notes::{Note, Notes};
 use super::stats::Counts;
 use super::{Change, PresenceEvent, Sign, Status, Times};
 use crate::DefaultHashBuilder;
+use crate::equivalent::Equivalent;
 use crate::pubsub::{Left, TopicState};
 use crate::slack::give_back;
 use crate::time::{Deadline, NEVER, after};
 use hashtable::HashTable;
-use std::borrow::Borrow;
 use std::collections::binary_heap::PeekMut;
 use std::hash::{BuildHasher, Hash};
 use std::mem;
@@ -55,6 +55,7 @@ struct Seat<M> {
 pub(super) struct Told<'p, R, M> {
     events: &'p TopicState<PresenceEvent<R, M>>,
     counts: &'p Counts,
+    timed_out: usize,
     /// Mostly nothing.
     what: Option<Box<Leftovers<R, M>>>,
 }
@@ -88,8 +89,14 @@ impl<'p, R, M> Told<'p, R, M> {
         Self {
             events,
             counts,
+            timed_out: 0,
             what: None,
         }
+    }
+
+    /// How many members it was told of that have timed out.
+    pub(super) fn timed_out(&self) -> usize {
+        self.timed_out
     }
 
     fn what(&mut self) -> &mut Leftovers<R, M> {
@@ -100,6 +107,7 @@ impl<'p, R, M> Told<'p, R, M> {
 impl<R: Send + Sync + 'static, M: Send + Sync + 'static> Told<'_, R, M> {
     fn tell(&mut self, room: &Arc<R>, member: &Arc<M>, change: Change) {
         self.counts.add(change);
+        self.timed_out += usize::from(change == Change::TimedOut);
         let event = PresenceEvent {
             room: Arc::clone(room),
             member: Arc::clone(member),
@@ -211,10 +219,8 @@ where
         told: &mut Told<'_, R, M>,
     ) -> bool
     where
-        R: Borrow<Q>,
-        M: Borrow<N>,
-        Q: Hash + Eq + ?Sized,
-        N: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
+        N: Hash + Equivalent<M> + ?Sized,
     {
         let Some(there) = find_mut(&mut self.rooms, &self.hasher, room) else {
             return false;
@@ -280,15 +286,13 @@ where
         told: &mut Told<'_, R, M>,
     ) -> bool
     where
-        R: Borrow<Q>,
-        M: Borrow<N>,
-        Q: Hash + Eq + ?Sized,
-        N: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
+        N: Hash + Equivalent<M> + ?Sized,
     {
         let hashes = [self.hasher.hash_one(room), self.hasher.hash_one(member)];
         let its = (
-            |there: &Room<R, M>| there.key.borrow() == room,
-            |seat: &Seat<M>| seat.key.borrow() == member,
+            |there: &Room<R, M>| room.equivalent(&there.key),
+            |seat: &Seat<M>| member.equivalent(&seat.key),
         );
         self.remove(hashes, its, change, told)
     }
@@ -323,13 +327,11 @@ where
 
     pub(super) fn status<Q, N>(&self, room: &Q, member: &N) -> Option<Status>
     where
-        R: Borrow<Q>,
-        M: Borrow<N>,
-        Q: Hash + Eq + ?Sized,
-        N: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
+        N: Hash + Equivalent<M> + ?Sized,
     {
         let seats = &self.room(room)?.seats;
-        let own = |seat: &Seat<M>| seat.key.borrow() == member;
+        let own = |seat: &Seat<M>| member.equivalent(&seat.key);
         let seat = seats.find(self.hasher.hash_one(member), own)?;
         Some(if seat.is_idle {
             Status::Idle
@@ -340,8 +342,7 @@ where
 
     pub(super) fn members<Q>(&self, room: &Q) -> Vec<Arc<M>>
     where
-        R: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
     {
         let room = self.room(room).into_iter();
         let seats = room.flat_map(|room| room.seats.iter());
@@ -350,8 +351,7 @@ where
 
     pub(super) fn count<Q>(&self, room: &Q) -> usize
     where
-        R: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
     {
         self.room(room).map_or(0, |room| room.seats.len())
     }
@@ -363,10 +363,9 @@ where
 
     fn room<Q>(&self, room: &Q) -> Option<&Room<R, M>>
     where
-        R: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: Hash + Equivalent<R> + ?Sized,
     {
-        let own = |other: &Room<R, M>| other.key.borrow() == room;
+        let own = |other: &Room<R, M>| room.equivalent(&other.key);
         self.rooms.find(self.hasher.hash_one(room), own)
     }
 }
@@ -441,10 +440,9 @@ fn find_mut<'t, T, Q>(
 ) -> Option<&'t mut T>
 where
     T: HasKey,
-    T::Key: Borrow<Q>,
-    Q: Hash + Eq + ?Sized,
+    Q: Hash + Equivalent<T::Key> + ?Sized,
 {
-    table.find_mut(hasher.hash_one(key), |other| other.key().borrow() == key)
+    table.find_mut(hasher.hash_one(key), |other| key.equivalent(other.key()))
 }
 
 impl<R, M> Room<R, M> {

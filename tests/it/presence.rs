@@ -495,6 +495,21 @@ fn by_member(told: &[Told]) -> BTreeMap<(u8, u8), Vec<Change>> {
     stories
 }
 
+#[test]
+fn a_sweep_says_how_many_have_gone() {
+    let (online, time) = timed(|builder| builder.idle_after(SECOND * 10).sweep_interval(HOUR));
+    (0..1_000u16).for_each(|at| _ = online.heartbeat(&((at / 100) as u8), &((at % 100) as u8)));
+    time.advance(SECOND * 10);
+    assert_eq!(online.sweep(), 0, "they are idle");
+    assert!(online.leave(&0, &0) && !online.active(&0, &1));
+    time.advance(SECOND * 20);
+    assert_eq!(online.sweep(), 998);
+    assert_eq!((online.sweep(), online.stats().timed_out), (0, 998));
+    time.advance(SECOND * 10);
+    assert_eq!(online.count(&0), 0, "announced by a call");
+    assert_eq!((online.sweep(), online.stats().timed_out), (0, 999));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(200, 10_000)))]
 
@@ -547,7 +562,7 @@ proptest! {
                     }
                     time.advance(SECOND * seconds as u32);
                 }
-                Op::Sweep => online.sweep(),
+                Op::Sweep => drop(online.sweep()),
             }
             online.validate();
         }

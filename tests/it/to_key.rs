@@ -5,7 +5,7 @@ use crate::loading::{block_on, pool};
 use haybox::counter::Counters;
 use haybox::limit::{Limiter, Quota};
 use haybox::lock::{LockError, Locks};
-use haybox::presence::Presence;
+use haybox::presence::{Presence, Status};
 use haybox::{Cache, Equivalent, ToKey};
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -214,6 +214,28 @@ fn members_and_rooms_are_named_by_what_they_borrow_as() {
     assert!(online.heartbeat("barn", "ada"));
     assert!(!online.active("barn", "ada"));
     assert!(online.leave("barn", "ada"));
+}
+
+#[test]
+fn presence_takes_the_parts_of_rooms_and_members() {
+    let online = Presence::<Key, Key>::new();
+    let (room, member) = (oats(1), oats(2));
+    assert!(!online.leave(&room, &member) && !online.is_online(&room, &member));
+    assert_eq!((room.made(), member.made()), (0, 0), "nobody comes");
+    assert!(online.heartbeat(&room, &member));
+    assert!(room.made() > 0 && member.made() > 0);
+    assert!(!online.active(&room, &member) && !online.heartbeat(&owned(1), &owned(2)));
+    assert_eq!(online.status(&room, &member), Some(Status::Active));
+    assert_eq!(
+        (online.count(&room), online.members(&room)),
+        (1, vec![owned(2)])
+    );
+    assert!(online.leave(&room, &member));
+    assert_eq!(
+        (room.made(), member.made()),
+        (0, 0),
+        "who is there is found"
+    );
 }
 
 #[test]
