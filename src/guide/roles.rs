@@ -40,6 +40,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! That is for threads. Tasks take the calls that end in `_async`, as
+//! [`acquire_async`](Locks::acquire_async), [`until_ready_async`](Limiter::until_ready_async),
+//! [`recv_async`](crate::pubsub::Subscription::recv_async), [`pop_async`](Queue::pop_async) and
+//! [`push_async`](Queue::push_async): their namesakes may block the thread, and so all tasks of it.
+//!
 //! What each promises, and where that ends, is in a table of the [front
 //! page](crate#beside-the-cache), and in the modules.
 //!

@@ -15,6 +15,11 @@
 //! # Ok::<(), haybox::BuildError>(())
 //! ```
 //!
+//! [`check`](Limiter::check) waits for nothing. Who wants to wait until it is allowed calls
+//! [`until_ready`](Limiter::until_ready) in a thread, which it blocks, and in a task
+//! [`until_ready_async`](Limiter::until_ready_async) or
+//! [`until_ready_with_async`](Limiter::until_ready_with_async).
+//!
 //! # Two ways to count
 //!
 //! | | [`Quota::new`], [`per_second`](Quota::per_second) … | [`Quota::sliding_window`] |

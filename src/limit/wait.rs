@@ -127,6 +127,9 @@ where
 {
     /// Blocks the thread until a call is allowed, and takes 1 for it.
     ///
+    /// In an async program that holds up all tasks of the thread. A task calls
+    /// [`until_ready_async`](Self::until_ready_async).
+    ///
     /// ```
     /// use haybox::limit::{Limiter, Quota};
     ///
@@ -148,7 +151,8 @@ where
         }
     }
 
-    /// Blocks the thread until a call is allowed or the time is up.
+    /// Blocks the thread until a call is allowed or the time is up. A task calls
+    /// [`until_ready_with_async`](Self::until_ready_with_async).
     ///
     /// # Errors
     /// [`WaitError`]; nothing is then taken.

@@ -12,6 +12,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Tasks take the calls that end in `_async`: [`acquire_async`](Locks::acquire_async),
+//! [`acquire_timeout_async`](Locks::acquire_timeout_async) and
+//! [`with_lock_async`](Locks::with_lock_async). Their namesakes block the thread, and so all tasks
+//! of it; [`try_acquire`](Locks::try_acquire) waits for nothing.
+//!
 //! # What a lease promises, and what not
 //! - At no moment do two leases of a key *count*: a lease ends when it is released or dropped, or
 //!   when its time has passed without a renewal, whichever is first, and the next is granted only

@@ -178,7 +178,11 @@ impl<M> Subscription<M> {
         }
     }
 
-    /// Waits for the next message.
+    /// Waits for the next message, and blocks the thread until it comes.
+    ///
+    /// In an async program it holds up all tasks of the thread, those of a whole runtime of one
+    /// thread, and so maybe the task that would publish. A task calls
+    /// [`recv_async`](Self::recv_async).
     ///
     /// # Errors
     /// [`NoMessage::Closed`] or [`NoMessage::TooSlow`], when there will be none; never `Empty`.
@@ -211,7 +215,7 @@ impl<M> Subscription<M> {
     }
 
     /// Waits for the next message, at most for `timeout` on the clock of the bus. Time zero is
-    /// [`try_recv`](Self::try_recv).
+    /// [`try_recv`](Self::try_recv). It blocks the thread, as [`recv`](Self::recv) does.
     ///
     /// # Errors
     /// [`NoMessage`] says whether there may be one later.

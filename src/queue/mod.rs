@@ -20,6 +20,47 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Tasks take the calls that end in `_async`: [`pop_async`](Queue::pop_async),
+//! [`pop_timeout_async`](Queue::pop_timeout_async), [`push_async`](Queue::push_async),
+//! [`push_with_async`](Queue::push_with_async) and [`push_many_async`](Queue::push_many_async).
+//! Their namesakes block the thread, and so all tasks of it; [`try_pop`](Queue::try_pop) waits for
+//! nothing. [`Workers`] are threads; a pool of tasks is a few that pop until the queue is closed:
+//!
+//! ```
+//! use haybox::queue::{PopError, Queue};
+//!
+//! async fn work(mails: Queue<String>) {
+//!     loop {
+//!         match mails.pop_async().await {
+//!             Ok(mail) => match send(&mail).await {
+//!                 Ok(()) => drop(mail.ack()),
+//!                 Err(error) => drop(mail.fail(error)), // It is tried again, later.
+//!             },
+//!             Err(PopError::Closed) => break,
+//!             Err(_) => {}
+//!         }
+//!     }
+//! }
+//! # async fn send(mail: &str) -> Result<(), &'static str> {
+//! #     if mail == "welcome 8" { Err("no such box") } else { Ok(()) }
+//! # }
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! # runtime.block_on(async {
+//! let mails = Queue::builder(10_000).max_attempts(1).build()?;
+//! let pool: Vec<_> = (0..4).map(|_| tokio::spawn(work(mails.clone()))).collect();
+//! mails.push_async("welcome 7".to_owned()).await?;
+//! mails.push_async("welcome 8".to_owned()).await?;
+//! mails.close(); // What is in it is still handed out.
+//! for task in pool {
+//!     task.await?;
+//! }
+//! assert!(mails.is_empty() && mails.dead_letters().len() == 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # The life of a message
 //! A message is *ready* when it is pushed, or *delayed* until its time has come.
 //! [`pop`](Queue::pop) hands it out as a [`Delivery`]: it is *in flight*, and nobody else gets it.

@@ -106,6 +106,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// message before. What happens when the queue is full is for [`Overflow`](super::Overflow) to
     /// say.
     ///
+    /// Where it waits, for room ([`Overflow::Block`]) or for a disk, it blocks the thread and all
+    /// tasks of it. A task calls [`push_async`](Self::push_async).
+    ///
     /// # Errors
     /// [`PushError`] gives the message back, but for `PushError::Unsure` of a queue that is
     /// [kept](crate::queue#surviving-a-restart): then the message is in the queue, and who pushes
@@ -275,6 +278,9 @@ impl<T: Send + Sync + 'static> Queue<T> {
 
     /// Takes the message whose turn it is, and blocks the thread until there is one.
     ///
+    /// In an async program it holds up all tasks of the thread, those of a whole runtime of one
+    /// thread, and so maybe the task that would push. A task calls [`pop_async`](Self::pop_async).
+    ///
     /// # Errors
     /// [`PopError::Closed`]; never `Empty`.
     pub fn pop(&self) -> Result<Delivery<T>, PopError> {
@@ -292,7 +298,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     }
 
     /// Takes the message whose turn it is, and blocks the thread for at most `timeout` until there
-    /// is one.
+    /// is one. A task calls [`pop_timeout_async`](Self::pop_timeout_async): see [`pop`](Self::pop).
     ///
     /// # Errors
     /// [`PopError`] says whether there may be one later.
