@@ -5,7 +5,24 @@
 //!
 //! A counter here is for counting and not for numbering: [`incr`](Counters::incr) does not say what
 //! the count has become, since no thread knows what others are counting at that moment. Where
-//! every caller needs a number of its own, [`Cache::compute`](crate::Cache::compute) gives it.
+//! every caller needs a number of its own,
+//! [`Cache::update_or_insert_with`](crate::Cache::update_or_insert_with) gives it.
+//!
+//! ```
+//! use haybox::counter::Counters;
+//! use std::time::Duration;
+//!
+//! let minute = Duration::from_secs(60);
+//! let likes = Counters::<String>::builder().window(minute).build()?;
+//! (0..3).for_each(|_| likes.incr("bread"));
+//! likes.add("soup", 2);
+//! assert_eq!(likes.top(1), [("bread".to_owned(), 3)]);
+//! assert_eq!(likes.recent("bread", minute), 3);
+//! assert_eq!((likes.take("soup"), likes.get("soup")), (2, 0)); // To write it to a database.
+//! # Ok::<(), haybox::BuildError>(())
+//! ```
+//!
+//! No call waits for anything but a short lock, so tasks make the same ones.
 
 mod builder;
 #[cfg(feature = "persist")]

@@ -4,6 +4,23 @@
 //! expiry, which come late or not at all. Here a member that is silent for the time-out is
 //! announced as gone within a stated bound though nobody asks, and every list, count and event
 //! tells the same story.
+//!
+//! ```
+//! use haybox::presence::{Change, Presence};
+//! use std::time::Duration;
+//!
+//! let online = Presence::<String, u64>::builder().timeout(Duration::from_secs(90)).build()?;
+//! let events = online.events();
+//! online.heartbeat("kitchen", &7); // And every half a minute again.
+//! assert_eq!((online.count("kitchen"), online.members("kitchen")), (1, vec![7]));
+//! online.leave("kitchen", &7);
+//! let told: Vec<_> = events.try_iter().map(|event| event.change).collect();
+//! assert_eq!(told, [Change::Joined, Change::Left]);
+//! # Ok::<(), haybox::BuildError>(())
+//! ```
+//!
+//! No call waits for anything but a short lock, so tasks make the same ones; they wait for events
+//! with [`recv_async`](Subscription::recv_async).
 
 mod builder;
 mod notes;
