@@ -30,6 +30,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// this crate, unless the setting says what zero means; one that is longer than the clock can count
 /// to, such as [`Duration::MAX`], has no end.
 ///
+/// The compiler has to know the types of keys and values when it meets a closure that uses them:
+/// name them before it, as in `Cache::<String, Vec<u8>>::builder()`, or in the closure.
+///
 /// | option | default |
 /// | --- | --- |
 /// | [`max_entries`](Self::max_entries), [`max_weight`](Self::max_weight), [`max_memory`](Self::max_memory) | no bound |
@@ -53,9 +56,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// use haybox::Cache;
 /// use std::time::Duration;
 ///
-/// let pages: Cache<String, String> = Cache::builder()
+/// let pages = Cache::<String, String>::builder()
 ///     .max_memory(64 << 20)
-///     .weigher(|path: &String, page: &String| (path.capacity() + page.capacity()) as u64)
+///     .weigher(|path, page| (path.capacity() + page.capacity()) as u64)
 ///     .time_to_live(Duration::from_secs(300))
 ///     .build()?;
 /// # Ok::<(), haybox::BuildError>(())
@@ -325,8 +328,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// An entry of weight 0 is not bounded by weight. What comes back from a directory is weighed
     /// anew as it is opened.
     ///
-    /// The compiler has to know the types when it meets the closure: name them there, or as in
-    /// `Cache::<String, Vec<u8>>::builder()`.
+    /// The compiler has to know the types when it meets the closure, here and in the other settings
+    /// that take one: name them there, or as in `Cache::<String, Vec<u8>>::builder()`.
     ///
     /// ```
     /// use haybox::Cache;
@@ -395,9 +398,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// ```
     /// use haybox::Cache;
     ///
-    /// let invoices: Cache<(String, u64), u32> = Cache::builder()
+    /// let invoices = Cache::<(String, u64), u32>::builder()
     ///     .max_entries(10_000)
-    ///     .group_by(|(tenant, _): &(String, u64)| tenant)
+    ///     .group_by(|(tenant, _)| tenant)
     ///     .build()?;
     /// invoices.insert(("hayco".to_string(), 1), 250);
     /// invoices.insert(("strawco".to_string(), 1), 300);

@@ -4,7 +4,7 @@
 //! use haybox::{Cache, LoadError};
 //! use std::time::Duration;
 //!
-//! let users: Cache<u64, String> = Cache::builder()
+//! let users = Cache::<u64, String>::builder()
 //!     .max_entries(10_000)
 //!     .time_to_live(Duration::from_secs(60))
 //!     .removal_listener(|id, _user, cause| println!("{id}: {cause:?}"))
