@@ -459,6 +459,7 @@ where
     /// assert_eq!(vote("hay"), Outcome::Replaced(1));
     /// assert_eq!(votes.get("hay"), Some(2));
     /// ```
+    #[doc(alias = "compare_and_swap")]
     #[doc(alias = "computeIfPresent")]
     #[doc(alias = "and_compute_with")]
     #[doc(alias = "and_upsert_with")]

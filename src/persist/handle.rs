@@ -77,6 +77,7 @@ impl Journal {
     ///
     /// # Errors
     /// It is not known whether all is on the disk.
+    #[doc(alias = "flush")]
     #[track_caller]
     pub fn sync(&self) -> Result<u64, CommitError> {
         let gathered = self.gather();

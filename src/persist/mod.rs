@@ -3,9 +3,10 @@
 //! [`CacheBuilder::open`](crate::CacheBuilder::open) gives a [`Cache`](crate::Cache) whose entries
 //! are there again when the process starts anew; its calls never fail because of a disk.
 //! [`CacheBuilder::open_store`](crate::CacheBuilder::open_store) gives a [`Store`], a key-value
-//! database: each write says whether it was kept, and can be waited for. Both live in memory, read
-//! as fast as a cache without files, and write every change to a log, in order: one thread writes
-//! it, another syncs it, a third replaces it by a snapshot when it has grown. [`Persistence`] has the
+//! database: each write says whether it was kept, and can be waited for. There is no `Store::open`:
+//! a store is opened by `Cache::<K, V>::builder().open_store(dir)`. Both live in memory, read as
+//! fast as a cache without files, and write every change to a log, in order: one thread writes it,
+//! another syncs it, a third replaces it by a snapshot when it has grown. [`Persistence`] has the
 //! options, and [`Journal`] what can be asked of the files of one that is open. What it costs is in
 //! a [guide](crate::guide::costs#files), and what becomes of files when a type changes in
 //! [another](crate::guide::changing_types).

@@ -178,6 +178,7 @@ where
     /// assert_eq!(carts.get("ada"), Some(vec![7, 9]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[doc(alias = "open")]
     pub fn open_store(self, dir: impl AsRef<Path>) -> Result<Store<K, V, S>, OpenError> {
         self.open_store_with(dir, Persistence::new())
     }

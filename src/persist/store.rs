@@ -404,10 +404,14 @@ where
         self.commit(|cache| cache.expire_at(key, time))
     }
 
-    /// Takes the TTL off an entry; whether it was there.
+    /// Takes the TTL off an entry, as Redis's `PERSIST` does; whether it was there.
+    ///
+    /// It does not make anything durable: that is waited for by [`Commit::wait`], or by
+    /// [`Journal::sync`] for all that was written.
     ///
     /// # Errors
     /// As for [`insert`](Self::insert).
+    #[doc(alias = "remove_ttl")]
     #[track_caller]
     pub fn persist<Q>(&self, key: &Q) -> Result<Commit<bool>, WriteError>
     where
