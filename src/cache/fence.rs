@@ -134,6 +134,7 @@ where
     /// It may be held across an `.await`. Do not leak it: the second invalidation would not happen.
     /// Nor bind it to `_`, which drops it at once.
     #[must_use = "a fence ends when it is dropped: keep it in `_fence` until after the commit, or use `around`"]
+    #[track_caller]
     pub fn fence<'k, Q>(&self, keys: impl IntoIterator<Item = &'k Q>) -> Fence<'_, 'k, K, V, Q>
     where
         Q: Hash + Equivalent<K> + ?Sized + 'k,
@@ -162,6 +163,7 @@ where
     /// # }).unwrap();
     /// ```
     #[must_use = "a fence ends when it is dropped: keep it in `_fence` until after the commit, or use `around`"]
+    #[track_caller]
     pub fn fence_tags<T: Hash>(&self, tags: impl IntoIterator<Item = T>) -> Fence<'_, '_, K, V, K> {
         let fence = Fence {
             engine: &self.engine,
@@ -194,14 +196,19 @@ where
     /// Fences a tag, too: it is invalidated now, and again when the fence is dropped. As
     /// [`Cache::invalidate_tag`].
     #[must_use = "a fence ends when it is dropped: keep it in `_fence` until after the commit, or use `around`"]
+    #[track_caller]
     pub fn tag<T: Hash + ?Sized>(self, tag: &T) -> Self {
         self.label(labels::of_tag(tag))
     }
 
     /// Fences these tags, too; as [`tag`](Self::tag).
     #[must_use = "a fence ends when it is dropped: keep it in `_fence` until after the commit, or use `around`"]
-    pub fn tags<T: Hash>(self, tags: impl IntoIterator<Item = T>) -> Self {
-        tags.into_iter().fold(self, |fence, tag| fence.tag(&tag))
+    #[track_caller]
+    pub fn tags<T: Hash>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        for tag in tags {
+            self = self.tag(&tag);
+        }
+        self
     }
 
     /// Fences a group of keys, too: it is invalidated now, and again when the fence is dropped. As
@@ -219,6 +226,7 @@ where
         self.label(labels::of_group(group))
     }
 
+    #[track_caller]
     fn label(mut self, label: u64) -> Self {
         // Noted first, so that a panic ends in the second invalidation.
         self.labels.add(label);
@@ -247,6 +255,7 @@ where
         commit.await
     }
 
+    #[track_caller]
     fn invalidate(&self) {
         // First, since it runs no code of the user's that could panic.
         for label in self.labels.as_slice() {
@@ -277,6 +286,7 @@ where
     K: Hash + Eq,
     Q: Equivalent<K> + ?Sized,
 {
+    #[track_caller]
     fn invalidate(&mut self) {
         for (hash, key) in &mut self.keys {
             drop(self.engine.remove(*hash, *key, |_| true));

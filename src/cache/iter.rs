@@ -121,6 +121,7 @@ struct Walk<'c, K, V, S, T> {
 impl<K, V, S, T> Iterator for Walk<'_, K, V, S, T> {
     type Item = T;
 
+    #[track_caller]
     fn next(&mut self) -> Option<T> {
         loop {
             if let Some(item) = self.waiting.next() {
@@ -147,6 +148,7 @@ macro_rules! walks {
         impl<K, V, S> Iterator for $name<'_, K, V, S> {
             type Item = $item;
 
+            #[track_caller]
             fn next(&mut self) -> Option<$item> {
                 self.0.next()
             }

@@ -165,6 +165,7 @@ impl<K, V> Engine<K, V> {
     }
 
     /// Clears everything that has expired or fallen, on this thread; how many entries that were.
+    #[track_caller]
     pub(crate) fn sweep_all(&self) -> usize {
         if !reentrancy::check() {
             return 0;

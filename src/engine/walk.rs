@@ -9,6 +9,7 @@ use crate::table::Entry;
 
 impl<K, V> Engine<K, V> {
     /// Collects from the live entries of the set at `position`; where to go on, if anywhere.
+    #[track_caller]
     pub(crate) fn collect_set<T>(
         &self,
         position: u64,

@@ -585,6 +585,7 @@ impl<K, V, S> Store<K, V, S> {
 
     /// Removes what has expired or was invalidated, on this thread; how many entries that were.
     /// There is no need to call it. As [`Cache::sweep`].
+    #[track_caller]
     pub fn sweep(&self) -> usize {
         self.cache.sweep()
     }

@@ -336,6 +336,7 @@ impl Sessions {
 
     /// Removes what has expired, on this thread; how many sessions that were. There is no need to:
     /// see [`Cache::sweep`].
+    #[track_caller]
     pub fn sweep(&self) -> usize {
         self.0.cache.sweep()
     }

@@ -1096,6 +1096,8 @@ macro_rules! at {
 fn a_call_from_inside_a_closure_is_reported_at_the_callers_line() {
     let builder = Cache::<String, u32>::builder().group_by(|key: &String| key.as_str());
     let cache = builder.build().unwrap();
+    let idle = Cache::<String, u32>::builder().time_to_idle(SECOND);
+    let idle = idle.build().unwrap();
     let keys = ["key".to_string()];
     cache.insert("key".to_string(), 1);
     let calls = [
@@ -1118,6 +1120,13 @@ fn a_call_from_inside_a_closure_is_reported_at_the_callers_line() {
         at!(cache.clear()),
         at!(cache.scan(0, 1)),
         at!(cache.random()),
+        at!(cache.iter().next()),
+        at!(cache.keys().next()),
+        at!(cache.touch("key")),
+        at!(idle.touch("key")),
+        at!(cache.sweep()),
+        at!(cache.fence(["key"])),
+        at!(cache.fence_tags(["tag"])),
         at!(cache.invalidate("key")),
         at!(cache.invalidate_tag("tag")),
         at!(cache.invalidate_tags(["tag"])),
@@ -1166,6 +1175,7 @@ fn a_call_of_a_store_from_inside_a_closure_is_reported_at_the_callers_line() {
         at!(store.ttl("key")),
         at!(store.deadline("key")),
         at!(store.scan(0, 1)),
+        at!(store.sweep()),
         at!(store.random()),
     ];
     for (line, call) in &calls {
