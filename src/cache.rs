@@ -619,6 +619,9 @@ where
     /// hold every set locked that could make room for what is stored, it is evicted at once, as
     /// anything in a cache may be at any time; what it was to replace is gone.
     ///
+    /// The list is of keys themselves, since what `f` stores may need one; `f` names them by what
+    /// they borrow as, as any look-up does.
+    ///
     /// It takes O(keys) where `f` names them in the order of `keys`. One that it names out of turn
     /// is looked for among all of them.
     ///
