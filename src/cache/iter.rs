@@ -1,9 +1,11 @@
 //! Walking through a cache.
 
 use super::Cache;
+use crate::hash::DefaultHashBuilder;
 use crate::reentrancy;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::iter::FusedIterator;
 use std::vec;
 
 impl<K, V, S> Cache<K, V, S>
@@ -137,7 +139,7 @@ impl<K, V, S, T> Iterator for Walk<'_, K, V, S, T> {
 macro_rules! walks {
     ($($(#[$doc:meta])* $name:ident => $item:ty;)*) => {$(
         $(#[$doc])*
-        pub struct $name<'c, K, V, S>(Walk<'c, K, V, S, $item>);
+        pub struct $name<'c, K, V, S = DefaultHashBuilder>(Walk<'c, K, V, S, $item>);
 
         impl<K, V, S> fmt::Debug for $name<'_, K, V, S> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -153,6 +155,8 @@ macro_rules! walks {
                 self.0.next()
             }
         }
+
+        impl<K, V, S> FusedIterator for $name<'_, K, V, S> {}
     )*};
 }
 walks! {

@@ -4,6 +4,7 @@ use crate::common::{OneHash, SECOND, Seeded, is_full, timed};
 use haybox::Cache;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
+use std::iter::FusedIterator;
 use std::thread;
 
 /// Walks by cursor; `between` runs before each call but the first.
@@ -332,4 +333,21 @@ fn keys_are_looked_up_by_what_they_can_be_borrowed_as() {
         Some(("straw".to_owned(), vec![2, 3]))
     );
     assert_eq!(cache.get_many(["hay", "straw"]), [Some(vec![1]), None]);
+}
+
+#[test]
+fn walks_have_names_and_end_once() {
+    fn all(cache: &Cache<u64, u64>) -> haybox::Iter<'_, u64, u64> {
+        cache.iter()
+    }
+    fn ends_once(mut walk: impl FusedIterator<Item = u64>) {
+        assert_eq!(walk.by_ref().count(), 100);
+        assert_eq!((walk.next(), walk.next()), (None, None));
+    }
+    let cache: Cache<u64, u64> = (0..100).map(|key| (key, key)).collect();
+    ends_once(all(&cache).map(|(key, _)| key));
+    let (keys, values): (haybox::Keys<'_, u64, u64>, haybox::Values<'_, u64, u64>) =
+        (cache.keys(), cache.values());
+    ends_once(keys);
+    ends_once(values);
 }
