@@ -44,11 +44,7 @@ use std::time::Duration;
 /// # fn charge(_: u64, _: u64) -> &'static str { "paid" }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Locks<K, S = DefaultHashBuilder>
-where
-    K: Hash + Eq,
-    S: BuildHasher,
-{
+pub struct Locks<K, S = DefaultHashBuilder> {
     shared: Arc<Shared<K, S>>,
     /// In nanoseconds.
     lease_time: u64,
@@ -56,11 +52,7 @@ where
     taking: NonZeroU32,
 }
 
-impl<K, S> Clone for Locks<K, S>
-where
-    K: Hash + Eq,
-    S: BuildHasher,
-{
+impl<K, S> Clone for Locks<K, S> {
     fn clone(&self) -> Self {
         self.shared.add_handle();
         Self {
@@ -70,11 +62,7 @@ where
     }
 }
 
-impl<K, S> Drop for Locks<K, S>
-where
-    K: Hash + Eq,
-    S: BuildHasher,
-{
+impl<K, S> Drop for Locks<K, S> {
     fn drop(&mut self) {
         // Inside a closure under a lock no other may be taken, so nobody can be told; who waits is
         // served in turn, or ends with its time-out.
@@ -85,11 +73,7 @@ where
 }
 
 /// Shows the settings, and no key.
-impl<K, S> fmt::Debug for Locks<K, S>
-where
-    K: Hash + Eq,
-    S: BuildHasher,
-{
+impl<K, S> fmt::Debug for Locks<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Locks")
             .field("lease_time", &Duration::from_nanos(self.lease_time))

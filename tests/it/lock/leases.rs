@@ -12,6 +12,22 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+/// It need not say what a key has to be.
+#[derive(Clone, Debug)]
+struct Jobs<K> {
+    locks: Locks<K>,
+}
+
+#[test]
+fn locks_are_a_field_of_a_type_that_bounds_no_keys() {
+    let jobs = Jobs { locks: plain().0 };
+    let other = jobs.clone();
+    let lease = jobs.locks.try_acquire(&1).unwrap();
+    assert_eq!(other.locks.try_acquire(&1).unwrap_err(), LockError::Busy);
+    drop((jobs, other));
+    assert!(lease.is_held() && lease.release().is_ok());
+}
+
 #[test]
 fn a_lease_ends_on_the_exact_nanosecond() {
     let (locks, time) = plain();
