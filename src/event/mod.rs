@@ -9,7 +9,7 @@ mod outbox;
 pub(crate) use hub::{Hub, Listener};
 pub(crate) use outbox::Outbox;
 
-use crate::pubsub::{Home, Mailbox, NoMessage, Subscription};
+use crate::pubsub::{self, Home, Mailbox, NoMessage, Subscription};
 use crate::time::Clock;
 use std::fmt;
 use std::sync::Arc;
@@ -170,6 +170,26 @@ impl<K> Events<K> {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.0.lost()
+    }
+}
+
+impl<'e, K> IntoIterator for &'e Events<K> {
+    type Item = Event<K>;
+    type IntoIter = pubsub::Iter<'e, Event<K>>;
+
+    /// As [`Events::iter`].
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<K> IntoIterator for Events<K> {
+    type Item = Event<K>;
+    type IntoIter = pubsub::IntoIter<Event<K>>;
+
+    /// As [`Events::iter`], of a subscription that ends with the iterator.
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

@@ -323,6 +323,22 @@ fn a_subscription_ends_with_the_cache() {
 }
 
 #[test]
+fn a_loop_over_a_subscription_ends_with_the_cache() {
+    let cache = Cache::new(10);
+    let (borrowed, owned) = (cache.events(10), cache.events(10));
+    cache.insert_many([(1, 1), (2, 2)]);
+    drop(cache);
+    let mut keys = Vec::new();
+    for event in &borrowed {
+        keys.push(event.key);
+    }
+    for event in owned {
+        keys.push(event.key);
+    }
+    assert_eq!(keys, [1, 2, 1, 2]);
+}
+
+#[test]
 fn nothing_is_told_when_the_cache_ends() {
     let (builder, log) = logged(Cache::builder());
     let cache = builder.build().unwrap();
