@@ -2,7 +2,8 @@
 //!
 //! A [`Cache`] takes the place of a database of Redis, with one type for its keys and one for its
 //! values. A [`Store`], which is kept in a directory (feature `persist`), has the same calls but for
-//! those that load.
+//! those that load, fences and `invalidate` (nothing is loaded that they would overtake), several
+//! tags in one call, `frequency` and `reset_stats`.
 //!
 //! ```
 //! use haybox::Cache;
