@@ -43,7 +43,8 @@ where
     }
 }
 
-/// An unbounded cache of the entries.
+/// An unbounded cache of the entries. There is no `Default`, which would be unbounded as well and
+/// does not look like it.
 impl<K, V> FromIterator<(K, V)> for Cache<K, V, DefaultHashBuilder>
 where
     K: Hash + Eq + Send + Sync + 'static,

@@ -99,15 +99,21 @@ impl fmt::Debug for Sessions {
 }
 
 impl Default for Sessions {
-    /// A store with every option at its default.
     fn default() -> Self {
-        let built = Self::builder().build();
-        built.expect("the default settings are possible")
+        Self::new()
     }
 }
 
 /// Calls on one session.
 impl Sessions {
+    /// A store with every option at its default: 100,000 sessions that end by the expiry of their
+    /// framework.
+    #[must_use]
+    pub fn new() -> Self {
+        let built = Self::builder().build();
+        built.expect("the default settings are possible")
+    }
+
     /// A builder with every option at its default.
     pub fn builder() -> SessionsBuilder {
         SessionsBuilder::new()
