@@ -32,7 +32,8 @@
 //! | `entry(k).or_insert(v)` | [`insert_with`](Cache::insert_with) and [`InsertOptions::if_absent`] |
 //! | `entry(k).and_upsert_with`, `and_compute_with` | [`compute`](Cache::compute), [`update_or_insert_with`](Cache::update_or_insert_with); [`update`](Cache::update) for what is there |
 //! | `invalidate`, `invalidate_all` | [`invalidate`](Cache::invalidate), [`clear`](Cache::clear), which overtake loads that are under way |
+//! | `iter` | [`iter`](Cache::iter), which gives copies of keys and values |
 //! | `invalidate_entries_if` | [`retain`](Cache::retain), done when it returns; [tags](Cache::invalidate_tag) and [groups](Cache::invalidate_group) in O(1) |
 //! | `entry_count`, `weighted_size`, `run_pending_tasks` | [`len`](Cache::len), [`weight`](Cache::weight), which are exact; nothing to run |
 
-use crate::{Cache, CacheBuilder, Expiry, InsertOptions, LoadError};
+use crate::{Cache, CacheBuilder, Expiry, InsertOptions, LoadError, RemovalCause};
