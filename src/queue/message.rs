@@ -80,6 +80,18 @@ impl<T> DeadLetter<T> {
     }
 }
 
+/// O(1), also for a value that is not `Clone`.
+impl<T> Clone for DeadLetter<T> {
+    fn clone(&self) -> Self {
+        Self {
+            id: self.id,
+            attempts: self.attempts,
+            error: self.error.clone(),
+            payload: Arc::clone(&self.payload),
+        }
+    }
+}
+
 impl<T> std::ops::Deref for DeadLetter<T> {
     type Target = T;
 

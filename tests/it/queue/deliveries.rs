@@ -114,6 +114,11 @@ fn a_poison_message_becomes_a_dead_letter_and_holds_nobody_up() {
     assert_eq!((dead[0].id(), *dead[0], dead[0].attempts()), (poison, 0, 3));
     assert_eq!(dead[0].error(), Some("attempt 2"));
     assert!(queue.is_empty(), "it does not count towards the capacity");
+    let copy = dead[0].clone();
+    drop(dead);
+    assert!(queue.purge(poison));
+    assert_eq!((copy.id(), *copy, copy.attempts()), (poison, 0, 3));
+    assert_eq!(copy.error(), Some("attempt 2"));
 }
 
 #[test]
