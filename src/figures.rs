@@ -7,7 +7,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metric {
-    /// The name of the field.
+    /// The name of the field. It has no unit: what is a time in the struct, as `load_time` and
+    /// `oldest_age`, is in nanoseconds here.
     pub name: &'static str,
     /// Whether it only grows.
     pub kind: MetricKind,

@@ -19,7 +19,8 @@ figures! {
     ///
     /// # To export them
     /// [`iter`](Self::iter) lists all of them, as it does for the statistics of the other roles, so
-    /// that an exporter misses none that a later version counts. For Prometheus:
+    /// that an exporter misses none that a later version counts. Times are in nanoseconds, which
+    /// their names do not say. For Prometheus:
     ///
     /// ```
     /// use haybox::Cache;
