@@ -191,12 +191,13 @@ where
         T: Into<Loaded<V>>,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.read_through_async_revalidating(move |key, _| load(key))
+        self.read_through_revalidating_async(move |key, _| load(key))
     }
 
     /// As [`read_through_async`](Self::read_through_async), with a loader that is given the old
     /// value, as for [`read_through_revalidating`](Self::read_through_revalidating).
-    pub fn read_through_async_revalidating<E, T, F>(
+    #[must_use = "a bound loader loads nothing before it is asked"]
+    pub fn read_through_revalidating_async<E, T, F>(
         &self,
         load: impl Fn(K, Option<V>) -> F + Send + Sync + 'static,
     ) -> ReadThroughAsync<K, V, E, S>

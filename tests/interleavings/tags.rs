@@ -162,7 +162,7 @@ fn nobody_gets_what_was_loaded_before_its_tag_was_invalidated() {
         let (for_threads, for_tasks) = (source.clone(), source.clone());
         let threads_read =
             cache.read_through_revalidating(move |_, old| for_threads.load(old.copied()));
-        let tasks_read = cache.read_through_async_revalidating(move |_, old| {
+        let tasks_read = cache.read_through_revalidating_async(move |_, old| {
             let source = for_tasks.clone();
             async move {
                 let loaded = source.load(old);

@@ -1114,7 +1114,7 @@ fn what_is_not_modified_gets_a_new_ttl_and_tells_nobody() {
     });
     let shown = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&shown);
-    let numbers = cache.read_through_async_revalidating(move |_, old| {
+    let numbers = cache.read_through_revalidating_async(move |_, old| {
         log.lock().unwrap().push(old);
         async move {
             Ok::<_, ()>(match old {

@@ -380,7 +380,7 @@ fn a_late_answer_that_the_old_value_holds_is_for_all() {
     });
     let (gates, number) = ([Gate::default(), Gate::default()], AtomicU32::new(0));
     let of_loader = gates.clone();
-    let rows = cache.read_through_async_revalidating(move |_: u32, old: Option<u32>| {
+    let rows = cache.read_through_revalidating_async(move |_: u32, old: Option<u32>| {
         let gate = of_loader[number.fetch_add(1, SeqCst) as usize].clone();
         async move {
             gate.pass().await;
@@ -655,7 +655,7 @@ fn what_is_unshared_now_is_not_brought_back_by_a_late_load() {
         });
         let (gates, number) = ([(); 3].map(|()| Gate::default()), AtomicU32::new(0));
         let of_loader = gates.clone();
-        let rows = cache.read_through_async_revalidating(move |_: u32, _| {
+        let rows = cache.read_through_revalidating_async(move |_: u32, _| {
             let at = number.fetch_add(1, SeqCst);
             let gate = of_loader[at as usize].clone();
             async move {

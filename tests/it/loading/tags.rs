@@ -304,7 +304,7 @@ fn a_load_behind_is_as_old_as_the_call_that_began_it() {
             let builder = builder.max_entries(4).freshness(freshness);
             builder.spawner(move |load| spawned.lock().unwrap().push(load))
         });
-        let numbers = cache.read_through_async_revalidating(|_, old: Option<u32>| async move {
+        let numbers = cache.read_through_revalidating_async(|_, old: Option<u32>| async move {
             Ok::<_, ()>(match old {
                 None => Loaded::new(1).tag("a"),
                 Some(1) => Loaded::new(2).tag("b"),
