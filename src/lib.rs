@@ -84,8 +84,8 @@ pub use event::{Event, EventKind, Events, NoEvent, RemovalCause};
 pub use figures::{Metric, MetricKind};
 pub use hash::{DefaultHashBuilder, DefaultHasher};
 pub use load::{
-    BoxedLoad, Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync, ReadThroughMany,
-    ReadThroughManyAsync, Source,
+    BoxedLoad, Freshness, LoadError, Loaded, LoaderError, ReadThrough, ReadThroughAsync,
+    ReadThroughMany, ReadThroughManyAsync, Source,
 };
 #[cfg(feature = "persist")]
 pub use persist::{Store, WeakStore};

@@ -4,6 +4,7 @@ mod flight;
 mod form;
 mod freshness;
 mod loaded;
+mod loader_error;
 mod pool;
 mod read_through;
 mod read_through_many;
@@ -18,6 +19,7 @@ pub use freshness::Freshness;
 pub(crate) use freshness::{Age, OwnTimes};
 pub use loaded::Loaded;
 pub(crate) use loaded::{What, in_order};
+pub use loader_error::LoaderError;
 pub(crate) use pool::offer as offer_to_pool;
 pub use read_through::{ReadThrough, ReadThroughAsync};
 pub use read_through_many::{ReadThroughMany, ReadThroughManyAsync};
@@ -26,6 +28,7 @@ pub(crate) use under_way::{Left, Loads, UnderWay};
 pub(crate) use verdict::{Known, Verdict};
 pub(crate) use waiting::{MayWait, Node, Running, Waiting};
 
+use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,23 +44,30 @@ pub(crate) type Spawner = Box<dyn Fn(BoxedLoad) + Send + Sync>;
 /// It is a `std::error::Error` where the loader's own error is one, so `?` passes it on as a
 /// `Box<dyn Error>` or by a `From` of your own. The error of a loader is shared by all who waited,
 /// so it comes in an `Arc`, and has to be `Send + Sync + 'static`. Errors that hold any other, such
-/// as a `Box<dyn Error + Send + Sync>` or one of `anyhow`, are no `std::error::Error` themselves:
-/// pass on what they say.
+/// as a `Box<dyn Error + Send + Sync>` or one of `anyhow`, are no `std::error::Error` themselves,
+/// and `?` says so of them: [`wrapped`](Self::wrapped) makes one of it, which keeps the source and
+/// the type.
 ///
 /// ```
-/// use haybox::{Cache, LoadError};
+/// use haybox::{Cache, LoadError, LoaderError};
+/// # use std::io;
 ///
-/// type Error = Box<dyn std::error::Error + Send + Sync>;
-/// # fn query(_: &u32) -> Result<String, Error> { Err("the database is down".into()) }
+/// type Error = Box<dyn std::error::Error + Send + Sync>; // Or anyhow::Error.
+/// # fn query(_: &u32) -> Result<String, Error> {
+/// #     Err(io::Error::other("the database is down").into())
+/// # }
 ///
 /// fn name(names: &Cache<u32, String>, id: u32) -> Result<String, Error> {
-///     names
-///         .try_get_or_insert_with(&id, || query(&id))
-///         .map_err(|error| error.to_string().into())
+///     let name = names.try_get_or_insert_with(&id, || query(&id)).map_err(LoadError::wrapped)?;
+///     Ok(name)
 /// }
 ///
 /// let error = name(&Cache::new(100), 7).unwrap_err();
 /// assert_eq!(error.to_string(), "the loader failed: the database is down");
+/// let Some(LoadError::Failed(cause)) = error.downcast_ref::<LoadError<LoaderError<Error>>>() else {
+///     panic!("{error}")
+/// };
+/// assert!(cause.downcast_ref::<io::Error>().is_some(), "what the loader has returned");
 ///
 /// // Or look at it.
 /// let names: Cache<u32, String> = Cache::new(100);
@@ -106,6 +116,18 @@ impl<E> LoadError<E> {
     pub(crate) fn failed(error: E) -> Self {
         Self::Failed(Arc::new(error))
     }
+
+    /// The same with the loader's error in a [`LoaderError`], so that it is a `std::error::Error`,
+    /// and `?` passes it on. For loaders whose error holds any other and so is none itself: a
+    /// `Box<dyn Error + Send + Sync>`, or one of `anyhow`. Copies nothing.
+    #[must_use]
+    pub fn wrapped(self) -> LoadError<LoaderError<E>> {
+        match self {
+            Self::Failed(error) => LoadError::failed(LoaderError(error)),
+            Self::Reentrant => LoadError::Reentrant,
+            Self::TimedOut => LoadError::TimedOut,
+        }
+    }
 }
 
 impl<E> Clone for LoadError<E> {
@@ -139,8 +161,8 @@ impl<E: fmt::Display> fmt::Display for LoadError<E> {
     }
 }
 
-impl<E: std::error::Error + 'static> std::error::Error for LoadError<E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl<E: Error + 'static> Error for LoadError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             // What the error says of itself is said already.
             Self::Failed(error) => error.source(),

@@ -4,11 +4,12 @@ use super::tasks::Fragile;
 use super::{BusyPool, assert_settled, block_on, pool, whole_pool};
 use crate::common::{HOUR, PATIENCE, SECOND, panic_of, timed};
 use haybox::{
-    Cache, CacheBuilder, Freshness, LoadError, Loaded, MockClock, ReadThrough, ReadThroughAsync,
-    Source,
+    Cache, CacheBuilder, Freshness, LoadError, Loaded, LoaderError, MockClock, ReadThrough,
+    ReadThroughAsync, Source,
 };
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -114,6 +115,48 @@ fn that_there_is_no_row_is_remembered_for_its_own_time_and_an_error_is_not() {
         "a commit ends what is remembered"
     );
     assert_settled(&cache);
+}
+
+#[test]
+fn an_error_of_any_type_goes_on_with_its_type_and_its_source() {
+    type Any = Box<dyn Error + Send + Sync>;
+
+    fn ask(bound: &ReadThrough<u32, u32, Any>, key: u32) -> Result<Option<u32>, Any> {
+        Ok(bound.get(&key).map_err(LoadError::wrapped)?)
+    }
+    let cache = Cache::<u32, u32>::new(10);
+    let bound = cache.read_through(|key: &u32| match key {
+        0 => Err::<u32, Any>(Cause(std::fmt::Error).into()),
+        key => Ok(*key),
+    });
+    let error = ask(&bound, 0).unwrap_err();
+    assert_eq!(error.to_string(), "the loader failed: down");
+    assert!(error.source().unwrap().is::<std::fmt::Error>());
+    let failed = error.downcast_ref::<LoadError<LoaderError<Any>>>();
+    let Some(LoadError::Failed(cause)) = failed else {
+        panic!("{error}")
+    };
+    assert!(cause.is::<Cause>());
+    assert_eq!(format!("{cause:?}"), "Cause(Error)");
+    assert_eq!(ask(&bound, 1).unwrap(), Some(1));
+    let late = LoadError::<Any>::TimedOut.wrapped();
+    assert_eq!(late.to_string(), LoadError::<Any>::TimedOut.to_string());
+    assert!(late.source().is_none());
+}
+
+#[derive(Debug)]
+struct Cause(std::fmt::Error);
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("down")
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
 }
 
 #[test]
