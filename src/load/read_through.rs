@@ -74,6 +74,7 @@ where
     ///
     /// The loader is kept as long as the handle, so it owns what it uses: give it a clone of the
     /// connection pool, and `move`. For an example see [`ReadThrough`].
+    #[must_use = "a bound loader loads nothing before it is asked"]
     pub fn read_through<E, T>(
         &self,
         load: impl Fn(&K) -> Result<T, E> + Send + Sync + 'static,
@@ -119,6 +120,7 @@ where
     /// assert_eq!(pages.get("/")?.map(|page| page.text).as_deref(), Some("hay"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use = "a bound loader loads nothing before it is asked"]
     pub fn read_through_revalidating<E, T>(
         &self,
         load: impl Fn(&K, Option<&V>) -> Result<T, E> + Send + Sync + 'static,
@@ -182,6 +184,7 @@ where
     /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
     /// # }).unwrap();
     /// ```
+    #[must_use = "a bound loader loads nothing before it is asked"]
     pub fn read_through_async<E, T, F>(
         &self,
         load: impl Fn(K) -> F + Send + Sync + 'static,

@@ -82,6 +82,7 @@ where
     ///
     /// The loader is kept as long as the handle, so it owns what it uses: give it a clone of the
     /// connection pool, and `move`. For an example see [`ReadThroughMany`].
+    #[must_use = "a bound loader loads nothing before it is asked"]
     pub fn read_through_many<E, I, T>(
         &self,
         load: impl Fn(Vec<K>) -> Result<I, E> + Send + Sync + 'static,
@@ -124,6 +125,7 @@ where
     /// # Ok::<(), haybox::LoadError<std::io::Error>>(())
     /// # }).unwrap();
     /// ```
+    #[must_use = "a bound loader loads nothing before it is asked"]
     pub fn read_through_many_async<E, I, T, F>(
         &self,
         load: impl Fn(Vec<K>) -> F + Send + Sync + 'static,

@@ -54,6 +54,7 @@ impl<T> Commit<T> {
     }
 
     /// What the write returned.
+    #[must_use]
     pub fn value(&self) -> &T {
         &self.value
     }
@@ -65,11 +66,13 @@ impl<T> Commit<T> {
 
     /// The number of the write in the log. That of a call that found nothing to change is the number
     /// of the last write before it.
+    #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
     /// Whether the write is on the disk, whatever the policy: what a power loss does not undo.
+    #[must_use]
     pub fn is_durable(&self) -> bool {
         self.journal.durable_seq() >= self.seq
     }

@@ -31,6 +31,7 @@ pub enum PushError<T> {
 
 impl<T> PushError<T> {
     /// The message; `None` if it is in the queue after all.
+    #[must_use = "the message is dropped"]
     pub fn into_inner(self) -> Option<T> {
         match self {
             Self::Full(value) | Self::Closed(value) => Some(value),
@@ -128,6 +129,7 @@ pub struct PushManyError<T> {
 impl<T> PushManyError<T> {
     /// The messages that are not in the queue, in the order in which they were given: what may be
     /// pushed again.
+    #[must_use = "the messages are dropped"]
     pub fn into_inner(self) -> Vec<T> {
         self.error
             .into_inner()

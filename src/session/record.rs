@@ -19,6 +19,7 @@ pub struct Content {
 impl Content {
     /// A session that belongs to nobody and ends by the time-outs of its store. The store does not
     /// look into the text.
+    #[must_use]
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self {
             text: text.into(),
