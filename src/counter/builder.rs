@@ -5,17 +5,17 @@ use super::kept::{Kept, flush_every};
 use super::life::Lives;
 use super::recent::Windows;
 use super::{Counters, State};
-use crate::BuildError;
 use crate::builder::SettingsOf;
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
 #[cfg(feature = "persist")]
 use crate::persist::{Codec, DirKind, OpenError, Persistence};
 use crate::time::Clock;
+use crate::{BuildError, DefaultHashBuilder};
 #[cfg(feature = "persist")]
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 #[cfg(feature = "persist")]
 use std::path::Path;
@@ -30,18 +30,20 @@ use std::time::Duration;
 /// | [`sweep_interval`](Self::sweep_interval) | 1 s |
 /// | `flush_interval`, of counters that are kept (feature `persist`) | 1 s |
 /// | [`clock`](Self::clock) | the system's |
+/// | [`hasher`](Self::hasher) | `ahash`, seeded anew each time |
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct CountersBuilder<K> {
+pub struct CountersBuilder<K, S = DefaultHashBuilder> {
     time_to_live: Option<Duration>,
     window: Option<Duration>,
     sweep_interval: Duration,
     #[cfg(feature = "persist")]
     flush_interval: Duration,
     clock: Clock,
+    hasher: S,
     key: PhantomData<fn(K)>,
 }
 
-impl<K> fmt::Debug for CountersBuilder<K> {
+impl<K, S> fmt::Debug for CountersBuilder<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CountersBuilder")
             .field("time_to_live", &self.time_to_live)
@@ -52,7 +54,7 @@ impl<K> fmt::Debug for CountersBuilder<K> {
     }
 }
 
-impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
+impl<K> CountersBuilder<K> {
     pub(super) fn new() -> Self {
         Self {
             time_to_live: None,
@@ -61,10 +63,13 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
             #[cfg(feature = "persist")]
             flush_interval: Duration::from_secs(1),
             clock: Clock::real(),
+            hasher: DefaultHashBuilder::default(),
             key: PhantomData,
         }
     }
+}
 
+impl<K, S> CountersBuilder<K, S> {
     /// How long a key counts from its first count on, more than 0; then it is at 0 again, on the
     /// nanosecond and as a whole. Counting does not prolong it: Redis's `INCR`, and `EXPIRE NX`
     /// with it. Default: for ever.
@@ -99,6 +104,21 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
         self
     }
 
+    /// The hasher of the keys, all of whose bits count. Default: [`DefaultHashBuilder`], seeded
+    /// anew each time.
+    pub fn hasher<H>(self, hasher: H) -> CountersBuilder<K, H> {
+        CountersBuilder {
+            time_to_live: self.time_to_live,
+            window: self.window,
+            sweep_interval: self.sweep_interval,
+            #[cfg(feature = "persist")]
+            flush_interval: self.flush_interval,
+            clock: self.clock,
+            hasher,
+            key: PhantomData,
+        }
+    }
+
     /// How often counters that are [kept](Self::open) are written down, more than 0. Default: 1 s.
     /// A thread looks so often for what has changed, whether anything has.
     #[cfg(feature = "persist")]
@@ -111,8 +131,13 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
     ///
     /// # Errors
     /// If a time is 0.
-    pub fn build(self) -> Result<Counters<K>, BuildError> {
-        Ok(Counters::with(self.state()?))
+    pub fn build(self) -> Result<Counters<K, S>, BuildError>
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        S: BuildHasher,
+    {
+        let (state, hasher) = self.state()?;
+        Ok(Counters::with(state, hasher))
     }
 
     /// Counters that survive a restart, with the counts that the directory holds. The directory is
@@ -150,9 +175,10 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
     /// anything but counters ([`DirKind`]), or with a setting: a time of 0, or a
     /// [`time_to_live`](Self::time_to_live), which counters that are kept cannot have.
     #[cfg(feature = "persist")]
-    pub fn open(self, dir: impl AsRef<Path>) -> Result<Counters<K>, OpenError>
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Counters<K, S>, OpenError>
     where
-        K: Clone + Serialize + DeserializeOwned,
+        K: Hash + Eq + Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+        S: BuildHasher,
     {
         self.open_with(dir, Persistence::new())
     }
@@ -166,30 +192,32 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
         self,
         dir: impl AsRef<Path>,
         options: Persistence<C>,
-    ) -> Result<Counters<K>, OpenError>
+    ) -> Result<Counters<K, S>, OpenError>
     where
-        K: Clone + Serialize + DeserializeOwned,
+        K: Hash + Eq + Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+        S: BuildHasher,
     {
         if self.time_to_live.is_some() {
             let problem = "counters that are kept in a directory live until they are taken";
             return Err(BuildError::new("Counters", "time_to_live", problem).into());
         }
         let interval = self.flush_interval;
-        let mut state = self.state()?;
+        let (mut state, hasher) = self.state()?;
         let store = Cache::builder().stats(false).clock(state.clock.clone());
         let store = store
             .of_role(DirKind::Counters)
             .open_store_with(dir, options)?;
         // What was counted in another process was not counted now.
         let windows = state.windows.take();
-        Kept::restore(store, &mut state);
+        Kept::restore(store, &mut state, &hasher);
         state.windows = windows;
-        let counters = Counters::with(state);
+        let counters = Counters::with(state, hasher);
         flush_every(&counters.0, interval);
         Ok(counters)
     }
 
-    fn state(self) -> Result<State<K>, BuildError> {
+    /// What is checked and made of the settings, and the hasher.
+    fn state(self) -> Result<(State<K>, S), BuildError> {
         let times = [
             ("time_to_live", self.time_to_live),
             ("window", self.window),
@@ -200,6 +228,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> CountersBuilder<K> {
         SettingsOf("Counters").check_times(times)?;
         let windows = self.window.map(Windows::new);
         let lives = self.time_to_live.map(Lives::new);
-        Ok(State::new(self.clock, windows, lives, self.sweep_interval))
+        let state = State::new(self.clock, windows, lives, self.sweep_interval);
+        Ok((state, self.hasher))
     }
 }

@@ -9,7 +9,6 @@
 //! being written.
 
 use super::{SHARDS, State, Total, shard_of};
-use crate::DefaultHashBuilder;
 use crate::busy::{Busy, is_busy_with};
 use crate::contain::contain;
 use crate::persist::{CommitError, Journal, Store, WriteError};
@@ -114,9 +113,9 @@ struct Stop<K> {
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> Kept<K> {
     /// Has the counts of a store in the stripes of counters that nobody has seen yet, and theirs in
     /// the store from now on.
-    pub(super) fn restore(store: Store<K, i64>, state: &mut State<K>) {
+    pub(super) fn restore(store: Store<K, i64>, state: &mut State<K>, hasher: &impl BuildHasher) {
         for (key, count) in &store {
-            let hash = state.hasher.hash_one(&key);
+            let hash = hasher.hash_one(&key);
             let stripe = state.stripes[0].get_or_init(super::new_stripe);
             let unused = stripe[shard_of(hash)].insert(state, hash, key, count, None);
             drop(unused);
@@ -158,16 +157,16 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Kept<K> {
     /// Has the store say of what was taken what has come in since then: mostly nothing, and then it
     /// is removed.
     fn settle(&self, state: &State<K>, taken: &mut Taken<K>, problems: &mut Problems) {
-        taken.0.retain(|(_, key)| {
-            let settled = problems.none_in(|| self.settle_one(state, key));
+        taken.0.retain(|(hash, key)| {
+            let settled = problems.none_in(|| self.settle_one(state, *hash, key));
             settled.is_none()
         });
     }
 
     /// A key that was counted again is not left to the next flush: until then the store would have
     /// the count that is in the hands of who took it.
-    fn settle_one(&self, state: &State<K>, key: &K) -> Result<(), WriteError> {
-        let count = state.count_of(key);
+    fn settle_one(&self, state: &State<K>, hash: u64, key: &K) -> Result<(), WriteError> {
+        let count = state.count_of(hash, key);
         if count != 0 {
             return self.put(key.clone(), count);
         }
@@ -419,10 +418,9 @@ fn flush_behind<K>(state: &State<K>) {
     }
 }
 
-impl<K: Hash + Eq> State<K> {
+impl<K: Eq> State<K> {
     /// The count of a key of counters without lives.
-    fn count_of(&self, key: &K) -> i64 {
-        let hash = DefaultHashBuilder::hash_one(&self.hasher, key);
+    fn count_of(&self, hash: u64, key: &K) -> i64 {
         let shards = self.shards(shard_of(hash));
         let counts = shards.map(|shard| shard.look(hash, key, None, |cell| cell.count));
         counts.fold(0, i64::wrapping_add)

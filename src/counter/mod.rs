@@ -92,10 +92,9 @@ use std::time::{Duration, Instant};
 /// assert_eq!(likes.take("bread"), 3_999);
 /// assert_eq!(likes.get("bread"), 0);
 /// ```
-pub struct Counters<K>(Arc<State<K>>);
+pub struct Counters<K, S = DefaultHashBuilder>(Arc<State<K>>, S);
 
 struct State<K> {
-    hasher: DefaultHashBuilder,
     clock: Clock,
     /// Made when a thread first counts in them. A power of two.
     stripes: Box<[OnceLock<Stripe<K>>]>,
@@ -120,18 +119,18 @@ fn shard_of(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
 }
 
-impl<K> Clone for Counters<K> {
+impl<K, S: Clone> Clone for Counters<K, S> {
     fn clone(&self) -> Self {
         #[cfg(feature = "persist")]
         if let Some(kept) = &self.0.kept {
             kept.enter();
         }
-        Self(Arc::clone(&self.0))
+        Self(Arc::clone(&self.0), self.1.clone())
     }
 }
 
 #[cfg(feature = "persist")]
-impl<K> Drop for Counters<K> {
+impl<K, S> Drop for Counters<K, S> {
     fn drop(&mut self) {
         if let Some(kept) = &self.0.kept {
             kept.leave(&self.0);
@@ -139,7 +138,7 @@ impl<K> Drop for Counters<K> {
     }
 }
 
-impl<K> fmt::Debug for Counters<K> {
+impl<K, S> fmt::Debug for Counters<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Counters");
         shown
@@ -166,14 +165,20 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
     pub fn builder() -> CountersBuilder<K> {
         CountersBuilder::new()
     }
+}
 
-    fn with(state: State<K>) -> Self {
+impl<K, S> Counters<K, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher,
+{
+    fn with(state: State<K>, hasher: S) -> Self {
         let state = Arc::new(state);
         if state.lives.is_some() {
             let sweep: Weak<State<K>> = Arc::downgrade(&state);
             register(&state.clock, sweep, state.sweep_interval);
         }
-        Self(state)
+        Self(state, hasher)
     }
 
     /// Counts one more.
@@ -210,7 +215,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
             return;
         }
         let state = &*self.0;
-        let hash = state.hasher.hash_one(key);
+        let hash = self.1.hash_one(key);
         let stripe = thread::slot() % state.stripes.len();
         let shards = state.stripes[stripe].get_or_init(new_stripe);
         let shard = &shards[shard_of(hash)];
@@ -309,7 +314,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
             return 0;
         }
         let state = &*self.0;
-        let hash = state.hasher.hash_one(key);
+        let hash = self.1.hash_one(key);
         let mut life = None;
         if let Some(lives) = &state.lives {
             life = lives.current(&state.clock, hash, key);
@@ -333,7 +338,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Counters<K> {
             return 0;
         }
         let state = &*self.0;
-        let hash = state.hasher.hash_one(key);
+        let hash = self.1.hash_one(key);
         let mut ended = None;
         if let Some(lives) = &state.lives {
             ended = lives.end(&state.clock, hash, key);
@@ -502,7 +507,6 @@ impl<K> State<K> {
         let processors = available_parallelism().map_or(1, usize::from);
         let stripes = (2 * processors).next_power_of_two().min(64);
         Self {
-            hasher: DefaultHashBuilder::default(),
             clock,
             stripes: (0..stripes).map(|_| OnceLock::new()).collect(),
             windows,

@@ -140,18 +140,18 @@ pub enum Status {
 /// assert_eq!(online.members("kitchen"), [8]);
 /// # Ok::<(), haybox::BuildError>(())
 /// ```
-pub struct Presence<R, M>(Arc<Handle<R, M>>);
+pub struct Presence<R, M, S = DefaultHashBuilder>(Arc<Handle<R, M, S>>);
 
 /// Dropped with the last handle, while a sweep may still hold the state.
-struct Handle<R, M>(Arc<State<R, M>>);
+struct Handle<R, M, S>(Arc<State<R, M, S>>);
 
-struct State<R, M> {
+struct State<R, M, S> {
     own: Weak<Self>,
     clock: Clock,
-    hasher: DefaultHashBuilder,
+    hasher: S,
     sweep_interval: Duration,
     times: Times,
-    parts: Box<[SpinLock<Rooms<R, M>>]>,
+    parts: Box<[SpinLock<Rooms<R, M, S>>]>,
     events: Arc<TopicState<PresenceEvent<R, M>>>,
     counts: Counts,
 }
@@ -178,13 +178,13 @@ enum Sign {
     Activity,
 }
 
-impl<R, M> Clone for Presence<R, M> {
+impl<R, M, S> Clone for Presence<R, M, S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<R, M> fmt::Debug for Presence<R, M> {
+impl<R, M, S> fmt::Debug for Presence<R, M, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = &self.0.0;
         let mut shown = f.debug_struct("Presence");
@@ -210,7 +210,14 @@ where
     pub fn builder() -> PresenceBuilder<R, M> {
         PresenceBuilder::new()
     }
+}
 
+impl<R, M, S> Presence<R, M, S>
+where
+    R: Hash + Eq + Send + Sync + 'static,
+    M: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
     /// A member says that it is in a room, and joins if it was not. Says whether it did.
     ///
     /// It does not count as doing something: see [`active`](Self::active).
@@ -312,7 +319,7 @@ where
         R: Clone,
     {
         let counts = (0..PARTS).flat_map(|number| {
-            let counts = |rooms: &mut Rooms<R, M>, _: u64, _: &mut Told<R, M>| rooms.counts();
+            let counts = |rooms: &mut Rooms<R, M, S>, _: u64, _: &mut Told<R, M>| rooms.counts();
             self.0.0.in_part(number, Vec::new(), counts)
         });
         counts
@@ -435,7 +442,7 @@ where
         &self,
         room: &Q,
         otherwise: A,
-        f: impl FnOnce(&mut Rooms<R, M>, u64, &mut Told<R, M>) -> A,
+        f: impl FnOnce(&mut Rooms<R, M, S>, u64, &mut Told<R, M>) -> A,
     ) -> A
     where
         Q: Hash + ?Sized,
@@ -460,17 +467,18 @@ where
     }
 }
 
-impl<R, M> State<R, M>
+impl<R, M, S> State<R, M, S>
 where
     R: Hash + Eq + Send + Sync + 'static,
     M: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
 {
     /// Does something under the lock of a part, after all whose time is up have gone.
     fn in_part<A>(
         &self,
         number: usize,
         otherwise: A,
-        f: impl FnOnce(&mut Rooms<R, M>, u64, &mut Told<R, M>) -> A,
+        f: impl FnOnce(&mut Rooms<R, M, S>, u64, &mut Told<R, M>) -> A,
     ) -> A {
         let (mut call, mut answer) = (Some(f), otherwise);
         // Many may be due at once, and others want the lock in between.
@@ -490,7 +498,7 @@ where
         &self,
         number: usize,
         otherwise: A,
-        f: impl FnOnce(&mut Rooms<R, M>, u64, &mut Told<R, M>) -> A,
+        f: impl FnOnce(&mut Rooms<R, M, S>, u64, &mut Told<R, M>) -> A,
     ) -> A {
         let mut told = Told::new(&self.events, &self.counts);
         let Some(inside) = reentrancy::enter() else {
@@ -524,15 +532,16 @@ where
     fn is_due(&self) -> bool {
         let now = self.clock.now();
         let is_due =
-            |part: &SpinLock<Rooms<R, M>>| part.try_lock().is_none_or(|rooms| rooms.is_due(now));
+            |part: &SpinLock<Rooms<R, M, S>>| part.try_lock().is_none_or(|rooms| rooms.is_due(now));
         self.parts.iter().any(is_due)
     }
 }
 
-impl<R, M> Sweep for State<R, M>
+impl<R, M, S> Sweep for State<R, M, S>
 where
     R: Hash + Eq + Send + Sync + 'static,
     M: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
 {
     fn interval(&self) -> Duration {
         self.sweep_interval
@@ -554,7 +563,7 @@ where
     }
 }
 
-impl<R, M> Drop for Handle<R, M> {
+impl<R, M, S> Drop for Handle<R, M, S> {
     fn drop(&mut self) {
         self.0.events.end();
     }

@@ -11,7 +11,6 @@
 use super::notes::{Note, Notes};
 use super::stats::Counts;
 use super::{Change, PresenceEvent, Sign, Status, Times};
-use crate::DefaultHashBuilder;
 use crate::equivalent::Equivalent;
 use crate::pubsub::{Left, TopicState};
 use crate::slack::give_back;
@@ -25,9 +24,9 @@ use std::sync::Arc;
 /// How much of what is due is done before others get the lock.
 const BATCH: usize = 256;
 
-pub(super) struct Rooms<R, M> {
+pub(super) struct Rooms<R, M, S> {
     times: Times,
-    hasher: DefaultHashBuilder,
+    hasher: S,
     rooms: HashTable<Room<R, M>>,
     notes: Notes<R, M>,
 }
@@ -147,11 +146,11 @@ impl<M> Seat<M> {
     }
 }
 
-impl<R, M> Rooms<R, M> {
-    pub(super) fn new(times: Times, hasher: &DefaultHashBuilder) -> Self {
+impl<R, M, S> Rooms<R, M, S> {
+    pub(super) fn new(times: Times, hasher: S) -> Self {
         Self {
             times,
-            hasher: hasher.clone(),
+            hasher,
             rooms: HashTable::new(),
             notes: Notes::default(),
         }
@@ -162,10 +161,11 @@ impl<R, M> Rooms<R, M> {
     }
 }
 
-impl<R, M> Rooms<R, M>
+impl<R, M, S> Rooms<R, M, S>
 where
     R: Hash + Eq + Send + Sync + 'static,
     M: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher,
 {
     /// Has happen what time has brought until now, in its order, but no more than a batch of it;
     /// whether there may be more.
@@ -435,7 +435,7 @@ impl<M> HasKey for Seat<M> {
 
 fn find_mut<'t, T, Q>(
     table: &'t mut HashTable<T>,
-    hasher: &DefaultHashBuilder,
+    hasher: &impl BuildHasher,
     key: &Q,
 ) -> Option<&'t mut T>
 where
@@ -497,6 +497,7 @@ fn first<'r, R, M>(
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+    use crate::DefaultHashBuilder;
     use crate::time::Clock;
     use std::time::Duration;
 
@@ -509,7 +510,7 @@ mod tests {
         let events = TopicState::alone("presence", Clock::real());
         let counts = Counts::default();
         let mut told = Told::new(&events, &counts);
-        let mut rooms = Rooms::new(times, &DefaultHashBuilder::default());
+        let mut rooms = Rooms::new(times, DefaultHashBuilder::default());
         let all = (0..10_000).map(|member| (0, member));
         let all = all.chain((1..10_000).map(|room| (room, 0)));
         for (room, member) in all.clone() {

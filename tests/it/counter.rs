@@ -1,6 +1,6 @@
 //! Counters by key.
 
-use crate::common::{HOUR, INSIDE, SECOND, cases, panic_of};
+use crate::common::{HOUR, INSIDE, OneHash, SECOND, cases, panic_of};
 use haybox::counter::{Counters, CountersBuilder};
 use haybox::{Cache, MockClock};
 use proptest::prelude::*;
@@ -535,4 +535,18 @@ fn no_count_that_is_kept_is_lost_to_a_key_that_panics_while_it_is_taken() {
         let panics = panics.count();
         assert!(which != CLONE || panics > 0, "no key was copied");
     }
+}
+
+#[test]
+fn keys_with_one_hash_are_counted_apart() {
+    let counters = Counters::<u32>::builder().hasher(OneHash).build().unwrap();
+    let other = counters.clone();
+    (0..100).for_each(|key| counters.add(&key, i64::from(key)));
+    elsewhere(|| (0..100).for_each(|key| other.incr(&key)));
+    assert!((0..100).all(|key| counters.get(&key) == i64::from(key) + 1));
+    assert_eq!(counters.top(2), [(99, 100), (98, 99)]);
+    assert_eq!(
+        (counters.take(&7), counters.get(&7), counters.get(&8)),
+        (8, 0, 9)
+    );
 }

@@ -1,6 +1,6 @@
 //! Counters that are kept in a directory.
 
-use crate::common::{HOUR, PATIENCE, SECOND, killed};
+use crate::common::{HOUR, PATIENCE, SECOND, Seeded, killed};
 use haybox::counter::{Counters, CountersBuilder, FlushError};
 use haybox::persist::{CommitError, CompactError, Persistence, SyncPolicy, WriteError};
 use haybox::{Cache, MockClock};
@@ -479,4 +479,26 @@ fn the_last_handle_may_be_dropped_in_a_closure_of_a_cache() {
     let back = std::iter::repeat_with(|| (std::thread::yield_now(), open()).1);
     let counters = back.flatten().next().unwrap();
     assert_eq!(counters.get("bread"), 3);
+}
+
+#[test]
+fn counters_are_found_again_by_another_hasher() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |seed| {
+        let builder = Counters::<String>::builder().flush_interval(1_000 * HOUR);
+        builder.hasher(Seeded(seed)).open(dir.path()).unwrap()
+    };
+    let likes = open(1);
+    likes.add("bread", 3);
+    likes.add("soup", 2);
+    likes.flush().unwrap();
+    assert_eq!(likes.take("bread"), 3);
+    likes.incr("bread");
+    likes.flush().unwrap();
+    assert_eq!(likes.take("soup"), 2);
+    drop(likes);
+    let likes = open(2);
+    assert_eq!((likes.get("bread"), likes.get("soup")), (1, 0));
+    likes.incr("bread");
+    assert_eq!(likes.top(2), [("bread".to_owned(), 2)]);
 }

@@ -1,6 +1,6 @@
 //! Who is there.
 
-use crate::common::{HOUR, INSIDE, PATIENCE, SECOND, cases, panic_of};
+use crate::common::{HOUR, INSIDE, OneHash, PATIENCE, SECOND, cases, panic_of};
 use Change::{Active, Idle, Joined, Left, TimedOut};
 use haybox::presence::{Change, Presence, PresenceBuilder, PresenceEvent, Status};
 use haybox::pubsub::{NoMessage, Slow, SubscribeOptions, Subscription};
@@ -508,6 +508,28 @@ fn a_sweep_says_how_many_have_gone() {
     time.advance(SECOND * 10);
     assert_eq!(online.count(&0), 0, "announced by a call");
     assert_eq!((online.sweep(), online.stats().timed_out), (0, 999));
+}
+
+#[test]
+fn members_and_rooms_with_one_hash_are_told_apart() {
+    let (_, time) = timed(|builder| builder);
+    let builder = Presence::<u8, u8>::builder().hasher(OneHash);
+    let online = builder.clock(time.clock()).build().unwrap();
+    let events = online.events();
+    for (room, member) in [(1, 1), (1, 2), (2, 1)] {
+        assert!(online.heartbeat(&room, &member));
+    }
+    for (room, other) in [(1, 2), (2, 1)] {
+        assert!(online.leave(&room, &1) && !online.is_online(&room, &1));
+        assert!(online.is_online(&other, &1) && online.is_online(&1, &2));
+        assert!(online.heartbeat(&room, &1));
+    }
+    assert!(online.leave(&1, &1));
+    assert_eq!((online.members(&1), online.members(&2)), (vec![2], vec![1]));
+    let same = online.downgrade().upgrade().unwrap();
+    time.advance(HOUR);
+    assert_eq!((same.count(&1), same.count(&2)), (0, 0));
+    assert_eq!(told(&events).len(), 10);
 }
 
 proptest! {
