@@ -487,11 +487,15 @@ where
     pub fn validate(&self) {
         let state = &*self.0;
         if let Some(lives) = &state.lives {
-            lives.validate(|key| state.hasher.hash_one(key));
+            lives.validate(|key| self.1.hash_one(key));
         }
         for number in 0..SHARDS {
             for shard in state.shards(number) {
-                shard.validate(state, |hash| shard_of(hash) == number);
+                shard.validate(
+                    state,
+                    |key| self.1.hash_one(key),
+                    |hash| shard_of(hash) == number,
+                );
             }
         }
     }

@@ -16,7 +16,6 @@ use crate::sync::AtomicBool;
 use crate::sync::SpinLock;
 use crate::time::Clock;
 use hashtable::HashTable;
-use std::hash::{BuildHasher, Hash};
 use std::mem;
 use std::ops::RangeFrom;
 use std::sync::Arc;
@@ -267,20 +266,24 @@ impl<K> Shard<K> {
         }
     }
 
-    /// Checks every cell, given the hash of a key and whether it is of this shard.
+    /// Checks every cell, given the hash of a key and whether one is of this shard.
     ///
     /// # Panics
     /// With the first that is not as it should be.
-    pub(super) fn validate(&self, state: &State<K>, is_own: impl Fn(u64) -> bool)
-    where
-        K: Hash + Eq,
+    pub(super) fn validate(
+        &self,
+        state: &State<K>,
+        hash_of: impl Fn(&K) -> u64,
+        is_own: impl Fn(u64) -> bool,
+    ) where
+        K: Eq,
     {
         let Some(_inside) = reentrancy::enter() else {
             return;
         };
         let cells = self.cells.lock();
         for cell in cells.iter() {
-            let hash = state.hasher.hash_one(&cell.key);
+            let hash = hash_of(&cell.key);
             assert!(cell.hash == hash && is_own(hash), "the hash of the key");
             let has_life = cell.life.is_some();
             assert_eq!(has_life, state.lives.is_some(), "all live, or none does");

@@ -370,7 +370,7 @@ where
     }
 }
 
-impl<R: Hash + Eq, M: Hash + Eq> Rooms<R, M> {
+impl<R: Hash + Eq, M: Hash + Eq, S: BuildHasher> Rooms<R, M, S> {
     /// Checks every invariant, and that `is_own` holds of the hash of each room.
     ///
     /// # Panics
