@@ -34,7 +34,11 @@ pub(in crate::time) fn now() -> u64 {
 
 #[inline]
 pub(in crate::time) fn coarse() -> u64 {
-    SUSPENSION.boot_time(&Kernel)
+    SUSPENSION.boot_time(
+        read(ClockId::MonotonicCoarse),
+        || read(ClockId::RealtimeCoarse),
+        || Ahead::measure(&Kernel),
+    )
 }
 
 static SUSPENSION: Suspension = Suspension::new();
@@ -55,7 +59,6 @@ trait Clocks {
 struct Kernel;
 
 impl Clocks for Kernel {
-    #[inline]
     fn monotonic(&self) -> u64 {
         read(ClockId::MonotonicCoarse)
     }
@@ -104,35 +107,57 @@ impl Suspension {
         }
     }
 
+    /// A reading of the monotonic clock as one of the boot clock. The clocks are read here and not in
+    /// [`check`](Self::check): then the compiler puts them out of the way of who needs no time.
     #[inline]
-    fn boot_time(&self, clocks: &impl Clocks) -> u64 {
-        let monotonic = clocks.monotonic();
+    fn boot_time(
+        &self,
+        monotonic: u64,
+        wall: impl FnOnce() -> u64,
+        measure: impl FnOnce() -> Ahead,
+    ) -> u64 {
         let suspended = if monotonic == self.checked.load(Acquire) {
             self.suspended.load(Relaxed)
         } else {
-            self.check(monotonic, clocks)
+            self.check(monotonic, wall(), measure)
         };
         monotonic.wrapping_add(suspended)
     }
 
     #[cold]
-    fn check(&self, monotonic: u64, clocks: &impl Clocks) -> u64 {
+    fn check(&self, monotonic: u64, wall: u64, measure: impl FnOnce() -> Ahead) -> u64 {
         // One at a time, so that an older measurement does not overwrite a newer one. Who
         // finds another at it measures for itself alone and waits for nobody: the other may
         // have lost its processor, or be a thread that a fork has left behind.
         let Some(_checking) = self.checking.try_lock() else {
-            return clocks.boot_ahead();
+            return measure().boot;
         };
-        let distance = distance(monotonic, clocks.wall());
-        let drift = distance.wrapping_sub(self.wall_ahead.load(Relaxed));
+        let drift = distance(monotonic, wall).wrapping_sub(self.wall_ahead.load(Relaxed));
         if drift.unsigned_abs() > TICK_NOISE {
-            // In this order: what is slept between the two shows at the next look.
-            self.wall_ahead.store(wall_ahead(clocks), Relaxed);
-            self.suspended.store(clocks.boot_ahead(), Relaxed);
+            let ahead = measure();
+            self.suspended.store(ahead.boot, Relaxed);
+            self.wall_ahead.store(ahead.wall, Relaxed);
         }
         // Whoever finds this tick checked sees what was measured.
         self.checked.store(monotonic, Release);
         self.suspended.load(Relaxed)
+    }
+}
+
+/// How far two clocks are ahead of the monotonic one.
+struct Ahead {
+    wall: i64,
+    /// Wraps: see `boot_ahead`.
+    boot: u64,
+}
+
+impl Ahead {
+    /// In this order: what is slept between the two shows at the next look.
+    fn measure(clocks: &impl Clocks) -> Self {
+        Self {
+            wall: wall_ahead(clocks),
+            boot: clocks.boot_ahead(),
+        }
     }
 }
 
@@ -164,6 +189,13 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     const HOUR: u64 = 3_600_000_000_000;
+
+    impl Suspension {
+        fn boot_time_by(&self, clocks: &impl Clocks) -> u64 {
+            let measure = || Ahead::measure(clocks);
+            self.boot_time(clocks.monotonic(), || clocks.wall(), measure)
+        }
+    }
 
     /// Clocks that stand still.
     #[derive(Clone, Copy)]
@@ -244,12 +276,12 @@ mod tests {
     #[test]
     fn time_suspended_counts_at_the_first_reading_after_it() {
         let clock = Suspension::new();
-        assert_eq!(clock.boot_time(&START), HOUR);
+        assert_eq!(clock.boot_time_by(&START), HOUR);
         // The machine sleeps for two hours: only the wall clock and the boot clock move.
         let resumed = START.after_sleep(2 * HOUR);
-        assert_eq!(clock.boot_time(&resumed), 3 * HOUR + 5);
+        assert_eq!(clock.boot_time_by(&resumed), 3 * HOUR + 5);
         let (at, wall, boot) = (resumed.later(4), true, false);
-        let later = clock.boot_time(&Unread { at, wall, boot });
+        let later = clock.boot_time_by(&Unread { at, wall, boot });
         assert_eq!(later, 3 * HOUR + 9);
     }
 
@@ -277,9 +309,9 @@ mod tests {
         let ((entered, has_entered), (go_on, may_go_on)) = (channel(), channel::<()>());
         std::thread::scope(|scope| {
             let waiting = Waiting(first, entered, may_go_on);
-            scope.spawn(move || clock.boot_time(&waiting));
+            scope.spawn(move || clock.boot_time_by(&waiting));
             has_entered.recv().unwrap();
-            let reading = clock.boot_time(&second);
+            let reading = clock.boot_time_by(&second);
             drop(go_on);
             reading
         })
@@ -294,7 +326,7 @@ mod tests {
     #[test]
     fn time_suspended_counts_while_who_measures_it_has_no_processor() {
         let clock = Suspension::new();
-        clock.boot_time(&START);
+        clock.boot_time_by(&START);
         let resumed = START.after_sleep(2 * HOUR);
         let second = resumed.later(500_000_000);
         assert_eq!(beside_a_checker(&clock, resumed, second), second.boot());
@@ -333,10 +365,10 @@ mod tests {
     fn time_without_a_processor_between_two_readings_hides_no_suspension() {
         const LONG: u64 = 2_000_000_000;
         let clock = Suspension::new();
-        clock.boot_time(&START);
+        clock.boot_time_by(&START);
         let (at, until) = (START.later(5), START.later(5 + LONG));
         let readings = Cell::default();
-        let reading = clock.boot_time(&HeldUp {
+        let reading = clock.boot_time_by(&HeldUp {
             at,
             until,
             readings,
@@ -344,7 +376,7 @@ mod tests {
         assert_eq!(reading, at.boot());
         // As long as the thread was held up: what it took for the distance is there now.
         let resumed = until.after_sleep(LONG);
-        assert_eq!(clock.boot_time(&resumed), resumed.boot());
+        assert_eq!(clock.boot_time_by(&resumed), resumed.boot());
     }
 
     #[test]
@@ -352,11 +384,11 @@ mod tests {
         const TICK: u64 = 10_000_000;
         for slept in (0..60).map(|millis| millis * 1_000_000) {
             let clock = Suspension::new();
-            clock.boot_time(&START);
+            clock.boot_time_by(&START);
             let mut at = START.later(TICK).after_sleep(slept);
             // Set back meanwhile, by what hides as much of the sleep.
             at.wall -= TICK;
-            let coarse = clock.boot_time(&at);
+            let coarse = clock.boot_time_by(&at);
             // Just before a tick that is as late as it may be.
             let now = at.boot() + 20_000_000;
             let is_far = is_far(coarse, now - 1);
@@ -367,22 +399,22 @@ mod tests {
     #[test]
     fn a_step_of_the_wall_clock_moves_nothing() {
         let clock = Suspension::new();
-        clock.boot_time(&START);
+        clock.boot_time_by(&START);
         for (tick, wall) in [(1, 20 * 8766 * HOUR), (2, HOUR / 2)] {
             let at = At {
                 wall,
                 ..START.later(tick)
             };
-            assert_eq!(clock.boot_time(&at), at.monotonic);
+            assert_eq!(clock.boot_time_by(&at), at.monotonic);
         }
     }
 
     #[test]
     fn the_wall_clock_is_read_once_a_tick() {
         let clock = Suspension::new();
-        clock.boot_time(&START);
+        clock.boot_time_by(&START);
         let (at, wall, boot) = (START, false, false);
-        assert_eq!(clock.boot_time(&Unread { at, wall, boot }), HOUR);
+        assert_eq!(clock.boot_time_by(&Unread { at, wall, boot }), HOUR);
     }
 
     #[test]
