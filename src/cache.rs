@@ -11,7 +11,8 @@ pub use fence::Fence;
 pub use iter::{Iter, Keys, Values};
 pub use weak::WeakCache;
 
-use crate::builder::{BuildError, CacheBuilder, greatest_bound};
+use crate::build_error::BuildError;
+use crate::builder::{CacheBuilder, greatest_bound};
 use crate::engine::{Engine, Transaction};
 use crate::entry::{ExpireIf, Insert, InsertOptions, Life, Op, Outcome, Ttl};
 use crate::equivalent::Equivalent;

@@ -30,6 +30,7 @@
 #![warn(missing_docs, missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod build_error;
 mod builder;
 mod busy;
 mod cache;
@@ -58,6 +59,7 @@ mod process;
 pub mod pubsub;
 pub mod queue;
 mod random;
+mod read_through;
 mod reentrancy;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
@@ -73,7 +75,8 @@ mod unrun;
 mod unwind;
 mod wait;
 
-pub use builder::{BuildError, CacheBuilder};
+pub use build_error::BuildError;
+pub use builder::CacheBuilder;
 pub use cache::{Cache, Fence, Iter, Keys, Values, WeakCache};
 pub use engine::Transaction;
 pub use entry::{
@@ -83,12 +86,10 @@ pub use equivalent::Equivalent;
 pub use event::{Event, EventKind, Events, NoEvent, RemovalCause};
 pub use figures::{Metric, MetricKind};
 pub use hash::{DefaultHashBuilder, DefaultHasher};
-pub use load::{
-    BoxedLoad, Freshness, LoadError, Loaded, LoaderError, ReadThrough, ReadThroughAsync,
-    ReadThroughMany, ReadThroughManyAsync, Source,
-};
+pub use load::{BoxedLoad, Freshness, LoadError, Loaded, LoaderError, Source};
 #[cfg(feature = "persist")]
 pub use persist::{Store, WeakStore};
+pub use read_through::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsync};
 pub use stats::Stats;
 pub use time::{Clock, MockClock};
 pub use to_key::ToKey;

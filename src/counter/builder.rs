@@ -5,7 +5,7 @@ use super::kept::{Kept, flush_every};
 use super::life::Lives;
 use super::recent::Windows;
 use super::{Counters, State};
-use crate::builder::SettingsOf;
+use crate::build_error::SettingsOf;
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
 #[cfg(feature = "persist")]

@@ -46,7 +46,6 @@ pub(crate) use policy::Policy;
 pub use transaction::Transaction;
 #[cfg(feature = "persist")]
 pub(crate) use {
-    crate::table::Ends as RecordedLife,
     record::{Change as Recorded, Encoded, Form, Meta, Recorder, Refusal},
     restore::{Restored, SetFull, Tally},
 };

@@ -5,7 +5,7 @@ use super::gcra::{Bucket, Gcra};
 use super::quota::{Algorithm, Quota};
 use super::stats::LimiterStats;
 use super::window::{Rule, Window};
-use crate::builder::{BuildError, SettingsOf};
+use crate::build_error::{BuildError, SettingsOf};
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
 use crate::keyed::{Keyed, Notes, Reading, State};

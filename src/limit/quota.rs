@@ -2,7 +2,7 @@
 
 use super::gcra::Gcra;
 use super::window::Rule;
-use crate::builder::{BuildError, SettingsOf};
+use crate::build_error::{BuildError, SettingsOf};
 use std::time::Duration;
 
 /// How much a key may take in which time.

@@ -1,6 +1,6 @@
 //! How fresh a value has to be, and what is done about one that is not.
 
-use crate::builder::{BuildError, SettingsOf};
+use crate::build_error::{BuildError, SettingsOf};
 use crate::random;
 use crate::time::{Deadline, NEVER};
 use std::time::Duration;

@@ -6,7 +6,7 @@ use super::shared::{Registry, Shared};
 use super::slot::Ask;
 use super::stats::LocksStats;
 use super::waiter::{Acquire, Call, Target};
-use crate::builder::{BuildError, SettingsOf};
+use crate::build_error::{BuildError, SettingsOf};
 use crate::equivalent::Equivalent;
 use crate::hash::{DefaultHashBuilder, KeyHash};
 use crate::keyed::Keyed;

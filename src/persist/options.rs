@@ -6,7 +6,7 @@ use super::header::CodecId;
 use super::migrate::{Migrate, MigrateRef, Migrated, Old};
 use super::report::Progress;
 use super::settings::{RecoveryMode, Settings, SyncPolicy, WhenFull};
-use crate::builder::{BuildError, SettingsOf};
+use crate::build_error::{BuildError, SettingsOf};
 use crate::time::Clock;
 use std::fmt;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use super::error::WriteError;
 use super::handle::Journal;
 use super::insist;
 use super::outcome::{self, Outcomes};
-use crate::builder::BuildError;
+use crate::build_error::BuildError;
 use crate::cache::{Cache, Iter, Keys, Values, WeakCache};
 use crate::engine::Transaction;
 use crate::entry::{ExpireIf, Insert, InsertOptions, Op, Outcome, Ttl};

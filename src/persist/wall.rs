@@ -1,8 +1,8 @@
 //! Deadlines of the clock of a process, which starts anew with the machine, as times of the wall.
 
 use super::effect::WallLife;
-use crate::engine::RecordedLife;
 use crate::sync::AtomicU64;
+use crate::table::Ends;
 use crate::time::{Clock, Deadline, NEVER, since_1970};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -64,7 +64,7 @@ impl Wall {
 
     /// When a life ends by the wall clock as it stands now. Rounded down, so that nothing ends
     /// later than it should.
-    pub(super) fn of_life(&self, life: RecordedLife) -> WallLife {
+    pub(super) fn of_life(&self, life: Ends) -> WallLife {
         if (life.hard, life.idle) == (NEVER, NEVER) {
             return WallLife::default();
         }
@@ -81,7 +81,7 @@ impl Wall {
 
     /// The other way round, by the last comparison: while a cache is restored the clocks are
     /// compared once.
-    pub(super) fn to_life(&self, life: WallLife) -> RecordedLife {
+    pub(super) fn to_life(&self, life: WallLife) -> Ends {
         let ahead = self.ahead();
         let deadline = |at: Option<u64>| {
             at.map_or(NEVER, |at| {
@@ -89,7 +89,7 @@ impl Wall {
                 deadline.clamp(1, i128::from(NEVER - 1)) as Deadline
             })
         };
-        RecordedLife {
+        Ends {
             hard: deadline(life.hard),
             idle: deadline(life.idle),
         }

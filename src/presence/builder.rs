@@ -3,7 +3,7 @@
 use super::room::Rooms;
 use super::stats::Counts;
 use super::{Handle, PARTS, Presence, State, Times};
-use crate::builder::SettingsOf;
+use crate::build_error::SettingsOf;
 use crate::pubsub::TopicState;
 use crate::sync::SpinLock;
 use crate::time::{Clock, Sweep, register};

@@ -9,7 +9,7 @@ use super::stats::{BusStats, Tally};
 use super::subscription::Home;
 use super::topic::{Matched, Tallies, Target, TopicState};
 use super::{Pattern, SubscribeOptions, Subscription, Topic};
-use crate::BuildError;
+use crate::build_error::BuildError;
 use crate::sync::Mutex;
 use crate::time::Clock;
 use std::any::Any;

@@ -7,7 +7,7 @@ use super::mailbox::{Mailbox, Offer};
 use super::stats::Tally;
 use super::subscription::Home;
 use super::{SubscribeOptions, Subscription};
-use crate::BuildError;
+use crate::build_error::BuildError;
 use crate::reentrancy;
 use crate::sync::SpinLock;
 use crate::time::{Clock, Deadline, after, wake_all};

@@ -4,7 +4,7 @@ use super::Queue;
 #[cfg(feature = "persist")]
 use super::kept::{Kept, of_messages};
 use super::state::State;
-use crate::builder::{BuildError, SettingsOf};
+use crate::build_error::{BuildError, SettingsOf};
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
 #[cfg(feature = "persist")]

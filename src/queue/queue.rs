@@ -11,7 +11,7 @@ use super::push::{PushCall, push, push_async};
 use super::shared::{Shared, Waiting};
 use super::state::{After, State};
 use super::stats::QueueStats;
-use crate::builder::BuildError;
+use crate::build_error::BuildError;
 use crate::time::{Clock, Deadline, NEVER, after};
 use crate::wait::{block, wait};
 use std::fmt;

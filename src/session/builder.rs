@@ -4,7 +4,7 @@ use super::owners::Owners;
 use super::record::SessionRecord;
 use super::stats::Counts;
 use super::{SessionError, SessionId, Sessions, State};
-use crate::builder::SettingsOf;
+use crate::build_error::SettingsOf;
 #[cfg(feature = "persist")]
 use crate::persist::DirKind;
 use crate::{

@@ -1,7 +1,7 @@
 //! Opening a directory.
 
 use super::{CompactError, Damage, DiskError, Unreadable};
-use crate::builder::BuildError;
+use crate::build_error::BuildError;
 use crate::persist::dir_kind::DirKind;
 use crate::persist::header::{CodecId, StoreId};
 use std::error::Error;

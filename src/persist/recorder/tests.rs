@@ -191,7 +191,7 @@ impl<'de> Deserialize<'de> for Value {
 type Key = (u8, u8);
 
 /// What is known of an entry: its value, its ends in milliseconds, its weight, its labels.
-type Known = (Value, engine::RecordedLife, u64, Vec<u64>);
+type Known = (Value, crate::table::Ends, u64, Vec<u64>);
 
 fn known(cache: &Cache<Key, Value>) -> BTreeMap<Key, Known> {
     let mut all = BTreeMap::new();

@@ -2,12 +2,13 @@
 //!
 //! What concerns one key is left to a [`ReadThrough`] whose loader asks for that key alone.
 
-use super::{Freshness, LoadError, Loaded, ReadThrough, ReadThroughAsync, Source, in_order};
-use crate::builder::BuildError;
+use super::{ReadThrough, ReadThroughAsync};
+use crate::build_error::BuildError;
 use crate::cache::Cache;
 use crate::engine::{Behind, Call, Left, Offered, OwnLeader};
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
+use crate::load::{Freshness, LoadError, Loaded, Source, in_order};
 use crate::to_key::ToKey;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};

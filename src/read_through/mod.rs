@@ -1,12 +1,15 @@
 //! A loader bound to a cache, so that who reads has one value to hold and cannot forget either.
 
-use super::form::{Form, Full, Sourced};
-use super::{Freshness, LoadError, Loaded, Source, give};
-use crate::builder::BuildError;
+mod many;
+
+pub use many::{ReadThroughMany, ReadThroughManyAsync};
+
+use crate::build_error::BuildError;
 use crate::cache::Cache;
 use crate::engine::{Behind, Call, Left, Offered, OwnLeader, Start};
 use crate::equivalent::Equivalent;
 use crate::hash::DefaultHashBuilder;
+use crate::load::{Form, Freshness, Full, LoadError, Loaded, Source, Sourced, give};
 use crate::to_key::ToKey;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
