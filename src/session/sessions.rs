@@ -498,17 +498,32 @@ impl Sessions {
         id: &SessionId,
         condition: &impl Fn(&SessionId, &SessionRecord) -> bool,
     ) -> bool {
-        self.close_if(id, |record| condition(id, record))
-            || (self.successors(id).iter()).any(|new| self.close_wherever(new, condition))
+        let close = |id: &SessionId| self.close_if(id, |record| condition(id, record));
+        self.find_wherever(id, |id| close(id).then_some(()))
+            .is_some()
     }
 
     /// A session by an id that it has or had.
     fn look_wherever(&self, id: &SessionId) -> Option<SessionRecord> {
-        let found = self.0.cache.peek(id);
-        found.or_else(|| {
-            let mut successors = self.successors(id).into_iter();
-            successors.find_map(|new| self.look_wherever(&new))
-        })
+        self.find_wherever(id, |id| self.0.cache.peek(id))
+    }
+
+    /// What is found by an id or by one that came after it. There may be as many of those as were
+    /// given out in the time of a request, too many for a call of each to make the next.
+    fn find_wherever<R>(
+        &self,
+        id: &SessionId,
+        find: impl Fn(&SessionId) -> Option<R>,
+    ) -> Option<R> {
+        let (mut id, mut others) = (*id, Vec::new());
+        loop {
+            // Its successors are remembered before it ends, so they are read after it was missed.
+            if let Some(found) = find(&id) {
+                return Some(found);
+            }
+            others.extend(self.successors(&id));
+            id = others.pop()?;
+        }
     }
 
     fn successors(&self, id: &SessionId) -> Vec<SessionId> {

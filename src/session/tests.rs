@@ -1,7 +1,7 @@
 //! What can only be seen from inside.
 
 use super::*;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// A store whose ids come from a list.
 fn with_ids<const N: usize>(ids: [u128; N]) -> Sessions {
@@ -36,6 +36,26 @@ fn a_session_is_given_no_id_that_somebody_has() {
     assert_eq!(third, Some(SessionId::from(7)));
     assert_eq!(sessions.of_owner("ada").len(), 2);
     assert_eq!(sessions.end_all("ada"), 2);
+}
+
+#[test]
+fn a_session_is_found_by_an_id_that_it_had_thousands_of_ids_ago() {
+    const STACK: usize = 128 << 10;
+    let sessions = Sessions::builder().build().unwrap();
+    let first = sessions.start(Content::new("").owner("ada")).unwrap();
+    let next = |id: SessionId, _| sessions.cycle_id(&id).unwrap().unwrap();
+    let last = (0..5_000).fold(first, next);
+    let on_little_stack = std::thread::Builder::new().stack_size(STACK);
+    let public_id = sessions.get(&last).unwrap().public_id();
+    // As a call that has read the index before the id was changed.
+    sessions.0.owners.expect(&Arc::from("ada"), first);
+    let walk = move || {
+        assert_eq!(sessions.end_others("ada", &first), 0);
+        assert_eq!(sessions.of_owner("ada")[0].public_id(), public_id);
+        assert!(sessions.end_one("ada", public_id));
+        assert!(sessions.get(&last).is_none());
+    };
+    on_little_stack.spawn(walk).unwrap().join().unwrap();
 }
 
 #[test]
@@ -78,8 +98,8 @@ fn the_index_of_owners_forgets_who_has_no_session_any_more() {
 
 #[test]
 fn a_listener_of_the_cache_is_told_beside_the_index_of_owners() {
-    let told = std::sync::Arc::new(Mutex::new(Vec::new()));
-    let telling = std::sync::Arc::clone(&told);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = Arc::clone(&told);
     let listener = move |id, _, cause| telling.lock().unwrap().push((id, cause));
     let sessions = Sessions::builder().max_sessions(1);
     let made = sessions.build_with(|cache| cache.removal_listener(listener).build());
