@@ -71,6 +71,7 @@ mod table;
 mod thread;
 mod time;
 mod to_key;
+mod turns;
 mod unrun;
 mod unwind;
 mod wait;

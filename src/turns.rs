@@ -2,6 +2,8 @@
 //!
 //! As many are awake as there is something for, and no more: a message that comes in wakes one
 //! worker and not all. Who was woken and goes without taking anything makes room for the next.
+//! Coming, going and waking one are O(log n) of those that wait, and the memory of a crowd is given
+//! back as it goes.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -9,7 +11,7 @@ use std::task::Waker;
 /// Kept under a lock; wakers are code of the user's executor, so they come in as copies made before
 /// and go out to be woken or dropped afterwards.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     asleep: BTreeMap<u64, Waker>,
     /// Those that were woken and have not looked since.
     awake: usize,
@@ -19,7 +21,7 @@ pub(super) struct Turns {
 impl Turns {
     /// Has `waker` woken when it is its turn. A place is kept until it is given back; the waker that
     /// was there before is for the caller to drop.
-    pub(super) fn wait(&mut self, place: &mut Option<u64>, waker: Waker) -> Option<Waker> {
+    pub(crate) fn wait(&mut self, place: &mut Option<u64>, waker: Waker) -> Option<Waker> {
         let is_new = place.is_none();
         let at = *place.get_or_insert_with(|| {
             self.next += 1;
@@ -33,7 +35,7 @@ impl Turns {
     }
 
     /// Gives a place back, and the waker that was in it to the caller to drop.
-    pub(super) fn leave(&mut self, place: &mut Option<u64>) -> Option<Waker> {
+    pub(crate) fn leave(&mut self, place: &mut Option<u64>) -> Option<Waker> {
         let waker = self.asleep.remove(&place.take()?);
         if waker.is_none() {
             self.awake -= 1;
@@ -41,9 +43,14 @@ impl Turns {
         waker
     }
 
+    /// Whether it is not the turn of a place yet: it was looked at though nobody has woken it.
+    pub(crate) fn is_asleep(&self, place: Option<u64>) -> bool {
+        place.is_some_and(|place| self.asleep.contains_key(&place))
+    }
+
     /// Wakes the first ones until so many are awake, or nobody sleeps.
     #[inline]
-    pub(super) fn wake(&mut self, enough: usize, into: &mut Vec<Waker>) {
+    pub(crate) fn wake(&mut self, enough: usize, into: &mut Vec<Waker>) {
         while self.awake < enough
             && let Some((_, waker)) = self.asleep.pop_first()
         {
@@ -53,21 +60,22 @@ impl Turns {
     }
 
     /// Wakes one more, whether there is something for it or not.
-    pub(super) fn wake_another(&mut self, into: &mut Vec<Waker>) {
+    pub(crate) fn wake_another(&mut self, into: &mut Vec<Waker>) {
         self.wake(self.awake + 1, into);
     }
 
-    pub(super) fn wake_all(&mut self, into: &mut Vec<Waker>) {
+    pub(crate) fn wake_all(&mut self, into: &mut Vec<Waker>) {
         self.wake(usize::MAX, into);
     }
 
-    pub(super) fn is_anybody_asleep(&self) -> bool {
+    #[inline]
+    pub(crate) fn is_anybody_asleep(&self) -> bool {
         !self.asleep.is_empty()
     }
 
     /// Asleep or awake.
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.asleep.len() + self.awake
     }
 }

@@ -49,7 +49,9 @@ pub(crate) async fn wait<R>(
     .await
 }
 
-/// Who is to be woken. Coming, going and changing the waker are O(1).
+/// Who is to be woken, all at once. Coming, going and changing the waker are O(1). Waking is O(most
+/// that ever waited), and as much memory is kept: for what happens once. Those that are woken by
+/// turns are in [`Turns`](crate::turns::Turns).
 ///
 /// It is kept under a lock, and wakers are code of the user's executor: so they come in as copies
 /// made before, and go out to be woken or dropped afterwards.
@@ -73,12 +75,6 @@ impl Waiters {
         let before = self.places[at].replace(waker);
         self.waiting += usize::from(before.is_none());
         before
-    }
-
-    /// Whether nobody is to be woken.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting == 0
     }
 
     /// Gives a place back, and the waker that was in it to the caller to drop.
@@ -127,16 +123,13 @@ mod tests {
         assert!(waiters.put(&mut first, Waker::noop().clone()).is_some());
         assert!(waiters.put(&mut second, Waker::noop().clone()).is_none());
         assert_ne!(first, second);
-        assert!(!waiters.is_empty());
         assert_eq!(taken(&mut waiters), 2);
-        assert!(waiters.is_empty());
         assert_eq!(taken(&mut waiters), 0);
         assert!(waiters.leave(first.unwrap()).is_none());
         let mut third = None;
         assert!(waiters.put(&mut third, Waker::noop().clone()).is_none());
         assert_eq!(third, first);
         assert!(waiters.leave(third.unwrap()).is_some());
-        assert!(waiters.is_empty());
         assert_eq!(taken(&mut waiters), 0);
     }
 

@@ -1,6 +1,6 @@
 //! The subscriber's end.
 
-use super::mailbox::{End, Mailbox};
+use super::mailbox::{End, Mailbox, Reader};
 use super::stats::Tally;
 use crate::time::{Clock, NEVER, after};
 use crate::wait;
@@ -147,7 +147,9 @@ pub(crate) trait Home<M>: Send + Sync {
 /// Threads read it with [`recv`](Self::recv) and its relatives, tasks of any runtime or none with
 /// [`recv_async`](Self::recv_async) or [`poll_recv`](Self::poll_recv), and crossbeam's `select!`
 /// waits for its [`bell`](Self::bell). Several may read one subscription at the same time; then
-/// each message goes to one of them. Dropping it ends it: what waits is dropped, and publishers
+/// each message goes to one of them, and wakes the one that has waited longest. One that comes at
+/// that moment may be quicker; a future that was woken is to be polled or dropped, since nobody else
+/// is woken for the same message. Dropping the subscription ends it: what waits is dropped, and publishers
 /// that wait for room go on at once. [`close`](Self::close) ends it from any thread, also while
 /// others wait for a message.
 ///
@@ -163,8 +165,8 @@ pub struct Subscription<M> {
     clock: Clock,
     home: Box<dyn Home<M>>,
     bell: OnceLock<Receiver<()>>,
-    /// Where the waker of `poll_recv` is kept.
-    polled: Option<usize>,
+    /// Who calls `poll_recv`.
+    poller: Reader,
 }
 
 impl<M> Subscription<M> {
@@ -174,7 +176,7 @@ impl<M> Subscription<M> {
             clock,
             home,
             bell: OnceLock::new(),
-            polled: None,
+            poller: Reader::polling(),
         }
     }
 
@@ -230,7 +232,7 @@ impl<M> Subscription<M> {
         }
         let mut reading = Reading::of(&self.mailbox);
         let found = wait::block(&self.clock, until, |waker| {
-            self.mailbox.poll_take(&mut reading.place, waker)
+            self.mailbox.poll_take(&mut reading.reader, waker)
         });
         Ok(found.ok_or(NoMessage::Empty)??)
     }
@@ -247,7 +249,7 @@ impl<M> Subscription<M> {
             return Ok(message);
         }
         let mut reading = Reading::of(&self.mailbox);
-        let taken = poll_fn(|context| self.mailbox.poll_take(&mut reading.place, context.waker()));
+        let taken = poll_fn(|context| self.mailbox.poll_take(&mut reading.reader, context.waker()));
         Ok(taken.await?)
     }
 
@@ -257,7 +259,7 @@ impl<M> Subscription<M> {
     ///
     /// Only the waker of the last call is woken.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<M>> {
-        let taken = self.mailbox.poll_take(&mut self.polled, context.waker());
+        let taken = self.mailbox.poll_take(&mut self.poller, context.waker());
         taken.map(Result::ok)
     }
 
@@ -403,9 +405,7 @@ impl<M> fmt::Debug for Subscription<M> {
 impl<M> Drop for Subscription<M> {
     fn drop(&mut self) {
         self.home.remove(&self.mailbox);
-        if let Some(place) = self.polled {
-            self.mailbox.stop_reading(place);
-        }
+        self.mailbox.stop_reading(&mut self.poller);
         self.mailbox.abandon();
     }
 }
@@ -413,23 +413,21 @@ impl<M> Drop for Subscription<M> {
 /// One who waits for a message. Dropping it ends the wait.
 struct Reading<'m, M> {
     mailbox: &'m Mailbox<M>,
-    place: Option<usize>,
+    reader: Reader,
 }
 
 impl<'m, M> Reading<'m, M> {
     fn of(mailbox: &'m Mailbox<M>) -> Self {
         Self {
             mailbox,
-            place: None,
+            reader: Reader::waiting(),
         }
     }
 }
 
 impl<M> Drop for Reading<'_, M> {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.mailbox.stop_reading(place);
-        }
+        self.mailbox.stop_reading(&mut self.reader);
     }
 }
 

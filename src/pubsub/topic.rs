@@ -366,7 +366,7 @@ struct Waiting<'l, T> {
     longest: Duration,
     /// Set when the wait begins.
     until: Option<Deadline>,
-    place: Option<usize>,
+    place: Option<u64>,
 }
 
 impl<T> Waiting<'_, T> {
@@ -389,8 +389,8 @@ impl<T> Drop for Waiting<'_, T> {
     fn drop(&mut self) {
         let has_lost = self.message.is_some();
         match self.target {
-            Target::Exact(mailbox) => mailbox.stop_writing(self.place, has_lost),
-            Target::Pattern(mailbox) => mailbox.stop_writing(self.place, has_lost),
+            Target::Exact(mailbox) => mailbox.stop_writing(&mut self.place, has_lost),
+            Target::Pattern(mailbox) => mailbox.stop_writing(&mut self.place, has_lost),
         }
     }
 }

@@ -180,7 +180,6 @@ mod settle;
 mod shared;
 mod state;
 mod stats;
-mod turns;
 mod workers;
 
 pub use builder::{Overflow, PushOptions, QueueBuilder};

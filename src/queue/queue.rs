@@ -417,7 +417,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
         self.shared.wake_poppers();
     }
 
-    fn waiting(&self, turns: fn(&mut State<T>) -> &mut super::turns::Turns) -> Waiting<T> {
+    fn waiting(&self, turns: fn(&mut State<T>) -> &mut crate::turns::Turns) -> Waiting<T> {
         Waiting::new(Arc::clone(&self.shared), turns)
     }
 

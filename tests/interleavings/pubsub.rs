@@ -7,7 +7,7 @@ use haybox::MockClock;
 use haybox::pubsub::{
     Bus, Matched, NoMessage, Pattern, Slow, SubscribeOptions, Subscription, Topic,
 };
-use shuttle::thread::{scope, yield_now};
+use shuttle::thread::{ScopedJoinHandle, scope, yield_now};
 use std::collections::HashMap;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -272,6 +272,73 @@ fn no_wake_up_of_a_task_is_lost() {
             task.join().expect("it ends") + other.join().expect("it ends")
         });
         assert_eq!((received, subscription.lost()), (4, 0));
+    });
+}
+
+/// Begins to wait and gives up, perhaps after it was woken. What it has found, if it was quick.
+fn give_up<F: Future>(waits: F) -> Option<F::Output> {
+    let mut waits = pin!(waits);
+    for _ in 0..choice(3) {
+        if let Poll::Ready(found) = waits.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return Some(found);
+        }
+        yield_now();
+    }
+    None
+}
+
+#[test]
+fn who_gives_up_hands_a_place_or_a_message_on() {
+    check("publish and receive: giving up", || {
+        let (bus, topic, time) = bus();
+        let capacity = 1 + choice(2) as usize;
+        let subscription = topic
+            .subscribe_with(options(capacity, Slow::Block(Duration::MAX)))
+            .expect("there is room");
+        let (sent, received) = scope(|threads| {
+            let publishers = [0, 1, 2].map(|publisher| {
+                let topic = &topic;
+                threads.spawn(move || {
+                    let message = (publisher, 0);
+                    let sent = match choice(3) {
+                        0 => give_up(topic.publish_async(message)).unwrap_or(0),
+                        1 => block_on(topic.publish_async(message)),
+                        _ => topic.publish(message),
+                    };
+                    sent + topic.publish((publisher, 1))
+                })
+            });
+            let readers = [(); 2].map(|()| {
+                let subscription = &subscription;
+                threads.spawn(move || {
+                    let mut received = 0;
+                    loop {
+                        let read = match choice(4) {
+                            0 => match give_up(subscription.recv_async()) {
+                                Some(read) => read,
+                                None => continue,
+                            },
+                            1 => block_on(subscription.recv_async()),
+                            _ => subscription.recv(),
+                        };
+                        match read {
+                            Ok(_) => received += 1,
+                            Err(_) => return received,
+                        }
+                    }
+                })
+            });
+            let join = |publisher: ScopedJoinHandle<'_, usize>| publisher.join().expect("no panic");
+            let sent: usize = publishers.into_iter().map(join).sum();
+            drop(bus);
+            let received: usize = readers.into_iter().map(join).sum();
+            (sent, received)
+        });
+        let lost = subscription.lost() as usize;
+        assert_eq!(sent, received);
+        // A future that was dropped before it was polled has published nothing.
+        assert!(sent >= 3 && sent + lost <= 6);
+        assert_eq!(time.timers(), 0);
     });
 }
 

@@ -4,10 +4,11 @@ use super::{numbers, options, until_waiting};
 use crate::common::SECOND;
 use haybox::pubsub::{Bus, NoMessage, Slow};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 #[derive(Default)]
 struct Woken(AtomicUsize);
@@ -102,6 +103,108 @@ fn a_subscriber_may_publish_from_inside_its_waker() {
     );
     assert_eq!(topic.publish(1), 1);
     assert_eq!(subscription.try_iter().collect::<Vec<_>>(), [1, 2]);
+}
+
+/// A task that waits, its waker, and the count of its wake-ups.
+type Waits<F> = (Pin<Box<F>>, Waker, Arc<Woken>);
+
+/// So many tasks that have been polled once and wait.
+fn waiting<F: Future>(count: u32, task: impl Fn(u32) -> F) -> Vec<Waits<F>> {
+    let start = |number| {
+        let (waker, woken) = waker();
+        let mut task = Box::pin(task(number));
+        let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        (task, waker, woken)
+    };
+    (0..count).map(start).collect()
+}
+
+#[test]
+fn publishers_get_room_in_turn_and_one_is_woken_for_each_place() {
+    let (_bus, topic, _time) = numbers();
+    let slow = topic
+        .subscribe_with(options(1, Slow::Block(Duration::MAX)))
+        .unwrap();
+    topic.publish(100);
+    let mut tasks = waiting(5, |number| topic.publish_async(number));
+    let counts: Vec<_> = tasks.iter().map(|task| Arc::clone(&task.2)).collect();
+    let wakes = || counts.iter().map(|woken| woken.0.load(SeqCst));
+    assert_eq!(slow.try_recv(), Ok(100));
+    assert_eq!(wakes().collect::<Vec<_>>(), [1, 0, 0, 0, 0]);
+    // Neither who comes now nor who was not woken gets the place of the first.
+    let mut late = waiting(1, |_| topic.publish_async(5));
+    let (second, waker, _) = &mut tasks[1];
+    let polled = second.as_mut().poll(&mut Context::from_waker(waker));
+    assert!(polled.is_pending());
+    // Who goes hands its place on.
+    drop(tasks.remove(0));
+    assert_eq!(wakes().collect::<Vec<_>>(), [1, 1, 0, 0, 0]);
+    tasks.append(&mut late);
+    for (number, (mut task, waker, _)) in (1..).zip(tasks) {
+        let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
+        assert_eq!(polled, Poll::Ready(1));
+        assert_eq!(slow.try_recv(), Ok(number));
+    }
+    assert_eq!(wakes().sum::<usize>(), 5);
+    assert_eq!((topic.publish(6), slow.lost()), (1, 1));
+}
+
+#[test]
+fn several_places_at_once_wake_as_many_publishers() {
+    let (_bus, topic, _time) = numbers();
+    let slow = topic
+        .subscribe_with(options(2, Slow::Block(Duration::MAX)))
+        .unwrap();
+    topic.publish(100);
+    topic.publish(101);
+    let tasks = waiting(3, |number| topic.publish_async(number));
+    let wakes = || tasks.iter().map(|task| task.2.0.load(SeqCst));
+    assert_eq!(slow.drain(&mut Vec::new(), 2), Ok(2));
+    assert_eq!(wakes().collect::<Vec<_>>(), [1, 1, 0]);
+    slow.close();
+    assert_eq!(wakes().collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+#[test]
+fn a_message_wakes_the_reader_that_has_waited_longest() {
+    let (_bus, topic, _time) = numbers();
+    let subscription = topic.subscribe();
+    let mut tasks = waiting(3, |_| subscription.recv_async());
+    let counts: Vec<_> = tasks.iter().map(|task| Arc::clone(&task.2)).collect();
+    let wakes = || counts.iter().map(|woken| woken.0.load(SeqCst));
+    topic.publish(1);
+    assert_eq!(wakes().collect::<Vec<_>>(), [1, 0, 0]);
+    // One that finds nothing keeps its turn.
+    assert_eq!(subscription.try_recv(), Ok(1));
+    let (first, waker, _) = &mut tasks[0];
+    let polled = first.as_mut().poll(&mut Context::from_waker(waker));
+    assert!(polled.is_pending());
+    topic.publish(2);
+    assert_eq!(wakes().collect::<Vec<_>>(), [2, 0, 0]);
+    // One that goes hands its message on.
+    drop(tasks.remove(0));
+    assert_eq!(wakes().collect::<Vec<_>>(), [2, 1, 0]);
+    topic.publish(3);
+    assert_eq!(wakes().collect::<Vec<_>>(), [2, 1, 1]);
+    for (number, (mut task, waker, _)) in (2..).zip(tasks) {
+        let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
+        assert_eq!(polled, Poll::Ready(Ok(number)));
+    }
+}
+
+#[test]
+fn who_has_polled_and_does_not_come_back_keeps_no_message_from_others() {
+    let (_bus, topic, _time) = numbers();
+    let mut subscription = topic.subscribe();
+    let noop = &mut Context::from_waker(Waker::noop());
+    assert!(subscription.poll_recv(noop).is_pending());
+    let tasks = waiting(2, |_| subscription.recv_async());
+    let wakes = || tasks.iter().map(|task| task.2.0.load(SeqCst));
+    topic.publish(1);
+    assert_eq!(wakes().collect::<Vec<_>>(), [1, 0]);
+    topic.publish(2);
+    assert_eq!(wakes().collect::<Vec<_>>(), [1, 1]);
 }
 
 #[test]
