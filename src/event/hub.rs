@@ -16,6 +16,7 @@ use super::{Event, Events, RemovalCause};
 use crate::busy::{Busy, is_busy_with};
 use crate::contain::contain;
 use crate::pubsub::{Mailbox, Offer, Slow, Topic};
+use crate::slack::give_back;
 use crate::stats::{Count, Counters};
 use crate::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, RwLock, wait_or_give_up};
 use crate::time::wake_all;
@@ -399,6 +400,7 @@ impl<K, V> Line<K, V> {
         let notice = self.notices.pop_front()?;
         self.taken = self.taken.wrapping_add(1);
         self.limit = BACKLOG;
+        give_back!(self.notices);
         Some(notice)
     }
 
@@ -447,6 +449,14 @@ mod tests {
         assert!(!queue.is_full());
         assert!(queue.take().is_some());
         assert!(queue.is_full(), "it is waited for again");
+    }
+
+    #[test]
+    fn a_flood_of_notices_leaves_no_room_behind() {
+        let queue = hanging();
+        post(&queue, 100 * BACKLOG);
+        while queue.take().is_some() {}
+        assert!(queue.line.lock().notices.capacity() < BACKLOG);
     }
 
     #[test]

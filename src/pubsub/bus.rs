@@ -10,6 +10,7 @@ use super::subscription::Home;
 use super::topic::{Matched, Tallies, Target, TopicState};
 use super::{Pattern, SubscribeOptions, Subscription, Topic};
 use crate::build_error::BuildError;
+use crate::slack::give_back;
 use crate::sync::Mutex;
 use crate::time::Clock;
 use std::any::Any;
@@ -298,6 +299,7 @@ impl BusState {
             return;
         }
         let forgotten = registry.topics.remove_entry(name);
+        give_back!(registry.topics);
         registry.note_gone(forgotten.as_ref().map(|(_, known)| known));
         drop(registry);
         drop(forgotten);
@@ -380,6 +382,7 @@ impl<T: Send + 'static> Home<Matched<T>> for Weak<BusState> {
             std::ptr::addr_eq(Arc::as_ptr(&listener.mailbox), Arc::as_ptr(mailbox))
         };
         let removed: Vec<_> = registry.patterns.extract_if(.., is_it).collect();
+        give_back!(registry.patterns);
         let in_use = if removed.is_empty() {
             Vec::new()
         } else {
@@ -397,5 +400,24 @@ impl<T: Send + 'static> Home<Matched<T>> for Weak<BusState> {
                 });
             }
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_topics_and_subscriptions_took_up_is_given_back() {
+        const MANY: usize = 2_000;
+        let bus = Bus::new();
+        let topic = |number: usize| bus.topic::<u32>(&number.to_string()).unwrap();
+        drop((0..MANY).map(topic).collect::<Vec<_>>());
+        let one = Pattern::new("none").unwrap();
+        let subscribe = |_| bus.subscribe_matching::<u32>(&one);
+        drop((0..MANY).map(subscribe).collect::<Vec<_>>());
+        let registry = bus.0.registry.lock();
+        assert!(registry.topics.capacity() < MANY / 2);
+        assert!(registry.patterns.capacity() < MANY / 2);
     }
 }

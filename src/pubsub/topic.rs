@@ -9,6 +9,7 @@ use super::subscription::Home;
 use super::{SubscribeOptions, Subscription};
 use crate::build_error::BuildError;
 use crate::reentrancy;
+use crate::slack::give_back;
 use crate::sync::SpinLock;
 use crate::time::{Clock, Deadline, after, wake_all};
 use crate::wait;
@@ -30,8 +31,8 @@ pub struct Matched<T> {
 
 /// A name on a [`Bus`](super::Bus) to which messages of one type are published.
 ///
-/// A handle: clone it into every thread and task. The topic is there for as long as the bus, a
-/// handle, or a subscription to it; a name that nobody uses costs nothing.
+/// A handle: clone it into every thread and task. The topic is there for as long as a handle or a
+/// subscription to it; a name that nobody uses costs nothing.
 pub struct Topic<T>(Arc<TopicState<T>>);
 
 impl<T> Clone for Topic<T> {
@@ -472,6 +473,7 @@ impl<T> TopicState<T> {
         let mut targets = self.targets.lock();
         let list = Arc::make_mut(&mut targets.list);
         let removed: Vec<_> = list.extract_if(.., |target| !keep(target)).collect();
+        give_back!(list);
         drop(targets);
         drop(removed);
     }
@@ -573,5 +575,19 @@ impl<T> Drop for TopicState<T> {
         if let Some(bus) = self.bus.upgrade() {
             bus.forget(&self.name, std::ptr::from_ref(self).cast());
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crowd_of_subscriptions_took_up_is_given_back() {
+        const MANY: usize = 2_000;
+        let topic = TopicState::<u32>::alone("", Clock::real());
+        let topic = Topic::of(topic);
+        drop((0..MANY).map(|_| topic.subscribe()).collect::<Vec<_>>());
+        assert!(topic.0.targets.lock().list.capacity() < MANY / 2);
     }
 }
