@@ -37,8 +37,14 @@ struct Holders {
 }
 
 /// Apart, so that a slot is small.
-#[derive(Debug, Default)]
-struct Others(Vec<Holder>);
+#[derive(Debug)]
+struct Others {
+    list: Vec<Holder>,
+    /// The sum of theirs.
+    permits: u32,
+    /// None of them ends before.
+    first_end: Deadline,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Holder {
@@ -246,7 +252,7 @@ impl Slot {
     /// Ends what has expired and serves those who wait, in their order.
     pub(super) fn settle(&mut self, terms: &Terms<'_>) -> After {
         let mut after = After::default();
-        self.holders.retain(|holder| holder.counts(terms.now));
+        self.holders.expire(terms.now);
         while let Some(first) = self.queue.as_ref().and_then(|queue| queue.waiters.front())
             && (first.is_gone() || first.ask().permits.get() <= self.free(terms.permits))
         {
@@ -282,8 +288,11 @@ impl Slot {
     /// Whether a lease ends within `reach` of a coarse reading, which does not tell then whether it
     /// has ended.
     pub(super) fn is_near(&self, coarse: u64, reach: u64) -> bool {
-        let mut ends = self.holders.iter().map(|holder| holder.deadline);
-        ends.any(|end| end.abs_diff(coarse) < reach)
+        let is_near = |holder: &Holder| holder.deadline.abs_diff(coarse) < reach;
+        let others = self.holders.others.as_ref();
+        let others = others.filter(|others| others.first_end < coarse.saturating_add(reach));
+        self.holders.first.as_ref().is_some_and(is_near)
+            || others.is_some_and(|others| others.list.iter().any(is_near))
     }
 
     /// Keeps a timer that was asked for, unless it is not wanted any more.
@@ -347,12 +356,7 @@ impl Slot {
     // ---- parts ----
 
     fn free(&self, permits: u32) -> u32 {
-        permits
-            - self
-                .holders
-                .iter()
-                .map(|holder| holder.permits.get())
-                .sum::<u32>()
+        permits - self.holders.permits()
     }
 
     #[inline]
@@ -381,8 +385,7 @@ impl Slot {
             self.queue = None;
             return;
         }
-        let ends = self.holders.iter().map(|holder| holder.deadline);
-        let first = ends.min().unwrap_or(NEVER);
+        let first = self.holders.first_end();
         if first < queue.watched {
             queue.watched = first;
             after.watch = Some(first);
@@ -392,41 +395,79 @@ impl Slot {
 
 impl Holders {
     fn iter(&self) -> impl Iterator<Item = &Holder> {
-        let others = self.others.iter().flat_map(|others| &others.0);
+        let others = self.others.iter().flat_map(|others| &others.list);
         self.first.iter().chain(others)
     }
 
     fn find(&mut self, token: u64) -> Option<&mut Holder> {
-        let others = self.others.iter_mut().flat_map(|others| &mut others.0);
+        let others = self.others.iter_mut().flat_map(|others| &mut others.list);
         let mut all = self.first.iter_mut().chain(others);
         all.find(|holder| holder.token == token)
+    }
+
+    /// The permits that all of them hold.
+    fn permits(&self) -> u32 {
+        let first = self.first.as_ref();
+        let others = self.others.as_ref();
+        first.map_or(0, |first| first.permits.get()) + others.map_or(0, |others| others.permits)
+    }
+
+    /// None of them ends before.
+    fn first_end(&self) -> Deadline {
+        let first = self.first.as_ref().map_or(NEVER, |first| first.deadline);
+        let others = self.others.as_ref();
+        first.min(others.map_or(NEVER, |others| others.first_end))
     }
 
     #[inline]
     fn push(&mut self, holder: Holder) {
         match &mut self.first {
             first @ None => *first = Some(holder),
-            Some(_) => self.others.get_or_insert_default().0.push(holder),
+            Some(_) => self.push_other(holder),
         }
     }
 
     #[inline]
     fn remove(&mut self, token: u64) -> Option<Holder> {
-        let is_it = |holder: &Holder| holder.token == token;
-        if self.first.as_ref().is_some_and(is_it) {
+        if self.others.is_none() {
+            return self.first.take_if(|first| first.token == token);
+        }
+        self.remove_from_several(token)
+    }
+
+    // What is below is apart from the code of a key with one lease, which is to be short.
+
+    #[cold]
+    fn push_other(&mut self, holder: Holder) {
+        self.others.get_or_insert_default().push(holder);
+    }
+
+    #[cold]
+    fn remove_from_several(&mut self, token: u64) -> Option<Holder> {
+        if self
+            .first
+            .as_ref()
+            .is_some_and(|first| first.token == token)
+        {
             let next = self.pop();
             return mem::replace(&mut self.first, next);
         }
-        let others = &mut self.others.as_mut()?.0;
-        let place = others.iter().position(is_it)?;
-        Some(others.swap_remove(place))
+        let others = self.others.as_mut()?;
+        let place = others
+            .list
+            .iter()
+            .position(|holder| holder.token == token)?;
+        Some(others.take_out(place))
     }
 
-    fn retain(&mut self, keep: impl Fn(&Holder) -> bool) {
-        if let Some(others) = &mut self.others {
-            others.0.retain(&keep);
+    /// Removes those whose time has passed.
+    fn expire(&mut self, now: u64) {
+        if let Some(others) = &mut self.others
+            && others.first_end <= now
+        {
+            others.expire(now);
         }
-        if self.first.as_ref().is_some_and(|first| !keep(first)) {
+        if self.first.as_ref().is_some_and(|first| !first.counts(now)) {
             self.first = self.pop();
         }
     }
@@ -434,7 +475,45 @@ impl Holders {
     /// One of the others.
     #[inline]
     fn pop(&mut self) -> Option<Holder> {
-        self.others.as_mut()?.0.pop()
+        self.others.as_mut().and_then(|others| others.pop())
+    }
+}
+
+impl Default for Others {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            permits: 0,
+            first_end: NEVER,
+        }
+    }
+}
+
+impl Others {
+    fn push(&mut self, holder: Holder) {
+        self.permits += holder.permits.get();
+        self.first_end = self.first_end.min(holder.deadline);
+        self.list.push(holder);
+    }
+
+    #[cold]
+    fn pop(&mut self) -> Option<Holder> {
+        let last = self.list.len().checked_sub(1)?;
+        Some(self.take_out(last))
+    }
+
+    fn take_out(&mut self, place: usize) -> Holder {
+        let holder = self.list.swap_remove(place);
+        self.permits -= holder.permits.get();
+        holder
+    }
+
+    fn expire(&mut self, now: u64) {
+        self.list.retain(|holder| holder.counts(now));
+        let permits = self.list.iter().map(|holder| holder.permits.get());
+        self.permits = permits.sum();
+        let ends = self.list.iter().map(|holder| holder.deadline);
+        self.first_end = ends.min().unwrap_or(NEVER);
     }
 }
 
@@ -476,5 +555,38 @@ mod tests {
         assert_eq!(slot.settle(&terms).watch, None, "it is set");
         slot.timer_failed(end);
         assert_eq!(slot.settle(&terms).watch, Some(end));
+    }
+
+    #[test]
+    fn what_is_known_of_all_holders_is_what_they_hold() {
+        let mut holders = Holders::default();
+        let mut now = 0;
+        for token in 0..2_000 {
+            let number = crate::random::number();
+            let permits = NonZeroU32::new(1 + (number % 3) as u32).unwrap();
+            holders.push(Holder {
+                token,
+                deadline: now + 1 + number % 97,
+                thread: 0,
+                permits,
+            });
+            match number >> 32 & 3 {
+                0 => drop(holders.remove(token - token.min(number % 7))),
+                1 => {
+                    if let Some(holder) = holders.find(token.saturating_sub(number % 11)) {
+                        holder.deadline += number % 13;
+                    }
+                }
+                _ => now += number % 5,
+            }
+            holders.expire(now);
+            assert!(holders.iter().all(|holder| holder.counts(now)));
+            let held = holders.iter().map(|holder| holder.permits.get());
+            assert_eq!(holders.permits(), held.sum::<u32>());
+            let first_end = holders.iter().map(|holder| holder.deadline).min();
+            assert!(holders.first_end() <= first_end.unwrap_or(NEVER));
+        }
+        holders.expire(NEVER - 1);
+        assert_eq!((holders.permits(), holders.first_end()), (0, NEVER));
     }
 }
