@@ -73,7 +73,8 @@ use std::time::{Duration, Instant};
 ///
 /// # Memory
 /// For each key and each stripe that counted it: the key, 32 bytes, and a seventh more for free
-/// room; with a [`window`](CountersBuilder::window) up to 1 kB more. 4 kB for each stripe in use.
+/// room, or as much again where a table has just grown; with a [`window`](CountersBuilder::window)
+/// up to 1 kB more. 4 kB for each stripe in use.
 ///
 /// ```
 /// use haybox::counter::Counters;

@@ -120,6 +120,13 @@ impl std::error::Error for WaitError {}
 /// Who waits tries again as soon as it would be allowed if nobody else called. Waiters are not
 /// served in order, and one with a great cost can be overtaken by those with a small one; for a
 /// queue, use `Locks` with permits.
+///
+/// All waiters of a key are told the same time, come back together, and all but those that are let
+/// in are refused and wait again: each call that is let through costs O(waiters of the key), and
+/// counts as many refusals. With a small burst, what was free before the first of them came back is
+/// lost, so with thousands of waiters, or hundreds of blocked threads, less is let through than the
+/// quota allows. [`jitter`](Wait::jitter) spreads them; better, few wait for one key, as the
+/// workers of a queue do.
 impl<K, S> Limiter<K, S>
 where
     K: Hash + Eq,

@@ -4,8 +4,8 @@
 //! dropped after, wakers likewise. It is a leaf: who holds it takes no other lock.
 //!
 //! Publishers that wait for room get it in the order in which they came: as many are awake as there
-//! are places, and who comes anew takes none of those. Of the readers as many are awake as there are
-//! messages; one who comes anew may be quicker, and who finds nothing then keeps its turn.
+//! are places, and who comes anew takes none of those. Of the readers as many are awake as there
+//! are messages; one who comes anew may be quicker, and who finds nothing then keeps its turn.
 
 use super::Slow;
 use super::stats::Tally;
@@ -49,8 +49,8 @@ struct State<M> {
 #[derive(Debug)]
 pub(super) struct Reader {
     place: Option<u64>,
-    /// Whether it need not look though it is woken, as nobody holds a future of it. Then another one
-    /// is woken for the same message.
+    /// Whether it need not look though it is woken, as nobody holds a future of it. Then another
+    /// one is woken for the same message.
     is_idler: bool,
 }
 
@@ -140,8 +140,8 @@ impl<M> State<M> {
         self.open_to = capacity.saturating_sub(self.writers.len());
     }
 
-    /// Has `waker` woken when it is the turn of a reader. The waker that was there before is for the
-    /// caller to drop.
+    /// Has `waker` woken when it is the turn of a reader. The waker that was there before is for
+    /// the caller to drop.
     fn wait_to_read(&mut self, reader: &mut Reader, waker: Waker) -> Option<Waker> {
         self.idlers += usize::from(reader.is_idler && reader.place.is_none());
         self.readers.wait(&mut reader.place, waker)

@@ -146,12 +146,14 @@ pub(crate) trait Home<M>: Send + Sync {
 ///
 /// Threads read it with [`recv`](Self::recv) and its relatives, tasks of any runtime or none with
 /// [`recv_async`](Self::recv_async) or [`poll_recv`](Self::poll_recv), and crossbeam's `select!`
-/// waits for its [`bell`](Self::bell). Several may read one subscription at the same time; then
-/// each message goes to one of them, and wakes the one that has waited longest. One that comes at
-/// that moment may be quicker; a future that was woken is to be polled or dropped, since nobody else
-/// is woken for the same message. Dropping the subscription ends it: what waits is dropped, and publishers
+/// waits for its [`bell`](Self::bell). Dropping it ends it: what waits is dropped, and publishers
 /// that wait for room go on at once. [`close`](Self::close) ends it from any thread, also while
-/// others wait for a message.
+/// others wait for a message, and says what both cost.
+///
+/// Several may read one subscription at the same time. Then each message goes to one of them, and
+/// wakes the one that has waited longest, which keeps its turn where one that comes just then is
+/// quicker. A future that was woken is to be polled or dropped: nobody else is woken for the same
+/// message.
 ///
 /// The messages of one publisher that waits for each call to end before it makes the next come in
 /// the order in which it published them, also from different topics of a pattern. Messages of

@@ -123,6 +123,8 @@
 //! - Messages have to be `Serialize` and `DeserializeOwned`. All of them are in memory, once. A
 //!   change of their type that the codec does not bridge needs a higher
 //!   `Persistence::schema_version`, and a `Persistence::migrate` that uses `Old::with_message`.
+//! - A call from inside a closure that a cache runs under a lock panics, as one that waits does; a
+//!   queue that is not kept may be pushed to there.
 //! - When the disk is full or fails, pushes are refused (`PushError::NotKept`), and work goes on. A
 //!   push that was taken in before that was known is answered with `PushError::Unsure`: its message
 //!   *is* in the queue, and may not survive a restart. Who pushes it again has it done twice.

@@ -31,8 +31,9 @@ use std::time::{Duration, SystemTime};
 ///
 /// # What it costs
 /// Each call on one session is O(1), one on an owner is in proportion to the number of the owner's
-/// sessions. A session takes up its text and about 130 bytes, and about 100 more if it has an
-/// owner.
+/// sessions. In a store that is full a session takes up its text and about 130 bytes, and up to 230
+/// more if it has an owner, most of that where it is the owner's only one. In one that is not full
+/// it takes up more: see [`max_sessions`](SessionsBuilder::max_sessions).
 ///
 /// ```
 /// use haybox::session::{Content, Sessions};
