@@ -476,7 +476,8 @@ impl<K, S> LocksBuilder<K, S> {
     /// So the lease time can be short though the work may take long. What hangs, or leaks its
     /// lease, holds others up for `at_most`. A lease time of at least 1 ms is needed. A holder that
     /// is paused together with the whole process or machine loses its lease all the same: nobody is
-    /// there to renew it.
+    /// there to renew it. Renewals begin when the call returns the lease, so also with them a lease
+    /// has to last until who [waits](crate::lock#waiting) for it runs.
     ///
     /// ```
     /// use haybox::MockClock;

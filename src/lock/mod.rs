@@ -74,6 +74,11 @@
 //! [`LockError::Reentrant`], not a deadlock. A task has no identity to know it by, so a task that
 //! asks for what it holds waits until its own lease has ended; give it a time-out.
 //!
+//! The time of a lease runs from the moment at which it is granted, which for one who waits may be
+//! before its thread or task runs again. Where it has run out by then, the call gives the lease
+//! back and waits once more, at the end of the queue. Only where that happens a second time does it
+//! return a lease that is [over](Lease::is_held): leases have to last longer than scheduling takes.
+//!
 //! Leases of several keys can deadlock like any locks, until the first of them expires: take them
 //! in one order.
 //!
@@ -96,10 +101,14 @@
 //! ```
 //!
 //! # Cost
-//! Taking and giving back is O(1): the lock of one part of the keys each time, and one coarse look at
-//! the clock. With waiters it is O(permits) more. A key in use takes up the key twice, about 100
-//! bytes, and about 150 for each waiter; an idle one is cleared in the background within 11 s of its
-//! last lease.
+//! Taking is O(1), and so is giving back with one permit: the lock of one part of the keys each
+//! time, and one coarse look at the clock. With more permits, giving back is O(leases held of the
+//! key), as is whatever finds that one of them has ended, and a call that has to wait. To give up
+//! waiting is O(waiters of the key).
+//!
+//! A key in use takes up the key twice and about 100 bytes, up to 150 where their table has just
+//! grown, and about 150 for each waiter; an idle one is cleared in the background within 11 s of
+//! its last lease.
 //!
 //! # Time
 //! Lease times run on the crate's [`Clock`](crate::Clock): steps of the wall clock change nothing,

@@ -158,6 +158,8 @@ pub(super) struct Call<K> {
     target: Option<Target<K>>,
     ask: Ask,
     waiter: Option<Arc<Waiter>>,
+    /// It was served before, with a lease that had ended when the call came to see it.
+    was_late: bool,
 }
 
 /// What a call is about.
@@ -173,6 +175,7 @@ impl<K> Call<K> {
             target: Some(target),
             ask,
             waiter: None,
+            was_late: false,
         }
     }
 
@@ -197,10 +200,26 @@ impl<K> Call<K> {
         let served = served.or_else(|| self.waiter.as_ref()?.look(waker));
         let served = served.or_else(|| clock.has_passed(until).then(|| self.time_out())?);
         let served = served?;
-        self.waiter = None;
+        if let Some(Ok(grant)) = self.waiter.take().and(Some(&served))
+            && !self.was_late
+            && clock.has_passed(grant.deadline)
+        {
+            self.was_late = true;
+            self.give_back(grant);
+            return self.attempt(waker, until);
+        }
         let target = self.target.take()?;
         let watchdog = target.registry.watchdog();
         Some(served.map(|grant| Lease::new(target, grant, watchdog)))
+    }
+
+    /// Ends a lease that ran out before the call, which had to wait for it, could go on. It asks
+    /// again then, but once: where scheduling takes longer than leases last, it would never end.
+    #[cold]
+    fn give_back(&self, grant: &Grant) {
+        let Some(target) = &self.target else { return };
+        target.existing(|slot, terms| slot.release(grant.token, terms).1);
+        target.registry.count(Count::Lost);
     }
 
     /// Asks for the lease and joins the queue if it is not free. The answer, if there is one.
@@ -224,7 +243,7 @@ impl<K> Call<K> {
                 }
                 after
             });
-        if self.waiter.is_some() {
+        if self.waiter.is_some() && !self.was_late {
             target.registry.count(Count::Waited);
         }
         if is_open {

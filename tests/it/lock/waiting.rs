@@ -2,7 +2,7 @@
 
 use super::{LEASE, TICK, on_mock, plain};
 use crate::common::{INSIDE, PATIENCE, SECOND, panic_of};
-use crate::loading::{Wakes, poll, poll_once};
+use crate::loading::{Wakes, block_on, poll, poll_once};
 use haybox::lock::{Acquire, Lease, LockError, Locks};
 use haybox::{Cache, MockClock};
 use std::cell::Cell;
@@ -75,6 +75,74 @@ fn who_comes_later_does_not_overtake_who_waits() {
 }
 
 #[test]
+fn who_comes_too_late_for_its_lease_waits_for_another() {
+    let (locks, time) = on_mock(|builder| builder.watchdog(9 * LEASE));
+    let held = locks.try_acquire(&1).unwrap();
+    let [late, next] = [(); 2].map(|()| pending(&locks));
+    drop(held);
+    // Nobody polls it in time, so the next one has the lease by then.
+    time.advance(LEASE);
+    let mut late = late;
+    assert!(poll_once(Pin::new(&mut late)).is_pending());
+    let lease = ready(next).unwrap();
+    assert!(lease.is_held());
+    drop(lease);
+    let lease = ready(late).unwrap();
+    time.advance(LEASE / 2);
+    time.advance(LEASE / 2);
+    assert!(lease.is_held(), "it is watched");
+    drop(lease);
+    let stats = locks.stats();
+    assert_eq!((stats.acquired, stats.waited, stats.lost), (4, 2, 1));
+    assert_eq!((locks.waiters(&1), locks.available(&1)), (0, 1));
+}
+
+#[test]
+fn a_lease_that_is_over_is_replaced_at_once_where_nobody_has_the_key() {
+    let (locks, time) = plain();
+    let held = locks.try_acquire(&1).unwrap();
+    let waits = pending(&locks);
+    drop(held);
+    time.advance(LEASE);
+    let lease = ready(waits).unwrap();
+    assert!(lease.is_held());
+    assert_eq!((lease.token(), locks.available(&1)), (3, 0));
+}
+
+#[test]
+fn who_comes_too_late_twice_is_told_so_by_its_lease() {
+    let (locks, time) = plain();
+    let mut held = locks.try_acquire(&1).unwrap();
+    let mut late = pending(&locks);
+    for _ in 0..2 {
+        let mut next = pending(&locks);
+        drop(held);
+        time.advance(LEASE);
+        let polled = poll_once(Pin::new(&mut late));
+        if let Poll::Ready(lease) = polled {
+            assert!(!lease.unwrap().is_held());
+            return;
+        }
+        held = block_on(&mut next).unwrap();
+    }
+    panic!("a call that never ends");
+}
+
+#[test]
+fn a_time_out_counts_also_for_who_came_too_late() {
+    let (locks, time) = plain();
+    let held = locks.try_acquire(&1).unwrap();
+    let mut late = locks.acquire_timeout_async(&1, LEASE);
+    assert!(poll_once(Pin::new(&mut late)).is_pending());
+    let next = pending(&locks);
+    drop(held);
+    time.advance(LEASE);
+    assert_eq!(ready(late).unwrap_err(), LockError::TimedOut);
+    assert!(ready(next).unwrap().is_held());
+    assert_eq!(locks.stats().timed_out, 1);
+}
+
+#[test]
 fn an_expired_lease_is_handed_on_though_nobody_calls() {
     let (locks, time) = plain();
     let stale = locks.try_acquire(&1).unwrap();
@@ -91,10 +159,15 @@ fn an_expired_lease_is_handed_on_though_nobody_calls() {
         let expected: Vec<_> = (0..3).map(|place| usize::from(place <= turn)).collect();
         assert_eq!(counts(), expected, "one after the other");
     }
-    let [first, second, third] = waits.map(|acquire| ready(acquire).unwrap());
-    assert!(stale.token() < first.token() && first.token() < second.token());
-    assert!(!first.is_held() && !second.is_held() && third.is_held());
-    drop((first, second, third));
+    let [mut first, mut second, third] = waits;
+    let third = ready(third).unwrap();
+    assert!(third.is_held() && third.token() > stale.token());
+    // The others were not polled while they had it, and wait again.
+    assert!(poll_once(Pin::new(&mut first)).is_pending());
+    assert!(poll_once(Pin::new(&mut second)).is_pending());
+    drop(third);
+    assert!(ready(first).unwrap().is_held());
+    assert!(ready(second).unwrap().is_held());
     assert_eq!(time.timers(), 0);
 }
 
