@@ -327,13 +327,15 @@ impl Slot {
         let holders: Vec<_> = self.holders.iter().collect();
         let held: u32 = holders.iter().map(|holder| holder.permits.get()).sum();
         assert!(held <= permits, "no more than the permits");
-        let others = self
-            .holders
-            .others
-            .iter()
-            .any(|others| !others.0.is_empty());
+        assert_eq!(held, self.holders.permits(), "the sum of those held");
+        let first_end = holders.iter().map(|holder| holder.deadline).min();
         assert!(
-            self.holders.first.is_some() || !others,
+            self.holders.first_end() <= first_end.unwrap_or(NEVER),
+            "no lease ends before"
+        );
+        let others = self.holders.others.as_ref();
+        assert!(
+            self.holders.first.is_some() || others.is_none_or(|others| others.list.is_empty()),
             "the first is filled"
         );
         let mut tokens: Vec<_> = holders.iter().map(|holder| holder.token).collect();
@@ -348,8 +350,7 @@ impl Slot {
             first.is_gone() || !is_free,
             "who can be served does not wait"
         );
-        let ends = holders.iter().map(|holder| holder.deadline);
-        let is_watched = ends.min().is_some_and(|end| queue.watched <= end);
+        let is_watched = first_end.is_some_and(|end| queue.watched <= end);
         assert!(is_watched, "the end of the next lease is watched");
     }
 
