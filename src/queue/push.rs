@@ -149,8 +149,10 @@ impl<T> PushCall<T> {
 
     fn look(&mut self, waiting: &mut Waiting<T>, waker: &Waker) -> Poll<Attempted> {
         let due = waiting.shared().due_in(self.delay);
-        let is_next = waiting.has_place();
+        let place = waiting.place();
         waiting.look(waker, |state, now, after| {
+            // A task may look though nobody has woken it; the room is for those who were.
+            let is_next = place.is_some() && !state.pushers.is_asleep(place);
             self.attempt(state, due, is_next, now, after)
         })
     }

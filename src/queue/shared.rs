@@ -199,9 +199,9 @@ impl<T> Waiting<T> {
         &self.shared
     }
 
-    /// Whether it has waited before, and so has a turn.
-    pub(super) fn has_place(&self) -> bool {
-        self.place.is_some()
+    /// Its place, if it has waited before.
+    pub(super) fn place(&self) -> Option<u64> {
+        self.place
     }
 
     /// Ready with what the attempt finds; otherwise `waker` is woken when another look is worth it.

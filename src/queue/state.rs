@@ -206,8 +206,8 @@ impl<T> State<T> {
 
     // ---- coming in ----
 
-    /// Takes a message in. Who waits already (`is_next`) has its turn; others come after those who
-    /// wait.
+    /// Takes a message in. Who was woken from its place (`is_next`) has its turn; others come after
+    /// those who wait.
     pub(super) fn push(
         &mut self,
         payload: Arc<Payload<T>>,

@@ -146,6 +146,8 @@ fn pushes_wait_for_room_in_their_order_and_for_their_time() {
         poll_once(newcomer.as_mut()).is_pending(),
         "it is not its turn"
     );
+    let polled = poll(two.as_mut(), &second.1);
+    assert!(polled.is_pending(), "nobody has woken it");
     assert!(matches!(poll(one.as_mut(), &first.1), Poll::Ready(Ok(_))));
     time.advance(SECOND);
     let Poll::Ready(Err(refused)) = poll(two.as_mut(), &second.1) else {
