@@ -1,7 +1,7 @@
 //! Every option of a cache, and the one place where they are checked.
 
-use crate::Cache;
 use crate::build_error::{BuildError, SettingsOf};
+use crate::cache::Cache;
 use crate::engine::{BYTES_PER_LABEL, Budget, Engine, Policy, start_sweeping};
 use crate::entry::{EvictionPolicy, Expiry, OnFull};
 use crate::event::{Hub, Listener, RemovalCause};

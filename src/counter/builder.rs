@@ -5,13 +5,14 @@ use super::kept::{Kept, flush_every};
 use super::life::Lives;
 use super::recent::Windows;
 use super::{Counters, State};
+use crate::build_error::BuildError;
 use crate::build_error::SettingsOf;
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
+use crate::hash::DefaultHashBuilder;
 #[cfg(feature = "persist")]
 use crate::persist::{Codec, DirKind, OpenError, Persistence};
 use crate::time::Clock;
-use crate::{BuildError, DefaultHashBuilder};
 #[cfg(feature = "persist")]
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;

@@ -7,10 +7,11 @@
 //! No lock of a stripe is held together with one of these.
 
 use super::{Mutex, SHARDS, shard_of};
+use crate::equivalent::Equivalent;
 use crate::reentrancy;
 use crate::slack::give_back;
 use crate::time::{Clock, Deadline, after};
-use crate::{Equivalent, ToKey};
+use crate::to_key::ToKey;
 use hashtable::HashTable;
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -36,11 +36,13 @@ pub use builder::CountersBuilder;
 pub use kept::FlushError;
 
 use crate::contain::contain;
+use crate::equivalent::Equivalent;
+use crate::hash::DefaultHashBuilder;
 use crate::reentrancy;
 use crate::sync::Mutex;
 use crate::thread;
 use crate::time::{Aftermath, Clock, Sweep, Swept, register};
-use crate::{DefaultHashBuilder, Equivalent, ToKey};
+use crate::to_key::ToKey;
 use hashtable::HashTable;
 use life::{Life, Lives};
 use recent::Windows;
@@ -122,11 +124,13 @@ fn shard_of(hash: u64) -> usize {
 
 impl<K, S: Clone> Clone for Counters<K, S> {
     fn clone(&self) -> Self {
+        // Code of the user's, which may panic: before the handle is counted.
+        let hasher = self.1.clone();
         #[cfg(feature = "persist")]
         if let Some(kept) = &self.0.kept {
             kept.enter();
         }
-        Self(Arc::clone(&self.0), self.1.clone())
+        Self(Arc::clone(&self.0), hasher)
     }
 }
 

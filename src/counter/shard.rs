@@ -8,7 +8,7 @@
 use super::life::Life;
 use super::recent::Recent;
 use super::{State, Total};
-use crate::Equivalent;
+use crate::equivalent::Equivalent;
 use crate::reentrancy;
 use crate::slack::give_back;
 #[cfg(feature = "persist")]

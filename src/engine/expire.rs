@@ -13,23 +13,23 @@ use std::time::{Duration, Instant};
 /// How long a slice of sweeping may take.
 const SLICE: Duration = Duration::from_millis(1);
 
-/// How long a slice waits for sets that others hold: the keeper once, for a part of the slice, so that
-/// there is time left for others. Who moves a clock by hand wants all to be swept, and waits for each
+/// Locks sets in a slice, and waits for those that others hold: the keeper once, for a part of the
+/// slice, so that there is time left for others. Who moves a clock by hand wants all to be swept, and waits for each
 /// set, for longer than a thread that has one locked is without a processor.
-pub(super) struct Patience {
-    left: Option<Duration>,
-    /// Whether it is used up by the first set that is waited for in vain.
+pub(super) struct SetLocker {
+    patience: Option<Duration>,
+    /// Whether the patience is used up by the first set that is waited for in vain.
     is_short: bool,
 }
 
 const SOON: Duration = Duration::from_micros(250);
 const LONG: Duration = Duration::from_millis(100);
 
-impl Patience {
+impl SetLocker {
     pub(super) fn of(clock: &Clock) -> Self {
         let is_short = !clock.is_mock();
         Self {
-            left: Some(if is_short { SOON } else { LONG }),
+            patience: Some(if is_short { SOON } else { LONG }),
             is_short,
         }
     }
@@ -40,12 +40,12 @@ impl Patience {
         inside: &Inside,
         index: usize,
     ) -> Option<Locked<'t, K, V>> {
-        let Some(patience) = self.left else {
+        let Some(patience) = self.patience else {
             return table.try_lock_index(index);
         };
         let set = table.lock_index_soon(inside, index, patience);
         if set.is_none() && self.is_short {
-            self.left = None;
+            self.patience = None;
         }
         set
     }
@@ -140,13 +140,13 @@ impl<K, V> Engine<K, V> {
             return false;
         }
         let (now, started) = (self.clock.now(), Instant::now());
-        let (is_mock, mut patience) = (self.clock.is_mock(), Patience::of(&self.clock));
+        let (is_mock, mut locker) = (self.clock.is_mock(), SetLocker::of(&self.clock));
         let sweep = |first: usize, segment: &Segment<K, V>| {
             for offset in segment.due(now) {
                 let Some(inside) = reentrancy::enter() else {
                     return ControlFlow::Break(());
                 };
-                let Some(mut set) = patience.lock(&self.table, &inside, first + offset) else {
+                let Some(mut set) = locker.lock(&self.table, &inside, first + offset) else {
                     continue;
                 };
                 self.clear_expired(&mut set, now, work);

@@ -12,7 +12,7 @@
 //! and the storing concerns it.
 
 use super::Engine;
-use super::expire::Patience;
+use super::expire::SetLocker;
 use super::record::RECORD;
 use super::room::{Held, Work};
 use crate::equivalent::Equivalent;
@@ -456,9 +456,9 @@ impl<K, V> Engine<K, V> {
         work: &mut Work<'_, K, V>,
         mut has_time: impl FnMut() -> bool,
     ) -> bool {
-        let mut patience = Patience::of(&self.clock);
+        let mut locker = SetLocker::of(&self.clock);
         while let Some(index) = self.next_of(pass) {
-            if !self.visit_soon(pass, index, &mut patience, work) {
+            if !self.visit_soon(pass, index, &mut locker, work) {
                 pass.pass_over(index);
             }
             if !has_time() {
@@ -489,13 +489,13 @@ impl<K, V> Engine<K, V> {
         &self,
         pass: &mut Pass,
         index: usize,
-        patience: &mut Patience,
+        locker: &mut SetLocker,
         work: &mut Work<'_, K, V>,
     ) -> bool {
         let Some(inside) = reentrancy::enter() else {
             return false;
         };
-        let Some(mut set) = patience.lock(&self.table, &inside, index) else {
+        let Some(mut set) = locker.lock(&self.table, &inside, index) else {
             return false;
         };
         self.visit(pass, &mut set, work);

@@ -285,14 +285,14 @@ impl Slot {
         })
     }
 
-    /// Whether a lease ends within `reach` of a coarse reading, which does not tell then whether it
+    /// Whether a lease may end within `reach` of a coarse reading, which does not tell then whether it
     /// has ended.
     pub(super) fn is_near(&self, coarse: u64, reach: u64) -> bool {
         let is_near = |holder: &Holder| holder.deadline.abs_diff(coarse) < reach;
         let others = self.holders.others.as_ref();
-        let others = others.filter(|others| others.first_end < coarse.saturating_add(reach));
+        // Also one that is there no more: then it is a precise reading that moves the bound on.
         self.holders.first.as_ref().is_some_and(is_near)
-            || others.is_some_and(|others| others.list.iter().any(is_near))
+            || others.is_some_and(|others| others.first_end < coarse.saturating_add(reach))
     }
 
     /// Keeps a timer that was asked for, unless it is not wanted any more.
@@ -556,6 +556,25 @@ mod tests {
         assert_eq!(slot.settle(&terms).watch, None, "it is set");
         slot.timer_failed(end);
         assert_eq!(slot.settle(&terms).watch, Some(end));
+    }
+
+    /// Else the timer, set to the bound, would go off again and again until the tick comes.
+    #[test]
+    fn the_end_of_a_lease_that_is_there_no_more_is_near_until_a_precise_reading_has_passed_it() {
+        let mut slot = Slot::default();
+        for (token, deadline) in [(1, 600_000), (2, 50_000), (3, 700_000)] {
+            slot.holders.push(Holder {
+                token,
+                deadline,
+                thread: 0,
+                permits: NonZeroU32::MIN,
+            });
+        }
+        assert!(slot.holders.remove(2).is_some());
+        assert!(slot.is_near(49_000, 2_000), "the bound stays");
+        slot.holders.expire(50_000);
+        assert!(!slot.is_near(50_000, 2_000));
+        assert!(slot.is_near(599_000, 2_000));
     }
 
     #[test]

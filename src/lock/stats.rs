@@ -19,7 +19,8 @@ figures! {
         /// Leases whose time had passed before their holders gave them back: if there are any, the
         /// lease time is too short for what is done under it. One that is dropped and not
         /// [released](super::Lease::release) counts only if its key was asked for after its time,
-        /// and one that is leaked does not count.
+        /// and one that is leaked does not count. One that was over before who waited for it could run
+        /// was given back at once, and counts here and as acquired.
         pub lost: u64,
         /// Keys that take up memory. Free ones are among them until they are swept.
         pub keys: usize [gauge],

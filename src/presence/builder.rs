@@ -3,11 +3,12 @@
 use super::room::Rooms;
 use super::stats::Counts;
 use super::{Handle, PARTS, Presence, State, Times};
+use crate::build_error::BuildError;
 use crate::build_error::SettingsOf;
+use crate::hash::DefaultHashBuilder;
 use crate::pubsub::TopicState;
 use crate::sync::SpinLock;
 use crate::time::{Clock, Sweep, register};
-use crate::{BuildError, DefaultHashBuilder};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;

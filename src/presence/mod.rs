@@ -32,12 +32,14 @@ pub use builder::PresenceBuilder;
 pub use stats::PresenceStats;
 pub use weak::WeakPresence;
 
+use crate::build_error::BuildError;
 use crate::equivalent::Equivalent;
+use crate::hash::DefaultHashBuilder;
 use crate::pubsub::{SubscribeOptions, Subscription, Topic, TopicState};
 use crate::reentrancy;
 use crate::sync::SpinLock;
 use crate::time::{Aftermath, Clock, Sweep, Swept};
-use crate::{BuildError, DefaultHashBuilder, ToKey};
+use crate::to_key::ToKey;
 use room::{Rooms, Told};
 use stats::Counts;
 use std::fmt;
@@ -451,7 +453,6 @@ where
             return otherwise;
         }
         let state = &*self.0.0;
-        // The tables of a part take the lowest bits and the highest.
         let part = part_of(state.hasher.hash_one(room));
         state.in_part(part, otherwise, f)
     }

@@ -3,7 +3,7 @@
 //! A note is never looked for: one that is for nothing any more is known by its number, and goes
 //! when it comes up, or when half of all are like it.
 
-use crate::DefaultHashBuilder;
+use crate::hash::DefaultHashBuilder;
 use crate::slack::{FEW, give_back};
 use crate::time::Deadline;
 use std::cmp::Ordering;

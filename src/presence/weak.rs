@@ -1,7 +1,7 @@
 //! A handle that keeps no presence.
 
 use super::{Handle, Presence};
-use crate::DefaultHashBuilder;
+use crate::hash::DefaultHashBuilder;
 use std::fmt;
 use std::sync::{Arc, Weak};
 

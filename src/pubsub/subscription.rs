@@ -2,9 +2,10 @@
 
 use super::mailbox::{End, Mailbox, Reader};
 use super::stats::Tally;
+use crate::build_error::BuildError;
+use crate::time::Deadline;
 use crate::time::{Clock, NEVER, after};
 use crate::wait;
-use crate::{BuildError, time::Deadline};
 use crossbeam_channel::Receiver;
 use std::fmt;
 use std::future::poll_fn;
@@ -29,6 +30,9 @@ pub enum Slow {
     /// `DropNewest`; [`Duration::MAX`] waits until there is room or the subscription ends.
     ///
     /// A thread that publishes to a subscription that it reads itself waits for the whole time.
+    ///
+    /// Publishers get room in the order in which they began to wait. A future that was woken for it
+    /// is to be polled or dropped: until then it has the room, and nobody else is woken for it.
     Block(Duration),
     /// The subscription ends. It still gets what is waiting, and then
     /// [`NoMessage::TooSlow`]. For subscribers that must see every message or start anew.

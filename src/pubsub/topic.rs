@@ -160,7 +160,8 @@ impl<T: Clone + Send + 'static> Topic<T> {
     /// subscription with [`Slow::Block`], the task waits.
     ///
     /// The message is offered to all when the future is first polled. If it is dropped while it
-    /// waits, those that it waits for do not get the message and count it as lost.
+    /// waits, those that it waits for do not get the message and count it as lost. Do not keep it
+    /// without polling it: the room that it was woken for is kept as long.
     ///
     /// # Panics
     /// As [`publish`](Self::publish).

@@ -1,7 +1,7 @@
 //! The messages in flight, and which of their deliveries ends first.
 
 use super::message::Entry;
-use crate::DefaultHashBuilder;
+use crate::hash::DefaultHashBuilder;
 use crate::slack::{FEW, enough};
 use crate::time::{Deadline, NEVER};
 use std::cmp::Reverse;

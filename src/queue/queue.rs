@@ -106,7 +106,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// message before. What happens when the queue is full is for [`Overflow`](super::Overflow) to
     /// say.
     ///
-    /// Where it waits, for room ([`Overflow::Block`]) or for a disk, it blocks the thread and all
+    /// Where it waits, for room ([`Overflow::Block`](super::Overflow::Block)) or for a disk, it blocks the thread and all
     /// tasks of it. A task calls [`push_async`](Self::push_async).
     ///
     /// # Errors
@@ -147,7 +147,8 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// ([`Overflow::Block`](super::Overflow::Block)). The time counts from the first poll. Dropping
     /// the future before it is ready drops the message; where the queue is
     /// [kept](crate::queue#surviving-a-restart) the message may be in the queue by then, its record
-    /// on the way to the disk, and stays there.
+    /// on the way to the disk, and stays there. Do not keep it without polling it: the room that it
+    /// was woken for is kept as long.
     ///
     /// ```
     /// # let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -4,12 +4,14 @@ use super::owners::Owners;
 use super::record::SessionRecord;
 use super::stats::Counts;
 use super::{SessionError, SessionId, Sessions, State};
-use crate::build_error::SettingsOf;
+use crate::build_error::{BuildError, SettingsOf};
+use crate::builder::CacheBuilder;
+use crate::cache::Cache;
+use crate::entry::{EvictionPolicy, InsertOptions, OnFull};
+use crate::event::RemovalCause;
 #[cfg(feature = "persist")]
 use crate::persist::DirKind;
-use crate::{
-    BuildError, Cache, CacheBuilder, Clock, EvictionPolicy, InsertOptions, OnFull, RemovalCause,
-};
+use crate::time::Clock;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

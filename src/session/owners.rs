@@ -1,7 +1,7 @@
 //! Which sessions belong to whom.
 
 use super::SessionId;
-use crate::Cache;
+use crate::cache::Cache;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

@@ -165,13 +165,14 @@ fn distance(monotonic: u64, wall: u64) -> i64 {
     wall.wrapping_sub(monotonic) as i64
 }
 
-/// How far the wall clock is ahead, read in one tick: who has lost the processor between the two
-/// readings would take the time without it for a distance.
+/// How far the wall clock is ahead, read within a moment: who has lost the processor between the two
+/// readings would take the time without it for a distance. Not within a tick, as some systems that
+/// run programs for Linux, such as gVisor, have no ticks.
 fn wall_ahead(clocks: &impl Clocks) -> i64 {
     loop {
         let monotonic = clocks.monotonic();
         let wall = clocks.wall();
-        if clocks.monotonic() == monotonic {
+        if clocks.monotonic().saturating_sub(monotonic) < CLOSE {
             return distance(monotonic, wall);
         }
     }
@@ -377,6 +378,40 @@ mod tests {
         // As long as the thread was held up: what it took for the distance is there now.
         let resumed = until.after_sleep(LONG);
         assert_eq!(clock.boot_time_by(&resumed), resumed.boot());
+    }
+
+    /// Clocks that have no ticks and move at each reading.
+    struct Precise(Cell<u64>);
+
+    impl Precise {
+        fn read(&self) -> u64 {
+            self.0.set(self.0.get() + 1_000);
+            self.0.get()
+        }
+    }
+
+    impl Clocks for Precise {
+        fn monotonic(&self) -> u64 {
+            HOUR + self.read()
+        }
+
+        fn wall(&self) -> u64 {
+            50 * HOUR + self.read()
+        }
+
+        fn boot_ahead(&self) -> u64 {
+            7
+        }
+    }
+
+    #[test]
+    fn clocks_without_ticks_are_read_as_well() {
+        let (clock, clocks) = (Suspension::new(), Precise(Cell::default()));
+        for _ in 0..3 {
+            let before = HOUR + clocks.0.get();
+            let reading = clock.boot_time_by(&clocks);
+            assert!(reading > before + 7 && reading <= HOUR + clocks.0.get() + 7);
+        }
     }
 
     #[test]
