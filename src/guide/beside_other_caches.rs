@@ -13,7 +13,7 @@
 //! Beside the fastest of the others in each cell haybox was as a geometric mean 1.34 times as fast, and
 //! 1.27 to 1.35 times in four runs before, whose gets and insertions take the same instructions within
 //! 1 %, and whose rounds were half as long. With one thread it is 0.89 times as fast as quick_cache (0.85
-//! in the run before), where the clock of a TTL is 2.5 to 4 ns of a read.
+//! in the run before), where the clock of a TTL is 2.5 to 4 ns of a read; without a TTL it is level.
 //!
 //! The insertion of texts with one thread is at 0.78, and was at 0.47 to 0.79 in the short rounds, which
 //! began with what others had left in the processor's caches: what quick_cache evicts there most likely
