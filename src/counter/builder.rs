@@ -5,8 +5,7 @@ use super::kept::{Kept, flush_every};
 use super::life::Lives;
 use super::recent::Windows;
 use super::{Counters, State};
-use crate::build_error::BuildError;
-use crate::build_error::SettingsOf;
+use crate::build_error::{BuildError, SettingsOf};
 #[cfg(feature = "persist")]
 use crate::cache::Cache;
 use crate::hash::DefaultHashBuilder;

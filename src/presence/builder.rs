@@ -3,8 +3,7 @@
 use super::room::Rooms;
 use super::stats::Counts;
 use super::{Handle, PARTS, Presence, State, Times};
-use crate::build_error::BuildError;
-use crate::build_error::SettingsOf;
+use crate::build_error::{BuildError, SettingsOf};
 use crate::hash::DefaultHashBuilder;
 use crate::pubsub::TopicState;
 use crate::sync::SpinLock;

@@ -34,6 +34,7 @@ pub(in crate::time) fn now() -> u64 {
 
 #[inline]
 pub(in crate::time) fn coarse() -> u64 {
+    // By `Kernel` these readings cost a hit four per cent more instructions.
     SUSPENSION.boot_time(
         read(ClockId::MonotonicCoarse),
         || read(ClockId::RealtimeCoarse),
