@@ -150,6 +150,42 @@ fn programs_get_an_object() {
 }
 
 #[test]
+fn that_a_cache_began_empty_is_shown_and_what_was_discarded_is_not_saved() {
+    let (live, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = |dir: &Path| -> Cache<u32, u32> {
+        let options = Persistence::new().discard_unclosed(true).generations(2);
+        Cache::builder().open_with(dir, options).unwrap()
+    };
+    let cache = open(live.path());
+    cache.insert_many((0..100).map(|key| (key, key)));
+    cache.journal().unwrap().sync().unwrap();
+    for file in fs::read_dir(live.path()).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), killed.path().join(file.file_name())).unwrap();
+    }
+    drop(open(killed.path()));
+    let (out, _) = exits_with(0, &[&killed.path()]);
+    says(
+        &out,
+        &["1 discards of all, numbers 101 to 101", "sound: 0 records"],
+    );
+    let object = json_of(0, &[&killed.path()]);
+    let files = object["files"].as_array().unwrap();
+    let clears = files.iter().filter_map(|file| file["clears"].as_u64());
+    assert_eq!(clears.sum::<u64>(), 1);
+    // Without the snapshot that was made behind it.
+    for file in fs::read_dir(killed.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "db") || path.ends_with("MANIFEST") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let saved = live.path().join("saved");
+    let object = json_of(4, &[&killed.path(), &"--salvage", &saved]);
+    assert_eq!(object["entries"], 0, "{object}");
+}
+
+#[test]
 fn a_torn_tail_is_told_from_damage() {
     let store = a_store();
     let dir = store.path();

@@ -110,8 +110,9 @@ impl<K, V> Engine<K, V> {
         Some(set.index() + 1)
     }
 
-    /// Empties the table without telling anybody, when the cache is closed.
-    pub(super) fn drop_all(&self) {
+    /// Empties the table without telling anybody, when the cache is closed, or its log says that all
+    /// was discarded.
+    pub(crate) fn drop_all(&self) {
         let mut next = 0;
         while let Some(after) = self.drop_set(next) {
             next = after;

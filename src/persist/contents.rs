@@ -57,6 +57,16 @@ pub(crate) trait Contents: Send + Sync {
         self.apply(seq, effect, tally)
     }
 
+    /// Recovery. All entries there are so far are gone; of invalidations nothing changes. Nothing else is
+    /// applied meanwhile.
+    fn clear(&self);
+
+    /// All is recovered, and none of it is to be gone on with: as [`clear`](Self::clear), but who
+    /// listens for removals is told.
+    fn discard(&self) {
+        self.clear();
+    }
+
     /// Recovery. Takes over what a thread has counted and has not handed over yet.
     fn settle(&self, tally: Tally) {
         let _ = tally;

@@ -33,6 +33,9 @@ pub(crate) enum Kind {
     End = 4,
     /// What the manifest says.
     Manifest = 5,
+    /// In a log that [`CLEARS`](header::CLEARS): every entry there was is gone. It has no payload, and a
+    /// number as an effect has.
+    Clear = 6,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +105,7 @@ impl FrameHeader {
             3 => Kind::Snapshot,
             4 => Kind::End,
             5 => Kind::Manifest,
+            6 => Kind::Clear,
             _ => return None,
         };
         Some(Self {

@@ -18,8 +18,12 @@ const MAGIC: [u8; 8] = *b"\x89hbox\r\n\x1A";
 /// The version of the format that this code writes, and the newest that it reads.
 pub(crate) const FORMAT: u16 = 1;
 
+/// A log with this bit may say that all there was is gone ([`Clear`](super::frame::Kind::Clear)),
+/// which versions that do not know the bit would take for damage.
+pub(crate) const CLEARS: u32 = 1;
+
 /// The feature bits that this code knows. A file with others is not read.
-const FEATURES: u32 = 0;
+const FEATURES: u32 = CLEARS;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,8 @@ impl fmt::Debug for CodecId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileHeader {
     pub(crate) kind: Kind,
+    /// What a reader has to know of to read the file.
+    pub(crate) features: u32,
     pub(crate) store: StoreId,
     /// The number in the file's name; of a manifest, how often it was written.
     pub(crate) generation: u64,
@@ -88,7 +94,7 @@ impl FileHeader {
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         bytes.extend_from_slice(&(self.kind as u16).to_le_bytes());
-        bytes.extend_from_slice(&FEATURES.to_le_bytes());
+        bytes.extend_from_slice(&self.features.to_le_bytes());
         bytes.extend_from_slice(&self.store.0.to_le_bytes());
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&self.codec.0);
@@ -160,26 +166,25 @@ impl FileHeader {
                 3 => Kind::Snapshot,
                 _ => return None,
             };
-            let features = take_u32(&mut rest)?;
-            let header = Self {
+            Some(Self {
                 kind,
+                features: take_u32(&mut rest)?,
                 store: StoreId(u128::from_le_bytes(take_array(&mut rest)?)),
                 generation: take_u64(&mut rest)?,
                 codec: CodecId(take_array(&mut rest)?),
                 schema: take_u32(&mut rest)?,
                 salt: take_u32(&mut rest)?,
                 dir_kind: DirKind::of_code(u16::from_le_bytes(take_array(&mut rest)?)),
-            };
-            Some((features, header))
+            })
         };
-        let (features, header) = take().ok_or_else(damaged)?;
-        if features & !FEATURES != 0 {
-            return Err(OpenError::UnknownFeatures {
+        let header: Self = take().ok_or_else(damaged)?;
+        match header.features & !FEATURES {
+            0 => Ok(header),
+            bits => Err(OpenError::UnknownFeatures {
                 file: path.to_owned(),
-                bits: features & !FEATURES,
-            });
+                bits,
+            }),
         }
-        Ok(header)
     }
 
     /// Fails unless the file is what its name and its place say.

@@ -159,6 +159,14 @@ where
         }
     }
 
+    fn clear(&self) {
+        self.engine.drop_all();
+    }
+
+    fn discard(&self) {
+        self.engine.retain(|_, _| false);
+    }
+
     fn settle(&self, tally: Tally) {
         self.engine.settle(tally);
     }

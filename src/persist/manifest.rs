@@ -129,6 +129,7 @@ impl Manifest {
     pub(crate) fn header(&self, kind: Kind, generation: u64) -> FileHeader {
         FileHeader {
             kind,
+            features: 0,
             store: self.store,
             generation,
             codec: self.codec,

@@ -250,9 +250,6 @@ where
             ClockCheck::WentBack(by) | ClockCheck::LogAhead(by) => by >= FAR_BACK,
         };
         let is_unclosed = report.closed == Some(false);
-        if is_unclosed {
-            (report.discarded, report.entries) = (report.entries, 0);
-        }
         let journal = Journal {
             open: Arc::clone(&sink),
             recovery: Arc::new(report),
@@ -269,11 +266,6 @@ where
             handle: Some(journal.clone()),
         }));
         cache.engine().set_bounds(bounds);
-        if is_unclosed {
-            // Logged, as anybody's: if that does not come to the disk, the next start finds the
-            // directory not closed again.
-            cache.clear();
-        }
         cache.reset_stats();
         if (is_migrated || kept.has_regrouped() || is_far_back || is_unclosed) && !is_read_only {
             // The files are to say what is there now: an invalidation of a group finds entries by

@@ -251,10 +251,14 @@ impl<C: Codec> Persistence<C> {
     /// does not know of it. A directory that was last open without this counts as not closed, as do a
     /// backup, one whose last opening failed, one with damage that a salvage has left out, or that is
     /// gone back to an earlier point, and each on a file system that does not
-    /// [sync names](super#file-systems). The entries are removed as by [`clear`](crate::Cache::clear), of which a removal listener is told;
-    /// [`RecoveryReport::discarded`](super::RecoveryReport) counts them. Closing writes a file more
-    /// and syncs it, and opening removes it. A `static` is never dropped, and a signal ends a
-    /// process without closing: see [there](super#ending-the-program).
+    /// [sync names](super#file-systems). The entries are removed as by [`clear`](crate::Cache::clear),
+    /// of which a removal listener is told; [`RecoveryReport::discarded`](super::RecoveryReport)
+    /// counts them. In the log that is one record with a number, however many they are, so that with
+    /// [`generations`](Self::generations) a [point](super::RecoveryMode::PointInTime) before it can be
+    /// gone back to; a log that has it is refused by versions of haybox that do not know it. Where
+    /// no new file can be made, as on a full disk, a snapshot makes up for it when there is room.
+    /// Closing writes a file more and syncs it, and opening removes it. A `static` is never dropped,
+    /// and a signal ends a process without closing: see [there](super#ending-the-program).
     ///
     /// A store, which keeps what it has acknowledged, is not opened with it.
     ///

@@ -84,6 +84,51 @@ fn snapshots_alone_are_as_good_and_as_bad() {
     assert_eq!(closed(&open(live.path())), (Some(true), 1, 0));
 }
 
+/// As on a disk that has no room for a snapshot, or for anything.
+#[test]
+fn what_is_discarded_stays_so_where_no_snapshot_or_no_new_file_can_be_made() {
+    let live = dir();
+    let prices = open(live.path());
+    for number in 0..20_000 {
+        prices.insert(number.to_string(), number);
+    }
+    prices.journal().unwrap().sync().unwrap();
+    for (names, unlogged) in [
+        (&["snap-N.db.tmp"][..], 0),
+        (&["snap-N.db.tmp", "log-N.wal"], 1),
+    ] {
+        let killed = killed(&live);
+        let in_the_way = || {
+            let all = (2..9).flat_map(|n| names.iter().map(move |name| (n, name)));
+            all.map(|(n, name)| killed.path().join(name.replace('N', &n.to_string())))
+        };
+        in_the_way().for_each(|path| std::fs::create_dir(path).unwrap());
+        let cold = open(killed.path());
+        assert_eq!((closed(&cold), cold.len()), ((Some(false), 0, 20_000), 0));
+        cold.validate();
+        let health = cold.journal().unwrap().health();
+        assert_eq!((health.compactions, health.unlogged), (0, unlogged));
+        assert_eq!(health.last_seq, 20_001);
+        cold.insert("fig".into(), 80);
+        if unlogged == 0 {
+            cold.journal().unwrap().sync().unwrap();
+            let unaware: Prices = Cache::builder()
+                .max_entries(1_000_000)
+                .open(crate::killed(&killed).path())
+                .unwrap();
+            assert_eq!((unaware.len(), unaware.get("fig")), (1, Some(80)));
+            unaware.validate();
+        }
+        in_the_way().for_each(|path| drop(std::fs::remove_dir(path)));
+        drop(cold);
+        let warm = open(killed.path());
+        assert_eq!(closed(&warm), (Some(true), 1, 0));
+        assert_eq!((warm.get("fig"), warm.get("7")), (Some(80), None));
+        warm.validate();
+        assert_eq!(warm.stats().removals, 0);
+    }
+}
+
 #[test]
 fn who_only_reads_takes_no_mark_away_and_makes_none() {
     let live = dir();

@@ -83,6 +83,7 @@ fn file(file: &FileReport) -> Value {
         "deadlines": file.deadlines,
         "deletes": file.deletes,
         "labels": file.labels,
+        "clears": file.clears,
         "first_seq": file.seqs.map(|seqs| seqs.0),
         "last_seq": file.seqs.map(|seqs| seqs.1),
         "first_time": file.times.map(|times| time(times.0)),

@@ -134,6 +134,7 @@ fn describe_file(file: &FileReport, text: &mut String) {
         (file.deletes, "deletions"),
         (file.deadlines, "moved deadlines"),
         (file.labels, "invalidated tags"),
+        (file.clears, "discards of all"),
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     let counts = counts.map(|(count, what)| format!("{} {what}", HumanCount(*count)));

@@ -101,6 +101,9 @@ pub struct FileReport {
     pub deletes: u64,
     /// Tags and groups that are invalidated.
     pub labels: u64,
+    /// Times that all entries of before are said to be gone, as where a cache
+    /// [began empty](crate::persist::Persistence::discard_unclosed).
+    pub clears: u64,
     /// The first and the last sequence number, of a log.
     pub seqs: Option<(u64, u64)>,
     /// The times of the first and of the last frame.
@@ -211,6 +214,7 @@ impl FileReport {
             deadlines: 0,
             deletes: 0,
             labels: 0,
+            clears: 0,
             seqs: None,
             times: None,
             durable_seq: 0,
@@ -325,7 +329,8 @@ impl FileReport {
         if let Some(time) = time {
             self.times = Some((self.times.map_or(time, |times| times.0), time));
         }
-        if header.kind == Kind::Batch {
+        self.clears += u64::from(header.kind == Kind::Clear);
+        if matches!(header.kind, Kind::Batch | Kind::Clear) {
             let first = self.seqs.map_or(header.first, |seqs| seqs.0);
             self.seqs = Some((first, header.last()));
         }

@@ -62,6 +62,12 @@ impl Contents for Raw {
         Ok(())
     }
 
+    fn clear(&self) {
+        for set in &self.sets {
+            set.lock().clear();
+        }
+    }
+
     fn recovered(&self, _: u64) {}
 
     fn len(&self) -> u64 {
@@ -111,6 +117,8 @@ impl Contents for Nothing {
     fn apply(&self, _: u64, _: Effect<'_>, _: &mut Tally) -> Result<(), Undecodable> {
         Ok(())
     }
+
+    fn clear(&self) {}
 
     fn recovered(&self, _: u64) {}
 

@@ -14,6 +14,7 @@ use super::Inner;
 use super::log::LogFile;
 use crate::persist::error::{CompactError, DiskError};
 use crate::persist::files::{absolute, link_or_copy};
+use crate::persist::header::Kind;
 use crate::persist::manifest::{LOCK, Manifest, Name};
 use crate::persist::recovery::FIRST_LOG;
 use crate::persist::report::BackupReport;
@@ -132,7 +133,7 @@ impl Inner {
         begun.files.push(to.join(LOCK));
         if let Some(log) = frozen.log {
             begun.files.push(Name::Log(log).in_dir(to));
-            LogFile::create(&*self.storage, to, &frozen.manifest, log)?;
+            LogFile::create(&*self.storage, to, &frozen.manifest.header(Kind::Log, log))?;
         } else if let Some(first) = names.next() {
             begun.files.push(to.join(first));
             self.hand_over(first, None, to, report)?;

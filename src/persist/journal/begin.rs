@@ -4,6 +4,7 @@ use super::{Inner, OpenJournal};
 use crate::persist::closed;
 use crate::persist::error::{CompactError, DiskError, OpenError, WriteError};
 use crate::persist::files::link_or_copy;
+use crate::persist::header::CLEARS;
 use crate::persist::manifest::{LOCK, Manifest, QUARANTINE};
 use crate::persist::recovery::Recovered;
 use crate::persist::report::RecoveryReport;
@@ -17,8 +18,12 @@ impl OpenJournal {
         report: &mut RecoveryReport,
     ) -> Result<(), OpenError> {
         let inner = &*self.inner;
+        let is_unclosed = report.closed == Some(false);
         if inner.settings.is_read_only() {
             inner.gate.end(WriteError::ReadOnly);
+            if is_unclosed {
+                inner.forget(report);
+            }
             return Ok(());
         }
         inner.check_place().map_err(OpenError::of_generation)?;
@@ -35,6 +40,10 @@ impl OpenJournal {
         if is_listed {
             let catalog = inner.catalog.lock().clone();
             inner.clear_away(&catalog);
+        }
+        if is_unclosed {
+            // Before a thread writes a snapshot: what is discarded would be in it.
+            inner.discard(report);
         }
         self.start_threads()
     }
@@ -104,6 +113,38 @@ impl Inner {
             Need::Nothing => {}
         }
         Ok(true)
+    }
+
+    /// Goes on with nothing. That takes a number, so that a point before it can be gone back to, and
+    /// what was closed after it is not taken for what was there before.
+    ///
+    /// Where it does not come to the log, as on a full disk, what was discarded is there again for
+    /// who opens the directory before a snapshot has made up for that, and not closed.
+    fn discard(&self, report: &mut RecoveryReport) {
+        let is_logged = self.settings.log && self.log_clear().is_ok();
+        let last = self.buffer.pass(is_logged);
+        if is_logged {
+            self.commits.wrote(last);
+        }
+        self.forget(report);
+    }
+
+    /// One record for all, not a removal of each. [`Cache::clear`](crate::Cache::clear) has no use for
+    /// it: it goes set by set, beside other writers, so no one number is that of all it removes.
+    fn log_clear(&self) -> Result<(), CompactError> {
+        self.rotate_to(CLEARS)?;
+        let (durable, wall_ms) = (self.commits.durable(), self.settings.wall_ms());
+        let written = self.tail.lock().clear(durable, wall_ms)?;
+        self.count_log(written as u64);
+        Ok(())
+    }
+
+    fn forget(&self, report: &mut RecoveryReport) {
+        let contents = self.contents.lock().clone();
+        if let Some(contents) = contents {
+            report.discarded = contents.len();
+            contents.discard();
+        }
     }
 
     /// Keeps what is there, before a state that is not that of the files takes its place.

@@ -200,6 +200,20 @@ impl Buffer {
         Some(self.append(effects))
     }
 
+    /// Gives a number to what does not come here: it is in the log already, or it is not, and a
+    /// snapshot has to make up for that.
+    pub(super) fn pass(&self, is_logged: bool) -> u64 {
+        let mut filling = self.filling.lock();
+        filling.next += 1;
+        let last = filling.next - 1;
+        self.last.store(last, Release);
+        if self.keeps && !is_logged {
+            filling.has_gap = true;
+            add(&self.unlogged, 1);
+        }
+        last
+    }
+
     /// Whether so much more may wait. More than the capacity may come in when nothing waits.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         let used = self.used();

@@ -4,8 +4,8 @@ use super::buffer::{Batch, Buffer};
 use super::rotate::Rotation;
 use crate::persist::error::DiskError;
 use crate::persist::frame::{self, Stamp};
-use crate::persist::header::{self, Kind};
-use crate::persist::manifest::{Manifest, Name};
+use crate::persist::header::{self, FileHeader};
+use crate::persist::manifest::Name;
 use crate::persist::recovery::LastLog;
 use crate::persist::storage::{Blob, Storage, write_all};
 use std::mem;
@@ -30,14 +30,12 @@ impl LogFile {
     pub(super) fn create(
         storage: &dyn Storage,
         dir: &Path,
-        manifest: &Manifest,
-        generation: u64,
+        header: &FileHeader,
     ) -> Result<Self, DiskError> {
-        let path = Name::Log(generation).in_dir(dir);
+        let path = Name::Log(header.generation).in_dir(dir);
         let blob = storage
             .create(&path)
             .map_err(DiskError::of("create", &path))?;
-        let header = manifest.header(Kind::Log, generation);
         write_all(&*blob, &header.encode(), 0).map_err(DiskError::of("write", &path))?;
         blob.sync().map_err(DiskError::of("sync", &path))?;
         storage.sync_dir(dir).map_err(DiskError::of("sync", dir))?;
@@ -159,6 +157,25 @@ impl Tail {
         put(log, &mut self.is_dirty, &frame).inspect_err(|_| self.was_cut = true)?;
         self.marked = durable;
         Ok(())
+    }
+
+    /// Writes that all there was is gone, under the number that comes next. Nothing waits to be
+    /// written, and the log is one that may say so. Says how many bytes that were.
+    pub(super) fn clear(&mut self, durable: u64, wall_ms: u64) -> Result<usize, DiskError> {
+        let Some(log) = &mut self.log else {
+            return Ok(0);
+        };
+        let stamp = Stamp {
+            kind: frame::Kind::Clear,
+            count: 1,
+            first: self.next,
+            durable,
+            wall_ms,
+        };
+        let frame = frame::framed(&[], stamp, log.salt);
+        put(log, &mut self.is_dirty, &frame).inspect_err(|_| self.was_cut = true)?;
+        (self.next, self.marked) = (self.next + 1, durable);
+        Ok(frame.len())
     }
 
     /// Goes on in another log. The one before is kept for a sync, if it needs one: also where a write

@@ -4,6 +4,7 @@
 use super::Inner;
 use super::log::LogFile;
 use crate::persist::error::{CommitError, CompactError};
+use crate::persist::header::{FileHeader, Kind};
 use crate::persist::manifest::Manifest;
 
 /// The new log, and where it begins.
@@ -36,6 +37,11 @@ impl Inner {
 
     /// Has the writer go on in a new log.
     pub(super) fn rotate(&self) -> Result<Rotation, CompactError> {
+        self.rotate_to(0)
+    }
+
+    /// As [`rotate`](Self::rotate), to a log that not every version may be able to read.
+    pub(super) fn rotate_to(&self, features: u32) -> Result<Rotation, CompactError> {
         self.check_place()?;
         let mut catalog = self.catalog.lock();
         catalog.generation += 1;
@@ -53,7 +59,11 @@ impl Inner {
         }
         // Before anything else that can fail: who opens the directory has to know.
         self.leave_word(&mut next)?;
-        let log = LogFile::create(&*self.storage, &self.dir, &next, generation)?;
+        let header = FileHeader {
+            features,
+            ..next.header(Kind::Log, generation)
+        };
+        let log = LogFile::create(&*self.storage, &self.dir, &header)?;
         let (has_lost, migrates) = (self.has_lost(), self.tail.lock().migrates);
         if !has_lost && !migrates {
             next.logs.push(generation);

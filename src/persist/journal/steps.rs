@@ -82,7 +82,7 @@ impl Inner {
         }
     }
 
-    fn count_log(&self, bytes: u64) {
+    pub(super) fn count_log(&self, bytes: u64) {
         let size = self.log_bytes.fetch_add(bytes, Relaxed) + bytes;
         if size >= self.settings.log_limit {
             self.gate.log_limit_is(Some(self.settings.log_limit));

@@ -154,7 +154,6 @@ impl Recovery<'_> {
                 whole_batches(frame, whole_from)
             }
             Point::Time(_) => frame.header.count,
-            Point::Seq(seq) if frame.header.last() <= seq => frame.header.count,
             Point::Seq(seq) => whole_batches(frame, seq),
         }
     }
@@ -368,12 +367,15 @@ fn checked(read: Result<Option<Frame>, Unread>, next: u64) -> Result<Option<Fram
 fn is_of_log(header: &FrameHeader) -> bool {
     matches!(
         (header.kind, header.count),
-        (Kind::Batch, 1..) | (Kind::Mark, 0)
+        (Kind::Batch, 1..) | (Kind::Mark, 0) | (Kind::Clear, 1)
     )
 }
 
 /// How many effects belong to batches that end at `seq` or before.
 fn whole_batches(frame: &Frame, seq: u64) -> u32 {
+    if frame.header.last() <= seq {
+        return frame.header.count;
+    }
     let mut effects = Decoder::new(&frame.payload);
     let (mut whole, mut read) = (0, 0);
     while frame.header.first + u64::from(read) <= seq && effects.next().is_some() {

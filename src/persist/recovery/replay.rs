@@ -5,7 +5,7 @@
 //! at the sets. So the effects of a window of frames are first sorted into parts, by the low bits of
 //! their keys' hashes, and then applied part by part. All effects of a set are in one part and stay
 //! in the order of the files, whatever the number of threads: they divide the frames of a window
-//! among them to sort, and the parts to apply.
+//! among them to sort, and the parts to apply. What concerns all sets comes between two windows.
 
 use super::Recovery;
 use crate::contain::{contain, said};
@@ -105,6 +105,12 @@ impl<'f> Feed<'f> {
 
     /// Takes a frame into the window, and applies all that is in it once it is enough.
     pub(super) fn give(&mut self, job: Job) -> Result<(), OpenError> {
+        if job.frame.header.kind == Kind::Clear {
+            // It concerns all sets, so it is applied when no thread has any.
+            self.apply()?;
+            self.worker.contents.clear();
+            return Ok(());
+        }
         self.bytes += job.bytes();
         self.effects += job.limit as usize;
         self.window.push(job);

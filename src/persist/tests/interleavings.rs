@@ -58,6 +58,10 @@ impl Contents for Keys {
         Ok(())
     }
 
+    fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
     fn recovered(&self, _: u64) {}
 
     fn write_set(&self, _: u64, _: &mut Effects) -> Result<Walked, Unencodable> {

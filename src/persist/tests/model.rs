@@ -115,6 +115,10 @@ impl Contents for Kept {
         self.apply(seq, effect, tally)
     }
 
+    fn clear(&self) {
+        self.map.lock().unwrap().clear();
+    }
+
     fn recovered(&self, now_ms: u64) {
         *self.now_ms.lock().unwrap() = Some(now_ms);
     }

@@ -56,6 +56,10 @@ impl Contents for Seen {
         Ok(())
     }
 
+    fn clear(&self) {
+        self.0.iter().for_each(|set| set.lock().unwrap().clear());
+    }
+
     fn recovered(&self, _: u64) {}
 
     fn write_set(&self, _: u64, _: &mut Effects) -> Result<Walked, Unencodable> {
@@ -96,8 +100,16 @@ fn job(first: u64, keys: impl Iterator<Item = [u8; 4]>, more: u32) -> Job {
         effects.push(Effect::Put { key, value, meta });
         count += 1;
     }
+    job_of(Kind::Batch, first, count, effects.bytes())
+}
+
+fn clear(seq: u64) -> Job {
+    job_of(Kind::Clear, seq, 1, &[])
+}
+
+fn job_of(kind: Kind, first: u64, count: u32, payload: &[u8]) -> Job {
     let stamp = Stamp {
-        kind: Kind::Batch,
+        kind,
         count,
         first,
         durable: 0,
@@ -105,7 +117,7 @@ fn job(first: u64, keys: impl Iterator<Item = [u8; 4]>, more: u32) -> Job {
     };
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&[0; header::LENGTH]).unwrap();
-    file.write_all(&framed(effects.bytes(), stamp, 0)).unwrap();
+    file.write_all(&framed(payload, stamp, 0)).unwrap();
     let frame = FrameReader::new(Arc::new(file), 0).unwrap().next();
     Job {
         path: Path::new("a log").into(),
@@ -134,6 +146,24 @@ fn effects_of_a_set_come_in_their_order_whatever_the_number_of_threads() {
         let mut all = sets.concat();
         all.sort_unstable();
         assert!(all.into_iter().eq(0..150_000), "{threads} threads");
+    }
+}
+
+#[test]
+fn what_clears_all_comes_behind_what_is_before_it_and_before_what_is_behind() {
+    for threads in [1, 4] {
+        let seen = Seen::new(1024);
+        let mut feed = Feed::new(worker(&seen, false), threads, u64::MAX);
+        for first in [0, 5000, 10_000] {
+            feed.give(job(first, keys(5000), 0)).unwrap();
+        }
+        feed.give(clear(15_000)).unwrap();
+        feed.give(job(15_001, keys(10), 0)).unwrap();
+        feed.apply().unwrap();
+        let sets = seen.0.into_iter().map(|set| set.into_inner().unwrap());
+        let mut all = sets.collect::<Vec<_>>().concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(15_001..15_011), "{threads} threads");
     }
 }
 
