@@ -38,7 +38,7 @@ pub struct RecoveryReport {
     pub uncopied_bytes: u64,
     /// The first and the last number that were seen in what was left out, where they can be read.
     pub dropped_seqs: Option<(u64, u64)>,
-    /// Entries that a salvage left out because they do not decode.
+    /// Entries that a salvage left out because they do not decode, or what decodes them panics.
     pub undecodable: u64,
     /// What was put aside, in `quarantine/`. Of a torn tail one file for each log that was cut,
     /// with what lay behind the cut, unless the disk is full; of a salvage, and of a return to a

@@ -75,9 +75,9 @@ pub enum RecoveryMode {
     /// [`OpenError::OutOfReach`](super::OpenError) once the files do not reach back to the point.
     PointInTime(Point),
     /// Takes all that can be read, whatever is missing. If anything was left out, because it is
-    /// damaged or does not decode, all of it is written anew, after the old files were moved to a
-    /// directory in `quarantine/`, which can be opened like any other: from then on it opens in
-    /// every mode. What comes of it may be a mixture of states: the report says what was lost, and
+    /// damaged, does not decode or panics as it is decoded, all of it is written anew, after the old
+    /// files were moved to a directory in `quarantine/`, which can be opened like any other: from then
+    /// on it opens in every mode. What comes of it may be a mixture of states: the report says what was lost, and
     /// where the old files are. Nothing in `quarantine/` is ever removed, so it is a mode for once
     /// rather than for every start.
     ///

@@ -398,6 +398,51 @@ fn a_value_of_another_type_is_refused_with_its_place_and_salvage_leaves_it_out()
     assert!(salvaged.is_empty());
 }
 
+/// A value with a decoder of its own that panics, as one that has been changed without care.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Careful(u32);
+
+impl<'de> Deserialize<'de> for Careful {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = u32::deserialize(from)?;
+        assert_ne!(number, 7, "seven is out of use");
+        Ok(Self(number))
+    }
+}
+
+#[test]
+fn a_salvage_leaves_out_what_a_decoder_panics_at_as_the_error_of_opening_says() {
+    let dir = dir();
+    let numbers = Cache::<String, u32>::builder().open(dir.path()).unwrap();
+    numbers.insert_many([6, 7, 8].map(|number| (number.to_string(), number)));
+    drop(numbers);
+    let open = |mode| {
+        let options = Persistence::new().verify_writes(false).recovery(mode);
+        Cache::<String, Careful>::builder().open_with(dir.path(), options)
+    };
+    let error = open(RecoveryMode::TolerateTornTail).unwrap_err();
+    assert!(matches!(error, OpenError::Undecodable { .. }), "{error}");
+    for says in [
+        "it panics: ",
+        "seven is out of use",
+        "RecoveryMode::Salvage",
+    ] {
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let careful = open(RecoveryMode::Salvage).unwrap();
+    let report = careful.journal().unwrap().recovery().clone();
+    assert_eq!((report.undecodable, careful.len()), (1, 2));
+    careful.validate();
+    drop(careful);
+    let careful = open(RecoveryMode::Strict).unwrap();
+    assert_eq!(
+        (careful.get("8"), careful.get("7")),
+        (Some(Careful(8)), None)
+    );
+    let kept = Cache::<String, u32>::builder().open(&report.quarantine[0]);
+    assert_eq!(kept.unwrap().get("7"), Some(7));
+}
+
 #[test]
 fn a_salvage_sticks_and_keeps_what_did_not_decode() {
     for (has_snapshot, is_bounded) in [(false, false), (false, true), (true, false), (true, true)] {

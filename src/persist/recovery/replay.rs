@@ -358,7 +358,8 @@ impl Worker<'_> {
             Ok(Ok(())) => Ok(()),
             // Another hasher is needed; of what the files have nothing is lost.
             Ok(Err(why)) if why.set_is_full => Err(job.set_full(at)),
-            Ok(Err(Undecodable { .. })) if self.is_salvage => {
+            // Whether its decoder says so or panics: the old files are kept aside.
+            _ if self.is_salvage => {
                 self.undecodable.fetch_add(1, Relaxed);
                 Ok(())
             }

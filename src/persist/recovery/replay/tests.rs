@@ -199,7 +199,7 @@ fn a_frame_that_is_corrupt_is_refused_whatever_the_number_of_threads() {
 }
 
 #[test]
-fn what_panics_is_named_with_what_it_says() {
+fn what_panics_is_named_with_what_it_says_and_a_salvage_leaves_it_out() {
     let said = "it panics: this key does not decode";
     let panics = [
         (PANICS[0], said),
@@ -210,15 +210,22 @@ fn what_panics_is_named_with_what_it_says() {
         .into_iter()
         .flat_map(|threads| panics.map(|panics| (threads, panics)))
     {
-        let seen = Seen::new(64);
-        let mut feed = Feed::new(worker(&seen, true), threads, u64::MAX);
         let panics = panics.try_into().unwrap();
-        let keys = keys(15_000).chain([panics]).chain(keys(10));
-        let result = feed.give(job(100, keys, 0)).and_then(|()| feed.apply());
+        let keys = || keys(15_000).chain([panics]).chain(keys(10));
+        let seen = Seen::new(64);
+        let mut feed = Feed::new(worker(&seen, false), threads, u64::MAX);
+        let result = feed.give(job(100, keys(), 0)).and_then(|()| feed.apply());
         let Err(OpenError::Undecodable { seq, reason, .. }) = result else {
             panic!("{result:?}");
         };
         assert_eq!((seq, &*reason), (15_100, said));
+        // As the error advises.
+        let seen = Seen::new(64);
+        let mut feed = Feed::new(worker(&seen, true), threads, u64::MAX);
+        feed.give(job(100, keys(), 0)).unwrap();
+        feed.apply().unwrap();
+        let left_out = feed.worker.undecodable.into_inner();
+        assert_eq!((left_out, seen.len()), (1, 15_010), "{threads} threads");
     }
 }
 
