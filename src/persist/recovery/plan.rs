@@ -34,6 +34,18 @@ fn kind_of(store: StoreId, headers: &[FileHeader]) -> Option<DirKind> {
     newest.and_then(|header| header.dir_kind)
 }
 
+/// The logs that lead on from the snapshot of a generation. From one that was made without a log none
+/// does, also where a later one has logs behind it.
+fn logs_behind(manifest: &Manifest, first: u64) -> Vec<u64> {
+    let logs = manifest.logs.iter().copied().filter(|log| *log >= first);
+    let logs: Vec<u64> = logs.collect();
+    let mut later = manifest.snapshots.iter().map(|later| later.generation);
+    match (logs.first(), later.find(|later| *later > first)) {
+        (Some(log), Some(later)) if *log >= later => Vec::new(),
+        _ => logs,
+    }
+}
+
 impl Recovery<'_> {
     /// Fails if the directory is another program's, or kept for something else. Nothing has to be
     /// locked for this, and whatever else is wrong with the directory is found again when it is.
@@ -76,8 +88,7 @@ impl Recovery<'_> {
     fn plan_listed(&self, manifest: Manifest) -> Result<Plan, OpenError> {
         let snapshot = self.starting_point(&manifest)?;
         let first = snapshot.map_or(0, |snapshot| snapshot.generation);
-        let logs = manifest.logs.iter().copied();
-        let logs: Vec<u64> = logs.filter(|log| *log >= first).collect();
+        let logs = logs_behind(&manifest, first);
         let names = snapshot.map(|snapshot| Name::Snapshot(snapshot.generation));
         let names = names.into_iter().chain(logs.iter().copied().map(Name::Log));
         Ok(Plan {

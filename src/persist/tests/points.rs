@@ -240,6 +240,40 @@ fn a_second_start_in_a_mode_that_goes_back_to_a_time_says_what_it_says_of_a_numb
     }
 }
 
+/// What led on from it was never in a log.
+#[test]
+fn a_snapshot_of_before_there_was_a_log_is_gone_back_to_also_where_there_is_one_by_now() {
+    let (time, memory) = (MockClock::new(), Memory::new(1));
+    time.set_system_time(start());
+    let store = open_at(&memory, &time, false, RecoveryMode::default()).unwrap();
+    for key in 0..2u8 {
+        store.put(&[key], &[key]);
+        store.journal.compact().unwrap();
+        time.advance(Duration::from_secs(10));
+    }
+    store.journal.close().unwrap();
+    let store = open_at(&memory, &time, true, RecoveryMode::default()).unwrap();
+    store.put(&[2], &[2]);
+    store.journal.close().unwrap();
+    let seq = |seq| RecoveryMode::PointInTime(Point::Seq(seq));
+    for (mode, last) in [
+        (seq(1), 1),
+        (at(5), 1),
+        (seq(2), 2),
+        (at(15), 2),
+        (seq(3), 3),
+    ] {
+        let memory = memory.copy();
+        let store = open_at(&memory, &time, true, mode).unwrap();
+        let found = (store.report.last_seq, store.map().len() as u64);
+        assert_eq!(found, (last, last), "{mode:?}");
+        store.put(b"new", b"1");
+        store.journal.close().unwrap();
+        let store = open_at(&memory, &time, true, RecoveryMode::default()).unwrap();
+        assert_eq!(store.map().len() as u64, last + 1);
+    }
+}
+
 /// Though it would leave out what was written since as well, if it were.
 #[test]
 fn a_point_that_is_not_in_the_files_is_out_of_reach_whether_it_was_gone_back_before_or_not() {
