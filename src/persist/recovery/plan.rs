@@ -159,8 +159,7 @@ impl Recovery<'_> {
     fn plan_guess(&self, why: Damage) -> Result<Plan, OpenError> {
         let mut names = self.names()?;
         names.sort_by_key(|name| name.generation());
-        let headers = names.iter().filter_map(|name| self.header_of(*name).ok());
-        let headers: Vec<FileHeader> = headers.collect();
+        let headers = self.headers_of(&names)?;
         let votes = |store: StoreId| headers.iter().filter(|other| other.store == store).count();
         let owner = headers.iter().max_by_key(|header| votes(header.store));
         let Some(owner) = owner else {
@@ -233,6 +232,19 @@ impl Recovery<'_> {
         };
         let path = name.in_dir(self.dir);
         Damage::at(&path, 0, "a snapshot of this store", found)
+    }
+
+    /// The headers that can be read. A file of a newer version is none to pass over: it may hold all
+    /// that is newest.
+    fn headers_of(&self, names: &[Name]) -> Result<Vec<FileHeader>, OpenError> {
+        let read = names.iter().map(|name| self.header_of(*name));
+        read.filter(|header| {
+            matches!(
+                header,
+                Ok(_) | Err(OpenError::NewerFormat { .. } | OpenError::UnknownFeatures { .. })
+            )
+        })
+        .collect()
     }
 
     fn header_of(&self, name: Name) -> Result<FileHeader, OpenError> {

@@ -434,6 +434,45 @@ fn a_salvage_without_a_manifest_reads_the_logs_in_their_order() {
     goes_on(store, &memory, 11);
 }
 
+/// It may be the newest, and what is older is not what there was.
+#[test]
+fn a_snapshot_of_a_newer_version_is_refused_also_where_no_manifest_lists_it() {
+    let memory = Memory::new(1);
+    let without_log = Settings {
+        log: false,
+        generations: 2,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), without_log).unwrap();
+    for n in 0..2u8 {
+        store.put(b"key", &[n]);
+        store.journal.compact().unwrap();
+    }
+    store.journal.close().unwrap();
+    // The format, and a feature.
+    for at in [8, 12] {
+        let memory = memory.copy();
+        let path = dir().join("snap-2.db");
+        let mut bytes = memory.bytes(&path);
+        bytes[at] = 64;
+        let checksum = crc32c::crc32c(&bytes[..60]).to_le_bytes();
+        bytes[60..64].copy_from_slice(&checksum);
+        memory.put(&path, bytes);
+        let salvage = || Store::open(&memory.storage(), in_mode(RecoveryMode::Salvage)).map(drop);
+        let listed = salvage().unwrap_err();
+        memory.forget(&dir().join("MANIFEST"));
+        let before = memory.image();
+        for error in [listed, salvage().unwrap_err()] {
+            assert!(
+                matches!(&error, OpenError::NewerFormat { file, .. } if at == 8 && *file == path)
+                    || matches!(&error, OpenError::UnknownFeatures { file, .. } if *file == path),
+                "{error}"
+            );
+        }
+        assert_eq!(memory.image(), before);
+    }
+}
+
 #[test]
 fn a_salvage_of_a_snapshot_alone_gives_no_number_again() {
     let (memory, _) = small();
