@@ -90,6 +90,8 @@ pub fn salvage(
     on_progress: impl Fn(Progress) + Send + Sync + 'static,
 ) -> Result<SalvageReport, CheckError> {
     let _lock = hold(dir, Hold::Shared, &Disk)?;
+    // Before what may take long, and again behind it: nothing that has come meanwhile is touched.
+    refuse_files_in(to)?;
     let settings = settings_of(dir, RecoveryMode::Salvage, on_progress)?;
     let raw = Arc::new(Raw::default());
     let recovered = recovery(dir, &settings, &*raw).run()?;

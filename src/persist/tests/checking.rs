@@ -130,7 +130,7 @@ fn a_damaged_store_is_described_and_saved() {
         fs::create_dir_all(other).unwrap();
         fs::write(other.join("notes.txt"), "of somebody").unwrap();
         let before = files(other);
-        let refused = check::salvage(&dir, other, |_| ()).unwrap_err();
+        let refused = check::salvage(&dir, other, |_| panic!("nothing is read")).unwrap_err();
         let is_meant = matches!(refused, CheckError::Write(CompactError::NotEmpty { .. }));
         assert!(is_meant && files(other) == before, "{refused}");
     }
