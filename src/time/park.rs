@@ -79,17 +79,30 @@ pub(crate) async fn passing(clock: &Clock, until: Deadline) {
 
 /// The timer of a task, which follows it from waker to waker.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Option<(Waker, Timer)>);
+pub(crate) struct Alarm(Option<Armed>);
+
+#[derive(Debug)]
+struct Armed {
+    waker: Waker,
+    until: Deadline,
+    _timer: Timer,
+}
 
 impl Alarm {
-    /// Has `waker` woken at `until`, unless it was set for it before and has yet to go off: who
-    /// was woken by it may read a clock that lags, and has to be woken again.
+    /// Has `waker` woken at `until` and no other time, unless it was set for that before and has yet
+    /// to go off: who was woken by it may read a clock that lags, and has to be woken again.
     pub(crate) fn set(&mut self, clock: &Clock, until: Deadline, waker: &Waker) {
-        let is_set = self.0.as_ref().is_some_and(|(set, _)| set.will_wake(waker))
-            && (until == NEVER || clock.now() < until);
+        let is_same = |armed: &Armed| armed.until == until && armed.waker.will_wake(waker);
+        let is_set =
+            self.0.as_ref().is_some_and(is_same) && (until == NEVER || clock.now() < until);
         if !is_set {
-            let timer = wake_at(clock, until, waker.clone());
-            self.0 = Some((waker.clone(), timer));
+            let _timer = wake_at(clock, until, waker.clone());
+            let waker = waker.clone();
+            self.0 = Some(Armed {
+                waker,
+                until,
+                _timer,
+            });
         }
     }
 }
@@ -132,5 +145,23 @@ mod tests {
         assert_eq!(woken.0.load(SeqCst), 1);
         alarm.set(&clock, until, &waker);
         assert_eq!(woken.0.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn an_alarm_that_is_set_for_another_time_goes_off_then_and_only_then() {
+        let (time, woken) = (MockClock::new(), Arc::new(Woken::default()));
+        let (clock, waker) = (time.clock(), Waker::from(Arc::clone(&woken)));
+        let second = Duration::from_secs(1);
+        let in_seconds = |seconds| crate::time::after(clock.now(), seconds * second);
+        let mut alarm = Alarm::default();
+        for (seconds, wakes) in [(5, 0), (1, 1), (3, 1)] {
+            alarm.set(&clock, in_seconds(seconds), &waker);
+            assert_eq!(time.timers(), 1);
+            time.advance(second);
+            assert_eq!(woken.0.load(SeqCst), wakes);
+        }
+        alarm.set(&clock, NEVER, &waker);
+        time.advance(5 * second);
+        assert_eq!((woken.0.load(SeqCst), time.timers()), (1, 0));
     }
 }
