@@ -73,6 +73,11 @@ impl Turns {
         !self.asleep.is_empty()
     }
 
+    /// Those that were woken and have not looked since, nor gone.
+    pub(crate) fn awake(&self) -> usize {
+        self.awake
+    }
+
     /// Asleep or awake.
     #[inline]
     pub(crate) fn len(&self) -> usize {

@@ -57,7 +57,7 @@ impl Gcra {
         Duration::from_nanos(self.capacity)
     }
 
-    /// Decides on a call, takes its cost if it is allowed, and counts it.
+    /// Decides on a call, and takes its cost if it is allowed.
     #[inline]
     pub(super) fn decide(
         &self,
@@ -67,7 +67,6 @@ impl Gcra {
     ) -> Decision {
         let (full_at, decision) = self.judge(bucket.full_at, cost, reading);
         bucket.full_at = full_at;
-        reading.count(decision.is_allowed());
         decision
     }
 
@@ -88,6 +87,19 @@ impl Gcra {
             retry_after: as_if.retry_after,
             ..now
         }
+    }
+
+    /// What is left, and how long it takes at least until so much has been let in, call after call.
+    pub(super) fn forecast(
+        &self,
+        bucket: &Bucket,
+        costs: u64,
+        reading: &mut Reading<'_>,
+    ) -> Decision {
+        let now = reading.precise();
+        let filling = bucket.full_at.max(now) - now;
+        let asked = filling.saturating_add(self.interval.saturating_mul(costs));
+        self.decision(filling, Some(asked.saturating_sub(self.capacity)))
     }
 
     /// When the bucket is full after a call, and what the call is answered.

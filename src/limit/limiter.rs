@@ -2,6 +2,7 @@
 
 use super::decision::{CostAboveLimit, Decision};
 use super::gcra::{Bucket, Gcra};
+use super::line::Lines;
 use super::quota::{Algorithm, Quota};
 use super::stats::LimiterStats;
 use super::window::{Rule, Window};
@@ -14,6 +15,7 @@ use crate::to_key::ToKey;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Counts by key and says whether a call is within its [`Quota`].
@@ -39,6 +41,7 @@ use std::time::Duration;
 /// ```
 pub struct Limiter<K, S = DefaultHashBuilder> {
     cells: Cells<K, S>,
+    pub(super) lines: Arc<Lines<K, S>>,
     pub(super) clock: Clock,
     quota: Quota,
 }
@@ -57,6 +60,7 @@ impl<K, S: Clone> Clone for Limiter<K, S> {
         };
         Self {
             cells,
+            lines: Arc::clone(&self.lines),
             clock: self.clock.clone(),
             quota: self.quota,
         }
@@ -292,15 +296,30 @@ where
         }
     }
 
-    /// Forgets what a key has taken: it may start anew at once. Says whether there was something.
+    /// Forgets what a key has taken: it may start anew at once, and so may those who
+    /// [wait](Self::until_ready) for it, in their order. Says whether there was something.
     pub fn reset<Q>(&self, key: &Q) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        match &self.cells {
+        let was_there = match &self.cells {
             Cells::Bucket(_, cells) => cells.remove(cells.hash(key), key),
             Cells::Window(_, cells) => cells.remove(cells.hash(key), key),
+        };
+        if let Some(line) = self.lines.find(key) {
+            line.rouse();
         }
+        was_there
+    }
+
+    /// How many callers [wait](Self::until_ready) for a key at this moment, for who would rather
+    /// give up at once than be the thousandth.
+    #[must_use]
+    pub fn waiters<Q>(&self, key: &Q) -> usize
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.lines.find(key).map_or(0, |line| line.len())
     }
 
     /// Checks every invariant, for tests. Nobody else may use it meanwhile.
@@ -313,6 +332,7 @@ where
             Cells::Bucket(_, cells) => cells.validate(|_| ()),
             Cells::Window(_, cells) => cells.validate(|_| ()),
         }
+        self.lines.validate();
     }
 
     /// Takes a cost that is not above what is ever free.
@@ -323,10 +343,65 @@ where
     {
         let decision = match &self.cells {
             Cells::Bucket(gcra, cells) => cells.change(cells.hash(key), key, |bucket, reading| {
-                gcra.decide(bucket, cost, reading)
+                counted(gcra.decide(bucket, cost, reading), reading)
             }),
             Cells::Window(rule, cells) => cells.change(cells.hash(key), key, |window, reading| {
-                rule.decide(window, cost, reading)
+                counted(rule.decide(window, cost, reading), reading)
+            }),
+        };
+        decision.unwrap_or_else(|| self.unreachable())
+    }
+
+    /// Does as [`take`](Self::take), but that a refusal is not counted: who waits is not refused
+    /// yet.
+    pub(super) fn attempt<Q>(&self, key: &Q, cost: u32) -> Decision
+    where
+        Q: Hash + ToKey<K> + ?Sized,
+    {
+        let count = |decision: Decision, reading: &mut Reading<'_>| {
+            if decision.is_allowed() {
+                reading.count(true);
+            }
+            decision
+        };
+        let decision = match &self.cells {
+            Cells::Bucket(gcra, cells) => cells.change(cells.hash(key), key, |bucket, reading| {
+                count(gcra.decide(bucket, cost, reading), reading)
+            }),
+            Cells::Window(rule, cells) => cells.change(cells.hash(key), key, |window, reading| {
+                count(rule.decide(window, cost, reading), reading)
+            }),
+        };
+        decision.unwrap_or_else(|| self.unreachable())
+    }
+
+    /// Counts a refusal.
+    pub(super) fn refuse<Q>(&self, key: &Q)
+    where
+        Q: Hash + ToKey<K> + ?Sized,
+    {
+        match &self.cells {
+            Cells::Bucket(_, cells) => {
+                cells.change(cells.hash(key), key, |_, reading| reading.count(false))
+            }
+            Cells::Window(_, cells) => {
+                cells.change(cells.hash(key), key, |_, reading| reading.count(false))
+            }
+        };
+    }
+
+    /// What is left of a key, and how long it takes at least until calls of these costs, one after
+    /// the other, are let in.
+    pub(super) fn forecast<Q>(&self, key: &Q, costs: u64) -> Decision
+    where
+        Q: Hash + ToKey<K> + ?Sized,
+    {
+        let decision = match &self.cells {
+            Cells::Bucket(gcra, cells) => cells.change(cells.hash(key), key, |bucket, reading| {
+                gcra.forecast(bucket, costs, reading)
+            }),
+            Cells::Window(rule, cells) => cells.change(cells.hash(key), key, |window, reading| {
+                rule.forecast(window, costs, reading)
             }),
         };
         decision.unwrap_or_else(|| self.unreachable())
@@ -360,6 +435,12 @@ where
             reset_after: self.quota.period(),
         }
     }
+}
+
+#[inline(always)]
+fn counted(decision: Decision, reading: &mut Reading<'_>) -> Decision {
+    reading.count(decision.is_allowed());
+    decision
 }
 
 /// Builds a [`Limiter`]. From [`Limiter::builder`].
@@ -434,6 +515,11 @@ impl<K, S> LimiterBuilder<K, S> {
         };
         Ok(Limiter {
             cells,
+            lines: Arc::new(Lines::new(
+                self.clock.clone(),
+                self.sweep_interval,
+                self.hasher,
+            )),
             clock: self.clock,
             quota: self.quota,
         })

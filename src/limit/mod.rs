@@ -18,7 +18,8 @@
 //! [`check`](Limiter::check) waits for nothing. Who wants to wait until it is allowed calls
 //! [`until_ready`](Limiter::until_ready) in a thread, which it blocks, and in a task
 //! [`until_ready_async`](Limiter::until_ready_async) or
-//! [`until_ready_with_async`](Limiter::until_ready_with_async).
+//! [`until_ready_with_async`](Limiter::until_ready_with_async). Waiters of a key are let in in the
+//! order in which they came, and none is woken before its turn.
 //!
 //! # Two ways to count
 //!
@@ -57,11 +58,13 @@
 mod decision;
 mod gcra;
 mod limiter;
+mod line;
 mod quota;
 mod stats;
 #[cfg(feature = "tower")]
 mod tower;
 mod wait;
+mod waiter;
 mod window;
 
 pub use decision::{CostAboveLimit, Decision};

@@ -9,8 +9,8 @@ figures! {
     pub struct LimiterStats {
         /// Calls that were allowed.
         pub allowed: u64,
-        /// Calls that were refused. One that [waits](super::Wait) is refused each time that it tries
-        /// and is too early.
+        /// Calls that were refused. One that [waits](super::Wait) is refused if its time is up, and
+        /// neither allowed nor refused before the wait is over.
         pub refused: u64,
         /// Keys that take up memory. Idle ones are among them until they are swept.
         pub keys: usize [gauge],

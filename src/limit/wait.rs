@@ -2,9 +2,9 @@
 
 use super::decision::{CostAboveLimit, Decision};
 use super::limiter::Limiter;
+use super::waiter::Call;
 use crate::random;
-use crate::reentrancy;
-use crate::time::{Deadline, NEVER, Parker, after, passing};
+use crate::time::{Deadline, NEVER, after};
 use crate::to_key::ToKey;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -30,9 +30,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "these are options of a call"]
 pub struct Wait {
-    cost: u32,
+    pub(super) cost: u32,
     jitter: Duration,
-    timeout: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Default for Wait {
@@ -57,12 +57,22 @@ impl Wait {
     }
 
     /// Adds a random time from zero up to this to each wait, so that many who were refused at once
-    /// do not all come back at once.
+    /// do not all come back at once: those who wait for different keys, or in other processes. Those
+    /// who wait for one key come back one after another without it.
+    ///
+    /// It is the first of a line that waits longer, and the others behind it. What becomes free
+    /// meanwhile is saved up to the burst, and lost beyond that: keep it well below the time in
+    /// which a burst comes back.
     pub const fn jitter(self, jitter: Duration) -> Self {
         Self { jitter, ..self }
     }
 
-    /// How long to wait at most. A wait that could not end in time fails at once.
+    /// How long to wait at most. A wait that could not end in time fails at once: if what is to be
+    /// free by then is less than the cost of the call and of all who wait for the key before it.
+    ///
+    /// That is as things stand, as if nobody before it gave up. It is exact for a token bucket. For
+    /// a sliding window it is too when costs are 1; where a great cost has to wait until it fits as
+    /// a whole, some waits that could not end in time go on to the end of it.
     pub const fn timeout(self, timeout: Duration) -> Self {
         Self {
             timeout: Some(timeout),
@@ -71,7 +81,12 @@ impl Wait {
     }
 
     /// When to try again after a refusal; `None` if that is too late.
-    fn next_try(&self, retry_after: Duration, now: u64, until: Deadline) -> Option<Deadline> {
+    pub(super) fn next_try(
+        &self,
+        retry_after: Duration,
+        now: u64,
+        until: Deadline,
+    ) -> Option<Deadline> {
         let earliest = after(now, retry_after);
         if earliest > until {
             return None;
@@ -89,7 +104,8 @@ pub enum WaitError {
     /// So much is never free at once.
     CostAboveLimit(CostAboveLimit),
     /// It will not be allowed within the time-out. This is the last answer, which says when it
-    /// would be.
+    /// would be at the earliest: after those who waited before it, where that was known from the
+    /// start, and otherwise if they all went away.
     TimedOut(Decision),
 }
 
@@ -117,16 +133,30 @@ impl std::error::Error for WaitError {}
 
 /// Calls that wait.
 ///
-/// Who waits tries again as soon as it would be allowed if nobody else called. Waiters are not
-/// served in order, and one with a great cost can be overtaken by those with a small one; for a
-/// queue, use `Locks` with permits.
+/// Who waits for a key, thread or task, stands in a line, in the order in which the calls began, or
+/// were first polled. Only the first tries: it sleeps until its call would be allowed if nobody else
+/// called, takes its cost, and wakes the next as it goes. So waiters are let in in their order,
+/// whatever their costs; each is woken once when it has become the first and once when its time has
+/// come, and costs O(log n) of the waiters of the key however many there are. One who gives up, is
+/// dropped or unwinds, wherever it stands, takes nothing and holds nobody up.
 ///
-/// All waiters of a key are told the same time, come back together, and all but those that are let
-/// in are refused and wait again: each call that is let through costs O(waiters of the key), and
-/// counts as many refusals. With a small burst, what was free before the first of them came back is
-/// lost, so with thousands of waiters, or hundreds of blocked threads, less is let through than the
-/// quota allows. [`jitter`](Wait::jitter) spreads them; better, few wait for one key, as the
-/// workers of a queue do.
+/// A call that does not wait, such as [`check`](Self::check), stands in no line: it gets what is free
+/// at that moment, as a `try_lock` does, and who waits then waits longer. It could not say when to
+/// try again otherwise, and would look at a line each time that is hardly ever there. So those that
+/// do not wait can keep a great cost waiting for as long as they come often enough; where that must
+/// not be, let all calls wait, with a [`timeout`](Wait::timeout) if need be. Never do both together
+/// get more than the quota. [`charge`](Self::charge) puts off who waits, and
+/// [`reset`](Self::reset) lets in who does.
+///
+/// A future that was woken is to be polled or dropped: until then those behind it wait, too. At
+/// most as many are let through as can be woken one after another, some tens of thousands a second
+/// for one key. With a burst of 1, what is free before the first is awake is lost, as it is for one
+/// who comes late; a burst of a few makes up for it.
+///
+/// A wait counts once in the [`stats`](Self::stats), when it is over. A key that somebody waits for
+/// takes up the key once more and about 500 bytes, and about 50 for each further one who waits,
+/// beside its future or thread and the timer of its time-out; that is released with the memory of
+/// idle keys.
 impl<K, S> Limiter<K, S>
 where
     K: Hash + Eq,
@@ -167,13 +197,7 @@ where
     where
         Q: Hash + ToKey<K> + ?Sized,
     {
-        let until = self.deadline(wait)?;
-        loop {
-            match self.attempt(key, wait, until)? {
-                Attempt::Allowed(decision) => return Ok(decision),
-                Attempt::Again(at) => Parker::park_until(&self.clock, at),
-            }
-        }
+        Call::new(self, key, wait)?.block()
     }
 
     /// Waits until a call is allowed, and takes 1 for it. Runs on any executor. Dropping the future
@@ -214,40 +238,6 @@ where
     where
         Q: Hash + ToKey<K> + ?Sized,
     {
-        let until = self.deadline(wait)?;
-        loop {
-            match self.attempt(key, wait, until)? {
-                Attempt::Allowed(decision) => return Ok(decision),
-                Attempt::Again(at) => passing(&self.clock, at).await,
-            }
-        }
+        Call::new(self, key, wait)?.wait().await
     }
-
-    /// When to give up.
-    fn deadline(&self, wait: Wait) -> Result<Deadline, CostAboveLimit> {
-        self.affordable(wait.cost)?;
-        let until = wait.timeout.map(|time| after(self.clock.now(), time));
-        Ok(until.unwrap_or(NEVER))
-    }
-
-    fn attempt<Q>(&self, key: &Q, wait: Wait, until: Deadline) -> Result<Attempt, WaitError>
-    where
-        Q: Hash + ToKey<K> + ?Sized,
-    {
-        let decision = self.take(key, wait.cost);
-        let Some(retry_after) = decision.retry_after() else {
-            return Ok(Attempt::Allowed(decision));
-        };
-        let next_try = wait.next_try(retry_after, self.clock.now(), until);
-        // A thread that unwinds with a lock held is refused for ever.
-        match next_try.filter(|_| reentrancy::check()) {
-            Some(at) => Ok(Attempt::Again(at)),
-            None => Err(WaitError::TimedOut(decision)),
-        }
-    }
-}
-
-enum Attempt {
-    Allowed(Decision),
-    Again(Deadline),
 }

@@ -13,6 +13,7 @@ use crate::keyed::{Reading, State};
 use crate::slack::give_back;
 use crate::time::Deadline;
 use std::collections::VecDeque;
+use std::collections::vec_deque::Iter;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +54,7 @@ impl Rule {
         self.limit
     }
 
-    /// Decides on a call, takes its cost if it is allowed, and counts it.
+    /// Decides on a call, and takes its cost if it is allowed.
     #[inline]
     pub(super) fn decide(
         &self,
@@ -64,7 +65,6 @@ impl Rule {
         let now = reading.precise();
         window.forget(|taken| self.is_over(taken, now));
         let taken_at = free_from(&window.log, window.used, cost, self.limit);
-        reading.count(taken_at.is_none());
         if taken_at.is_none() {
             window.take(now, cost);
             window.empty_at = self.end_of(window).unwrap_or(now);
@@ -91,12 +91,48 @@ impl Rule {
         reading: &mut Reading<'_>,
     ) -> Decision {
         let now = reading.precise();
-        let over = window.log.partition_point(|taken| self.is_over(taken, now));
-        let forgotten: u32 = window.log.range(..over).map(|taken| taken.cost).sum();
-        let (rest, used) = (window.log.range(over..), window.used - forgotten);
+        let (rest, used) = self.rest(window, now);
         let last = rest.clone().next_back();
         let taken_at = free_from(rest, used, cost, self.limit);
         self.decision(used, last, now, taken_at)
+    }
+
+    /// What is left, and how long it takes at least until so much has been let in, call after call.
+    ///
+    /// Count what is in the log and what is to come in the order in which it is taken: each unit has
+    /// to wait for the one `limit` before it to be forgotten, a period after that was taken. So for
+    /// the last one of them it takes as many periods as there are steps of `limit` back into the
+    /// log, or to before it, from where that unit was taken. Those who take several units at once
+    /// may have to wait for longer.
+    pub(super) fn forecast(
+        &self,
+        window: &Window,
+        costs: u64,
+        reading: &mut Reading<'_>,
+    ) -> Decision {
+        let now = reading.precise();
+        let (rest, used) = self.rest(window, now);
+        let last = rest.clone().next_back();
+        let limit = u64::from(self.limit);
+        let steps = costs.div_ceil(limit);
+        let before = (u64::from(used) + costs).saturating_sub(steps * limit);
+        let taken_at = nth_from(rest, before as u32);
+        let (from, periods) = match taken_at {
+            Some(at) => (at, steps),
+            None => (now, steps.saturating_sub(1)),
+        };
+        let ready_at = from.saturating_add(self.period.saturating_mul(periods));
+        Decision {
+            retry_after: Some(Duration::from_nanos(ready_at.saturating_sub(now))),
+            ..self.decision(used, last, now, None)
+        }
+    }
+
+    /// What is not forgotten at a moment, and its sum.
+    fn rest<'w>(&self, window: &'w Window, now: u64) -> (Iter<'w, Taken>, u32) {
+        let over = window.log.partition_point(|taken| self.is_over(taken, now));
+        let forgotten: u32 = window.log.range(..over).map(|taken| taken.cost).sum();
+        (window.log.range(over..), window.used - forgotten)
     }
 
     /// An answer. A call that is refused has to wait for what was `taken_at` to be forgotten.
@@ -176,14 +212,20 @@ fn free_from<'w>(
     limit: u32,
 ) -> Option<u64> {
     let free = limit - used;
-    let mut in_the_way = cost.checked_sub(free).filter(|more| *more > 0)?;
+    let in_the_way = cost.checked_sub(free)?;
+    // It is there, since the cost alone is not above the limit: see the caller.
+    nth_from(log, in_the_way)
+}
+
+/// When the unit with a number was taken, counted from one.
+fn nth_from<'w>(log: impl IntoIterator<Item = &'w Taken>, number: u32) -> Option<u64> {
+    let mut number = Some(number).filter(|number| *number > 0)?;
     for taken in log {
-        if taken.cost >= in_the_way {
+        if taken.cost >= number {
             return Some(taken.at);
         }
-        in_the_way -= taken.cost;
+        number -= taken.cost;
     }
-    // The cost alone is not above the limit: see the caller.
     None
 }
 

@@ -15,7 +15,7 @@ pub(crate) use clock::{Glance, Moment, NEAR};
 pub(crate) use deadline::{DEADLINE_BITS, Deadline, MICROSECOND, NEVER, after, left, whole};
 pub(crate) use keeper::{Aftermath, Sweep, Swept, register};
 pub use mock::MockClock;
-pub(crate) use park::{Alarm, Parker, passing};
+pub(crate) use park::{Alarm, Parker};
 pub(crate) use timer::{Timer, wake_all, wake_at, wake_soon};
 #[cfg(any(feature = "persist", feature = "session"))]
 pub(crate) use wall::since_1970;

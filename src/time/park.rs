@@ -2,10 +2,9 @@
 
 use super::{Clock, Deadline, NEVER, Timer, left, wake_at};
 use crate::sync::{Condvar, Mutex, wait, wait_until};
-use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
-use std::task::{Poll, Wake, Waker};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// Who waits for a point in time looks at the clock this often: a thread sleeps by a clock that
@@ -42,14 +41,6 @@ impl Parker {
             }
         }
     }
-
-    /// Blocks the thread until a point in time.
-    pub(crate) fn park_until(clock: &Clock, until: Deadline) {
-        let parker = Arc::new(Self::default());
-        while !clock.has_passed(until) {
-            parker.park(clock, until);
-        }
-    }
 }
 
 /// How long to sleep before the next look at the clock.
@@ -62,19 +53,6 @@ impl Wake for Parker {
         *self.is_woken.lock() = true;
         self.woken.notify_all();
     }
-}
-
-/// Ready when a point in time has come.
-pub(crate) async fn passing(clock: &Clock, until: Deadline) {
-    let mut timer = Alarm::default();
-    poll_fn(|context| {
-        if clock.has_passed(until) {
-            return Poll::Ready(());
-        }
-        timer.set(clock, until, context.waker());
-        Poll::Pending
-    })
-    .await;
 }
 
 /// The timer of a task, which follows it from waker to waker.

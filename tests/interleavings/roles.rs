@@ -4,7 +4,7 @@ use crate::common::{Fixed, built, choice, ignore, known, numbers, seconds};
 use crate::executor::block_on;
 use crate::schedules::check;
 use haybox::MockClock;
-use haybox::limit::{Limiter, Quota};
+use haybox::limit::{Limiter, Quota, Wait, WaitError};
 use haybox::lock::{Lease, LockError, Locks, LocksBuilder};
 use shuttle::thread::{scope, yield_now};
 use std::mem;
@@ -263,6 +263,35 @@ fn nobody_waits_for_locks_that_are_closed() {
 struct Allowed {
     from: u64,
     to: u64,
+    cost: u64,
+}
+
+type FixedLimiter = Limiter<u32, Fixed>;
+
+/// Allows two at once: a window of three seconds, or a bucket that gets one in two.
+fn limiter(time: &MockClock, is_window: bool) -> FixedLimiter {
+    let quota = if is_window {
+        Quota::sliding_window(2, seconds(3))
+    } else {
+        Quota::new(1, seconds(2)).burst(2)
+    };
+    let builder = Limiter::<u32>::builder(quota).clock(time.clock());
+    let builder = builder.hasher(Fixed::default()).sweep_interval(seconds(1));
+    builder.build().expect("the quota is possible")
+}
+
+fn assert_within_quota(log: &[Allowed], is_window: bool) {
+    let spans = |first| log.iter().map(move |last: &Allowed| (first, last.to));
+    for (from, to) in log.iter().flat_map(|first| spans(first.from)) {
+        let within = |call: &&Allowed| from <= call.from && call.to <= to;
+        let sum: u64 = log.iter().filter(within).map(|call| call.cost).sum();
+        let span = to.saturating_sub(from);
+        let most = match is_window {
+            true => 2 * (span / 3 + 1),
+            false => 2 + span / 2,
+        };
+        assert!(sum <= most, "{sum} within {span} s");
+    }
 }
 
 #[test]
@@ -270,14 +299,7 @@ fn no_interleaving_gets_more_than_the_quota() {
     check("limits", || {
         let time = MockClock::new();
         let is_window = choice(2) == 0;
-        let quota = if is_window {
-            Quota::sliding_window(2, seconds(3))
-        } else {
-            Quota::new(1, seconds(2)).burst(2)
-        };
-        let builder = Limiter::<u32>::builder(quota).clock(time.clock());
-        let builder = builder.hasher(Fixed::default()).sweep_interval(seconds(1));
-        let limiter: Limiter<u32, Fixed> = builder.build().expect("the quota is possible");
+        let limiter = limiter(&time, is_window);
         // How far the time has come at least, and how far at most.
         let (passed, passing) = (AtomicU64::new(0), AtomicU64::new(0));
         let log = Mutex::new(Vec::new());
@@ -289,7 +311,7 @@ fn no_interleaving_gets_more_than_the_quota() {
                         let is_allowed = limiter.check(&KEY).is_allowed();
                         let to = passing.load(SeqCst);
                         if is_allowed {
-                            known(&log).push(Allowed { from, to });
+                            known(&log).push(Allowed { from, to, cost: 1 });
                         }
                         yield_now();
                     }
@@ -305,20 +327,117 @@ fn no_interleaving_gets_more_than_the_quota() {
                 }
             });
         });
-        let log = known(&log);
-        for (from, to) in log
-            .iter()
-            .flat_map(|first| log.iter().map(|last| (first.from, last.to)))
-        {
-            let within = |call: &&Allowed| from <= call.from && call.to <= to;
-            let number = log.iter().filter(within).count() as u64;
-            let span = to.saturating_sub(from);
-            let most = match is_window {
-                true => 2 * (span / 3 + 1),
-                false => 2 + span / 2,
-            };
-            assert!(number <= most, "{number} within {span} s");
+        assert_within_quota(&known(&log), is_window);
+    });
+}
+
+/// Waits as a thread or as a task, with patience or without.
+fn until_ready(limiter: &FixedLimiter, cost: u32) -> bool {
+    let wait = Wait::new().cost(cost);
+    let wait = match choice(3) {
+        0 => wait,
+        1 => wait.timeout(seconds(1000)),
+        _ => wait.timeout(seconds(3)),
+    };
+    let waited = match choice(2) {
+        0 => limiter.until_ready_with(&KEY, wait),
+        _ => block_on(limiter.until_ready_with_async(&KEY, wait)),
+    };
+    match waited {
+        Ok(decision) => {
+            assert!(decision.is_allowed());
+            true
         }
+        Err(WaitError::TimedOut(refused)) => {
+            assert!(!refused.is_allowed());
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Stands in the line for a while, perhaps until it is the first, and goes; whether it was let in
+/// before that.
+fn stand_about(limiter: &FixedLimiter, cost: u32) -> bool {
+    let wait = Wait::new().cost(cost);
+    let mut ready = pin!(limiter.until_ready_with_async(&KEY, wait));
+    for _ in 0..choice(4) {
+        let polled = ready.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if polled.is_ready() {
+            return true;
+        }
+        yield_now();
+    }
+    false
+}
+
+#[test]
+fn who_waits_for_a_limit_is_let_in_whoever_gives_up_and_never_beyond_the_quota() {
+    check("waits", || {
+        let (time, done) = (MockClock::new(), AtomicU32::new(0));
+        let is_window = choice(2) == 0;
+        let limiter = limiter(&time, is_window);
+        let (passed, passing) = (AtomicU64::new(0), AtomicU64::new(0));
+        let log = Mutex::new(Vec::new());
+        let call = |cost: u32, wait: fn(&FixedLimiter, u32) -> bool| {
+            let from = passed.load(SeqCst);
+            let is_allowed = wait(&limiter, cost);
+            let (to, cost) = (passing.load(SeqCst), u64::from(cost));
+            if is_allowed {
+                known(&log).push(Allowed { from, to, cost });
+            }
+        };
+        scope(|threads| {
+            for _ in 0..3 {
+                threads.spawn(|| {
+                    for _ in 0..2 {
+                        match choice(5) {
+                            0 => call(1, |limiter, _| limiter.check(&KEY).is_allowed()),
+                            1 | 2 => call(1 + choice(2), stand_about),
+                            _ => call(1 + choice(2), until_ready),
+                        }
+                    }
+                    done.fetch_add(1, SeqCst);
+                });
+            }
+            threads.spawn(|| {
+                while done.load(SeqCst) < 3 {
+                    passing.fetch_add(1, SeqCst);
+                    time.advance(seconds(1));
+                    passed.fetch_add(1, SeqCst);
+                    yield_now();
+                }
+            });
+        });
+        assert_within_quota(&known(&log), is_window);
+        assert_eq!((limiter.waiters(&KEY), time.timers()), (0, 0));
+        limiter.validate();
+    });
+}
+
+#[test]
+fn a_reset_lets_in_who_waits_without_the_help_of_time() {
+    check("waits and resets", || {
+        let time = MockClock::new();
+        let limiter = limiter(&time, choice(2) == 0);
+        assert!(limiter.check_n(&KEY, 2).expect("it is free").is_allowed());
+        scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    let decision = match choice(2) {
+                        0 => limiter.until_ready(&KEY),
+                        _ => block_on(limiter.until_ready_async(&KEY)),
+                    };
+                    assert!(decision.is_allowed());
+                });
+            }
+            threads.spawn(|| {
+                assert!(!stand_about(&limiter, 2), "nothing is free");
+                limiter.reset(&KEY);
+            });
+        });
+        assert_eq!((limiter.waiters(&KEY), time.timers()), (0, 0));
+        limiter.validate();
     });
 }
 

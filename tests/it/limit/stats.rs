@@ -2,8 +2,10 @@
 
 use super::on_mock;
 use crate::common::SECOND;
+use crate::loading::poll_once;
 use haybox::Cache;
 use haybox::limit::{LimiterStats, Quota, Wait};
+use std::pin::pin;
 use std::thread;
 
 fn of(stats: LimiterStats) -> (u64, u64) {
@@ -38,12 +40,22 @@ fn what_is_allowed_and_refused_is_counted() {
 }
 
 #[test]
-fn a_call_that_waits_is_refused_each_time_that_it_is_too_early() {
-    let (limiter, _time) = on_mock(Quota::per_second(1));
+fn a_wait_counts_once_when_it_is_over() {
+    let (limiter, time) = on_mock(Quota::per_second(1));
     assert!(limiter.check(&1).is_allowed());
     let wait = Wait::new().timeout(SECOND / 2);
     assert!(limiter.until_ready_with(&1, wait).is_err());
     assert_eq!(of(limiter.stats()), (1, 1));
+    let mut ready = pin!(limiter.until_ready_async(&1));
+    assert!(poll_once(ready.as_mut()).is_pending());
+    {
+        let gives_up = pin!(limiter.until_ready_async(&1));
+        assert!(poll_once(gives_up).is_pending());
+    }
+    assert_eq!(of(limiter.stats()), (1, 1));
+    time.advance(SECOND);
+    assert!(poll_once(ready).is_ready());
+    assert_eq!(of(limiter.stats()), (2, 1));
 }
 
 #[test]
