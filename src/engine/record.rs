@@ -25,7 +25,7 @@ use crate::contain::contain;
 use crate::event::RemovalCause;
 use crate::labels::Labels;
 use crate::table::{Ends, Locked, Ways};
-use crate::time::{Deadline, after};
+use crate::time::{Deadline, NEVER, after};
 use std::any::Any;
 
 /// Who keeps a log of what happens to the entries of a cache.
@@ -54,6 +54,9 @@ pub(crate) trait Recorder<K, V>: Send + Sync {
 
     /// Records a deadline that a read has moved, if there is room.
     fn record_if_room(&self, change: &Change<'_, K>);
+
+    /// How far the wall clock is about ahead of the clock of deadlines, in nanoseconds.
+    fn ahead(&self) -> i64;
 
     /// A call that has recorded something ends, with no lock held: waits until that is safe, where
     /// that is asked of all writes.
@@ -363,13 +366,13 @@ impl<K, V> Engine<K, V> {
         };
         let now = life(ways, way);
         let idle = self.policy.time_to_idle.map_or(0, |idle| after(0, idle));
-        let grid = (idle / IDLE_STEPS).max(1);
+        let grid = Grid::of(idle, recorder.ahead());
         let change = Change::Deadline(&ways.entry(way).key, now);
         if now.hard < before.hard {
             // Were it dropped, what has expired would come back.
             // Nor can a read be refused.
             let _ = recorder.record(&[change]);
-        } else if now.idle / grid != before.idle / grid
+        } else if grid.line(now.idle) != grid.line(before.idle)
             || has_crossed(before.hard, now.hard, self.clock.coarse())
         {
             recorder.record_if_room(&change);
@@ -399,8 +402,48 @@ pub(super) const RECORD: usize = 128;
 /// Bytes that the records of a set are expected to take up.
 const RECORDS_OF_SET: usize = 4096;
 
-/// The idle time is recorded anew when it has moved by one part of so many.
-pub(crate) const IDLE_STEPS: u64 = 8;
+/// The idle time is recorded anew when it has moved over a line of a grid, whose lines are one part
+/// of so many of it apart.
+const IDLE_STEPS: u64 = 8;
+
+/// By so much, in nanoseconds, an end that lies on a line may come out behind it, by rounding, and by
+/// how the two clocks were read.
+const INEXACT: u64 = 10_000_000;
+
+/// The grid of ends of an idle time. Its lines are those of the wall clock, which are the same in each
+/// process.
+struct Grid {
+    step: u64,
+    ahead: i64,
+}
+
+impl Grid {
+    fn of(idle: u64, ahead: i64) -> Self {
+        let step = (idle / IDLE_STEPS).max(1);
+        Self { step, ahead }
+    }
+
+    /// The line before an end, as its number; `None` of an end that the wall clock cannot hold.
+    fn line(&self, end: Deadline) -> Option<u64> {
+        let at = end.checked_add_signed(self.ahead)?;
+        Some(at.saturating_sub(INEXACT.min(self.step / 4)) / self.step)
+    }
+}
+
+/// The latest end of an idle time that would not have been recorded anew: the next line of the grid.
+///
+/// What ends at a line is left there. So however often an entry is recorded and brought back, it is
+/// never later than the line behind its last access. Were a part of the idle time added, that would be
+/// done each time anew.
+pub(super) fn end_of_step(recorded: Deadline, idle: u64, ahead: i64) -> Deadline {
+    let grid = Grid::of(idle, ahead);
+    let next = grid.line(recorded).and_then(|line| {
+        let next = line.checked_add(1)?.checked_mul(grid.step)?;
+        next.checked_add_signed(-ahead)
+    });
+    // What the clock cannot hold is left as it is.
+    next.map_or(recorded, |next| next.clamp(recorded, NEVER - 1))
+}
 
 impl<'e, K, V> Recording<'e, K, V> {
     #[cfg(feature = "persist")]

@@ -7,7 +7,7 @@
 use super::Engine;
 use super::budget::{Gauge, Room};
 use super::invalidate::EVERY_LABEL;
-use super::record::{self, IDLE_STEPS, Meta};
+use super::record::{self, Meta};
 use super::room::Work;
 use crate::entry::OnFull;
 use crate::hash::KeyHash;
@@ -23,6 +23,8 @@ use std::mem;
 #[derive(Debug)]
 pub(crate) struct Restored {
     pub(crate) life: Ends,
+    /// How far the wall clock is ahead of the clock of deadlines, in nanoseconds.
+    pub(crate) ahead: i64,
     /// Where it is recorded. It counts where there is no weigher.
     pub(crate) weight: Option<u64>,
     pub(crate) labels: Labels,
@@ -88,7 +90,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
             self.register.restore_epoch(restored.epoch);
         }
         let mut item = Item::new(hash, key, value, weight);
-        (item.deadline, item.beside.ends) = self.restored_ends(restored.life);
+        (item.deadline, item.beside.ends) = self.restored_ends(restored.life, restored.ahead);
         // Nobody knows when it was loaded, so it is due to be loaded anew.
         let age = |freshness: &Freshness| freshness.age(OLDEST);
         item.beside.age = self.policy.freshness.as_ref().map(age);
@@ -160,7 +162,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         work.outbox.discard(item.key, old);
     }
 
-    fn restored_ends(&self, life: Ends) -> (Deadline, Option<Ends>) {
+    fn restored_ends(&self, life: Ends, ahead: i64) -> (Deadline, Option<Ends>) {
         let Some(idle) = self.policy.time_to_idle else {
             return (whole(life.hard), None);
         };
@@ -170,20 +172,20 @@ impl<K: Hash + Eq, V> Engine<K, V> {
             idle: whole(match life.idle {
                 NEVER => self.clock.now().saturating_add(idle),
                 // What was not worth a record may have happened.
-                recorded => recorded.saturating_add(idle / IDLE_STEPS),
+                recorded => record::end_of_step(recorded, idle, ahead),
             }),
         };
         (ends.sooner(), Some(ends))
     }
 
     /// Moves the deadlines of an entry, if it is there.
-    pub(crate) fn restore_life(&self, hash: KeyHash, key: &K, life: Ends) {
+    pub(crate) fn restore_life(&self, hash: KeyHash, key: &K, life: Ends, ahead: i64) {
         let Some(inside) = reentrancy::enter() else {
             return;
         };
         let mut set = self.table.lock(&inside, hash);
         if let Some(way) = set.find(hash, key) {
-            let (deadline, ends) = self.restored_ends(life);
+            let (deadline, ends) = self.restored_ends(life, ahead);
             if let Some(ends) = ends {
                 set.move_ends(way, ends);
             }
@@ -224,12 +226,15 @@ impl<K: Hash + Eq, V> Engine<K, V> {
     }
 
     /// Ends the restoring: all deadlines come sooner by as much as the clock that counts is ahead
-    /// of the wall clock, what has expired or fallen goes, untold, and the rest is put into the
-    /// groups of today.
+    /// of the wall clock, nothing is idle for longer than from now on, what has expired or fallen
+    /// goes, untold, and the rest is put into the groups of today.
     pub(crate) fn end_restoring(&self, ahead: u64) -> Ended {
-        let (mut next, mut ended) = (0, Ended::default());
-        while let Some(after) = self.end_restoring_set(next, ahead, &mut ended) {
-            next = after;
+        let idle = self.policy.time_to_idle;
+        let latest = idle.map_or(NEVER, |idle| whole(after(self.clock.now(), idle)));
+        let mut next = Some(0);
+        let mut ended = Ended::default();
+        while let Some(from) = next {
+            next = self.end_restoring_set(from, ahead, latest, &mut ended);
         }
         self.table.refresh_earliest();
         self.have_swept();
@@ -239,7 +244,13 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         ended
     }
 
-    fn end_restoring_set(&self, from: usize, ahead: u64, ended: &mut Ended) -> Option<usize> {
+    fn end_restoring_set(
+        &self,
+        from: usize,
+        ahead: u64,
+        latest: Deadline,
+        ended: &mut Ended,
+    ) -> Option<usize> {
         let mut work = self.work();
         let inside = reentrancy::enter()?;
         let mut set = self.table.lock_next(&inside, from)?;
@@ -247,8 +258,8 @@ impl<K: Hash + Eq, V> Engine<K, V> {
             if set.get(way).is_none() {
                 continue;
             }
-            if ahead > 0 {
-                self.bring_forward(&mut set, way, ahead);
+            if ahead > 0 || latest != NEVER {
+                self.bring_forward(&mut set, way, ahead, latest);
             }
             let entry = set.entry(way);
             if !self.is_live(set.gone(way)) || self.has_fallen(&set, way, entry) {
@@ -278,7 +289,8 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         true
     }
 
-    fn bring_forward(&self, set: &mut Locked<'_, K, V>, way: usize, ahead: u64) {
+    /// The end of an idle time is brought to the latest there can be, too.
+    fn bring_forward(&self, set: &mut Locked<'_, K, V>, way: usize, ahead: u64, latest: Deadline) {
         let sooner = |deadline: Deadline| match deadline {
             NEVER => NEVER,
             _ => whole(deadline.saturating_sub(ahead)),
@@ -286,7 +298,7 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         let Ends { hard, idle } = record::life(set, way);
         let ends = Ends {
             hard: sooner(hard),
-            idle: sooner(idle),
+            idle: sooner(idle).min(latest),
         };
         set.move_ends(way, ends);
         set.move_deadline(way, ends.sooner());
@@ -434,6 +446,7 @@ mod tests {
     ) -> Result<(), SetFull> {
         let restored = Restored {
             life: Ends::default(),
+            ahead: 0,
             weight: None,
             labels: Labels::NONE,
             epoch: 0,

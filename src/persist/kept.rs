@@ -115,8 +115,9 @@ where
             }
             Effect::Deadline { key, life } => {
                 let key = self.key(key)?;
-                let life = self.wall.to_life(life);
-                self.engine.restore_life(self.hash(&key), &key, life);
+                let (life, ahead) = (self.wall.to_life(life), self.wall.ahead());
+                let hash = self.hash(&key);
+                self.engine.restore_life(hash, &key, life, ahead);
             }
             Effect::Delete { key } => {
                 let key = self.key(key)?;
@@ -232,6 +233,7 @@ fn restored(wall: &Wall, meta: effect::Meta<'_>) -> Restored {
     }
     Restored {
         life: wall.to_life(meta.life),
+        ahead: wall.ahead(),
         weight: meta.weight,
         labels,
         epoch: meta.epoch,

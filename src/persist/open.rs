@@ -54,8 +54,8 @@ where
     /// - A [`time_to_live`](Self::time_to_live) or an [`expiry`](Self::expiry) is for what is
     ///   written from then on: what comes back keeps its deadline, or has none. A
     ///   [`time_to_idle`](Self::time_to_idle) is for what is accessed from then on: until that,
-    ///   what had one goes on with what is left of it, and an eighth of the new one. Without it
-    ///   there is none.
+    ///   what had one goes on with what is left of it, and up to an eighth of the new one, but with
+    ///   no more than the new one. Without it there is none.
     ///
     /// What is beyond the bounds is evicted at once, and gone from the directory, too. So the
     /// directory of a store, or of anything else, is not opened as a cache's: that is

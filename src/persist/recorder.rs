@@ -151,6 +151,10 @@ where
         });
     }
 
+    fn ahead(&self) -> i64 {
+        self.wall.ahead()
+    }
+
     fn settle(&self, result: Result<u64, Refusal>, waits: bool) {
         if self.is_store {
             return outcome::note(&self.sink, result.map_err(write_error));

@@ -41,8 +41,9 @@ impl Wall {
         ahead
     }
 
-    fn ahead(&self) -> i128 {
-        i128::from(self.ahead.load(Relaxed) as i64)
+    /// Nanoseconds, by the last comparison.
+    pub(super) fn ahead(&self) -> i64 {
+        self.ahead.load(Relaxed) as i64
     }
 
     fn ahead_now(&self) -> i128 {
@@ -53,12 +54,12 @@ impl Wall {
         if age > OLD || self.clock.is_mock() {
             return self.compare();
         }
-        self.ahead()
+        i128::from(self.ahead())
     }
 
     /// The wall time by the last comparison, in milliseconds since 1970.
     pub(super) fn now_ms(&self) -> u64 {
-        let now = i128::from(self.clock.now()) + self.ahead();
+        let now = i128::from(self.clock.now()) + i128::from(self.ahead());
         (now / MILLISECOND).max(0) as u64
     }
 
@@ -82,7 +83,7 @@ impl Wall {
     /// The other way round, by the last comparison: while a cache is restored the clocks are
     /// compared once.
     pub(super) fn to_life(&self, life: WallLife) -> Ends {
-        let ahead = self.ahead();
+        let ahead = i128::from(self.ahead());
         let deadline = |at: Option<u64>| {
             at.map_or(NEVER, |at| {
                 let deadline = i128::from(at) * MILLISECOND - ahead;

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -312,6 +312,72 @@ fn an_idle_time_goes_on_from_the_last_access() {
         !cache.contains_key(&1),
         "idle for 91 s, with the slack of an eighth"
     );
+}
+
+/// Each start is of another boot of the machine, and what is closed leaves a snapshot.
+#[test]
+fn restarts_make_no_idle_time_longer_than_one_record_does() {
+    const IDLE: u64 = 1_800;
+    for pause in [0, 200, 224, 700] {
+        let dir = dir();
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let open = |restarts: u64| {
+            let time = MockClock::new();
+            time.advance(Duration::from_secs(restarts % 7));
+            time.set_system_time(start + Duration::from_secs(restarts * pause));
+            Cache::<u32, u32>::builder()
+                .clock(time.clock())
+                .max_entries(100)
+                .time_to_idle(Duration::from_secs(IDLE))
+                .open(dir.path())
+                .unwrap()
+        };
+        open(0).insert(1, 1);
+        for restarts in 1..=12 {
+            let idle_for = restarts * pause;
+            match open(restarts).ttl(&1) {
+                None => assert!(idle_for >= IDLE, "idle for {idle_for} s"),
+                Some(Ttl::Left(left)) => {
+                    assert!(left <= Duration::from_secs(IDLE), "{left:?}");
+                    assert!(
+                        idle_for < IDLE + IDLE / 8,
+                        "idle for {idle_for} s: {left:?}"
+                    );
+                }
+                Some(never) => panic!("{never:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restart_costs_nobody_a_part_of_the_idle_time() {
+    let dir = dir();
+    let time = MockClock::new();
+    let idle = Duration::from_secs(1_800);
+    let open = || {
+        Cache::<u32, u32>::builder()
+            .clock(time.clock())
+            .time_to_idle(idle)
+            .open_store(dir.path())
+            .unwrap()
+    };
+    let mut store = open();
+    let _ = store.insert(1, 1).unwrap();
+    for read in 0..100 {
+        if read % 7 == 0 {
+            store.journal().compact().unwrap();
+        }
+        time.advance(37 * SECOND);
+        assert_eq!(store.get(&1), Some(1));
+        drop(store);
+        store = open();
+        let Some(Ttl::Left(left)) = store.ttl(&1) else {
+            panic!("it has an idle time");
+        };
+        let lost = idle.checked_sub(left).expect("no more than from now on");
+        assert!(lost <= Duration::from_millis(12), "{lost:?} at read {read}");
+    }
 }
 
 #[test]
