@@ -49,6 +49,17 @@ pub(crate) struct WallLife {
     pub(crate) idle: Option<u64>,
 }
 
+impl WallLife {
+    /// The same, so many milliseconds before.
+    pub(crate) fn sooner(self, by_ms: u64) -> Self {
+        let sooner = |at: u64| at.saturating_sub(by_ms);
+        Self {
+            hard: self.hard.map(sooner),
+            idle: self.idle.map(sooner),
+        }
+    }
+}
+
 /// What an entry is stored with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Meta<'a> {

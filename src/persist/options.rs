@@ -351,8 +351,12 @@ impl<C: Codec> Persistence<C> {
     }
 
     /// How far the last time in the log may be ahead of the clock at opening and still count, so
-    /// that nothing that has expired comes back. What is further ahead was a wrong clock. Default:
-    /// 1 day.
+    /// that nothing that has expired comes back. What is further ahead was a wrong clock: then that of
+    /// now counts, and an entry that was written, or taken over in a snapshot, by the wrong one has
+    /// what it had left then. Default: 1 day.
+    ///
+    /// One that a wrong clock wrote while it was ahead by no more than this can have as much more,
+    /// where something else in the log is further ahead.
     ///
     /// When the clock was put back and the time in the log counts, all deadlines come sooner by the
     /// difference, also those of entries that were written after the clock was put back. That is so

@@ -156,7 +156,8 @@ pub enum ClockCheck {
     /// that had expired by then came back.
     WentBack(Duration),
     /// So long before the last write that one of the two clocks was wrong: the clock of now
-    /// counted, so that one wrong clock cannot expire everything for ever.
+    /// counted, so that one wrong clock cannot expire everything for ever. What was written by the
+    /// other has from now on what it had left as it was written.
     LogAhead(Duration),
 }
 

@@ -453,6 +453,59 @@ fn fault_27_a_clock_that_went_back_brings_nothing_back_and_one_ten_years_ahead_i
 }
 
 #[test]
+fn what_a_clock_that_was_ahead_has_written_lives_no_longer_by_that() {
+    let right = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    for ahead in [25 * 3_600, 10 * 365 * 86_400].map(Duration::from_secs) {
+        for is_in_snapshot in [false, true] {
+            let dir = dir();
+            let open = |time: &MockClock| {
+                Cache::<u32, u32>::builder()
+                    .clock(time.clock())
+                    .time_to_idle(50 * SECOND)
+                    .open(dir.path())
+                    .unwrap()
+            };
+            let time = MockClock::new();
+            time.set_system_time(right + ahead);
+            let cache = open(&time);
+            cache.insert_with_ttl(1, 1, 40 * SECOND);
+            cache.insert(2, 2);
+            cache.insert_with_ttl(3, 3, 20 * SECOND);
+            cache.expire(&3, 30 * SECOND);
+            cache.insert_with_ttl(4, 4, 10 * SECOND);
+            cache.journal().unwrap().sync().unwrap();
+            time.advance(10 * SECOND);
+            if is_in_snapshot {
+                cache.journal().unwrap().compact().unwrap();
+            }
+            drop(cache);
+
+            let time = MockClock::new();
+            time.set_system_time(right);
+            let cache = open(&time);
+            let report = cache.journal().unwrap().recovery();
+            assert!(matches!(report.clock, ClockCheck::LogAhead(_)), "{report}");
+            // In the log is what they had before the ten seconds.
+            let passed: u32 = if is_in_snapshot { 10 } else { 0 };
+            let left = |key| match cache.ttl(&key) {
+                Some(Ttl::Left(left)) => left,
+                other => panic!("{other:?} of {key}"),
+            };
+            let is_about = |key, seconds: u32| {
+                let error = left(key).abs_diff(SECOND * (seconds - passed));
+                assert!(error < SECOND, "{:?} of {key}", left(key));
+            };
+            is_about(1, 40);
+            is_about(3, 30);
+            assert!(left(2) <= 50 * SECOND, "{:?}", left(2));
+            assert_eq!(cache.get(&4), (!is_in_snapshot).then_some(4));
+            time.advance(50 * SECOND);
+            assert_eq!(cache.get_many([&1, &2, &3, &4]), [None; 4]);
+        }
+    }
+}
+
+#[test]
 fn a_clock_that_went_back_costs_its_time_once_and_not_at_each_start() {
     let time = MockClock::new();
     let start = time.clock().system_time();

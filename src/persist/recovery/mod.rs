@@ -9,6 +9,7 @@
 //! is copied to `quarantine/` and cut off. But where whole frames go on for longer than the system
 //! keeps what was written from the disk, the damaged one was there, too, and that is rot again.
 
+mod believed;
 mod logs;
 mod plan;
 mod replay;

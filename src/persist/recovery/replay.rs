@@ -8,6 +8,7 @@
 //! among them to sort, and the parts to apply. What concerns all sets comes between two windows.
 
 use super::Recovery;
+use super::believed::Believed;
 use crate::contain::{contain, said};
 use crate::engine::Tally;
 use crate::persist::contents::Contents;
@@ -79,6 +80,7 @@ impl Recovery<'_> {
         let worker = Worker {
             contents: self.contents,
             schema: self.settings.schema,
+            believed: Believed::by(self.settings),
             is_salvage: self.is_salvage(),
             undecodable: AtomicU64::new(0),
         };
@@ -231,6 +233,7 @@ impl Sorted {
 struct Worker<'c> {
     contents: &'c dyn Contents,
     schema: u32,
+    believed: Believed,
     is_salvage: bool,
     undecodable: AtomicU64,
 }
@@ -347,6 +350,7 @@ impl Worker<'_> {
         effect: Effect<'_>,
         tally: &mut Tally,
     ) -> Result<(), OpenError> {
+        let effect = self.believed.mended(effect, job.frame.header.wall_ms);
         // Decoding is code of the user's.
         let applied = said(|| match job.schema == self.schema {
             true => self.contents.apply(job.seq(at), effect, tally),

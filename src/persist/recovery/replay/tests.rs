@@ -3,7 +3,8 @@ use crate::contain::Fragile;
 use crate::persist::contents::Walked;
 use crate::persist::effect::{Effects, Meta, Unencodable};
 use crate::persist::frame::{FrameReader, Kind, Stamp, framed};
-use crate::persist::header;
+use crate::persist::header::{self, CodecId};
+use crate::persist::settings::Settings;
 use std::io::Write;
 use std::sync::Mutex;
 
@@ -82,6 +83,7 @@ fn worker(contents: &Seen, is_salvage: bool) -> Worker<'_> {
     Worker {
         contents,
         schema: 0,
+        believed: Believed::by(&Settings::new(CodecId(*b"test"))),
         is_salvage,
         undecodable: AtomicU64::new(0),
     }
