@@ -134,7 +134,11 @@ impl<C: Codec> Persistence<C> {
     ///   is no number.
     /// - A type that contains itself, such as a comment with its replies, nested deeply:
     ///   [`MessagePack`] encodes any depth and decodes 1,023 lists, maps and structs in one
-    ///   another (510 replies of replies), [`Json`] 127 of them.
+    ///   another (510 replies of replies), [`Json`] 127 of them. Besides,
+    ///   the stack of the thread has to hold it, or the process ends: that of the thread that
+    ///   writes, mostly 8 MiB for a program's first and 2 MiB for others, where it is verified, and
+    ///   that of the one that opens, which decodes a part; the others that do have 16 MiB. So a
+    ///   program that verifies on its first thread opens there, too.
     /// - A `Serialize` or `Deserialize` of your own that accepts less than the other produces.
     ///
     /// It costs a `Deserialize` for each write, and for each entry of a snapshot, and that runs

@@ -56,6 +56,11 @@ const WORTH_EXPECTING: u64 = 1 << 10;
 /// so fits into the caches of a processor.
 const MOST_PARTS: usize = 256;
 
+/// How large the stack of a thread is that decodes: a value that is nested deeply was written, and
+/// verified, on a thread of the program, perhaps its first, which mostly has 8 MiB, where others have
+/// 2 MiB. What is not used of it takes up addresses alone.
+const STACK: usize = 16 << 20;
+
 /// Where frames are handed to, in their order.
 pub(super) struct Feed<'f> {
     worker: Worker<'f>,
@@ -394,7 +399,7 @@ fn on_threads<S>(steps: impl Iterator<Item = S>) -> Result<(), OpenError>
 where
     S: FnOnce() -> Result<(), OpenError> + Send,
 {
-    on_threads_of(thread::Builder::new, steps)
+    on_threads_of(|| thread::Builder::new().stack_size(STACK), steps)
 }
 
 /// Where the system gives no thread for a step, it is taken on this one, later.

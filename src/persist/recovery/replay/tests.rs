@@ -271,6 +271,32 @@ fn steps_for_which_there_is_no_thread_are_taken_all_the_same() {
     assert_eq!(taken.into_inner(), 6);
 }
 
+/// Uses up so many bytes of the stack below an address.
+fn go_down(from: usize, bytes: usize) -> usize {
+    let part = std::hint::black_box([1u8; 1024]);
+    let used = from.abs_diff(part.as_ptr().addr());
+    let deepest = match used < bytes {
+        true => go_down(from, bytes),
+        false => used,
+    };
+    deepest * usize::from(std::hint::black_box(part)[7])
+}
+
+/// Where the stack does not reach, that ends the process.
+#[test]
+fn what_the_first_thread_of_a_program_can_decode_the_threads_of_a_recovery_can() {
+    let steps = || {
+        let step = || {
+            let here = 0u8;
+            assert!(go_down((&raw const here).addr(), 7 << 20) >= 7 << 20);
+            Ok(())
+        };
+        on_threads((0..3).map(|_| step)).unwrap();
+    };
+    let first = thread::Builder::new().stack_size(STACK).spawn(steps);
+    first.unwrap().join().unwrap();
+}
+
 #[test]
 fn a_window_is_bounded_by_all_that_it_takes_up() {
     let seen = Seen::new(64);
