@@ -57,7 +57,8 @@ pub enum RecoveryMode {
     /// The default. What a crash leaves behind, an unfinished write at the end of the log, is moved
     /// to `quarantine/`. Damage below what is proven to have been on disk is refused, and so is
     /// damage with whole writes behind it over more than 45 s, or over two intervals of
-    /// [`SyncPolicy::Every`]: by then it had been on the disk.
+    /// [`SyncPolicy::Every`]: by then it had been on the disk. The longest time between two of them
+    /// does not count, since the clock may have been set there.
     ///
     /// On a full disk there may be no room in `quarantine/`. A tail in which no whole write is,
     /// such as the half of one that did not fit, is cut off without a copy then, and the report

@@ -202,13 +202,11 @@ impl Recovery<'_> {
     /// Whether what is left out was written over so long a time that its beginning must have been on
     /// the disk. After a failed sync nothing must.
     fn is_old(&self, state: &State) -> bool {
-        let (oldest, newest) = state.left_out.unwrap_or_default();
         let longest = match self.settings.sync {
             SyncPolicy::Every(pause) => WRITTEN_BACK.max(pause.saturating_mul(2)),
             SyncPolicy::Always | SyncPolicy::Os => WRITTEN_BACK,
         };
-        let written_for = Duration::from_millis(newest.saturating_sub(oldest));
-        written_for > longest && !state.manifest.distrusted
+        state.left_out.written_for() > longest && !state.manifest.distrusted
     }
 
     /// The next frame that a salvage can use.
@@ -320,9 +318,7 @@ impl State {
         reader.go_to(reader.offset() - 1);
         while let Some((_, header)) = reader.next_header()? {
             self.see(&header);
-            let (oldest, newest) = self.left_out.unwrap_or((u64::MAX, 0));
-            let at = header.wall_ms;
-            self.left_out = Some((oldest.min(at), newest.max(at)));
+            self.left_out.add(header.wall_ms);
             // A mark has no effects, and of a frame across a point in time some are taken.
             let (first, last) = (header.first.max(self.next_seq()), header.last());
             if first <= last {
@@ -342,6 +338,36 @@ impl State {
                 .map_or(self.next_seq(), |seen| seen.0);
             self.report.dropped_seqs = Some((first, next - 1));
         }
+    }
+}
+
+/// The times in the headers of what is left out, in the order of the log.
+///
+/// They are those of a wall clock, which somebody may set: at boot that is common, and so is a power
+/// loss in what has no battery. A step of it lies between two frames, as a pause without writes does.
+/// So of all that passes from one frame to the next the longest is not counted: it may have taken no
+/// time. Whole frames over a minute, as of a log that is written to, are many short times, of which
+/// one more or less does not matter; and where there are so few that it does, the syncs in between
+/// were told in what was written next, and damage below them is known by that. A clock that is set
+/// back counts for nothing.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    last_ms: Option<u64>,
+    passed_ms: u64,
+    longest_ms: u64,
+}
+
+impl Times {
+    fn add(&mut self, at_ms: u64) {
+        let passed = self.last_ms.map_or(0, |last| at_ms.saturating_sub(last));
+        self.last_ms = Some(at_ms);
+        self.passed_ms = self.passed_ms.saturating_add(passed);
+        self.longest_ms = self.longest_ms.max(passed);
+    }
+
+    /// For how long the log was written to at least.
+    fn written_for(&self) -> Duration {
+        Duration::from_millis(self.passed_ms - self.longest_ms)
     }
 }
 

@@ -7,7 +7,8 @@
 //! If the damaged frame begins at or below W, something that was on the disk has changed: that is
 //! rot, and it is refused. Above W it is what a crash leaves of the last writes: a torn tail, which
 //! is copied to `quarantine/` and cut off. But where whole frames go on for longer than the system
-//! keeps what was written from the disk, the damaged one was there, too, and that is rot again.
+//! keeps what was written from the disk, the damaged one was there, too, and that is rot again. For
+//! how long they do is said by a clock that may have been set in between.
 
 mod believed;
 mod logs;
@@ -20,6 +21,7 @@ pub(crate) use plan::FIRST_LOG;
 pub(crate) use snapshot::Bounds;
 pub(crate) use tail::LastLog;
 
+use self::logs::Times;
 use self::tail::LogEnd;
 use super::contents::Contents;
 use super::error::{Damage, DiskError, OpenError};
@@ -75,8 +77,7 @@ struct State {
     total: u64,
     was_cut: bool,
     replaces: bool,
-    /// The oldest and the newest time in what is left out.
-    left_out: Option<(u64, u64)>,
+    left_out: Times,
 }
 
 impl Recovery<'_> {
@@ -265,7 +266,7 @@ impl State {
             total: 0,
             was_cut: false,
             replaces: false,
-            left_out: None,
+            left_out: Times::default(),
         }
     }
 

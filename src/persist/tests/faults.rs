@@ -1268,9 +1268,10 @@ fn damage_with_much_newer_frames_behind_it_is_rot() {
             let store = Store::open(&memory.storage(), settings()).unwrap();
             // However long nothing is written, what comes then may be torn.
             time.advance(Duration::from_secs(1_000));
-            for n in 0..6u8 {
+            for n in 0..7u8 {
                 let seq = store.put(&[n], &[n; 20]);
                 store.journal.wait(seq, None).unwrap();
+                // The longest of them does not count, and here they are all the same.
                 time.advance(Duration::from_millis(if n == 0 {
                     1_000_000
                 } else {
@@ -1288,6 +1289,39 @@ fn damage_with_much_newer_frames_behind_it_is_rot() {
                     assert!(damage.found.contains("whole frames of later"), "{damage}");
                 }
             }
+        }
+    }
+}
+
+/// A power loss has written the later block and not the earlier one, and the clock was set in between.
+#[test]
+fn a_clock_that_was_set_makes_no_rot_of_a_torn_tail() {
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for step in [-36_000, -60, 0, 60, 3_600, 315_360_000i64] {
+        for set_before in 2..5u8 {
+            let time = MockClock::new();
+            time.set_system_time(start);
+            let memory = Memory::new(1);
+            let settings = || Settings {
+                clock: time.clock(),
+                ..lazily()
+            };
+            let store = Store::open(&memory.storage(), settings()).unwrap();
+            for n in 1..6u8 {
+                if n == set_before {
+                    let by = Duration::from_secs(step.unsigned_abs());
+                    let now = time.clock().system_time();
+                    time.set_system_time(if step < 0 { now - by } else { now + by });
+                }
+                let seq = store.put(&[n], &[n; 20]);
+                store.journal.wait(seq, None).unwrap();
+                time.advance(Duration::from_millis(300));
+            }
+            let killed = memory.copy();
+            let frames = frames_of(&killed, Path::new(LOG_1));
+            edit(&killed, LOG_1, |bytes| bytes[frames[1].end - 1] ^= 1);
+            let store = Store::open(&killed.storage(), settings()).unwrap();
+            assert_eq!(store.report.last_seq, 1, "{step} s before {set_before}");
         }
     }
 }
