@@ -135,15 +135,16 @@ impl Journal {
     /// free either way, and nothing is tried again.
     ///
     /// A cache goes on in memory; the writes of a store fail. That of a cache that evicts, and has less
-    /// than 16 MiB of files, is compacted before, so that it knows after the restart what was hot.
+    /// than 16 MiB of files, is compacted before, so that it knows after the restart what was hot; so is
+    /// whatever has not been since the wall clock was set ([there](super#the-clock)).
     ///
     /// # Errors
     /// It is not known whether all is on the disk. [`CommitError::Closing`] where another call is at it
     /// and waits for this one, which a waker can make.
     pub fn close(&self) -> Result<CloseReport, CommitError> {
         let gathered = self.gather();
-        if self.evicts && self.is_worth_compacting() {
-            // Without it the log says the same, but for what was hot.
+        if self.evicts && self.is_worth_compacting() || self.open.has_stepped() {
+            // Without it the log says the same, but for what was hot, and by the clock of before.
             let _ = self.open.compact();
         }
         let closed = self.open.close()?;

@@ -35,6 +35,19 @@
 //! was left, and what loaders found not to exist is asked again. Tags and groups are known by a hash with keys that everybody knows, so that they mean the
 //! same in the next process; tags that come from outside should not be trusted to be different.
 //!
+//! # The clock
+//!
+//! Deadlines in the files are times of the wall clock. In memory they are of a clock that nobody can
+//! set, so while a directory is open, nothing ends sooner or later because somebody sets the time.
+//! What is in the files then is off by that. So where it is more than a minute, a new snapshot is
+//! written by the clock of now: after the next write to the log (with
+//! [`snapshots_only`](Persistence::snapshots_only) an interval later at most), or when the directory is
+//! closed. A process that is killed before leaves the deadlines of before. A clock that was set forward,
+//! as that of a machine without a battery some seconds after it has started, then costs each entry as
+//! much of its time, and whatever had less is gone without a word; for one that was set back see
+//! [`Persistence::clock_skew`]. A step of less than a minute shifts deadlines by as much at the next
+//! start, and is not made up for.
+//!
 //! # Failures while it runs
 //!
 //! | | a cache | a store |

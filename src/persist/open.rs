@@ -13,7 +13,7 @@ use super::recorder::Log;
 use super::report::ClockCheck;
 use super::storage::Disk;
 use super::store::Store;
-use super::wall::Wall;
+use super::wall::{STEP, Wall};
 use crate::build_error::SettingsOf;
 use crate::builder::CacheBuilder;
 use crate::cache::Cache;
@@ -24,10 +24,6 @@ use serde::de::DeserializeOwned;
 use std::hash::{BuildHasher, Hash};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// By so much a clock has to have gone back to be worth a new snapshot.
-const FAR_BACK: Duration = Duration::from_secs(60);
 
 /// Opening on a directory, where what is in the cache survives a restart.
 impl<K, V, S> CacheBuilder<K, V, S>
@@ -247,7 +243,7 @@ where
         let is_migrated = migrates && !report.migrated_from.is_empty();
         let is_far_back = match report.clock {
             ClockCheck::Fine => false,
-            ClockCheck::WentBack(by) | ClockCheck::LogAhead(by) => by >= FAR_BACK,
+            ClockCheck::WentBack(by) | ClockCheck::LogAhead(by) => by >= STEP,
         };
         let is_unclosed = report.closed == Some(false);
         let journal = Journal {

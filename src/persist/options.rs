@@ -364,7 +364,8 @@ impl<C: Codec> Persistence<C> {
     ///
     /// When the clock was put back and the time in the log counts, all deadlines come sooner by the
     /// difference, also those of entries that were written after the clock was put back. That is so
-    /// once: where it is a minute or more, opening writes a new snapshot by the clock of now.
+    /// once: where it is a minute or more, opening writes a new snapshot by the clock of now. For a
+    /// clock that is set while the directory is open see [there](super#the-clock).
     pub fn clock_skew(mut self, longest: Duration) -> Self {
         self.settings.clock_skew = longest;
         self

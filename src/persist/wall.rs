@@ -5,11 +5,21 @@ use crate::sync::AtomicU64;
 use crate::table::Ends;
 use crate::time::{Clock, Deadline, NEVER, since_1970};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-/// How old the comparison of the two clocks may be, in nanoseconds: somebody may set the wall clock.
-const OLD: u64 = 100_000_000;
+/// How old the comparison of the two clocks may be: somebody may set the wall clock.
+pub(super) const OLD: Duration = Duration::from_millis(100);
+
+/// By more than this the wall clock has to have been set to be worth a new snapshot.
+pub(super) const STEP: Duration = Duration::from_secs(60);
 
 const MILLISECOND: i128 = 1_000_000;
+
+/// How far the wall clock is ahead of the clock of deadlines now, in nanoseconds.
+pub(super) fn ahead_of(clock: &Clock) -> i64 {
+    let wall = since_1970(clock.system_time()).as_nanos() as i128;
+    (wall - i128::from(clock.now())) as i64
+}
 
 /// How far the wall clock is ahead of the clock of deadlines.
 #[derive(Debug)]
@@ -33,12 +43,10 @@ impl Wall {
 
     /// Compares the clocks.
     fn compare(&self) -> i128 {
-        let wall = since_1970(self.clock.system_time()).as_nanos() as i128;
-        let now = self.clock.now();
-        let ahead = wall - i128::from(now);
-        self.ahead.store(ahead as i64 as u64, Relaxed);
-        self.compared.store(now, Relaxed);
-        ahead
+        let ahead = ahead_of(&self.clock);
+        self.ahead.store(ahead as u64, Relaxed);
+        self.compared.store(self.clock.now(), Relaxed);
+        i128::from(ahead)
     }
 
     /// Nanoseconds, by the last comparison.
@@ -51,7 +59,7 @@ impl Wall {
             .clock
             .coarse()
             .saturating_sub(self.compared.load(Relaxed));
-        if age > OLD || self.clock.is_mock() {
+        if age > OLD.as_nanos() as u64 || self.clock.is_mock() {
             return self.compare();
         }
         i128::from(self.ahead())

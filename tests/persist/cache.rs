@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -502,6 +502,53 @@ fn what_a_clock_that_was_ahead_has_written_lives_no_longer_by_that() {
             time.advance(50 * SECOND);
             assert_eq!(cache.get_many([&1, &2, &3, &4]), [None; 4]);
         }
+    }
+}
+
+/// As on a machine without a battery for its clock: it starts hours behind, and is set later.
+#[test]
+fn what_is_to_live_for_hours_outlives_a_start_with_a_clock_that_is_set_later() {
+    let hour = 3_600 * SECOND;
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let open = |dir: &TempDir, at: SystemTime| {
+        let time = MockClock::new();
+        time.set_system_time(at);
+        let store = Cache::<u32, u32>::builder()
+            .clock(time.clock())
+            .open_store(dir.path())
+            .unwrap();
+        (time, store)
+    };
+    for is_killed in [false, true] {
+        let first = dir();
+        let (_, store) = open(&first, now);
+        store
+            .insert_with_ttl(1, 1, 4 * hour)
+            .unwrap()
+            .wait()
+            .unwrap();
+        drop(store);
+        let (time, store) = open(&first, now - 8 * hour);
+        let clock = store.journal().recovery().clock;
+        assert!(matches!(clock, ClockCheck::WentBack(_)), "{clock}");
+        let compactions = store.journal().health().compactions;
+        time.set_system_time(now + 60 * SECOND);
+        let second = if is_killed {
+            store.insert(2, 2).unwrap().wait().unwrap();
+            let asked = Instant::now();
+            while store.journal().health().compactions == compactions {
+                assert!(asked.elapsed() < 60 * SECOND, "nobody writes a snapshot");
+                thread::yield_now();
+            }
+            killed(&first)
+        } else {
+            drop(store);
+            first
+        };
+        let (_, store) = open(&second, now + 120 * SECOND);
+        assert_eq!(store.journal().recovery().clock, ClockCheck::Fine);
+        assert_eq!(store.get(&1), Some(1));
+        assert!(matches!(store.ttl(&1), Some(Ttl::Left(left)) if left > 3 * hour));
     }
 }
 

@@ -45,7 +45,7 @@ impl Inner {
 
     /// Whether a compaction is needed, so that one that fails is tried again.
     pub(super) fn is_due(&self) -> bool {
-        self.needs_generation() || (self.settings.log && self.is_log_large())
+        self.needs_generation() || self.has_stepped() || (self.settings.log && self.is_log_large())
     }
 
     /// How long the compactor has to wait, `None` until it is rung for.

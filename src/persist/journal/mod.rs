@@ -13,6 +13,7 @@ mod backup;
 mod begin;
 mod bell;
 mod buffer;
+mod clocks;
 mod closing;
 mod commits;
 mod compact;
@@ -29,6 +30,7 @@ mod threads;
 
 use self::bell::Bell;
 use self::buffer::{Appended, Buffer};
+use self::clocks::Clocks;
 use self::closing::{Begun, Closing};
 use self::commits::Commits;
 pub(crate) use self::commits::Place;
@@ -95,6 +97,7 @@ struct Inner {
     syncer: Bell,
     compactor: Bell,
     log_bytes: AtomicU64,
+    clocks: Clocks,
     counts: Counts,
     now: Mutex<Now>,
     /// The process that has opened the directory.
@@ -268,6 +271,11 @@ impl OpenJournal {
             return Err(CommitError::Reentrant);
         }
         self.inner.guarded("sync", || self.inner.sync_all())
+    }
+
+    /// Whether the wall clock was set since the deadlines in the files were written.
+    pub(crate) fn has_stepped(&self) -> bool {
+        self.inner.has_stepped()
     }
 
     /// How far the log is proven on disk.

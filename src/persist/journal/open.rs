@@ -1,6 +1,7 @@
 //! Opening a directory: lock and recover.
 
 use super::buffer::Buffer;
+use super::clocks::Clocks;
 use super::closing::Closing;
 use super::commits::Commits;
 use super::gate::Gate;
@@ -170,6 +171,7 @@ fn inner(
         syncer: Default::default(),
         compactor: Default::default(),
         log_bytes: AtomicU64::new(recovered.log_bytes),
+        clocks: Clocks::new(&settings.clock),
         counts: Counts::default(),
         now: Mutex::new(Now::default()),
         process: AtomicU64::new(this_process().into()),

@@ -52,7 +52,7 @@ impl Inner {
             Ok(0) => {}
             Ok(_) => {
                 self.now.lock().wrote();
-                if self.is_log_large() {
+                if self.is_log_large() || self.has_stepped() {
                     self.compactor.ring_if_parked();
                 }
                 if !is_unlisted {

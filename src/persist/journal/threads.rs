@@ -3,6 +3,7 @@
 use super::{Inner, OpenJournal};
 use crate::persist::error::{CommitError, DiskError, OpenError};
 use crate::persist::settings::SyncPolicy;
+use crate::persist::wall::OLD;
 use crate::sync::thread;
 use crate::time::wake_all;
 use std::path::Path;
@@ -152,6 +153,10 @@ impl Inner {
             }
             if self.compactor.is_stopped() || self.time_to_compaction() != Some(Duration::ZERO) {
                 continue;
+            }
+            if self.has_stepped() {
+                // What is written meanwhile may still be by a comparison of before.
+                self.compactor.nap(2 * OLD);
             }
             // What fails is tried again later.
             match self.compact().map_err(CommitError::from) {

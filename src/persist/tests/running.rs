@@ -106,6 +106,54 @@ fn a_compaction_is_due_when_the_log_has_grown_and_what_fails_is_tried_later() {
 }
 
 #[test]
+fn a_compaction_is_due_when_the_wall_clock_was_set_by_more_than_a_minute() {
+    for log in [true, false] {
+        let (memory, time) = (Memory::new(1), MockClock::new());
+        let settings = Settings {
+            clock: time.clock(),
+            log,
+            dump_every: None,
+            ..by_hand()
+        };
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        let due = || store.journal.time_to_compaction();
+        let set = |seconds: i64| {
+            let by = Duration::from_secs(seconds.unsigned_abs());
+            let now = time.clock().system_time();
+            time.set_system_time(if seconds < 0 { now - by } else { now + by });
+        };
+        time.advance(Duration::from_secs(86_400));
+        assert_eq!(due(), None, "time passes for both clocks");
+        for (seconds, is_due) in [(60, false), (-120, false), (-1, true)] {
+            set(seconds);
+            assert_eq!(due(), is_due.then_some(Duration::ZERO), "{seconds}");
+        }
+        memory.fail_next(1, Some(Operation::Create), How::Full);
+        store.journal.compact().unwrap_err();
+        assert!(due() > Some(Duration::ZERO), "it is tried again");
+        memory.heal();
+        for seconds in [0, 61, 315_360_000, -3_600] {
+            set(seconds);
+            store.journal.compact().unwrap();
+            assert_eq!(due(), None);
+        }
+        // In the midst of a walk.
+        let walked = time.clone();
+        let mut is_first = true;
+        *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |_| {
+            let now = walked.clock().system_time();
+            if std::mem::take(&mut is_first) {
+                walked.set_system_time(now + Duration::from_secs(61));
+            }
+        }));
+        store.journal.compact().unwrap();
+        assert_eq!(due(), Some(Duration::ZERO), "what was walked first is off");
+        store.journal.compact().unwrap();
+        assert_eq!(due(), None);
+    }
+}
+
+#[test]
 fn a_dump_is_due_in_its_time_if_there_is_something_to_dump() {
     let memory = Memory::new(1);
     let open = |dump_every| {
