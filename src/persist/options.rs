@@ -373,7 +373,7 @@ impl<C: Codec> Persistence<C> {
 
     /// How many threads decode and apply what the files hold at opening; 0, the default, for one
     /// for each processor, at most 8. What comes back does not depend on it, nor in which order.
-    /// Few bytes, or few entries, are one thread's work. What was read and is not applied yet takes
+    /// Less than 2 MiB, or what is read for few entries in one go, is one thread's work. What was read and is not applied yet takes
     /// up about half as much as the files, 96 MiB where that is less, and the largest batch
     /// besides.
     pub fn threads(mut self, threads: usize) -> Self {

@@ -43,8 +43,9 @@ const LARGEST_WINDOW: usize = 96 << 20;
 /// table grows.
 const EFFECTS_PER_SET: usize = 32;
 
-/// A window of fewer bytes is not worth to start threads for.
-const WORTH_THREADS: usize = 256 << 10;
+/// A window of fewer bytes is not worth to start threads for, twice, since it is sorted and applied. In
+/// a small table all windows are small, and a long log has thousands of them.
+const WORTH_THREADS: usize = 4 << 20;
 
 /// A table of fewer sets, with their entries, is near the processor: one thread need not sort.
 const WORTH_SORTING: usize = 1 << 13;

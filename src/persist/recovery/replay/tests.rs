@@ -132,8 +132,8 @@ fn job_of(kind: Kind, first: u64, count: u32, payload: &[u8]) -> Job {
 #[test]
 fn effects_of_a_set_come_in_their_order_whatever_the_number_of_threads() {
     for threads in [1, 2, 3, 8, 100] {
-        // So many that several frames are sorted at once.
-        let seen = Seen::new(1024);
+        // So many that several frames are sorted at once, and by several threads.
+        let seen = Seen::new(4096);
         let mut feed = Feed::new(worker(&seen, false), threads, u64::MAX);
         for frame in 0..30 {
             feed.give(job(frame * 5000, keys(5000), 0)).unwrap();
@@ -247,6 +247,22 @@ fn a_hasher_that_tells_too_few_keys_apart_is_named_and_nothing_is_salvaged_witho
                 .contains("the hasher puts more than 65534 keys")
         );
     }
+}
+
+#[test]
+fn a_window_is_one_threads_work_unless_it_is_large() {
+    let windows = |sets: usize, frames: u64| {
+        let seen = Seen::new(sets);
+        let mut feed = Feed::new(worker(&seen, false), 4, u64::MAX);
+        for frame in 0..frames {
+            feed.give(job(frame * 1000, keys(1000), 0)).unwrap();
+        }
+        feed.apply().unwrap();
+        // Each thread that has something to do has a place to sort at.
+        feed.sorted.len()
+    };
+    // Many windows of 1,000 effects, and one of 150,000.
+    assert_eq!((windows(16, 150), windows(1 << 13, 150)), (0, 4));
 }
 
 /// As where the number of threads of a user, or the memory of a container, is used up.
