@@ -305,11 +305,11 @@ impl FrameReader {
             ));
         }
         let salt = self.salt;
-        let payload = self.bytes(start, u64::from(header.length), "the payload")?;
+        let payload = self.take(start, u64::from(header.length), "the payload")?;
         if payload.len() as u64 != u64::from(header.length) {
             return Err(Unread::broken("the payload", "the end of the file"));
         }
-        if crc32c::crc32c_append(salt, payload) != header.payload_checksum {
+        if crc32c::crc32c_append(salt, &payload) != header.payload_checksum {
             return Err(Unread::broken(
                 "a payload with the checksum in its header",
                 "another checksum",
@@ -318,8 +318,16 @@ impl FrameReader {
         Ok(Frame {
             offset,
             header,
-            payload: payload.to_vec(),
+            payload,
         })
+    }
+
+    fn take(&mut self, offset: u64, length: u64, what: &str) -> Result<Vec<u8>, Unread> {
+        let bytes = self.window.take(offset, length)?;
+        if self.window.has_gap_in(offset..offset + length) {
+            return Err(Unread::broken(what, "bytes that cannot be read"));
+        }
+        Ok(bytes)
     }
 
     fn bytes(&mut self, offset: u64, length: u64, what: &str) -> Result<&[u8], Unread> {

@@ -373,9 +373,11 @@ impl<C: Codec> Persistence<C> {
 
     /// How many threads decode and apply what the files hold at opening; 0, the default, for one
     /// for each processor, at most 8. What comes back does not depend on it, nor in which order.
-    /// Less than 2 MiB, or what is read for few entries in one go, is one thread's work. What was read and is not applied yet takes
-    /// up about half as much as the files, 96 MiB where that is less, and the largest batch
-    /// besides.
+    /// Less than 2 MiB of them, or what is read in one go for few entries, is one thread's work. What
+    /// was read and is not applied yet takes up about half as much as the files, 96 MiB where that is
+    /// less. A batch of more than 32 MiB, such as a value of that size, is there besides, once, while
+    /// one thread decodes it; and once more as far as the codec copies it, which [`MessagePack`] does
+    /// not.
     pub fn threads(mut self, threads: usize) -> Self {
         self.settings.threads = threads;
         self

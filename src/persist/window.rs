@@ -95,6 +95,17 @@ impl Window {
         Ok(&self.bytes[start.min(end)..end])
     }
 
+    /// As [`bytes`](Self::bytes), for who keeps them: what is more than the window is not copied out of
+    /// it, nor does that stay as large.
+    pub(crate) fn take(&mut self, offset: u64, length: u64) -> Result<Vec<u8>, Gap> {
+        if length <= WINDOW {
+            return Ok(self.bytes(offset, length)?.to_vec());
+        }
+        let most = self.length.saturating_sub(offset);
+        self.fill(offset, length.min(most))?;
+        Ok(std::mem::take(&mut self.bytes))
+    }
+
     /// Whether something in a range of the file could not be read.
     pub(crate) fn has_gap_in(&self, range: Range<u64>) -> bool {
         let gaps = self.gaps.as_ref();
@@ -116,6 +127,11 @@ impl Window {
             });
         };
         // What is there from the last time need not be zeroed: all of it is read, or found unreadable.
+        // Nor need it be copied to where there is more room.
+        if room > self.bytes.capacity() {
+            self.bytes = Vec::new();
+            self.bytes = vec![0; room];
+        }
         self.bytes.resize(room, 0);
         match read_full(&*self.blob, &mut self.bytes, offset) {
             Ok(read) => self.bytes.truncate(read),
@@ -189,5 +205,30 @@ impl Gaps {
             bytes: *start..*end,
             error: Arc::clone(error),
         })
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn what_is_large_is_given_away_and_not_kept() {
+        let all: Vec<u8> = (0..3 * WINDOW).map(|at| (at % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&all).unwrap();
+        let mut window = Window::new(Arc::new(file)).unwrap();
+        for (offset, length) in [
+            (5, 2 * WINDOW),
+            (7, 9),
+            (7 + 9, WINDOW),
+            (WINDOW, 9 * WINDOW),
+        ] {
+            let (start, end) = (offset as usize, all.len().min((offset + length) as usize));
+            assert_eq!(window.take(offset, length).unwrap(), all[start..end]);
+            assert!(window.bytes.capacity() <= WINDOW as usize, "{offset}");
+            assert_eq!(window.bytes(offset, 3).unwrap(), &all[start..start + 3]);
+        }
     }
 }

@@ -36,12 +36,16 @@ pub(super) struct Job {
 /// entries, ...
 const SHARE_OF_ALL: u64 = 2;
 
-/// ... never more bytes than this and a frame, ...
+/// ... never more bytes than this and a frame, and no large one, ...
 const LARGEST_WINDOW: usize = 96 << 20;
 
 /// ... and no more effects for each set than this, so that there are more sets to sort by as the
 /// table grows.
 const EFFECTS_PER_SET: usize = 32;
+
+/// A frame with more bytes is one large value, or one large transaction. It is applied by itself, where it
+/// lies: sorted it would be there a second time, and the memory for it kept to the end.
+const LARGE_FRAME: usize = LARGEST_WINDOW / 3;
 
 /// A window of fewer bytes is not worth to start threads for, twice, since it is sorted and applied. In
 /// a small table all windows are small, and a long log has thousands of them.
@@ -118,6 +122,10 @@ impl<'f> Feed<'f> {
             self.apply()?;
             self.worker.contents.clear();
             return Ok(());
+        }
+        if job.frame.payload.len() > LARGE_FRAME {
+            self.apply()?;
+            return self.worker.apply_in_order(&[job]);
         }
         self.bytes += job.bytes();
         self.effects += job.limit as usize;

@@ -265,6 +265,34 @@ fn a_window_is_one_threads_work_unless_it_is_large() {
     assert_eq!((windows(16, 150), windows(1 << 13, 150)), (0, 4));
 }
 
+#[test]
+fn a_large_frame_is_applied_where_it_lies_behind_what_came_before_it() {
+    let seen = Seen::new(1 << 14);
+    let mut feed = Feed::new(worker(&seen, false), 4, u64::MAX);
+    let mut large = job(1000, keys(1), 0);
+    let mut effects = Effects::new();
+    for key in keys(2) {
+        let (key, value) = (&key, &vec![7; LARGE_FRAME / 2]);
+        let meta = Meta::default();
+        effects.push(Effect::Put { key, value, meta });
+    }
+    large.frame.payload = effects.bytes().to_vec();
+    (large.frame.header.count, large.limit) = (2, 2);
+    feed.give(job(0, keys(1000), 0)).unwrap();
+    assert_eq!(seen.len(), 0);
+    feed.give(large).unwrap();
+    assert_eq!((seen.len(), feed.window.len(), feed.bytes), (1002, 0, 0));
+    let held: usize = feed.sorted.iter().map(Sorted::held).sum();
+    assert!(held < LARGE_FRAME / 2, "{held}");
+    assert!(seen.0.iter().all(|set| set.lock().unwrap().is_sorted()));
+}
+
+impl Sorted {
+    fn held(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes.capacity()).sum()
+    }
+}
+
 /// As where the number of threads of a user, or the memory of a container, is used up.
 #[test]
 fn steps_for_which_there_is_no_thread_are_taken_all_the_same() {
