@@ -1,9 +1,11 @@
 //! How keys and values become bytes.
 
-use serde::Serialize;
+use rmp_serde::decode;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::fmt;
+use std::io::ErrorKind::UnexpectedEof;
 
 /// How keys and values become bytes, and bytes keys and values.
 ///
@@ -91,14 +93,24 @@ impl Codec for MessagePack {
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CodecError> {
-        let mut rest = bytes;
-        let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest));
-        let value = value.map_err(CodecError::new)?;
-        match rest.len() {
-            0 => Ok(value),
-            count => Err(CodecError::unread(count)),
+        // What reads a slice lends texts and bytes, where another reader copies them first.
+        let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
+        let value = T::deserialize(&mut decoder).map_err(CodecError::new)?;
+        match bool::deserialize(&mut decoder) {
+            Err(decode::Error::InvalidMarkerRead(error)) if error.kind() == UnexpectedEof => {
+                Ok(value)
+            }
+            _ => Err(CodecError::unread(unread_of::<T>(bytes))),
         }
     }
+}
+
+/// How many bytes are left over, which that decoder does not tell.
+#[cold]
+fn unread_of<T: DeserializeOwned>(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    let _ = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest));
+    rest.len()
 }
 
 /// Postcard: smaller and faster than [`MessagePack`], and with no names.
@@ -164,7 +176,6 @@ impl Codec for Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Cart {
@@ -196,6 +207,46 @@ mod tests {
         check(Postcard);
         #[cfg(feature = "json")]
         check(Json);
+    }
+
+    /// Whether its bytes were lent.
+    #[derive(Debug, PartialEq)]
+    struct Lent(bool);
+
+    impl<'de> Deserialize<'de> for Lent {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            struct Visitor;
+            impl<'de> serde::de::Visitor<'de> for Visitor {
+                type Value = Lent;
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a text")
+                }
+                fn visit_str<E>(self, _: &str) -> Result<Lent, E> {
+                    Ok(Lent(false))
+                }
+                fn visit_borrowed_str<E>(self, _: &'de str) -> Result<Lent, E> {
+                    Ok(Lent(true))
+                }
+            }
+            from.deserialize_str(Visitor)
+        }
+    }
+
+    #[test]
+    fn message_pack_copies_no_text_before_it_is_decoded_and_counts_what_is_left_over() {
+        let mut bytes = Vec::new();
+        MessagePack.encode("plum", &mut bytes).unwrap();
+        assert_eq!(MessagePack.decode::<Lent>(&bytes).unwrap(), Lent(true));
+        for left in 1..4 {
+            // The first alone would be a number, the beginning of a text, and no marker.
+            bytes.push([7, 0xd9, 0xc1][left - 1]);
+            let error = MessagePack.decode::<String>(&bytes).unwrap_err();
+            let said = format!("{left} bytes are left over");
+            assert!(error.to_string().starts_with(&said), "{error}");
+        }
+        let nothing = MessagePack.decode::<Option<String>>(&[0xc0]).unwrap();
+        assert_eq!(nothing, None);
+        assert!(MessagePack.decode::<Option<String>>(&[0xc0, 0xc0]).is_err());
     }
 
     #[test]
