@@ -16,7 +16,7 @@
 //! | policy | an acknowledged write survives `kill -9` | … and power loss |
 //! | --- | --- | --- |
 //! | [`SyncPolicy::Always`] | yes | yes |
-//! | [`SyncPolicy::Every`] (1 s, the default) | of a store, yes; of a cache, all but what was not written yet: normally under 5 ms, at most the [`buffer`](Persistence::buffer) of 256 KiB and one write of each thread | all but the last interval and the time of one sync |
+//! | [`SyncPolicy::Every`] (1 s, the default) | of a store, yes; of a cache, all but what was not written yet: normally under 5 ms, at most the [`buffer`](Persistence::buffer) of 256 KiB and one write of each thread | all but the last interval and the time of one sync, or of two where one takes longer than that |
 //! | [`SyncPolicy::Os`] | the same | no promise |
 //!
 //! A write of a store is acknowledged when its [`Commit`] was waited for, one of a cache when the

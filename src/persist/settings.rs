@@ -17,7 +17,7 @@ pub enum SyncPolicy {
     Always,
     /// At this interval, one second by default; with zero, as soon as the last sync has ended. A
     /// `kill -9` loses at most what was not written yet, normally under 5 ms; a power loss the last
-    /// interval and the time of one sync.
+    /// interval and the time of one sync, or of two where one takes longer than the interval.
     Every(Duration),
     /// When the system sees fit, and once a minute so that damage can be told from a crash. As
     /// `Every` against `kill -9`; no promise against power loss.

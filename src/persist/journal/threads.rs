@@ -8,7 +8,7 @@ use crate::sync::thread;
 use crate::time::wake_all;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a thread that has nothing to do looks again before it sleeps.
 const NAP: Duration = Duration::from_millis(2);
@@ -21,6 +21,33 @@ const BACKOFF: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::
 
 /// Under [`SyncPolicy::Os`] so often, for the sake of telling damage from a crash.
 const SELDOM: Duration = Duration::from_secs(60);
+
+/// When the next sync begins.
+#[derive(Debug)]
+struct Pace {
+    pause: Duration,
+    /// When the last one began, if something was written that it may not have covered.
+    begun: Option<Instant>,
+}
+
+impl Pace {
+    fn new(pause: Duration) -> Self {
+        Self { pause, begun: None }
+    }
+
+    /// How long to wait, when there is something to be synced. What came after the last sync had begun
+    /// has waited since then: were its end waited for, and the pause from then on, that would be one
+    /// sync more that a power loss can cost.
+    fn left(&mut self, now: Instant) -> Duration {
+        let begun = self.begun.take().unwrap_or(now);
+        self.pause
+            .saturating_sub(now.saturating_duration_since(begun))
+    }
+
+    fn synced(&mut self, begun: Instant, has_unsynced: bool) {
+        self.begun = has_unsynced.then_some(begun);
+    }
+}
 
 /// What a thread does until it is stopped, or a panic or the loss of the directory has ended the
 /// journal.
@@ -124,14 +151,19 @@ impl Inner {
             SyncPolicy::Every(pause) => pause,
             SyncPolicy::Os => SELDOM,
         };
+        let mut pace = Pace::new(pause);
         while !self.syncer.is_stopped() {
             self.syncer.park(|| self.has_unsynced());
-            self.syncer.nap(pause);
+            self.syncer.nap(pace.left(Instant::now()));
             if self.syncer.is_stopped() {
                 break;
             }
+            let begun = Instant::now();
             match self.sync_step() {
-                Ok(()) => self.writer.ring_if_parked(),
+                Ok(()) => {
+                    pace.synced(begun, self.has_unsynced());
+                    self.writer.ring_if_parked();
+                }
                 Err(error) if error.is_final() => return Err(error),
                 // The compactor works at it, and rings when it is done.
                 Err(_) => self.syncer.listen_for(BACKOFF.end),
@@ -165,5 +197,26 @@ impl Inner {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_during_a_sync_waits_for_the_interval_from_its_beginning_on() {
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        let mut pace = Pace::new(3 * second);
+        assert_eq!(pace.left(start), 3 * second, "the first write came now");
+        pace.synced(start, true);
+        assert_eq!(pace.left(start + second), 2 * second);
+        pace.synced(start, true);
+        assert_eq!(pace.left(start + 7 * second), Duration::ZERO);
+        // What came later has waited for nothing yet, and neither has what is tried again.
+        pace.synced(start, false);
+        assert_eq!(pace.left(start + second), 3 * second);
+        assert_eq!(pace.left(start + 2 * second), 3 * second);
     }
 }
