@@ -145,9 +145,9 @@ impl<K, S> CountersBuilder<K, S> {
     ///
     /// Counting is as fast as without. The counts that have changed are written together, every
     /// [`flush_interval`](Self::flush_interval), by [`Counters::flush`], and when the last handle
-    /// is dropped, which waits for it (from inside a closure of a cache, where nothing can be
-    /// waited for, their thread does it as soon as it can); so a hot key is one write a second. **A
-    /// crash takes counters back to where they were at some moment within the last interval**, each
+    /// is dropped, which waits for it, and writes what the log has no room for as well (from inside a
+    /// closure of a cache, where nothing can be waited for, their thread does it as soon as it can);
+    /// so a hot key is one write a second. **A crash takes counters back to where they were at some moment within the last interval**, each
     /// key by itself: what was counted since then is lost, and what was taken since then is there
     /// again. Where that may not be, flush after taking. A `static` is never dropped: a program
     /// that keeps its counters in one closes their [`journal`](Counters::journal) before it ends, or

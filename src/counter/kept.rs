@@ -69,13 +69,14 @@ pub(super) trait Keep<K>: Send + Sync {
     /// The files, which have all that was counted before they are synced, copied or closed.
     fn journal(&self, state: &Arc<State<K>>) -> &Journal;
 
-    /// Writes down what has changed, also where the log has no room for it.
+    /// Writes down what has changed, also where the log has no room for it: nothing is left that could
+    /// be written later, or a copy is made of what there is.
     fn gather(&self, state: &State<K>) -> Result<(), WriteError>;
 
     /// There is another public handle.
     fn enter(&self);
 
-    /// A public handle is dropped. The last one ends the thread that flushes and flushes once more,
+    /// A public handle is dropped. The last one ends the thread that flushes and gathers what is left,
     /// so that who drops it knows that all is written.
     fn leave(&self, state: &Arc<State<K>>);
 
@@ -128,6 +129,23 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Kept<K> {
             flusher: Mutex::default(),
             journal: OnceLock::new(),
         }));
+    }
+
+    /// Writes what has changed, as far as the log takes it.
+    fn pass(&self, state: &State<K>) -> Problems {
+        let mut failed = self.failed.lock();
+        // Until it is known that nothing went wrong, whatever a key may do.
+        let everything = mem::replace(&mut *failed, true);
+        let mut taken = Lent {
+            home: &self.taken,
+            keys: mem::take(&mut *self.taken.lock()),
+        };
+        let mut problems = Problems::default();
+        self.write(state, everything, &mut problems);
+        self.settle(state, &mut taken.keys, &mut problems);
+        drop(taken);
+        *failed = problems.first.is_some();
+        problems
     }
 
     fn write(&self, state: &State<K>, everything: bool, problems: &mut Problems) {
@@ -269,19 +287,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
             return Ok(());
         }
         let _busy = Busy::with(self);
-        let mut failed = self.failed.lock();
-        // Until it is known that nothing went wrong, whatever a key may do.
-        let everything = mem::replace(&mut *failed, true);
-        let mut taken = Lent {
-            home: &self.taken,
-            keys: mem::take(&mut *self.taken.lock()),
-        };
-        let mut problems = Problems::default();
-        self.write(state, everything, &mut problems);
-        self.settle(state, &mut taken.keys, &mut problems);
-        drop(taken);
-        *failed = problems.first.is_some();
-        drop(failed);
+        let problems = self.pass(state);
         if waits {
             // Also for what an earlier flush has written and not waited for.
             let commit = self.store.insert_many([]).map_err(FlushError::Write)?;
@@ -312,10 +318,13 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
             // A key that is flushed cannot wait for that.
             return Ok(());
         }
-        match self.store.insist(|_| self.flush(state, false)) {
-            Err(FlushError::Write(error)) => Err(error),
-            _ => Ok(()),
+        let _busy = Busy::with(self);
+        let mut problems = self.pass(state);
+        if problems.is_over {
+            // It has waited as long as a write does. What is left does not wait any more.
+            problems = self.store.insist(|_| self.pass(state));
         }
+        problems.first.map_or(Ok(()), Err)
     }
 
     fn enter(&self) {
@@ -346,7 +355,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keep<K> for Kept<K> {
             // It catches what panics.
             let _ = flusher.thread.join();
         }
-        let _ = contain(|| self.flush(state, false));
+        let _ = contain(|| self.gather(state));
     }
 
     fn is_flushed_by(&self, flusher: Flusher<K>) {
@@ -400,8 +409,10 @@ pub(super) fn flush_every<K: Send + Sync + 'static>(state: &Arc<State<K>>, inter
             flush_behind(&state);
         }
         let left = told.left.lock().take();
-        if let Some(state) = left {
-            flush_behind(&state);
+        if let Some(state) = left
+            && let Some(kept) = &state.kept
+        {
+            let _ = contain(|| kept.gather(&state));
         }
     };
     let thread = thread::Builder::new().name("haybox-counters".into());

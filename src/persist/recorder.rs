@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 /// Where the bytes go.
 pub(super) trait Sink: Send + Sync + 'static {
     fn reserve(&self, bytes: usize) -> Result<(), WriteError>;
+    /// What is written is not refused, though others would be: what ends that is wanted.
+    fn urge(&self);
     fn append(&self, effects: &Effects) -> u64;
     fn append_if_room(&self, effects: &Effects) -> bool;
     fn count_unencodable(&self);
@@ -30,6 +32,9 @@ pub(super) trait Sink: Send + Sync + 'static {
 impl Sink for OpenJournal {
     fn reserve(&self, bytes: usize) -> Result<(), WriteError> {
         self.reserve(bytes)
+    }
+    fn urge(&self) {
+        let _ = self.look();
     }
     fn append(&self, effects: &Effects) -> u64 {
         self.append(effects)
@@ -100,10 +105,11 @@ where
     }
 
     fn admit(&self, bytes: usize) -> Result<(), Refusal> {
-        match self.sink.reserve(bytes) {
-            Err(_) if insist::is_on(&self.sink) => Ok(()),
-            admitted => admitted.map_err(refusal),
+        if insist::is_on(&self.sink) {
+            self.sink.urge();
+            return Ok(());
         }
+        self.sink.reserve(bytes).map_err(refusal)
     }
 
     fn encode(&self, key: &K, value: &V) -> Result<Encoded, Refusal> {

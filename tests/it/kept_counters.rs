@@ -2,7 +2,7 @@
 
 use crate::common::{HOUR, PATIENCE, SECOND, Seeded, killed};
 use haybox::counter::{Counters, CountersBuilder, FlushError};
-use haybox::persist::{CommitError, CompactError, Persistence, SyncPolicy, WriteError};
+use haybox::persist::{CommitError, CompactError, Persistence, SyncPolicy, WhenFull, WriteError};
 use haybox::{Cache, MockClock};
 use serde::{Deserialize, Serialize, Serializer};
 use std::io::Write;
@@ -479,6 +479,35 @@ fn the_last_handle_may_be_dropped_in_a_closure_of_a_cache() {
     let back = std::iter::repeat_with(|| (std::thread::yield_now(), open()).1);
     let counters = back.flatten().next().unwrap();
     assert_eq!(counters.get("bread"), 3);
+}
+
+#[test]
+fn the_last_handle_keeps_as_much_as_close_does_where_the_log_takes_no_more() {
+    let keys = || (0..2_000).map(|number| format!("page {number:060}"));
+    let in_a_closure = |counters| {
+        let cache = Cache::new(10);
+        cache.insert(1, ());
+        cache.update(&1, |()| drop(counters));
+    };
+    let ends: [&dyn Fn(Counters<String>); 3] = [
+        &|counters| drop(counters.journal().unwrap().close().unwrap()),
+        &drop,
+        &in_a_closure,
+    ];
+    for end in ends {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let small = Persistence::new().buffer(4 << 10);
+            let builder = Counters::<String>::builder().flush_interval(1_000 * HOUR);
+            builder.open_with(dir.path(), small.when_full(WhenFull::Error))
+        };
+        let counters = open().unwrap();
+        keys().for_each(|key| counters.incr(&key));
+        end(counters);
+        let back = std::iter::repeat_with(|| (std::thread::yield_now(), open().ok()).1);
+        let counters = back.flatten().next().unwrap();
+        assert_eq!(keys().filter(|key| counters.get(key) == 1).count(), 2_000);
+    }
 }
 
 #[test]

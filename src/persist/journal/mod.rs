@@ -172,12 +172,7 @@ impl OpenJournal {
     /// the journal was closed or opened read-only, or one of its threads panicked.
     #[inline]
     pub(crate) fn reserve(&self, bytes: usize) -> Result<(), WriteError> {
-        if let Err(refusal) = self.inner.gate.check() {
-            if self.inner.settings.refuses {
-                self.inner.want_compaction();
-            }
-            return Err(refusal);
-        }
+        self.look()?;
         if bytes > LARGEST {
             return Err(WriteError::TooLarge {
                 bytes,
@@ -188,6 +183,16 @@ impl OpenJournal {
             return Ok(());
         }
         self.inner.wait_for_room(bytes)
+    }
+
+    /// Whether writes are taken. Where one is refused for want of a compaction, that is due soon.
+    #[inline]
+    pub(crate) fn look(&self) -> Result<(), WriteError> {
+        self.inner.gate.check().inspect_err(|_| {
+            if self.inner.settings.refuses {
+                self.inner.want_compaction();
+            }
+        })
     }
 
     /// Under a set's lock: numbers effects, which are recovered all or none, and copies them.

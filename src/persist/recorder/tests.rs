@@ -29,6 +29,8 @@ pub(crate) struct Memory {
     is_crowded: std::sync::atomic::AtomicBool,
     /// How often room was asked for.
     asked: AtomicU64,
+    /// How often something was written that could not be refused.
+    urged: AtomicU64,
     unencodable: AtomicU64,
 }
 
@@ -45,6 +47,9 @@ impl Sink for Memory {
             true => Err(WriteError::Closed),
             false => Ok(()),
         }
+    }
+    fn urge(&self) {
+        self.urged.fetch_add(1, Relaxed);
     }
     fn append(&self, effects: &Effects) -> u64 {
         let mut batches = self.batches.lock().unwrap();
@@ -665,8 +670,11 @@ fn a_write_that_is_insisted_on_is_recorded_where_others_are_refused() {
     let of_another = Arc::new(Memory::default());
     cache.insert(1, 1);
     log.is_full.store(true, Relaxed);
+    log.asked.store(0, Relaxed);
     let removed = insist::on(&log, || outcome::of(&log, || cache.remove(&1)));
     assert!(matches!(removed, (Some(1), Some(Ok(2)))));
+    let calls = [&log.asked, &log.urged].map(|calls| calls.load(Relaxed));
+    assert_eq!(calls, [0, 1], "it does not wait for room");
     let refused = insist::on(&of_another, || outcome::of(&log, || cache.insert(2, 2)));
     assert!(matches!(refused, (None, Some(Err(WriteError::Closed)))));
     // Not even by a panic does it outlast its call.
