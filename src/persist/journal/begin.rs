@@ -197,8 +197,7 @@ impl Inner {
     /// Has the manifest say what is known by now, of the files that it lists already: whose they are,
     /// what the directory is kept for, whether it was gone back in, how far the log is proven on disk.
     pub(super) fn list(&self) -> Result<(), CompactError> {
-        let mut manifest = self.catalog.lock().clone();
-        manifest.durable = manifest.durable.max(self.commits.durable());
-        self.publish_manifest(&mut manifest)
+        let durable = self.commits.durable();
+        self.publish_manifest(|next| next.durable = next.durable.max(durable))
     }
 }

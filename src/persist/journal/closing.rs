@@ -121,7 +121,6 @@ impl Inner {
     /// nothing is written to the log.
     fn let_go(&self, is_closed: bool) -> Option<Arc<dyn Contents>> {
         let _alone = self.alone();
-        self.note_failed_sync();
         let contents = self.contents.lock().take();
         let syncing = self.syncing.lock();
         let mut tail = self.tail.lock();
@@ -129,11 +128,16 @@ impl Inner {
         tail.unsynced.clear();
         drop(tail);
         drop(syncing);
+        // No sync is begun any more.
+        self.note_failed_sync();
         if is_closed {
             // What was written while it was closed has no log any more.
             self.mark_closed();
         }
+        // Who has found that a sync failed may be about to say so, and would to the next owner.
+        let publishing = self.publishing.lock();
         *self.lock.lock() = None;
+        drop(publishing);
         contents
     }
 

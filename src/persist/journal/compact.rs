@@ -156,22 +156,39 @@ impl Inner {
         })
     }
 
-    pub(super) fn publish_manifest(&self, next: &mut Manifest) -> Result<(), CompactError> {
+    pub(super) fn publish_manifest(
+        &self,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Result<(), CompactError> {
+        self.replace_manifest(&self.publishing.lock(), change)
+    }
+
+    /// Has the next manifest say what the last one does, but for a change.
+    pub(super) fn replace_manifest(
+        &self,
+        _publishing: &MutexGuard<'_, ()>,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Result<(), CompactError> {
         self.check_place()?;
+        let mut next = self.catalog.lock().clone();
+        change(&mut next);
         // A version that failed may have come through all the same.
         self.catalog.lock().version += 1;
         next.publish(&*self.storage, &self.dir)?;
-        *self.catalog.lock() = next.clone();
+        *self.catalog.lock() = next;
         Ok(())
     }
 
     /// Has the new files count, and says how many bytes that freed.
     fn publish(&self, snapshot: Snapshot, rotation: &Rotation) -> Result<u64, CompactError> {
-        let mut next = self.catalog.lock().clone();
-        next.take_over(snapshot, self.kept(rotation), self.settings.log);
-        // What the new log holds behind the snapshot is no better than the syncs of it.
-        next.distrusted = self.syncing.lock().failures != rotation.failures;
-        self.publish_manifest(&mut next)?;
+        // Until it is known here, too, what it says: nobody is to leave word of what it makes up for.
+        let publishing = self.publishing.lock();
+        self.replace_manifest(&publishing, |next| {
+            next.take_over(snapshot, self.kept(rotation), self.settings.log);
+            // What the new log holds behind the snapshot is no better than the syncs of it.
+            next.distrusted = self.syncing.lock().failures != rotation.failures;
+        })?;
+        let next = self.catalog.lock().clone();
         let mut syncing = self.syncing.lock();
         let mut tail = self.tail.lock();
         syncing.is_distrusted = syncing.failures != rotation.failures;
@@ -190,14 +207,19 @@ impl Inner {
         self.gate.log_is(None);
         drop(tail);
         drop(syncing);
+        drop(publishing);
         if is_distrusted {
             self.compactor.ring();
+            // Who found that out meanwhile may have seen that the old one says so already.
+            self.note_failed_sync();
         }
         self.commits.synced(snapshot.end);
         self.commits.wrote(written);
         // For what came behind the snapshot.
         self.syncer.ring();
         self.now.lock().last_sync = Some(self.settings.clock.system_time());
+        // A manifest that is being written has no name that is listed.
+        let _publishing = self.publishing.lock();
         Ok(self.clear_away(&next))
     }
 

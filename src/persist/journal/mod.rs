@@ -7,7 +7,8 @@
 //!
 //! Each of the three threads does nothing but take steps, and who wants to wait for one
 //! (`sync`, `close`, `compact`, a test) can take it himself. The locks, in the order in which they
-//! are taken: `compacting`, `syncing`, `tail`, the buffer's; `catalog` under any but the last.
+//! are taken: `compacting`, `publishing`, `syncing`, `tail`, the buffer's; `catalog` under any but
+//! the last.
 
 mod backup;
 mod begin;
@@ -88,6 +89,9 @@ struct Inner {
     /// Held by a compaction or a backup.
     compacting: Mutex<Attempts>,
     demand: Demand,
+    /// Held while the manifest is replaced: by who holds `compacting`, and by whoever has found that a
+    /// sync failed, which does not wait for that.
+    publishing: Mutex<()>,
     catalog: Mutex<Manifest>,
     /// `None` after close: what is kept may itself keep the journal.
     contents: Mutex<Option<Arc<dyn Contents>>>,

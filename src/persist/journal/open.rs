@@ -163,6 +163,7 @@ fn inner(
         leading: Mutex::new(()),
         compacting: Mutex::new(Attempts::begin()),
         demand: Demand::default(),
+        publishing: Mutex::default(),
         catalog: Mutex::new(manifest),
         contents: Mutex::new(Some(contents)),
         lock: Mutex::new(None),

@@ -5,7 +5,6 @@ use super::Inner;
 use super::log::LogFile;
 use crate::persist::error::{CommitError, CompactError};
 use crate::persist::header::{FileHeader, Kind};
-use crate::persist::manifest::Manifest;
 
 /// The new log, and where it begins.
 #[derive(Debug)]
@@ -43,11 +42,14 @@ impl Inner {
     /// As [`rotate`](Self::rotate), to a log that not every version may be able to read.
     pub(super) fn rotate_to(&self, features: u32) -> Result<Rotation, CompactError> {
         self.check_place()?;
+        // Not while another makes of the catalog a manifest that takes its place.
+        let publishing = self.publishing.lock();
         let mut catalog = self.catalog.lock();
         catalog.generation += 1;
         let generation = catalog.generation;
-        let mut next = catalog.clone();
+        let manifest = catalog.clone();
         drop(catalog);
+        drop(publishing);
         if !self.settings.log {
             let syncing = self.syncing.lock();
             return Ok(Rotation {
@@ -58,48 +60,53 @@ impl Inner {
             });
         }
         // Before anything else that can fail: who opens the directory has to know.
-        self.leave_word(&mut next)?;
+        self.leave_word()?;
         let header = FileHeader {
             features,
-            ..next.header(Kind::Log, generation)
+            ..manifest.header(Kind::Log, generation)
         };
         let log = LogFile::create(&*self.storage, &self.dir, &header)?;
         let (has_lost, migrates) = (self.has_lost(), self.tail.lock().migrates);
         if !has_lost && !migrates {
-            next.logs.push(generation);
-            next.durable = self.commits.durable();
-            self.publish_manifest(&mut next)?;
+            let durable = self.commits.durable();
+            self.publish_manifest(|next| {
+                next.logs.push(generation);
+                next.durable = durable;
+            })?;
         }
         let rotation = self.switch(log, generation, has_lost)?;
-        // A sync of the old log may have failed meanwhile.
-        self.leave_word(&mut next)?;
+        // What is left of half a frame may just have been found out.
+        self.leave_word()?;
         Ok(rotation)
     }
 
-    /// Has the manifest say that a sync failed, where no new generation makes up for that: it
-    /// failed to come about, a panic keeps it from being begun, or the directory is given free
-    /// before. For who is [`alone`](Self::alone), and owns the directory.
+    /// Has the manifest say that a sync failed, as soon as that is found out: a new generation makes
+    /// up for it, but that may be minutes away, or never come about, and the process may end before.
     ///
     /// If this fails or panics it is as if the process had been killed here. It is done again by
-    /// the next compaction, if there will be one, and by `close`.
+    /// whatever asks for a sync then, by the next compaction, and by `close`.
     pub(super) fn note_failed_sync(&self) {
-        let mut next = self.catalog.lock().clone();
+        if self.catalog.lock().distrusted {
+            return;
+        }
         let _: Result<(), CommitError> = self.caught("manifest", || {
-            let left = self.leave_word(&mut next);
+            let left = self.leave_word();
             left.map_err(CommitError::from)
         });
     }
 
-    /// Has the manifest say that a sync failed, if it does not.
-    fn leave_word(&self, next: &mut Manifest) -> Result<(), CompactError> {
+    /// Has the manifest say that a sync failed, if it does not. Nothing where the directory is given
+    /// free: it may be another's.
+    fn leave_word(&self) -> Result<(), CompactError> {
+        let publishing = self.publishing.lock();
         let syncing = self.syncing.lock();
         let has_failed = syncing.is_distrusted && syncing.failures > 0;
         drop(syncing);
-        if next.distrusted || !has_failed {
+        let is_said = self.catalog.lock().distrusted;
+        if is_said || !has_failed || self.lock.lock().is_none() {
             return Ok(());
         }
-        next.distrusted = true;
-        self.publish_manifest(next)
+        self.replace_manifest(&publishing, |next| next.distrusted = true)
     }
 
     fn switch(

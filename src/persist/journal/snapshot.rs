@@ -94,9 +94,8 @@ impl Inner {
         }
     }
 
-    /// Ends the walk when a sync has failed that the snapshot will not make up for. So the manifest
-    /// says so now, for who opens the directory next, and not when all is walked; and another
-    /// begins.
+    /// Ends the walk when a sync has failed that the snapshot will not make up for, so that another
+    /// begins now, and not when all is walked.
     fn check_not_in_vain(&self, rotation: &Rotation) -> Result<(), CompactError> {
         // Not worth to wait for one that is under way.
         let failures = self.syncing.try_lock().map(|syncing| syncing.failures);

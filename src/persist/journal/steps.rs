@@ -94,6 +94,9 @@ impl Inner {
     pub(super) fn sync_step(&self) -> Result<(), CommitError> {
         let syncing = self.syncing.lock();
         if syncing.is_distrusted {
+            drop(syncing);
+            // Unless who has found it out could not.
+            self.note_failed_sync();
             return Err(self.distrust());
         }
         let (files, target) = self.tail.lock().files();
@@ -164,6 +167,7 @@ impl Inner {
         let written = self.tail.lock().next - 1;
         self.commits.fail(written, error.clone());
         self.compactor.ring();
+        self.note_failed_sync();
     }
 
     pub(super) fn distrust(&self) -> CommitError {

@@ -399,6 +399,32 @@ fn a_directory_is_not_given_free_while_a_compaction_is_at_it() {
     });
 }
 
+/// By whoever is at it, where it could not be left before.
+#[test]
+fn word_of_a_failed_sync_is_not_left_in_a_directory_that_was_given_free() {
+    check(|| {
+        let memory = Memory::new(1);
+        let by_hand = || Settings {
+            by_hand: true,
+            ..settings(SyncPolicy::Always)
+        };
+        let (journal, _) = open(&memory, by_hand());
+        memory.fail_next(1, Some(Operation::Sync), How::Broken);
+        memory.fail_next(u64::MAX, Some(Operation::Create), How::Broken);
+        let seq = put(&journal);
+        let waiting = {
+            let journal = Arc::clone(&journal);
+            thread::spawn(move || drop(journal.wait(seq, None)))
+        };
+        let _ = journal.close();
+        memory.heal();
+        let (_next, _) = open(&memory, by_hand());
+        let before = memory.operations();
+        waiting.join().unwrap();
+        assert_eq!(memory.operations(), before, "the directory is another's");
+    });
+}
+
 /// A log that ends where it was rotated does not have it replayed a second time.
 #[test]
 fn an_invalidation_that_was_logged_before_is_in_the_snapshot() {

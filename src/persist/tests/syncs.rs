@@ -174,10 +174,10 @@ fn fault_20_an_opening_whose_sync_fails_or_panics_leaves_word_of_it() {
     }
 }
 
-/// To leave word of it may panic, too: then it is tried once more, and nothing waits for it.
+/// To leave word of it may panic, too: then it is tried twice more, and nothing waits for it.
 #[test]
 fn fault_20_word_of_a_panic_that_panics_is_left_later_or_not_at_all() {
-    for (panics, is_left) in [(1, true), (2, true), (3, false)] {
+    for (panics, is_left) in [(1, true), (2, true), (3, true), (4, false)] {
         let (memory, mut history, store) = empty(5, by_hand());
         record(&store, &mut history, &[Write::Put(vec![1], vec![1; 200])]);
         memory.fail(Fault {
@@ -207,8 +207,8 @@ fn word_of_a_panic_is_not_left_in_a_directory_that_was_given_free() {
     let (memory, mut history, store) = empty(5, by_hand());
     record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
     memory.fail_next(1, Some(Operation::Sync), How::Panic);
+    memory.fail_next(2, Some(Operation::Create), How::Broken);
     assert!(store.journal.wait(1, None).is_err());
-    memory.fail_next(1, Some(Operation::Create), How::Broken);
     assert!(store.journal.close().is_err());
     let next = opens(&memory, &history, 1);
     let before = memory.operations();
@@ -282,6 +282,63 @@ fn word_of_a_sync_that_fails_during_a_compaction_is_left_at_once() {
             does_not_overstate(killed, &history, 2);
         }
         assert_eq!(store.journal.sync().unwrap(), 3);
+    }
+}
+
+/// Nobody may make new files for minutes, as the compactor after it has failed some times.
+#[test]
+fn word_of_a_failed_sync_is_left_by_who_finds_it_out() {
+    for seed in 0..20 {
+        let (memory, mut history, store) = empty(seed, by_hand());
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1; 200])]);
+        memory.fail_next(1, Some(Operation::Sync), How::Broken);
+        assert!(store.journal.wait(1, None).is_err());
+        does_not_overstate(&memory.fork(), &history, 0);
+    }
+}
+
+#[test]
+fn word_of_a_failed_sync_that_could_not_be_left_is_left_by_the_next() {
+    for seed in 0..20 {
+        let (memory, mut history, store) = empty(seed, by_hand());
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1; 200])]);
+        memory.fail_next(1, Some(Operation::Sync), How::Broken);
+        memory.fail_next(1, Some(Operation::Create), How::Full);
+        assert!(store.journal.wait(1, None).is_err());
+        let is_left = || Manifest::read(&memory, &dir()).unwrap().unwrap().distrusted;
+        assert!(!is_left());
+        assert!(store.journal.wait(1, None).is_err());
+        assert!(is_left());
+        does_not_overstate(&memory.fork(), &history, 0);
+    }
+}
+
+/// A backup that has to copy may take long, and keeps new files from being made.
+#[test]
+fn word_of_a_sync_that_fails_during_a_backup_is_left_at_once() {
+    for seed in 0..20 {
+        let (memory, mut history, store) = empty(seed, by_hand());
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        store.journal.compact().unwrap();
+        let writes = [Write::Put(vec![2], vec![2; 200])];
+        history.add(2, &writes);
+        let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
+        let (disk, killed) = (memory.clone(), Arc::new(std::sync::Mutex::new(None)));
+        let seen = Arc::clone(&killed);
+        memory.before(Operation::Link, 1, move || {
+            let (journal, kept) = (journal.upgrade().unwrap(), kept.upgrade().unwrap());
+            let seq = append(&journal, &kept, &writes);
+            disk.fail_next(1, Some(Operation::Sync), How::Broken);
+            assert!(journal.wait(seq, None).is_err());
+            *seen.lock().unwrap() = Some(disk.fork());
+        });
+        store.journal.backup(Path::new("/backup")).unwrap();
+        let killed = killed.lock().unwrap().take().unwrap();
+        does_not_overstate(&killed, &history, 1);
+        // The backup is of before, and as good as it was.
+        let backup = Manifest::read(&memory, Path::new("/backup"));
+        assert!(!backup.unwrap().unwrap().distrusted);
+        assert_eq!(store.journal.sync().unwrap(), 2);
     }
 }
 
