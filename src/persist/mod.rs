@@ -66,7 +66,9 @@
 //! for them, or that a store refuses for want of them, has them tried within a second, or four
 //! times as long as the last attempt took, or an eighth of the time for which they have failed. A
 //! wait ends with what comes of that; a store takes writes again soon after the disk is well. With
-//! [`snapshots_only`](Persistence::snapshots_only), its interval rules.
+//! [`snapshots_only`](Persistence::snapshots_only), its interval rules, and no write is refused for
+//! the sake of the disk, in a store neither: who waits for one is told when the snapshot fails, and
+//! the next one that succeeds has it.
 //!
 //! After a failed sync nothing is trusted to be on the disk until all of it has been written again,
 //! if need be by the process that opens the directory next. Where an entry that does not encode any

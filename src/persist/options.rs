@@ -345,9 +345,10 @@ impl<C: Codec> Persistence<C> {
     /// one of two keys. That which is made on close, when nothing writes any more, has all.
     ///
     /// Who waits for a write, by a [`Commit`](super::Commit) of a store or the
-    /// [`flush`](crate::counter::Counters::flush) of counters, waits for the next snapshot. Opening
-    /// fails with [`SyncPolicy::Always`], under which each write would, and so does that of a queue,
-    /// where each push would.
+    /// [`flush`](crate::counter::Counters::flush) of counters, waits for the next snapshot, and is
+    /// told if that fails, as on a full disk. No write is refused for that: it is in memory, and in
+    /// the next snapshot that succeeds. Opening fails with [`SyncPolicy::Always`], under which each
+    /// write would wait, and so does that of a queue, where each push would.
     pub fn snapshots_only(mut self, interval: Duration) -> Self {
         self.settings.log = false;
         self.settings.dump_every = Some(interval);

@@ -118,7 +118,8 @@ impl Inner {
         if self.has_lost() {
             self.gate.snapshot_is(Some(disk));
         }
-        if self.needs_generation() {
+        // Without a log who waits has nothing else to wait for.
+        if self.needs_generation() || !self.settings.log {
             let through = self.buffer.last();
             self.commits.fail(through, error.clone().into());
         }

@@ -746,6 +746,42 @@ fn a_snapshot_says_first_how_many_entries_come() {
     }
 }
 
+/// There is nothing else that it could wait for, and no write is refused.
+#[test]
+fn who_waits_for_a_dump_is_told_when_it_fails() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        log: false,
+        sync: SyncPolicy::Os,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    let seq = store.put(b"key", b"value");
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&count));
+    let mut context = Context::from_waker(&waker);
+    let place = &mut Place::default();
+    assert!(
+        store
+            .journal
+            .poll_wait(seq, &mut context, place)
+            .is_pending()
+    );
+    memory.fail_next(1, Some(Operation::Create), How::Full);
+    assert!(store.journal.compact().is_err());
+    assert_eq!(count.0.load(SeqCst), 1);
+    match store.journal.wait(seq, Some(Instant::now())) {
+        Err(CommitError::Disk(error)) => assert!(error.is_full()),
+        waited => panic!("{waited:?}"),
+    }
+    assert_eq!(store.journal.health().state, HealthState::Troubled);
+    let next = store.put(b"key", b"other");
+    store.journal.compact().unwrap();
+    store.journal.wait(next, Some(Instant::now())).unwrap();
+    store.journal.wait(seq, Some(Instant::now())).unwrap();
+    assert_eq!(store.journal.health().state, HealthState::Well);
+}
+
 /// As its documentation says: there is no log that would bring it to one moment.
 #[test]
 fn a_dump_has_a_part_of_what_is_written_meanwhile() {
