@@ -53,7 +53,7 @@
 //! | | a cache | a store |
 //! | --- | --- | --- |
 //! | the disk is full or fails | goes on in memory; a snapshot makes up for it when the disk is well | writes fail with [`WriteError::Disk`], removals and [`Journal::compact`] among them, so space has to be made elsewhere; reads go on; heals by itself |
-//! | the disk is too slow | a write waits 100 ms at most, then as above | a write waits 5 s at most, then [`WriteError::BufferFull`] |
+//! | the disk is too slow | a write waits 100 ms at most, then as above, and those after it do not wait until the disk has taken something | a write waits 5 s at most, then [`WriteError::BufferFull`] |
 //! | a sync fails | all goes to new files, and nothing counts as durable before | the same; waits go on, or fail with [`CommitError`] |
 //! | a value does not encode | is in memory, and absent after a restart | [`WriteError::Encode`], nothing changes |
 //! | one that is kept does not any more | is left out of the next snapshot | no snapshot is made ([`CompactError::Encode`]), and the log grows |

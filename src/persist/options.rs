@@ -84,8 +84,8 @@ impl Default for Persistence {
     }
 }
 
-/// How long a write of a cache waits for room by default. A store's wait longer, since they would
-/// fail.
+/// How long a write of a cache waits for room by default, if none has waited in vain since the disk
+/// has taken something. A store's wait longer, since they would fail.
 const PATIENCE_OF_CACHES: WhenFull = WhenFull::Block(Duration::from_millis(100));
 
 /// How long a write waits until it is durable where it must not wait for room.
@@ -303,8 +303,13 @@ impl<C: Codec> Persistence<C> {
     }
 
     /// What a write does when so many bytes wait: it waits for room, at most so long, or it does
-    /// not. Default: a store's waits 5 s and then fails, a cache's waits 100 ms and then is in
-    /// memory alone, until the disk keeps up again and a snapshot covers what it has missed.
+    /// not. Default: a store's waits 5 s and then fails, a cache's waits 100 ms and then goes beyond
+    /// the [`buffer`](Self::buffer), and behind its sixteenfold is in memory alone, until the disk
+    /// keeps up again and a snapshot covers what it has missed.
+    ///
+    /// Where a write of a cache has waited in vain, those that come after it do not wait until the
+    /// disk has taken something: a disk that hangs costs it once, and [`Health`](super::Health) says
+    /// since when. Each write of a store waits.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = Some(when_full);
         self

@@ -263,7 +263,9 @@ pub struct Health {
     pub state: HealthState,
     /// What the last failure said, while it lasts: the same for a cache and for a store. A failure
     /// is over when what failed has succeeded; that of a compaction that was asked for and is not
-    /// needed, of which nobody knows whether it would succeed now, when the log takes a write.
+    /// needed, of which nobody knows whether it would succeed now, when the log takes a write. A disk
+    /// that does not come back says nothing: then it is for how long it has not, once that is 5
+    /// seconds, or a cache has waited in vain for room in the [buffer](super::Persistence::buffer).
     pub trouble: Option<String>,
     /// The number of the last write in memory.
     pub last_seq: u64,
@@ -317,7 +319,7 @@ pub enum HealthState {
     #[default]
     Well,
     /// The disk is full or fails: it is tried again, and [`Health::trouble`] says what it says. Or
-    /// the directory was removed or replaced, and nothing is written any more. A store refuses
+    /// it hangs, or is too slow. Or the directory was removed or replaced, and nothing is written any more. A store refuses
     /// writes that cannot be kept, a cache goes on in memory.
     Troubled,
     /// Opened read-only.

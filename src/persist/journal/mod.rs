@@ -26,6 +26,7 @@ mod ownership;
 mod retry;
 mod rotate;
 mod snapshot;
+mod stall;
 mod steps;
 mod threads;
 
@@ -38,6 +39,7 @@ pub(crate) use self::commits::Place;
 use self::gate::Gate;
 use self::log::Tail;
 use self::retry::{Attempts, Demand};
+use self::stall::Asked;
 use super::contents::Contents;
 use super::effect::Effects;
 use super::error::{CommitError, CompactError, WriteError};
@@ -47,7 +49,7 @@ use super::report::{BackupReport, CloseReport, CompactReport, Health, HealthStat
 use super::settings::{Settings, SyncPolicy, WhenFull};
 use super::storage::{Lock, Storage};
 use crate::reentrancy;
-use crate::sync::{AtomicU64, Condvar, Mutex, thread, wait_until};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, thread, wait_until};
 use crate::time::{Clock, NEVER, after};
 use crate::wait;
 use std::fmt;
@@ -97,6 +99,7 @@ struct Inner {
     contents: Mutex<Option<Arc<dyn Contents>>>,
     lock: Mutex<Option<Lock>>,
     room: Room,
+    asked: Asked,
     writer: Bell,
     syncer: Bell,
     compactor: Bell,
@@ -132,6 +135,8 @@ impl Syncing {
 #[derive(Debug, Default)]
 struct Room {
     waiting: AtomicU64,
+    /// Somebody has waited in vain, and nothing was written since: in a cache nobody waits any more.
+    is_given_up: AtomicBool,
     lock: Mutex<()>,
     freed: Condvar,
 }
@@ -473,6 +478,11 @@ impl Inner {
         if self.settings.by_hand {
             let _ = self.guarded("writer", || self.write_step());
         }
+        if self.room.is_given_up.load(SeqCst) {
+            self.writer.ring();
+            let waited = Duration::ZERO;
+            return Err(WriteError::BufferFull { waited });
+        }
         self.room.waiting.fetch_add(1, SeqCst);
         let result = self.room_until(bytes, start, patience);
         self.room.waiting.fetch_sub(1, SeqCst);
@@ -493,7 +503,10 @@ impl Inner {
             }
             let waited = start.elapsed();
             if waited >= patience || self.settings.by_hand {
-                return Err(WriteError::BufferFull { waited });
+                return match self.gives_up(bytes) {
+                    true => Err(WriteError::BufferFull { waited }),
+                    false => Ok(()),
+                };
             }
             self.writer.ring();
             // What the clock cannot hold is waited for in parts.
@@ -502,7 +515,24 @@ impl Inner {
         }
     }
 
+    /// Whether there is still no room. A cache goes on in memory, and its next writes need not wait to
+    /// find that out again. A store's caller is told, and decides itself how often to come.
+    fn gives_up(&self, bytes: usize) -> bool {
+        if self.settings.refuses {
+            return true;
+        }
+        // Then the last look: who has made room takes it back after that, so one of the two sees what
+        // the other has done.
+        self.room.is_given_up.swap(true, SeqCst);
+        let has_room = self.buffer.has_room(bytes);
+        if has_room {
+            self.room.is_given_up.store(false, SeqCst);
+        }
+        !has_room
+    }
+
     fn health(&self) -> Health {
+        let stall = self.stall();
         let catalog = self.catalog.lock();
         let (generation, newest) = (catalog.generation, catalog.newest());
         drop(catalog);
@@ -512,14 +542,16 @@ impl Inner {
             Some(WriteError::Panicked { .. }) => HealthState::Failed,
             _ if now.is_closed => HealthState::Closed,
             Some(WriteError::ReadOnly) => HealthState::ReadOnly,
-            None if now.trouble.is_none() => HealthState::Well,
+            None if now.trouble.is_none() && stall.is_none() => HealthState::Well,
             _ => HealthState::Troubled,
         };
         let is_meant = matches!(state, HealthState::ReadOnly | HealthState::Closed);
         let said = refusal.filter(|_| !is_meant);
         Health {
             state,
-            trouble: said.map(trouble_of).or_else(|| now.said()),
+            trouble: (said.map(trouble_of))
+                .or_else(|| now.said())
+                .or(stall.filter(|_| !is_meant)),
             last_seq: self.buffer.last(),
             written_seq: self.commits.written(),
             durable_seq: self.commits.durable(),

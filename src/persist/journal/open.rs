@@ -7,6 +7,7 @@ use super::commits::Commits;
 use super::gate::Gate;
 use super::log::{LogFile, Tail};
 use super::retry::{Attempts, Demand};
+use super::stall::Asked;
 use super::{Counts, Inner, Now, OpenJournal, Room, Syncing};
 use crate::persist::closed;
 use crate::persist::contents::Contents;
@@ -168,6 +169,7 @@ fn inner(
         contents: Mutex::new(Some(contents)),
         lock: Mutex::new(None),
         room: Room::default(),
+        asked: Asked::default(),
         writer: Default::default(),
         syncer: Default::default(),
         compactor: Default::default(),

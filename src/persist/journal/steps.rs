@@ -29,10 +29,12 @@ impl Inner {
     /// Writes what waits. Says how many bytes that were.
     pub(super) fn write_step(&self) -> Result<usize, CommitError> {
         let mut tail = self.tail.lock();
-        let written = self.attempt("writer", || {
-            let (durable, wall_ms) = (self.commits.durable(), self.settings.wall_ms());
-            let written = tail.write(&self.buffer, durable, wall_ms);
-            written.map_err(CommitError::Disk)
+        let written = self.timed(&self.asked.write, || {
+            self.attempt("writer", || {
+                let (durable, wall_ms) = (self.commits.durable(), self.settings.wall_ms());
+                let written = tail.write(&self.buffer, durable, wall_ms);
+                written.map_err(CommitError::Disk)
+            })
         });
         let (last, is_unlisted) = (tail.next - 1, tail.is_unlisted);
         // Before the lock is given back: of two that write the later has to have the last word, or
@@ -76,6 +78,7 @@ impl Inner {
 
     /// Has those look again who wait for room: there is some, or there will be none.
     pub(super) fn free_room(&self) {
+        self.room.is_given_up.store(false, SeqCst);
         if self.room.waiting.load(SeqCst) > 0 {
             drop(self.room.lock.lock());
             self.room.freed.notify_all();
@@ -140,9 +143,11 @@ impl Inner {
         if let Some(why) = self.gate.stopped() {
             return Err(why);
         }
-        let synced = self.caught("syncer", || {
-            let synced = files.iter().try_for_each(LogFile::sync);
-            synced.map_err(CommitError::Disk)
+        let synced = self.timed(&self.asked.sync, || {
+            self.caught("syncer", || {
+                let synced = files.iter().try_for_each(LogFile::sync);
+                synced.map_err(CommitError::Disk)
+            })
         });
         match synced {
             Ok(()) => Ok(syncing),
@@ -235,9 +240,11 @@ impl Inner {
         if tail.is_unlisted {
             return Ok(());
         }
-        self.attempt("writer", || {
-            let marked = tail.mark(self.commits.durable(), self.settings.wall_ms());
-            marked.map_err(CommitError::Disk)
+        self.timed(&self.asked.write, || {
+            self.attempt("writer", || {
+                let marked = tail.mark(self.commits.durable(), self.settings.wall_ms());
+                marked.map_err(CommitError::Disk)
+            })
         })
     }
 

@@ -1016,6 +1016,74 @@ fn fault_29_a_stalled_disk_bounds_the_memory_and_the_wait() {
     }
 }
 
+/// It would cost each of some thousands.
+#[test]
+fn fault_29_a_stalled_disk_has_one_write_of_a_cache_wait() {
+    let memory = Memory::new(1);
+    let clock = MockClock::new();
+    let settings = Settings {
+        buffer: 10_000,
+        when_full: WhenFull::Block(Duration::from_millis(1)),
+        refuses: false,
+        clock: clock.clock(),
+        ..Settings::new(CODEC)
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    let write = || store.write(&[Write::Put(vec![1], vec![7; 1_000])]);
+    for _ in 0..2 {
+        assert_eq!(store.journal.health().state, HealthState::Well);
+        let stall = memory.stall();
+        let first = (0..100).find_map(|_| write().err());
+        assert!(
+            matches!(first, Some(WriteError::BufferFull { waited }) if !waited.is_zero()),
+            "{first:?}"
+        );
+        for _ in 0..100 {
+            let next = write();
+            assert!(
+                matches!(next, Err(WriteError::BufferFull { waited }) if waited.is_zero()),
+                "{next:?}"
+            );
+        }
+        let health = store.journal.health();
+        assert_eq!(health.state, HealthState::Troubled);
+        assert!(health.trouble.is_some());
+        drop(stall);
+        store.journal.sync().unwrap();
+    }
+    write().unwrap();
+}
+
+/// Nobody has waited for room, nor does anything fail.
+#[test]
+fn fault_29_a_disk_that_does_not_come_back_is_a_trouble() {
+    for refuses in [true, false] {
+        let memory = Memory::new(1);
+        let clock = MockClock::new();
+        let settings = Settings {
+            refuses,
+            clock: clock.clock(),
+            ..Settings::new(CODEC)
+        };
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        let stall = memory.stall();
+        store.put(b"key", b"value");
+        let patience = Instant::now() + Duration::from_secs(60);
+        let trouble = loop {
+            match store.journal.health() {
+                health if health.state == HealthState::Troubled => break health.trouble.unwrap(),
+                health => assert_eq!(health.state, HealthState::Well),
+            }
+            assert!(Instant::now() < patience);
+            clock.advance(Duration::from_secs(1));
+        };
+        assert!(trouble.contains("has not taken a write"), "{trouble}");
+        drop(stall);
+        store.journal.sync().unwrap();
+        assert_eq!(store.journal.health().state, HealthState::Well);
+    }
+}
+
 #[test]
 fn fault_30_a_panic_of_the_writer_is_visible() {
     for by_hand in [true, false] {

@@ -219,6 +219,35 @@ fn who_waits_for_room_gets_it() {
     });
 }
 
+/// Or no write would wait for room for a moment, though the disk is well.
+#[test]
+fn who_gives_up_waiting_for_room_does_so_until_there_is_some() {
+    check(|| {
+        let memory = Memory::new(1);
+        let impatient = Settings {
+            when_full: WhenFull::Block(Duration::ZERO),
+            refuses: false,
+            ..settings(SyncPolicy::Os)
+        };
+        let (journal, _) = open(&memory, impatient);
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let journal = Arc::clone(&journal);
+                thread::spawn(move || (0..3).for_each(|_| _ = put(&journal)))
+            })
+            .collect();
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        journal.sync().unwrap();
+        // Who has written all may still be about to say so.
+        while journal.health().trouble.is_some() {
+            thread::yield_now();
+        }
+        journal.close().unwrap();
+    });
+}
+
 #[test]
 fn a_failed_sync_is_made_up_for_while_others_write() {
     check(|| {
