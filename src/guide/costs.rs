@@ -55,6 +55,9 @@
 //! | more memory while compacting, at most | 0.15 % | | |
 //! | more memory while opening, at most | half of the files, up to 96 MiB, and the largest value besides | | |
 //!
+//! While it compacts, a read waits at most until about 1 MiB of its set is encoded, or one entry that
+//! is larger; and of larger values the memory is that of three more of the largest, not of a set.
+//!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml --features persist --bin persist`
 //! measures that again.
 

@@ -3,18 +3,36 @@
 use super::effect::{Effect, Effects, Undecodable, Unencodable};
 use crate::engine::Tally;
 
-/// What came of a set in a walk.
-#[derive(Clone, Copy, Debug)]
+/// Where a walk through the sets is: before one, or in the midst of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub(crate) position: u64,
+    /// The hashes of the entries of the set that are still to come, in order; of a set that was not
+    /// begun all are.
+    pub(crate) rest: Option<Vec<u64>>,
+}
+
+impl Spot {
+    /// Before a set.
+    pub(crate) fn at(position: u64) -> Self {
+        let rest = None;
+        Self { position, rest }
+    }
+}
+
+/// What came of a set, or of a part of one, in a walk.
+#[derive(Clone, Debug)]
 pub(crate) struct Walked {
     /// Where to go on; `None` after the last set.
-    pub(crate) next: Option<u64>,
+    pub(crate) next: Option<Spot>,
     /// Entries that do not encode.
     pub(crate) left_out: u64,
 }
 
 impl Walked {
-    /// Nothing was left out.
+    /// Nothing was left out, and the set is done.
     pub(crate) fn to(next: Option<u64>) -> Self {
+        let next = next.map(Spot::at);
         Self { next, left_out: 0 }
     }
 }
@@ -80,14 +98,15 @@ pub(crate) trait Contents: Send + Sync {
         0
     }
 
-    /// Snapshot: encodes the live entries of the set at `position`, under its lock, the oldest
-    /// first, and says where to go on. Starts at 0; a position stays valid while the table grows.
-    /// Runs code of the user's, which may panic.
+    /// Snapshot: encodes the live entries of a set, under its lock, the oldest first, and says where
+    /// to go on. Starts at the first position; a position stays valid while the table grows. Of much
+    /// it encodes a part, so that neither others wait for all of it nor memory has to hold it. Runs
+    /// code of the user's, which may panic.
     ///
     /// # Errors
     ///
     /// An entry does not encode, and may not be left out.
-    fn write_set(&self, position: u64, out: &mut Effects) -> Result<Walked, Unencodable>;
+    fn write_set(&self, spot: &Spot, out: &mut Effects) -> Result<Walked, Unencodable>;
 
     /// Snapshot: the invalidations that still matter, before the first set.
     fn write_labels(&self, out: &mut Effects);

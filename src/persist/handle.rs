@@ -107,6 +107,11 @@ impl Journal {
     /// writes go on. It is done by itself when the log has grown
     /// ([`compact_at`](super::Persistence::compact_at)).
     ///
+    /// Entries are encoded under the lock of their set, about 1 MiB at a time or one entry that is
+    /// larger, so that is what a read or a write of another key of the set waits for. All entries of
+    /// a set are encoded at once only where a hasher gives them the same hash. The memory that it
+    /// takes is some MiB and about three times the largest entry, as long as that is in the files.
+    ///
     /// # Errors
     /// The old files are intact.
     pub fn compact(&self) -> Result<CompactReport, CompactError> {

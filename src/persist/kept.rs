@@ -1,10 +1,11 @@
 //! What the files hold, brought back into a cache, and taken from it for a snapshot.
 
 use super::codec::Codec;
-use super::contents::{Contents, Walked};
+use super::contents::{Contents, Spot, Walked};
 use super::effect::{self, Effect, Effects, Undecodable, Unencodable};
 use super::encoder::Encoder;
 use super::migrate::{Migrate, Old, What};
+use super::part::{ENOUGH, Part};
 use super::recorder::to_wall;
 use super::wall::Wall;
 use crate::engine::{Engine, Restored, SetFull, Tally};
@@ -185,9 +186,14 @@ where
         self.engine.len()
     }
 
-    fn write_set(&self, position: u64, out: &mut Effects) -> Result<Walked, Unencodable> {
+    fn write_set(&self, spot: &Spot, out: &mut Effects) -> Result<Walked, Unencodable> {
         let (mut bytes, mut left_out, mut refused) = (Vec::new(), 0, None);
-        let next = self.engine.visit_set(position, |key, value, meta| {
+        let enough = out.bytes().len().saturating_add(ENOUGH);
+        let mut part = Part::new(spot.rest.as_deref());
+        let next = self.engine.visit_set(spot.position, |key, value, meta| {
+            if !part.takes(out.bytes().len() >= enough, || self.hash(key).bits()) {
+                return;
+            }
             bytes.clear();
             match self.encoder.entry(key, value, &mut bytes) {
                 Ok(end) => {
@@ -201,6 +207,13 @@ where
                 }
             }
         });
+        let next = match part.rest() {
+            None => next.map(Spot::at),
+            rest => Some(Spot {
+                position: spot.position,
+                rest,
+            }),
+        };
         match refused {
             None => Ok(Walked { next, left_out }),
             Some(error) => Err(Unencodable {

@@ -209,6 +209,7 @@ mod migrate;
 mod open;
 mod options;
 mod outcome;
+mod part;
 mod recorder;
 mod recovery;
 mod report;

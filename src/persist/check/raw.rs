@@ -1,7 +1,7 @@
 //! What a store holds, as bytes.
 
 use crate::engine::Tally;
-use crate::persist::contents::{Contents, Walked};
+use crate::persist::contents::{Contents, Spot, Walked};
 use crate::persist::effect::{Effect, Effects, Undecodable, Unencodable, WallLife};
 use crate::sync::Mutex;
 use std::collections::HashMap;
@@ -74,15 +74,15 @@ impl Contents for Raw {
         self.entries()
     }
 
-    fn write_set(&self, position: u64, out: &mut Effects) -> Result<Walked, Unencodable> {
-        let at = position as usize;
+    fn write_set(&self, spot: &Spot, out: &mut Effects) -> Result<Walked, Unencodable> {
+        let at = spot.position as usize;
         let Some(set) = self.sets.get(at) else {
             return Ok(Walked::to(None));
         };
         for put in set.lock().values() {
             put.iter().flatten().for_each(|effect| out.push(effect));
         }
-        Ok(Walked::to((at + 1 < SETS).then_some(position + 1)))
+        Ok(Walked::to((at + 1 < SETS).then_some(spot.position + 1)))
     }
 
     fn write_labels(&self, out: &mut Effects) {
@@ -122,7 +122,7 @@ impl Contents for Nothing {
 
     fn recovered(&self, _: u64) {}
 
-    fn write_set(&self, _: u64, _: &mut Effects) -> Result<Walked, Unencodable> {
+    fn write_set(&self, _: &Spot, _: &mut Effects) -> Result<Walked, Unencodable> {
         Ok(Walked::to(None))
     }
 
@@ -170,9 +170,9 @@ mod tests {
         assert_eq!((raw.len(), raw.entries()), (1, 1));
         let mut out = Effects::new();
         raw.write_labels(&mut out);
-        let mut position = Some(0);
-        while let Some(at) = position {
-            position = raw.write_set(at, &mut out).unwrap().next;
+        let mut next = Some(Spot::default());
+        while let Some(spot) = next {
+            next = raw.write_set(&spot, &mut out).unwrap().next;
         }
         let written: Result<Vec<_>, _> = out.iter().collect();
         assert_eq!(written.unwrap(), [label(1, 5), put(b"moved", life)]);

@@ -3,7 +3,7 @@
 use super::Inner;
 use super::rotate::Rotation;
 use crate::contain;
-use crate::persist::contents::Contents;
+use crate::persist::contents::{Contents, Spot};
 use crate::persist::effect::{Effects, Unencodable};
 use crate::persist::error::{CompactError, DiskError};
 use crate::persist::frame::{self, HEADER, Stamp};
@@ -33,11 +33,11 @@ impl Inner {
         self.check_place()?;
         let mut sink = self.begin_snapshot(rotation, contents.len(), temporary)?;
         contents.write_labels(&mut sink.effects);
-        let (mut position, mut left_out) = (Some(0), 0);
-        while let Some(at) = position {
-            self.now.lock().compaction = Some(at);
-            let walked = contained(|| contents.write_set(at, &mut sink.effects))?;
-            position = walked.next;
+        let (mut next, mut left_out) = (Some(Spot::default()), 0);
+        while let Some(spot) = next {
+            self.now.lock().compaction = Some(spot.position);
+            let walked = contained(|| contents.write_set(&spot, &mut sink.effects))?;
+            next = walked.next;
             left_out += walked.left_out;
             sink.frame_if_enough()?;
             self.check_not_in_vain(rotation)?;

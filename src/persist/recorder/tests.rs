@@ -3,10 +3,11 @@
 use super::*;
 use crate::engine::Tally;
 use crate::persist::codec::{CodecError, MessagePack};
-use crate::persist::contents::{Contents, Walked};
+use crate::persist::contents::{Contents, Spot, Walked};
 use crate::persist::effect::Unencodable;
 use crate::persist::frame::LARGEST;
 use crate::persist::kept::Kept;
+use crate::persist::part::ENOUGH;
 use crate::sync::AtomicU64;
 use crate::{
     Cache, CacheBuilder, Clock, EvictionPolicy, ExpireIf, Freshness, InsertOptions, Loaded,
@@ -14,8 +15,8 @@ use crate::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serializer};
-use std::collections::BTreeMap;
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -159,10 +160,10 @@ where
     let mut labels = Effects::EMPTY;
     contents.write_labels(&mut labels);
     let mut batches = vec![labels];
-    let mut next = Some(0);
-    while let Some(position) = next {
+    let mut next = Some(Spot::default());
+    while let Some(spot) = next {
         let mut batch = Effects::EMPTY;
-        next = contents.write_set(position, &mut batch).unwrap().next;
+        next = contents.write_set(&spot, &mut batch).unwrap().next;
         batches.push(batch);
     }
     batches
@@ -935,15 +936,97 @@ fn a_key_that_does_not_encode_any_more_stays_in_a_store_and_is_counted_in_a_cach
     }
 }
 
+/// While others write, remove, and split the set.
+#[test]
+fn a_set_of_large_values_is_walked_a_part_at_a_time_and_nothing_that_stays_is_missed() {
+    const LARGE: usize = 200_000;
+    for splits in [false, true] {
+        let cache: Cache<u64, Vec<u8>> = Cache::builder().assemble(false).unwrap();
+        let value = || vec![7; LARGE];
+        (0..30).for_each(|key| drop(cache.insert(key, value())));
+        let contents = contents(&cache, Clock::real());
+        let (mut seen, mut next) = (BTreeMap::<u64, u32>::new(), Some(Spot::default()));
+        let (mut parts, mut others) = (0, 100..);
+        while let Some(spot) = next {
+            let mut out = Effects::EMPTY;
+            next = contents.write_set(&spot, &mut out).unwrap().next;
+            assert!(out.bytes().len() < ENOUGH + LARGE + 100);
+            for effect in out.iter() {
+                let key = effect.unwrap().key().unwrap().to_vec();
+                *seen.entry(MessagePack.decode(&key).unwrap()).or_default() += 1;
+            }
+            if next.as_ref().is_some_and(|spot| spot.rest.is_some()) {
+                parts += 1;
+                cache.remove(&(30 - parts));
+                cache.insert(parts, value());
+                cache.get(&(parts + 3));
+                let more = if splits { 200 } else { 0 };
+                others
+                    .by_ref()
+                    .take(more)
+                    .for_each(|key| drop(cache.insert(key, Vec::new())));
+            }
+        }
+        assert!(parts > 0);
+        for key in 0..30 - parts {
+            assert!(seen.contains_key(&key), "{key} of {parts} parts");
+            assert!(splits || seen[&key] == 1, "{key}");
+        }
+        cache.validate();
+    }
+}
+
+/// A hasher that is none keeps nothing from being walked, nor the walk from ending.
+#[test]
+fn entries_whose_hashes_are_the_same_are_all_walked() {
+    type None = BuildHasherDefault<Same>;
+    let cache: Cache<u64, Vec<u8>, None> = Cache::builder()
+        .hasher(None::default())
+        .assemble(false)
+        .unwrap();
+    (0..20).for_each(|key| drop(cache.insert(key, vec![7; 200_000])));
+    let contents = Kept {
+        engine: cache.shared_engine(),
+        hasher: None::default(),
+        encoder: encoder(LARGEST),
+        is_store: false,
+        wall: Wall::new(Clock::real()),
+        migrate: Option::None,
+        evicts: false,
+        dropped: AtomicU64::new(0),
+        has_regrouped: crate::sync::AtomicBool::new(false),
+    };
+    let (mut seen, mut next) = (BTreeSet::new(), Some(Spot::default()));
+    while let Some(spot) = next {
+        let mut out = Effects::EMPTY;
+        next = contents.write_set(&spot, &mut out).unwrap().next;
+        seen.extend(
+            out.iter()
+                .map(|effect| effect.unwrap().key().unwrap().to_vec()),
+        );
+    }
+    assert_eq!(seen.len(), 20);
+}
+
+#[derive(Default)]
+struct Same;
+
+impl Hasher for Same {
+    fn finish(&self) -> u64 {
+        7
+    }
+    fn write(&mut self, _: &[u8]) {}
+}
+
 /// What a walk of all sets comes to.
 fn walked<V>(cache: &Cache<u8, V>, contents: &impl Contents) -> Result<(Vec<u8>, u64), Unencodable>
 where
     V: Send + Sync + 'static,
 {
-    let (mut keys, mut left_out, mut next) = (Vec::new(), 0, Some(0));
-    while let Some(position) = next {
+    let (mut keys, mut left_out, mut next) = (Vec::new(), 0, Some(Spot::default()));
+    while let Some(spot) = next {
         let mut out = Effects::EMPTY;
-        let walked: Walked = contents.write_set(position, &mut out)?;
+        let walked: Walked = contents.write_set(&spot, &mut out)?;
         keys.extend(out.iter().map(|effect| effect.unwrap().key().unwrap()[0]));
         left_out += walked.left_out;
         next = walked.next;

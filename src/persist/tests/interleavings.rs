@@ -14,7 +14,7 @@ mod memory;
 use self::memory::{How, Memory, Operation};
 use crate::engine::Tally;
 use crate::labels::Register;
-use crate::persist::contents::{Contents, Walked};
+use crate::persist::contents::{Contents, Spot, Walked};
 use crate::persist::effect::{Effect, Effects, Meta, Undecodable, Unencodable};
 use crate::persist::error::CommitError;
 use crate::persist::header::CodecId;
@@ -64,7 +64,7 @@ impl Contents for Keys {
 
     fn recovered(&self, _: u64) {}
 
-    fn write_set(&self, _: u64, _: &mut Effects) -> Result<Walked, Unencodable> {
+    fn write_set(&self, _: &Spot, _: &mut Effects) -> Result<Walked, Unencodable> {
         Ok(Walked::to(None))
     }
 

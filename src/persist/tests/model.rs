@@ -1,7 +1,7 @@
 //! A map that is journaled, and what it was at every number.
 
 use crate::engine::Tally;
-use crate::persist::contents::{Contents, Walked};
+use crate::persist::contents::{Contents, Spot, Walked};
 use crate::persist::effect::{Effect, Effects, Meta, Undecodable, Unencodable};
 use crate::persist::error::{OpenError, WriteError};
 use crate::persist::header::CodecId;
@@ -123,7 +123,8 @@ impl Contents for Kept {
         *self.now_ms.lock().unwrap() = Some(now_ms);
     }
 
-    fn write_set(&self, position: u64, out: &mut Effects) -> Result<Walked, Unencodable> {
+    fn write_set(&self, spot: &Spot, out: &mut Effects) -> Result<Walked, Unencodable> {
+        let position = spot.position;
         let mut meanwhile = self.meanwhile.lock().unwrap().take();
         if let Some(meanwhile) = &mut meanwhile {
             meanwhile(position);

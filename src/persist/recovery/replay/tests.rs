@@ -1,6 +1,6 @@
 use super::*;
 use crate::contain::Fragile;
-use crate::persist::contents::Walked;
+use crate::persist::contents::{Spot, Walked};
 use crate::persist::effect::{Effects, Meta, Unencodable};
 use crate::persist::frame::{FrameReader, Kind, Stamp, framed};
 use crate::persist::header::{self, CodecId};
@@ -63,7 +63,7 @@ impl Contents for Seen {
 
     fn recovered(&self, _: u64) {}
 
-    fn write_set(&self, _: u64, _: &mut Effects) -> Result<Walked, Unencodable> {
+    fn write_set(&self, _: &Spot, _: &mut Effects) -> Result<Walked, Unencodable> {
         Ok(Walked::to(None))
     }
 
