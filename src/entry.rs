@@ -279,19 +279,22 @@ pub enum EvictionPolicy {
     /// Finds out which way of evicting suits the accesses, and changes it when they change.
     ///
     /// In a sample of the sets (two of them in caches of up to some 2,500 entries, one in 32 in
-    /// larger ones) four copies of the queues, keys and counts alone, try four settings on the same
-    /// accesses: "balanced", S3-FIFO in which what was asked for more often of late stays;
-    /// "frequent" as [`Lfu`](Self::Lfu) (for skewed accesses that stay the same, scans and loops);
-    /// "recent", near to a FIFO (for bursts, and where what is new counts); and "clock" without
-    /// any probation (for keys that are asked for for a while and then by and by forgotten). The
-    /// whole cache follows one of them. Another takes
-    /// over when it would have had more hits by 30 and a tenth of the entries in the sample: that
-    /// a switch has to pay for what it exchanges keeps the policy from following chance.
+    /// larger ones, and no more than 128) five copies of the queues, keys and counts alone, try five
+    /// settings on the same accesses: "balanced", S3-FIFO in which what was asked for more often of
+    /// late stays; "frequent" as [`Lfu`](Self::Lfu) (for skewed accesses that stay the same, scans
+    /// and loops);
+    /// "recent", near to a FIFO (for bursts, and where what is new counts); "clock" without any
+    /// probation (for keys that are asked for for a while and then by and by forgotten); and
+    /// "strict", in which all that leaves probation is weighed (for keys that are asked for some
+    /// times at once and never again, beside others that last). The whole cache follows one of them.
+    /// Another takes over when it would have had more hits by 30 and a tenth of the entries in the
+    /// sample: that a switch has to pay for what it exchanges keeps the policy from following chance.
     ///
-    /// Costs 1,080 bytes for each sampled set from its first eviction on, at most 1.7 bytes for
-    /// each entry or 2.1 kilobytes for the cache; nothing for reads; for an insertion a twentieth
-    /// more instructions in large caches, a quarter in those of a few hundred entries, and up to a
-    /// half in those of less than 80.
+    /// Costs 1,352 bytes for each sampled set from its first eviction on, at most 2.2 bytes for
+    /// each entry or 2.7 kilobytes for the cache, and for the largest no more than 173 kilobytes; in
+    /// caches of up to 5,120 entries 2,992 bytes, and at most 4.7 for each entry or 6 kilobytes;
+    /// nothing for reads; for an insertion a twentieth more instructions in large caches, a quarter
+    /// in those of a few hundred entries, and up to a half in those of less than 80.
     ///
     /// Sources: Qureshi, Jaleel, Patt, Steely, Emer, "Adaptive Insertion Policies for High
     /// Performance Caching", ISCA 2007 (a few sets try policies for all); Page, "Continuous

@@ -6,8 +6,9 @@
 //! enters the main queue at once. The main queue is a FIFO with second chances: an entry at its
 //! end that was read goes round again, with its frequency one lower.
 //!
-//! Where this differs: how large the small queue is, how far back ghosts count and whether keys are
-//! weighed is a [`Setting`] of the cache (which one, `duel.rs` decides); the main queue fills
+//! Where this differs: how large the small queue is, how many reads lead out of it, how far back ghosts
+//! count and whether keys are weighed is a [`Setting`] of the cache (which one, `duel.rs` decides); the
+//! main queue fills
 //! first, so that a loop a little larger than the cache still finds most of itself (while main is
 //! under its share, what overflows the small queue moves on without having been read); what leaves
 //! the main queue is remembered too; the queues belong to a set of a few dozen entries and not to
@@ -37,8 +38,8 @@ use std::ops::ControlFlow;
 /// Reads are counted up to this.
 pub(super) const MAX_FREQUENCY: u8 = 3;
 
-/// Reads with which an entry moves from the small queue to the main one.
-const PROMOTED: u8 = 2;
+/// More reads than are counted.
+const NEVER: u8 = MAX_FREQUENCY + 1;
 
 /// What was asked for less often is new, and not worth weighing.
 const KNOWN: u8 = 2;
@@ -54,7 +55,9 @@ pub(super) enum Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Setting {
     /// The share of the small queue, in 256ths of the entries.
-    small: u16,
+    small: u8,
+    /// Reads with which an entry moves from the small queue to the main one unweighed.
+    promoted: u8,
     pub(super) memory: Memory,
     /// The queue that a key enters which no ghost remembers.
     pub(super) entrance: Queue,
@@ -69,13 +72,26 @@ impl Setting {
     /// hit ratio more than with the paper's tenth, which suits larger queues.
     pub(super) const S3_FIFO: Self = Self::plain(51, Memory::SHORT);
 
-    /// A fifth on probation, and what was asked for most of late stays.
-    pub(super) const BALANCED: Self = Self::weighing(51, Fading::SOON);
+    /// A fifth on probation, and what was asked for most of late stays. One read is enough to leave
+    /// probation: two keep out what is new and popular, which is read once in a fifth of the set.
+    pub(super) const BALANCED: Self = Self {
+        promoted: 1,
+        ..Self::weighing(51, Fading::SOON)
+    };
 
     /// Only the last entry is on probation, and what was asked for most over a long time stays:
     /// LFU, but for keys so rare that they are forgotten. In a loop over more keys than fit, too,
     /// what is in stays in.
     pub(super) const FREQUENT: Self = Self::weighing(0, Fading::LATE);
+
+    /// A fifth on probation, and whatever leaves it is weighed, however often it was read there: what
+    /// W-TinyLFU does (Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission
+    /// Policy", ACM Transactions on Storage 2017). For keys that are asked for some times at once and
+    /// never again, beside others that last.
+    pub(super) const STRICT: Self = Self {
+        promoted: NEVER,
+        ..Self::weighing(51, Fading::LATER)
+    };
 
     /// Most of the set is on probation, which makes it nearly a FIFO.
     pub(super) const RECENT: Self = Self::plain(192, Memory::SHORT);
@@ -88,9 +104,10 @@ impl Setting {
         ..Self::plain(0, Memory::LONG)
     };
 
-    const fn plain(small: u16, memory: Memory) -> Self {
+    const fn plain(small: u8, memory: Memory) -> Self {
         Self {
             small,
+            promoted: 2,
             memory,
             entrance: Queue::Small,
             weighs: false,
@@ -98,7 +115,7 @@ impl Setting {
         }
     }
 
-    const fn weighing(small: u16, fading: Fading) -> Self {
+    const fn weighing(small: u8, fading: Fading) -> Self {
         Self {
             weighs: true,
             fading,
@@ -155,7 +172,10 @@ pub(super) trait Queues {
         let probation = setting.probation(entries);
         while self.len_of(Queue::Small) > probation {
             let reads = self.oldest(Queue::Small).and_then(|way| self.reads(way));
-            let left = reads.unwrap_or(0).saturating_sub(PROMOTED - 1).min(1);
+            let left = reads
+                .unwrap_or(0)
+                .saturating_sub(setting.promoted - 1)
+                .min(1);
             self.advance(Queue::Small, Queue::Main, left);
         }
         // Each step promotes an entry, takes one from a count of at most three, or passes over a
@@ -171,7 +191,7 @@ pub(super) trait Queues {
                 }
             };
             let needed = match queue {
-                Queue::Small => PROMOTED,
+                Queue::Small => setting.promoted,
                 Queue::Main => 1,
             };
             if reads < needed {

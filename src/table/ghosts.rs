@@ -117,6 +117,12 @@ impl Fading {
         with_many_rows: u16::MAX / 140,
     };
 
+    /// After ten to twenty times as many.
+    pub(super) const LATER: Self = Self {
+        usual: u16::MAX / 400,
+        with_many_rows: u16::MAX / 400,
+    };
+
     /// After thirty to sixty times as many, or twice that where more keys are remembered, which
     /// tells rarer ones apart.
     pub(super) const LATE: Self = Self {

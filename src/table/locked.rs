@@ -132,7 +132,7 @@ impl<K, V> Locked<'_, K, V> {
         if table.eviction.is_lru() {
             return self.ways.idlest();
         }
-        self.ways.observe_reads(table.samples_all_sets());
+        self.ways.observe_reads(table.sampling_rate());
         let victim = self.ways.victim(table.eviction.setting());
         if let Some(way) = victim {
             self.ways.observe_victim(way);

@@ -141,13 +141,14 @@ impl<K, V> Table<K, V> {
         self.eviction.describe()
     }
 
-    fn samples_all_sets(&self) -> bool {
-        self.special.load(Relaxed) == 0
+    /// One set in so many is sampled.
+    fn sampling_rate(&self) -> usize {
+        self.special.load(Relaxed) + 1
     }
 
     /// About how many entries are in sets that are sampled, when one has `entries`.
     fn sampled(&self, entries: usize) -> usize {
-        entries * self.sets() / (self.special.load(Relaxed) + 1)
+        entries * self.sets() / self.sampling_rate()
     }
 
     /// Locks the set that a hash names at first sight, if it was ever used. Who does not find the

@@ -22,11 +22,12 @@ use super::set::Ways;
 use std::ops::{BitOr, ControlFlow};
 
 /// The settings that are tried.
-pub(super) const TRIED: [Setting; 4] = [
+pub(super) const TRIED: [Setting; 5] = [
     Setting::BALANCED,
     Setting::FREQUENT,
     Setting::RECENT,
     Setting::CLOCK,
+    Setting::STRICT,
 ];
 
 /// The most keys of a replica.
@@ -43,9 +44,13 @@ const JUDGED_AT_ONCE: i32 = 8;
 const TURN: u16 = 512;
 const AWAKE: u16 = 448;
 
+/// Where one set in eight is sampled, or more of them: shadows cost a table of a few hundred entries
+/// more than a larger one.
+const OFTEN_AWAKE: u16 = 384;
+
 /// Where all sets are sampled. Most of the time of a table with so few would go into shadows
 /// otherwise.
-const SELDOM_AWAKE: u16 = 64;
+const SELDOM_AWAKE: u16 = 51;
 
 /// What the replicas made of some accesses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,9 +82,14 @@ impl Shadow {
         })
     }
 
-    /// Counts an eviction of the set. A set that rests sees nothing.
-    fn turn(&mut self, seldom_awake: bool) {
-        let awake = if seldom_awake { SELDOM_AWAKE } else { AWAKE };
+    /// Counts an eviction of the set, where one set in so many is sampled. One that rests sees
+    /// nothing.
+    fn turn(&mut self, sampling_rate: usize) {
+        let awake = match sampling_rate {
+            1 => SELDOM_AWAKE,
+            ..=8 => OFTEN_AWAKE,
+            _ => AWAKE,
+        };
         self.evictions = (self.evictions + 1) % TURN;
         self.is_resting = self.evictions >= awake;
     }
@@ -394,12 +404,12 @@ impl Queues for Replica {
 
 impl<K, V> Ways<K, V> {
     /// Prepares the shadow for an eviction: makes it where there is none, and tells it now and then
-    /// of what was read.
-    pub(super) fn observe_reads(&mut self, seldom_awake: bool) {
+    /// of what was read. One set in so many is sampled.
+    pub(super) fn observe_reads(&mut self, sampling_rate: usize) {
         let Some(mut shadow) = self.shadow.take() else {
             return self.cast_shadow();
         };
-        shadow.turn(seldom_awake);
+        shadow.turn(sampling_rate);
         if !shadow.is_resting && shadow.collects() {
             let mut from = 0;
             while let Some(way) = self.next_read(from) {
@@ -485,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_shadow_is_small() {
-        assert_eq!(size_of::<Shadow>(), 1080);
+        assert_eq!(size_of::<Shadow>(), 1352);
     }
 
     #[test]
@@ -529,8 +539,8 @@ mod tests {
             "{frequent} {balanced}"
         );
         let around: Vec<u16> = (0..60).flat_map(|_| 1..=90).collect();
-        let [balanced, frequent, recent, clock] = hits(&around);
-        let others = balanced.max(recent).max(clock);
+        let [balanced, frequent, recent, clock, strict] = hits(&around);
+        let others = balanced.max(recent).max(clock).max(strict);
         assert!(frequent > others * 6 / 5, "{frequent} {others}");
     }
 
@@ -542,27 +552,26 @@ mod tests {
             .flatten()
             .filter(|key| *key != 0)
             .collect();
-        let [balanced, frequent, recent, clock] = hits(&bursts);
+        let [balanced, frequent, recent, clock, strict] = hits(&bursts);
         assert!(recent > 400, "{recent}");
-        let others = balanced.max(frequent).max(clock);
+        let others = balanced.max(frequent).max(clock).max(strict);
         assert!(recent > others, "{recent} {others}");
     }
 
     #[test]
-    fn a_set_rests_an_eighth_of_the_time_or_is_awake_for_one() {
+    fn a_set_rests_the_more_the_more_sets_are_sampled() {
         let mut set = Ways::<u8, u8>::new(0);
         set.cast_shadow();
         let shadow = set.shadow.as_mut().unwrap();
-        let awake = |shadow: &mut Shadow, seldom| {
+        let mut awake = |sampling_rate| {
             let turns = (0..10 * u32::from(TURN)).filter(|_| {
-                shadow.turn(seldom);
+                shadow.turn(sampling_rate);
                 !shadow.is_resting
             });
             turns.count()
         };
-        let turns = 10 * usize::from(TURN);
-        assert_eq!(awake(shadow, true), turns / 8);
-        assert_eq!(awake(shadow, false), turns / 8 * 7);
+        let awake = [1, 2, 8, 16, 32].map(&mut awake);
+        assert_eq!(awake, [510, 3_840, 3_840, 4_480, 4_480]);
     }
 
     #[test]
@@ -582,24 +591,37 @@ mod tests {
     }
 
     #[test]
-    fn clock_keeps_what_is_asked_for_for_a_while() {
-        // What is new is asked for most, and the less the older it is.
+    fn clock_keeps_what_is_popular_for_a_while() {
+        // The lower a number, the more it is asked for, but whose it is changes now and then.
         let mut random = fastrand::Rng::with_seed(6);
-        let mut newest = 401;
-        let stream: Vec<u16> = (0..30_000)
-            .map(|_| {
-                newest += u16::from(random.u8(0..10) == 0);
-                let age = 400.0 * random.f64().powi(4);
-                newest - age as u16
+        let stream: Vec<u16> = (0..30_000u32)
+            .map(|at| {
+                let number = 800_f64.powf(random.f64()) as u32 * 7;
+                1 + ((number + at / 400 * 331) % 2_000) as u16
             })
             .collect();
-        // Where more keys are remembered, what is weighed comes near.
-        for (start, lead) in [(empty as fn() -> _, 100), (empty_of_large_table, 200)] {
-            let [others @ .., clock] = hits_from(start, &stream);
+        for start in [empty as fn() -> _, empty_of_large_table] {
+            let [balanced, frequent, recent, clock, strict] = hits_from(start, &stream);
+            let others = balanced.max(frequent).max(recent).max(strict);
             assert!(
-                others.iter().all(|hits| clock > hits + lead),
-                "{clock} {others:?}"
+                clock > others + 100,
+                "{clock} {balanced} {frequent} {recent} {strict}"
             );
         }
+    }
+
+    #[test]
+    fn strict_keeps_what_lasts_beside_what_is_asked_for_some_times_at_once() {
+        // By turns one of 40 keys that last, and one of three that will never come again after
+        // their three times each.
+        let mut random = fastrand::Rng::with_seed(8);
+        let stream: Vec<u16> = (0..20_000u16)
+            .flat_map(|at| [random.u16(1..=40), 50 + (at / 9 * 3 + at % 3) % 1_950])
+            .collect();
+        let [others @ .., strict] = hits(&stream);
+        assert!(
+            others.iter().all(|hits| strict > hits + 500),
+            "{strict} {others:?}"
+        );
     }
 }

@@ -274,7 +274,7 @@ mod tests {
             set.begin_load(load, LoadRoom::default());
         }
         (0..entries as u16 % 7).for_each(|fingerprint| set.leave_ghost(fingerprint));
-        set.observe_reads(false);
+        set.observe_reads(32);
         set
     }
 
@@ -370,11 +370,11 @@ mod tests {
         for key in &gone {
             lower.leave_ghost(hash_of(key).fingerprint());
         }
-        lower.observe_reads(false);
+        lower.observe_reads(32);
         lower.validate(0, &hash_of);
         let leaving = lower.leaving(&hash_of);
         let mut upper = lower.split(&leaving);
-        upper.observe_reads(false);
+        upper.observe_reads(32);
         for (mut set, index) in [(lower, 0), (upper, 1 << SMALL_DEPTH)] {
             set.validate(index, &hash_of);
             let hashes = gone.iter().map(hash_of);

@@ -215,23 +215,40 @@ fn what_comes_back_soon_and_never_again_has_recency_first() {
 }
 
 #[test]
-fn what_is_asked_for_for_a_while_has_a_clock() {
+fn what_is_popular_for_a_while_has_a_clock() {
     for capacity in [500, 5_000] {
         let adaptive = cache(EvictionPolicy::Adaptive, capacity);
         let balanced = cache(EvictionPolicy::S3Fifo, capacity);
         let mut random = fastrand::Rng::with_seed(11);
-        let oldest = capacity as u32 * 10;
-        let mut newest = oldest;
+        let keys = capacity as u32 * 20;
         let mut hits = [0; 2];
-        // The older a key is, the less it is asked for.
-        for _ in 0..capacity * 200 {
-            newest += u32::from(random.u32(0..10) == 0);
-            let age = f64::from(oldest) * random.f64().powi(4);
-            let key = newest - age as u32;
+        // Other keys are popular every now and then.
+        for at in 0..capacity as u32 * 200 {
+            let key = skewed(&mut random, keys) + at / (keys / 2) * keys;
             hits[0] += replay(&adaptive, [key]);
             hits[1] += replay(&balanced, [key]);
         }
         assert_eq!(in_force(&adaptive), "Adaptive (clock)", "{capacity}");
+        assert!(hits[0] > hits[1], "{capacity}: {hits:?}");
+        adaptive.validate();
+    }
+}
+
+#[test]
+fn what_is_asked_for_some_times_at_once_does_not_push_out_what_lasts() {
+    for capacity in [500, 5_000] {
+        let adaptive = cache(EvictionPolicy::Adaptive, capacity);
+        let balanced = cache(EvictionPolicy::S3Fifo, capacity);
+        let mut random = fastrand::Rng::with_seed(13);
+        let mut hits = [0; 2];
+        // By turns a key that lasts, and one of three that come three times each, and no more.
+        for at in 0..capacity as u32 * 100 {
+            let lasting = random.u32(0..capacity as u32 * 9 / 10);
+            let passing = capacity as u32 + at / 9 * 3 + at % 3;
+            hits[0] += replay(&adaptive, [lasting, passing]);
+            hits[1] += replay(&balanced, [lasting, passing]);
+        }
+        assert_eq!(in_force(&adaptive), "Adaptive (strict)", "{capacity}");
         assert!(hits[0] > hits[1], "{capacity}: {hits:?}");
         adaptive.validate();
     }
