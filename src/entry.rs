@@ -282,11 +282,10 @@ pub enum EvictionPolicy {
     /// larger ones, and no more than 128) five copies of the queues, keys and counts alone, try five
     /// settings on the same accesses: "balanced", S3-FIFO in which what was asked for more often of
     /// late stays; "frequent" as [`Lfu`](Self::Lfu) (for skewed accesses that stay the same, scans
-    /// and loops);
-    /// "recent", near to a FIFO (for bursts, and where what is new counts); "clock" without any
-    /// probation (for keys that are asked for for a while and then by and by forgotten); and
-    /// "strict", in which all that leaves probation is weighed (for keys that are asked for some
-    /// times at once and never again, beside others that last). The whole cache follows one of them.
+    /// and loops); "recent", near to a FIFO (for bursts, and where what is new counts); "clock" without
+    /// any probation (for keys that are asked for for a while and then by and by forgotten); and
+    /// "strict", in which all that leaves probation is weighed (for keys that are asked for some times
+    /// at once and never again, beside others that last). The whole cache follows one of them.
     /// Another takes over when it would have had more hits by 30 and a tenth of the entries in the
     /// sample: that a switch has to pay for what it exchanges keeps the policy from following chance.
     ///

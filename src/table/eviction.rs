@@ -8,11 +8,10 @@
 //!
 //! Where this differs: how large the small queue is, how many reads lead out of it, how far back ghosts
 //! count and whether keys are weighed is a [`Setting`] of the cache (which one, `duel.rs` decides); the
-//! main queue fills
-//! first, so that a loop a little larger than the cache still finds most of itself (while main is
-//! under its share, what overflows the small queue moves on without having been read); what leaves
-//! the main queue is remembered too; the queues belong to a set of a few dozen entries and not to
-//! the cache (Adas, Einziger, Friedman, "Limited Associativity Makes Concurrent Software Caches a
+//! main queue fills first, so that a loop a little larger than the cache still finds most of itself
+//! (while main is under its share, what overflows the small queue moves on without having been read);
+//! what leaves the main queue is remembered too; the queues belong to a set of a few dozen entries
+//! and not to the cache (Adas, Einziger, Friedman, "Limited Associativity Makes Concurrent Software Caches a
 //! Breeze", 2021, shows how little that costs), the queues are linked by way numbers (`links.rs`),
 //! and ghosts (`ghosts.rs`) are short fingerprints.
 //!
