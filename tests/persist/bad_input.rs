@@ -221,7 +221,11 @@ fn times_at_the_ends_of_their_range() {
         assert_eq!(open(new()).unwrap().len(), 1);
     }
     let far = Duration::from_secs(1 << 40);
-    let (past, future) = (SystemTime::UNIX_EPOCH - far, SystemTime::UNIX_EPOCH + far);
+    // As far as the times of the system reach: those of Windows begin in 1601 and end in 30828.
+    let epoch = SystemTime::UNIX_EPOCH;
+    let nearer = Duration::from_secs(1 << 33);
+    let past = epoch.checked_sub(far).unwrap_or(epoch - nearer);
+    let future = epoch.checked_add(far).unwrap_or(epoch + nearer);
     let found_at = |time| {
         let dir = with_data();
         let options = Persistence::new().recovery(RecoveryMode::PointInTime(Point::Time(time)));

@@ -305,7 +305,9 @@ impl World {
         if offset < 0 {
             (wall - distance, self.now)
         } else {
-            (wall + distance, self.in_time(distance))
+            // Some systems have times that are coarser than nanoseconds.
+            let time = wall + distance;
+            (time, self.in_time(time.duration_since(wall).unwrap()))
         }
     }
 

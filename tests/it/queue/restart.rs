@@ -2,9 +2,9 @@
 
 use super::{VISIBILITY, at_once, done};
 use crate::common::{HOUR, PATIENCE, SECOND, killed, panic_of};
-use crate::loading::{Wakes, block_on, poll};
+use crate::loading::{Wakes, poll};
 use haybox::MockClock;
-use haybox::persist::{CommitError, OpenError, Persistence, SyncPolicy};
+use haybox::persist::{OpenError, Persistence, SyncPolicy};
 use haybox::queue::{
     Delivery, Overflow, PopError, PushError, PushOptions, Pushed, Queue, QueueBuilder, Workers,
 };
@@ -270,6 +270,8 @@ fn a_push_that_fails_gives_up_no_other_message() {
 #[cfg(unix)]
 #[test]
 fn a_push_whose_message_cannot_be_kept_says_that_it_is_not_known_to_be() {
+    use crate::loading::block_on;
+    use haybox::persist::CommitError;
     let (base, time) = new();
     let dir = base.path().join("queue");
     let always = Persistence::new().sync(SyncPolicy::Always);
