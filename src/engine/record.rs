@@ -55,7 +55,9 @@ pub(crate) trait Recorder<K, V>: Send + Sync {
     /// Records a deadline that a read has moved, if there is room.
     fn record_if_room(&self, change: &Change<'_, K>);
 
-    /// How far the wall clock is about ahead of the clock of deadlines, in nanoseconds.
+    /// How far the wall clock was ahead of the clock of deadlines, in nanoseconds, when the oldest
+    /// deadlines that count were written: were it that of now, the lines that ends have to cross
+    /// would move beneath what is recorded.
     fn ahead(&self) -> i64;
 
     /// A call that has recorded something ends, with no lock held: waits until that is safe, where

@@ -26,6 +26,9 @@ pub(super) trait Sink: Send + Sync + 'static {
     fn append(&self, effects: &Effects) -> u64;
     fn append_if_room(&self, effects: &Effects) -> bool;
     fn count_unencodable(&self);
+    /// How far the wall clock was ahead of the clock of deadlines, in nanoseconds, when the oldest
+    /// deadlines that count were written.
+    fn written_by(&self) -> i64;
     fn wait(&self, seq: u64, until: Option<Instant>) -> Result<(), CommitError>;
 }
 
@@ -44,6 +47,9 @@ impl Sink for OpenJournal {
     }
     fn count_unencodable(&self) {
         self.count_unencodable();
+    }
+    fn written_by(&self) -> i64 {
+        self.written_by()
     }
     fn wait(&self, seq: u64, until: Option<Instant>) -> Result<(), CommitError> {
         self.wait(seq, until)
@@ -158,7 +164,7 @@ where
     }
 
     fn ahead(&self) -> i64 {
-        self.wall.ahead()
+        self.sink.written_by()
     }
 
     fn settle(&self, result: Result<u64, Refusal>, waits: bool) {

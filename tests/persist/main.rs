@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cache;
+mod clock_set;
 mod corpus;
 mod golden;
 #[cfg(unix)]

@@ -60,7 +60,7 @@ impl Inner {
         }
         let to = &*absolute(to)?;
         let is_new = self.refuse_full(to)?;
-        if self.needs_generation() || !self.settings.log {
+        if self.needs_generation() || self.has_stepped() || !self.settings.log {
             self.compact()?;
         }
         let _alone = self.alone();

@@ -35,10 +35,19 @@ impl Clocks {
 }
 
 impl Inner {
+    /// How far the wall clock was ahead when the oldest deadlines that count were written.
+    pub(super) fn written_by(&self) -> i64 {
+        self.clocks.written_by.load(Relaxed) as i64
+    }
+
     /// Whether the wall clock shows something else now than what deadlines in the files were written
     /// by, and by so much that it is worth to write all of it anew.
     pub(super) fn has_stepped(&self) -> bool {
-        let written_by = self.clocks.written_by.load(Relaxed) as i64;
-        ahead_of(&self.settings.clock).abs_diff(written_by) > STEP.as_nanos() as u64
+        self.has_stepped_since(self.written_by())
+    }
+
+    /// The same of what was written while it was so far ahead.
+    pub(super) fn has_stepped_since(&self, ahead: i64) -> bool {
+        ahead_of(&self.settings.clock).abs_diff(ahead) > STEP.as_nanos() as u64
     }
 }

@@ -25,7 +25,6 @@ use crate::persist::contents::Contents;
 use crate::persist::error::{CompactError, DiskError, WriteError};
 use crate::persist::manifest::{Manifest, Snapshot};
 use crate::persist::report::CompactReport;
-use crate::persist::wall::ahead_of;
 use crate::reentrancy;
 use crate::sync::MutexGuard;
 use crate::time::wake_all;
@@ -127,7 +126,6 @@ impl Inner {
 
     fn make_generation(&self, contents: &dyn Contents) -> Result<CompactReport, CompactError> {
         let start = Instant::now();
-        let ahead = ahead_of(&self.settings.clock);
         let rotation = match self.unused_rotation() {
             Some(unused) => unused,
             None => self.rotate()?,
@@ -146,7 +144,7 @@ impl Inner {
             }
         };
         let freed = self.publish(snapshot, &rotation)?;
-        self.clocks.are_written_by(ahead);
+        self.clocks.are_written_by(rotation.ahead);
         Ok(CompactReport {
             generation: rotation.generation,
             entries,

@@ -287,6 +287,11 @@ impl OpenJournal {
         self.inner.guarded("sync", || self.inner.sync_all())
     }
 
+    /// How far the wall clock was ahead when the oldest deadlines in the files were written.
+    pub(crate) fn written_by(&self) -> i64 {
+        self.inner.written_by()
+    }
+
     /// Whether the wall clock was set since the deadlines in the files were written.
     pub(crate) fn has_stepped(&self) -> bool {
         self.inner.has_stepped()

@@ -5,6 +5,7 @@ use super::Inner;
 use super::log::LogFile;
 use crate::persist::error::{CommitError, CompactError};
 use crate::persist::header::{FileHeader, Kind};
+use crate::persist::wall::ahead_of;
 
 /// The new log, and where it begins.
 #[derive(Debug)]
@@ -16,18 +17,22 @@ pub(super) struct Rotation {
     pub(super) is_continuous: bool,
     /// How many syncs had failed by then: one that fails later concerns the new log.
     pub(super) failures: u64,
+    /// How far the wall clock was ahead then: no deadline in the new log is by an earlier one.
+    pub(super) ahead: i64,
 }
 
 impl Inner {
     /// The rotation of the last attempt, if an entry that could not be encoded has ended that, and
     /// its log is as good as a new one: no sync of it has failed, it has all effects from its
-    /// beginning on, and it takes writes.
+    /// beginning on, by the clock of now, and it takes writes.
     pub(super) fn unused_rotation(&self) -> Option<Rotation> {
         let syncing = self.syncing.lock();
         let mut tail = self.tail.lock();
         let unused = tail.unused.take()?;
-        let is_good =
-            syncing.failures == unused.failures && !self.buffer.has_gap() && tail.takes_writes();
+        let is_good = syncing.failures == unused.failures
+            && !self.has_stepped_since(unused.ahead)
+            && !self.buffer.has_gap()
+            && tail.takes_writes();
         // One that has grown would stay behind the snapshot, all of it.
         let most = self.settings.growth_bytes.min(self.settings.log_limit / 2);
         let is_short = tail.log.as_ref().is_some_and(|log| log.offset < most);
@@ -42,6 +47,12 @@ impl Inner {
     /// As [`rotate`](Self::rotate), to a log that not every version may be able to read.
     pub(super) fn rotate_to(&self, features: u32) -> Result<Rotation, CompactError> {
         self.check_place()?;
+        if self.has_stepped() {
+            // What waits has deadlines by the clock of before, and would come behind the snapshot. If
+            // it cannot be written the new log has it, as without a step.
+            let _ = self.write_through(self.buffer.last());
+        }
+        let ahead = ahead_of(&self.settings.clock);
         // Not while another makes of the catalog a manifest that takes its place.
         let publishing = self.publishing.lock();
         let mut catalog = self.catalog.lock();
@@ -57,6 +68,7 @@ impl Inner {
                 base: self.buffer.last(),
                 is_continuous: !syncing.is_distrusted,
                 failures: syncing.failures,
+                ahead,
             });
         }
         // Before anything else that can fail: who opens the directory has to know.
@@ -74,7 +86,7 @@ impl Inner {
                 next.durable = durable;
             })?;
         }
-        let rotation = self.switch(log, generation, has_lost)?;
+        let rotation = self.switch(log, generation, has_lost, ahead)?;
         // What is left of half a frame may just have been found out.
         self.leave_word()?;
         Ok(rotation)
@@ -114,6 +126,7 @@ impl Inner {
         log: LogFile,
         generation: u64,
         has_lost: bool,
+        ahead: i64,
     ) -> Result<Rotation, CompactError> {
         let mut syncing = self.syncing.lock();
         let mut tail = self.tail.lock();
@@ -140,6 +153,7 @@ impl Inner {
             base: tail.next - 1,
             is_continuous: !syncing.is_distrusted,
             failures: syncing.failures,
+            ahead,
         };
         drop(tail);
         drop(syncing);

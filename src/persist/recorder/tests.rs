@@ -8,6 +8,7 @@ use crate::persist::effect::Unencodable;
 use crate::persist::frame::LARGEST;
 use crate::persist::kept::Kept;
 use crate::persist::part::ENOUGH;
+use crate::persist::wall::ahead_of;
 use crate::sync::AtomicU64;
 use crate::{
     Cache, CacheBuilder, Clock, EvictionPolicy, ExpireIf, Freshness, InsertOptions, Loaded,
@@ -33,6 +34,8 @@ pub(crate) struct Memory {
     /// How often something was written that could not be refused.
     urged: AtomicU64,
     unencodable: AtomicU64,
+    /// How far the wall clock was ahead, as two's complement.
+    written_by: AtomicU64,
 }
 
 impl Memory {
@@ -67,6 +70,9 @@ impl Sink for Memory {
     fn count_unencodable(&self) {
         self.unencodable.fetch_add(1, Relaxed);
     }
+    fn written_by(&self) -> i64 {
+        self.written_by.load(Relaxed) as i64
+    }
     fn wait(&self, _: u64, _: Option<Instant>) -> Result<(), CommitError> {
         Ok(())
     }
@@ -100,6 +106,7 @@ where
     V: Serialize + Clone + Send + Sync + 'static,
 {
     let sink = Arc::new(Memory::default());
+    sink.written_by.store(ahead_of(&clock) as u64, Relaxed);
     cache.engine().record_to(Box::new(Log {
         sink: Arc::clone(&sink),
         encoder,
