@@ -30,10 +30,13 @@
 //! reported.
 //!
 //! What a log cannot give back: an entry that was loaded counts as due for a refresh, an idle time
-//! may come out longer by an eighth of it, once, however many starts come without a read in between,
-//! and never longer than from the start on, a deadline that reads put off sooner by an eighth of what
-//! was left, and what loaders found not to exist is asked again. Tags and groups are known by a hash with keys that everybody knows, so that they mean the
-//! same in the next process; tags that come from outside should not be trusted to be different.
+//! may come out longer by an eighth of it, and never longer than from the start on, a deadline that
+//! reads put off sooner by an eighth of what was left, and what loaders found not to exist is asked
+//! again. However many starts come without a read in between, an idle time comes out longer once; but
+//! once more after each in which the wall clock was set by more than 10 ms, as it often is when a
+//! machine has started. Tags and groups are known by a hash with keys that everybody knows, so that
+//! they mean the same in the next process; tags that come from outside should not be trusted to be
+//! different.
 //!
 //! # The clock
 //!
