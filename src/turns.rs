@@ -15,6 +15,8 @@ pub(crate) struct Turns {
     asleep: BTreeMap<u64, Waker>,
     /// Those that were woken and have not looked since.
     awake: usize,
+    /// The place that was woken last.
+    woken: u64,
     next: u64,
 }
 
@@ -48,13 +50,19 @@ impl Turns {
         place.is_some_and(|place| self.asleep.contains_key(&place))
     }
 
+    /// Whether nobody was woken after this place.
+    pub(crate) fn was_woken_last(&self, place: Option<u64>) -> bool {
+        place == Some(self.woken)
+    }
+
     /// Wakes the first ones until so many are awake, or nobody sleeps.
     #[inline]
     pub(crate) fn wake(&mut self, enough: usize, into: &mut Vec<Waker>) {
         while self.awake < enough
-            && let Some((_, waker)) = self.asleep.pop_first()
+            && let Some((place, waker)) = self.asleep.pop_first()
         {
             self.awake += 1;
+            self.woken = place;
             into.push(waker);
         }
     }

@@ -5,6 +5,10 @@
 //! who wait. A key that nobody waits for has no line, and a limiter that nobody ever waited for no
 //! table of them.
 //!
+//! The first may be a future that nobody polls, and those behind it may be what keeps it from being
+//! polled. So a line with somebody behind the first has a [`Watch`], which lets the next go past a first
+//! who is late.
+//!
 //! A line has a lock of its own, under which no code of the user's runs, and who stands in it holds
 //! the line itself: so a place can be given back wherever a wait is dropped, also under the lock of
 //! a cache, where no key can be looked up.
@@ -13,13 +17,16 @@ use crate::contain::contain;
 use crate::equivalent::Equivalent;
 use crate::keyed::{Keyed, State};
 use crate::sync::Mutex;
-use crate::time::{Clock, Deadline, NEVER, wake_all};
+use crate::time::{Clock, Deadline, NEVER, Timer, after, wake_all, wake_at};
 use crate::to_key::ToKey;
 use crate::turns::Turns;
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Arc, OnceLock};
-use std::task::Waker;
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Wake, Waker};
 use std::time::Duration;
+
+/// For how long after its time the first is waited for, and how often that is looked at.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The lines of a limiter.
 pub(super) struct Lines<K, S> {
@@ -112,17 +119,94 @@ pub(super) struct Line(Mutex<Standing>);
 
 #[derive(Debug, Default)]
 struct Standing {
-    /// The first is awake, though it may sleep until its time; nobody else is.
+    /// The first is awake, though it may sleep until its time. So are those who were late, and have not
+    /// gone: nobody waits for them, and they try when they are polled.
     turns: Turns,
+    /// Whether there is a first, which is the last that was woken. If not, nobody sleeps.
+    has_first: bool,
     /// What all of them are to take.
     costs: u64,
     /// What wakes the first, unless it has yet to try.
     first: Option<Waker>,
+    /// When the first is late, once that was asked.
+    late_at: Option<Deadline>,
+    is_watched: bool,
+    /// When the watch looks next.
+    watch: Option<Timer>,
+}
+
+impl Standing {
+    /// Wakes the next, who is the first then. What woke the first before is for the caller to drop.
+    fn pass_on(&mut self, into: &mut Vec<Waker>) -> Option<Waker> {
+        let awake = self.turns.awake();
+        self.turns.wake_another(into);
+        self.has_first = self.turns.awake() > awake;
+        self.late_at = None;
+        self.first.take()
+    }
+
+    /// Ends the watch where nobody is behind the first. What it had set is for the caller to drop.
+    fn end_watch(&mut self) -> Option<Timer> {
+        if self.turns.is_anybody_asleep() {
+            return None;
+        }
+        self.is_watched = false;
+        self.watch.take()
+    }
+
+    fn is_first(&self, place: Option<u64>) -> bool {
+        self.has_first && self.turns.was_woken_last(place)
+    }
+}
+
+/// Looks after a line for as long as somebody stands behind the first.
+struct Watch {
+    line: Weak<Line>,
+    clock: Clock,
+}
+
+impl Wake for Watch {
+    fn wake(self: Arc<Self>) {
+        if let Some(line) = self.line.upgrade() {
+            line.look_after(self);
+        }
+    }
 }
 
 impl Line {
     pub(super) fn len(&self) -> usize {
         self.0.lock().turns.len()
+    }
+
+    /// Goes past the first if that is late: it is the turn of the next as well then.
+    fn look_after(&self, watch: Arc<Watch>) {
+        let now = watch.clock.now();
+        let mut next = Vec::new();
+        let mut standing = self.0.lock();
+        let is_late = *standing.late_at.get_or_insert(after(now, PATIENCE)) <= now;
+        let unused = is_late.then(|| standing.pass_on(&mut next));
+        let ended = standing.end_watch();
+        let is_watched = standing.is_watched;
+        drop(standing);
+        drop(ended);
+        wake_all(next);
+        let _ = contain(|| drop(unused));
+        if is_watched {
+            self.watch_on(watch, now);
+        }
+    }
+
+    fn watch_on(&self, watch: Arc<Watch>, now: Deadline) {
+        let clock = watch.clock.clone();
+        let timer = wake_at(&clock, after(now, PATIENCE), Waker::from(watch));
+        let mut standing = self.0.lock();
+        let unused = match standing.is_watched {
+            true => standing.watch.replace(timer),
+            // Everybody has gone meanwhile.
+            false => Some(timer),
+        };
+        drop(standing);
+        drop(unused);
     }
 
     /// Has the first try anew, before its time.
@@ -134,7 +218,13 @@ impl Line {
     fn validate(self: &Arc<Self>) {
         let standing = self.0.lock();
         let (len, awake) = (standing.turns.len(), standing.turns.awake());
-        assert_eq!(awake, len.min(1), "the first is awake, and nobody else");
+        assert!(awake >= usize::from(standing.has_first), "it is awake");
+        let is_anybody_asleep = standing.turns.is_anybody_asleep();
+        assert!(
+            standing.has_first || !is_anybody_asleep,
+            "who waits has a first"
+        );
+        assert!(standing.is_watched || !is_anybody_asleep, "and a watch");
         assert!(standing.costs >= len as u64, "everybody takes something");
         assert!(len > 0 || standing.costs == 0, "who has gone takes nothing");
         assert!(len > 0 || standing.first.is_none(), "nor is it woken");
@@ -154,7 +244,7 @@ pub(super) struct Spot {
 pub(super) enum Turn {
     /// There are others before it.
     Theirs,
-    /// It is the first, and has to try.
+    /// It is the first, and has to try; or it was late, and may.
     Own,
     /// It is the first, and nothing has changed since it was told to try, but the time.
     StillOwn,
@@ -163,16 +253,35 @@ pub(super) enum Turn {
 impl Spot {
     /// Takes the last place of a line; what all are to take who stand there then. Whether that is
     /// the first place, [`look`](Self::look) says.
-    pub(super) fn join(line: Arc<Line>, cost: u32) -> (Self, u64) {
+    pub(super) fn join(line: Arc<Line>, cost: u32, clock: &Clock) -> (Self, u64) {
         let mut place = None;
         let mut standing = line.0.lock();
         // No code of the user's yet, so that there is somebody to give the place back if it panics.
         standing.turns.wait(&mut place, Waker::noop().clone());
-        standing.turns.wake(1, &mut Vec::new());
+        if !standing.has_first {
+            standing.pass_on(&mut Vec::new());
+        }
         standing.costs += u64::from(cost);
         let costs = standing.costs;
+        let is_to_watch = standing.turns.is_anybody_asleep() && !standing.is_watched;
+        standing.is_watched |= is_to_watch;
         drop(standing);
-        (Self { line, place, cost }, costs)
+        let spot = Self { line, place, cost };
+        if is_to_watch {
+            let line = Arc::downgrade(&spot.line);
+            let clock = clock.clone();
+            let now = clock.now();
+            spot.line.watch_on(Arc::new(Watch { line, clock }), now);
+        }
+        (spot, costs)
+    }
+
+    /// It was refused, and will not try before then.
+    pub(super) fn tries_at(&self, at: Deadline) {
+        let mut standing = self.line.0.lock();
+        if standing.is_first(self.place) {
+            standing.late_at = Some(after(at, PATIENCE));
+        }
     }
 
     /// Has `waker` woken as soon as another look is worth it.
@@ -182,6 +291,8 @@ impl Spot {
         let mut standing = self.line.0.lock();
         let (turn, before) = if standing.turns.is_asleep(self.place) {
             (Turn::Theirs, standing.turns.wait(&mut self.place, waker))
+        } else if !standing.is_first(self.place) {
+            (Turn::Own, Some(waker))
         } else {
             match standing.first.replace(waker) {
                 None => (Turn::Own, None),
@@ -199,12 +310,14 @@ impl Drop for Spot {
         let mut next = Vec::new();
         let mut standing = self.line.0.lock();
         standing.costs -= u64::from(self.cost);
-        let unused = standing.turns.leave(&mut self.place).or_else(|| {
-            // It was the first.
-            standing.turns.wake(1, &mut next);
-            standing.first.take()
-        });
+        let is_first = standing.is_first(self.place);
+        let mut unused = standing.turns.leave(&mut self.place);
+        if is_first {
+            unused = standing.pass_on(&mut next);
+        }
+        let ended = standing.end_watch();
         drop(standing);
+        drop(ended);
         wake_all(next);
         let _ = contain(|| drop(unused));
     }
@@ -214,6 +327,7 @@ impl Drop for Spot {
 mod tests {
     use super::*;
     use crate::contain::Fragile;
+    use crate::time::MockClock;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::task::Wake;
 
@@ -229,7 +343,7 @@ mod tests {
     fn join(line: &Arc<Line>, cost: u32) -> (Spot, u64, Arc<Woken>, Waker) {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        let (spot, costs) = Spot::join(Arc::clone(line), cost);
+        let (spot, costs) = Spot::join(Arc::clone(line), cost, &MockClock::new().clock());
         line.validate();
         (spot, costs, woken, waker)
     }

@@ -70,9 +70,13 @@ impl Wait {
     /// How long to wait at most. A wait that could not end in time fails at once: if what is to be
     /// free by then is less than the cost of the call and of all who wait for the key before it.
     ///
-    /// That is as things stand, as if nobody before it gave up. It is exact for a token bucket. For
-    /// a sliding window it is too when costs are 1; where a great cost has to wait until it fits as
-    /// a whole, some waits that could not end in time go on to the end of it.
+    /// That is as things stand, as if nobody before it gave up, and none had a [jitter](Self::jitter).
+    /// It is exact for a token bucket. For a sliding window it is too when costs are 1; where a great
+    /// cost has to wait until it fits as a whole, some waits that could not end in time go on to the
+    /// end of it. Who would be let in at the very moment at which the time is up, and is not the first
+    /// by then, may go without.
+    ///
+    /// To know it costs a sliding window O(calls of the last period) where others wait.
     pub const fn timeout(self, timeout: Duration) -> Self {
         Self {
             timeout: Some(timeout),
@@ -103,9 +107,9 @@ impl Wait {
 pub enum WaitError {
     /// So much is never free at once.
     CostAboveLimit(CostAboveLimit),
-    /// It will not be allowed within the time-out. This is the last answer, which says when it
-    /// would be at the earliest: after those who waited before it, where that was known from the
-    /// start, and otherwise if they all went away.
+    /// It was not let in in time, or could not be. The answer says when it would be at the earliest: if
+    /// it was refused at once, after all who wait before it; if its time ran out, as if nobody else
+    /// waited, which is zero if it had only to wait for them.
     TimedOut(Decision),
 }
 
@@ -119,11 +123,13 @@ impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CostAboveLimit(error) => error.fmt(f),
-            Self::TimedOut(refused) => write!(
-                f,
-                "the limit does not allow it in time: in {:?} at the earliest",
-                refused.retry_after().unwrap_or_default()
-            ),
+            Self::TimedOut(refused) => match refused.retry_after().unwrap_or_default() {
+                Duration::ZERO => f.write_str("others wait before it, and were not let in in time"),
+                wait => write!(
+                    f,
+                    "the limit does not allow it in time: in {wait:?} at the earliest"
+                ),
+            },
         }
     }
 }
@@ -148,13 +154,18 @@ impl std::error::Error for WaitError {}
 /// get more than the quota. [`charge`](Self::charge) puts off who waits, and
 /// [`reset`](Self::reset) lets in who does.
 ///
-/// A future that was woken is to be polled or dropped: until then those behind it wait, too. At
-/// most as many are let through as can be woken one after another, some tens of thousands a second
+/// Who is to be polled and is not holds up those behind it: for a second or two, once, and then they
+/// go past. Such are a future that is kept beside what the same task awaits, in an arm of `select!` or
+/// in a stream that buffers some, and a task whose thread is blocked, by
+/// [`until_ready`](Self::until_ready) for instance. It is let in when it is polled again and the quota
+/// has room.
+///
+/// At most as many are let through as can be woken one after another, some tens of thousands a second
 /// for one key. With a burst of 1, what is free before the first is awake is lost, as it is for one
 /// who comes late; a burst of a few makes up for it.
 ///
 /// A wait counts once in the [`stats`](Self::stats), when it is over. A key that somebody waits for
-/// takes up the key once more and about 500 bytes, and about 50 for each further one who waits,
+/// takes up the key once more and about 800 bytes, and about 50 for each further one who waits,
 /// beside its future or thread and the timer of its time-out; that is released with the memory of
 /// idle keys.
 impl<K, S> Limiter<K, S>

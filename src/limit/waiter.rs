@@ -73,7 +73,7 @@ where
         }
     }
 
-    pub(super) async fn wait(mut self) -> Waited {
+    pub(super) async fn wait(&mut self) -> Waited {
         if let Some(waited) = self.arrive() {
             return waited;
         }
@@ -109,7 +109,7 @@ where
         let Some(line) = line.or_else(|| self.limiter.lines.of(self.key)) else {
             return Some(self.time_out(u64::from(cost)));
         };
-        let (spot, costs) = Spot::join(line, cost);
+        let (spot, costs) = Spot::join(line, cost, &self.limiter.clock);
         self.spot = Some(spot);
         if self.until == NEVER || costs == u64::from(cost) {
             return None;
@@ -123,13 +123,15 @@ where
     /// Tries if it is its turn.
     fn look(&mut self, waker: &Waker) -> Step {
         let clock = &self.limiter.clock;
-        let turn = self.spot.as_mut().map(|spot| spot.look(waker));
-        match turn {
-            Some(Turn::Theirs) if clock.has_passed(self.until) => {
+        let Some(spot) = &mut self.spot else {
+            return self.try_now();
+        };
+        match spot.look(waker) {
+            Turn::Theirs if clock.has_passed(self.until) => {
                 Step::Done(self.time_out(u64::from(self.wait.cost)))
             }
-            Some(Turn::Theirs) => Step::Sleep(self.until),
-            Some(Turn::StillOwn) if !clock.has_passed(self.next_try) => Step::Sleep(self.next_try),
+            Turn::Theirs => Step::Sleep(self.until),
+            Turn::StillOwn if !clock.has_passed(self.next_try) => Step::Sleep(self.next_try),
             _ => self.try_now(),
         }
     }
@@ -143,6 +145,9 @@ where
         match self.next_try(retry_after) {
             Some(at) => {
                 self.next_try = at;
+                if let Some(spot) = &self.spot {
+                    spot.tries_at(at);
+                }
                 Step::Sleep(at)
             }
             None => Step::Done(self.give_up(decision)),

@@ -97,7 +97,8 @@ fn tasks_are_let_in_in_the_order_in_which_they_came() {
         let (limiter, time) = on_mock(quota);
         assert_eq!(allowed(&limiter, 1), 1);
         let mut tasks = begin(&limiter, 0..5, Wait::new());
-        assert_eq!((limiter.waiters(&1), time.timers()), (5, 1));
+        // Of the first, and of who watches it.
+        assert_eq!((limiter.waiters(&1), time.timers()), (5, 2));
         limiter.validate();
         // The last polls without being woken, as who waits for other things too.
         time.advance(SECOND);
@@ -268,18 +269,71 @@ fn a_wait_that_cannot_end_in_time_behind_others_fails_at_once() {
 
 #[test]
 fn what_is_refused_in_the_middle_says_when_it_would_be_allowed_at_the_earliest() {
-    let (limiter, time) = on_mock(Quota::per_second(1).burst(1));
+    let (limiter, time) = on_mock(Quota::per_second(10).burst(1));
     assert_eq!(allowed(&limiter, 1), 1);
     let _first = begin(&limiter, 0..1, Wait::new());
-    let mut tasks = begin(&limiter, 1..2, Wait::new().timeout(2 * SECOND));
+    let mut tasks = begin(&limiter, 1..2, Wait::new().timeout(SECOND / 5));
     // Nobody polls the first.
-    time.advance(2 * SECOND);
+    time.advance(SECOND / 5);
     let done = run(&mut tasks);
     let [(1, Err(WaitError::TimedOut(refused)))] = done[..] else {
         panic!("{done:?}");
     };
     assert!(!refused.is_allowed());
     assert_eq!(refused.retry_after(), Some(Duration::ZERO));
+}
+
+/// As those are that are kept beside what the same task awaits, in `select!` or in a stream that holds
+/// some of them: they would wait for each other for ever.
+#[test]
+fn futures_that_nobody_polls_hold_the_others_up_for_a_second_or_two_each_and_once() {
+    for quota in both() {
+        for unpolled in 1..=3 {
+            let (limiter, time) = on_mock(quota);
+            assert_eq!(allowed(&limiter, 1), 1);
+            let mut stuck = begin(&limiter, 0..unpolled, Wait::new());
+            let mut others = begin(&limiter, unpolled..unpolled + 2, Wait::new());
+            let mut waited = 0;
+            while others.len() == 2 {
+                time.advance(SECOND);
+                waited += 1;
+                run(&mut others);
+                limiter.validate();
+            }
+            assert!(waited <= 1 + 2 * unpolled, "{waited} s for {unpolled}");
+            for _ in 0..3 {
+                time.advance(SECOND);
+                assert_eq!(let_in(&mut others).len(), 1, "one in each second again");
+                others.extend(begin(&limiter, 9..10, Wait::new()));
+                limiter.validate();
+            }
+            others.clear();
+            for name in 0..unpolled {
+                time.advance(SECOND);
+                assert!(stuck[0].poll().is_ready());
+                assert_eq!(stuck.remove(0).name, name);
+                limiter.validate();
+            }
+            time.advance(2 * SECOND);
+            assert_eq!((limiter.waiters(&1), time.timers()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn a_thread_is_let_in_past_a_future_that_nobody_polls() {
+    let (limiter, time) = on_mock(Quota::per_second(1).burst(1));
+    assert_eq!(allowed(&limiter, 1), 1);
+    let _stuck = begin(&limiter, 0..1, Wait::new());
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| limiter.until_ready(&1));
+        while !thread.is_finished() {
+            time.advance(SECOND / 10);
+            std::thread::yield_now();
+        }
+        assert!(thread.join().unwrap().is_allowed());
+    });
+    limiter.validate();
 }
 
 #[test]
