@@ -165,7 +165,7 @@ impl std::error::Error for WaitError {}
 /// who comes late; a burst of a few makes up for it.
 ///
 /// A wait counts once in the [`stats`](Self::stats), when it is over. A key that somebody waits for
-/// takes up the key once more and about 800 bytes, and about 50 for each further one who waits,
+/// takes up the key once more and about 650 bytes, and about 50 for each further one who waits,
 /// beside its future or thread and the timer of its time-out; that is released with the memory of
 /// idle keys.
 impl<K, S> Limiter<K, S>
