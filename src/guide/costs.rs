@@ -21,7 +21,7 @@
 //! | any of these, once | about 6 for their place in the set |
 //! | all others | 0 |
 //!
-//! With a TTL, a `u64` with its `u64` takes 32.0 bytes in a cache of 1,000,000, and 37.9 after
+//! With a TTL, a `u64` with its `u64` takes 32.0 bytes in a cache of 1,000,000, and 37.0 after
 //! evictions. A cache that holds few of many entries takes more for each:
 //! [`max_entries`](CacheBuilder::max_entries).
 //!
