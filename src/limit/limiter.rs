@@ -353,7 +353,7 @@ where
     }
 
     /// Does as [`take`](Self::take), but that a refusal is not counted: who waits is not refused
-    /// yet.
+    /// yet. One function for both takes 5 to 14 % more instructions of a call that does not wait.
     pub(super) fn attempt<Q>(&self, key: &Q, cost: u32) -> Decision
     where
         Q: Hash + ToKey<K> + ?Sized,
