@@ -374,7 +374,7 @@ impl<K, V> Engine<K, V> {
             // Were it dropped, what has expired would come back.
             // Nor can a read be refused.
             let _ = recorder.record(&[change]);
-        } else if grid.line(now.idle) != grid.line(before.idle)
+        } else if grid.has_crossed(before.idle, now.idle)
             || has_crossed(before.hard, now.hard, self.clock.coarse())
         {
             recorder.record_if_room(&change);
@@ -425,10 +425,27 @@ impl Grid {
         Self { step, ahead }
     }
 
-    /// The line before an end, as its number; `None` of an end that the wall clock cannot hold.
+    /// Whether an end that has moved is to be recorded anew.
+    fn has_crossed(&self, before: Deadline, now: Deadline) -> bool {
+        now != before && (self.line(now) != self.line(before) || self.is_at_line(now))
+    }
+
+    /// The line before an end, as its number; `None` of an end that the wall clock cannot hold. What
+    /// lies on a line or barely behind it has the line before.
     fn line(&self, end: Deadline) -> Option<u64> {
         let at = end.checked_add_signed(self.ahead)?;
-        Some(at.saturating_sub(INEXACT.min(self.step / 4)) / self.step)
+        Some(at.saturating_sub(self.inexact()) / self.step)
+    }
+
+    /// Whether an end may have come out behind its line. It would come back as that line, which is
+    /// sooner: so each of them is recorded.
+    fn is_at_line(&self, end: Deadline) -> bool {
+        let exact = end.checked_add_signed(self.ahead).map(|at| at / self.step);
+        exact != self.line(end)
+    }
+
+    fn inexact(&self) -> u64 {
+        INEXACT.min(self.step / 4)
     }
 }
 

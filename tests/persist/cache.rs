@@ -380,6 +380,35 @@ fn a_restart_costs_nobody_a_part_of_the_idle_time() {
     }
 }
 
+/// Ends at which nothing is recorded anew lie before a line of a grid, which is where they come back.
+#[test]
+fn a_restart_ends_nothing_sooner_than_the_last_read_said() {
+    let idle = 8 * SECOND;
+    for millis in 0..30 {
+        let dir = dir();
+        let time = MockClock::new();
+        time.set_system_time(SystemTime::UNIX_EPOCH + 1_800_000_000 * SECOND);
+        let open = || {
+            Cache::<u32, u32>::builder()
+                .clock(time.clock())
+                .time_to_idle(idle)
+                .open_store(dir.path())
+                .unwrap()
+        };
+        let store = open();
+        time.advance(Duration::from_millis(500));
+        let _ = store.insert(1, 1).unwrap();
+        time.advance(Duration::from_millis(490 + millis));
+        assert_eq!(store.get(&1), Some(1));
+        drop(store);
+        let left = open().ttl(&1);
+        assert!(
+            matches!(left, Some(Ttl::Left(left)) if left >= idle),
+            "{left:?} after a read {millis} ms later"
+        );
+    }
+}
+
 #[test]
 fn fault_26_what_overwrote_an_entry_and_has_expired_does_not_bring_it_back() {
     for compacts in [false, true] {
