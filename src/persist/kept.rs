@@ -26,7 +26,8 @@ pub(super) struct Kept<K, V, S, C> {
     pub(super) encoder: Encoder<C>,
     /// Whether what cannot be encoded must not be left out.
     pub(super) is_store: bool,
-    pub(super) wall: Wall,
+    /// The one that changes are recorded by, too.
+    pub(super) wall: Arc<Wall>,
     pub(super) migrate: Option<Migrate<C>>,
     /// Whether what was removed may have been evicted.
     pub(super) evicts: bool,
@@ -180,6 +181,10 @@ where
             .end_restoring(ahead_ms.saturating_mul(1_000_000));
         self.dropped.store(ended.dropped, Release);
         self.has_regrouped.store(ended.has_regrouped, Release);
+    }
+
+    fn compare_clocks(&self) {
+        self.wall.compare();
     }
 
     fn len(&self) -> u64 {

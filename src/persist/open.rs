@@ -225,12 +225,13 @@ where
         let cache = self.assemble(false)?;
         let bounds = cache.engine().lift_bounds();
         let evicts = !is_store && bounds.are_any();
+        let wall = Arc::new(Wall::new(clock));
         let kept = Arc::new(Kept {
             engine: cache.shared_engine(),
             hasher: cache.hasher().clone(),
             encoder: encoder(options.codec.clone()),
             is_store,
-            wall: Wall::new(clock.clone()),
+            wall: Arc::clone(&wall),
             migrate: options.migrate,
             evicts,
             dropped: AtomicU64::new(0),
@@ -255,7 +256,7 @@ where
         cache.engine().record_to(Box::new(Log {
             sink,
             encoder: encoder(options.codec),
-            wall: Wall::new(clock),
+            wall,
             is_store,
             waits,
             copy: V::clone,

@@ -60,7 +60,7 @@ impl Sink for OpenJournal {
 pub(super) struct Log<V, C, J> {
     pub(super) sink: Arc<J>,
     pub(super) encoder: Encoder<C>,
-    pub(super) wall: Wall,
+    pub(super) wall: Arc<Wall>,
     /// Whether what cannot be recorded is not done.
     pub(super) is_store: bool,
     /// For how long a write waits until it is durable, where each does.

@@ -41,8 +41,8 @@ impl Wall {
         wall
     }
 
-    /// Compares the clocks.
-    fn compare(&self) -> i128 {
+    /// Compares the clocks: what is written from now on is by that, or by a later one.
+    pub(super) fn compare(&self) -> i128 {
         let ahead = ahead_of(&self.clock);
         self.ahead.store(ahead as u64, Relaxed);
         self.compared.store(self.clock.now(), Relaxed);

@@ -5,6 +5,7 @@ use super::{dir, killed};
 use haybox::{Cache, MockClock, Store, Ttl};
 use serde::{Deserialize, Serialize, Serializer};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
@@ -91,6 +92,53 @@ fn a_compaction_begins_a_log_where_the_one_before_it_is_by_another_clock() {
     store.journal().compact().unwrap();
     drop(store);
     assert_eq!(open().ttl(&2), Some(Ttl::Left(4 * HOUR)));
+}
+
+/// Sets the clock while it is encoded.
+#[derive(Clone, Deserialize)]
+struct Setter(u32);
+
+static TO_SET: Mutex<Option<MockClock>> = Mutex::new(None);
+
+impl Serialize for Setter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 500
+            && let Some(time) = TO_SET.lock().unwrap().take()
+        {
+            time.set_system_time(start());
+        }
+        serializer.serialize_newtype_struct("Setter", &self.0)
+    }
+}
+
+/// The first half of its snapshot would be by one clock, and the second by the other.
+#[test]
+fn a_clock_that_is_set_during_a_snapshot_costs_nothing() {
+    let year = 365 * 24 * HOUR;
+    for is_ahead in [true, false] {
+        let (dir, time) = (dir(), mock());
+        let wrong = match is_ahead {
+            true => start() + 10 * year,
+            false => start() - 10 * year,
+        };
+        time.set_system_time(wrong);
+        let open = |dir: &Path, time: &MockClock| {
+            let builder = Cache::<u32, Setter>::builder().clock(time.clock());
+            builder.open_store(dir).unwrap()
+        };
+        let store = open(dir.path(), &time);
+        for key in 0..1_000 {
+            let _ = store.insert_with_ttl(key, Setter(key), 4 * HOUR).unwrap();
+        }
+        *TO_SET.lock().unwrap() = Some(time.clone());
+        store.journal().compact().unwrap();
+        assert!(TO_SET.lock().unwrap().is_none());
+        let again = open(killed(&dir).path(), &time);
+        for key in 0..1_000 {
+            let ttl = again.ttl(&key);
+            assert_eq!(ttl, Some(Ttl::Left(4 * HOUR)), "{key}, {is_ahead}");
+        }
+    }
 }
 
 #[test]

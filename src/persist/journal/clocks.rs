@@ -35,6 +35,16 @@ impl Clocks {
 }
 
 impl Inner {
+    /// How far the wall clock is ahead now, and no deadline that is written from now on is by an earlier
+    /// comparison.
+    pub(super) fn compare_clocks(&self) -> i64 {
+        let ahead = ahead_of(&self.settings.clock);
+        if let Some(contents) = &*self.contents.lock() {
+            contents.compare_clocks();
+        }
+        ahead
+    }
+
     /// How far the wall clock was ahead when the oldest deadlines that count were written.
     pub(super) fn written_by(&self) -> i64 {
         self.clocks.written_by.load(Relaxed) as i64

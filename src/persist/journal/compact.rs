@@ -23,14 +23,19 @@ use super::rotate::Rotation;
 use super::{Inner, Trouble};
 use crate::persist::contents::Contents;
 use crate::persist::error::{CompactError, DiskError, WriteError};
-use crate::persist::manifest::{Manifest, Snapshot};
+use crate::persist::manifest::{Manifest, Name, Snapshot};
 use crate::persist::report::CompactReport;
 use crate::reentrancy;
 use crate::sync::MutexGuard;
 use crate::time::wake_all;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+
+/// How many snapshots are made, at most, until the wall clock is not set during one. After that, one that
+/// is wrong for some is better than none; its times are written anew by the compaction that is due then.
+const ATTEMPTS: u32 = 3;
 
 /// The only compaction or backup. What it wakes is woken by the writer, or when it is over: that
 /// may call for it.
@@ -126,23 +131,7 @@ impl Inner {
 
     fn make_generation(&self, contents: &dyn Contents) -> Result<CompactReport, CompactError> {
         let start = Instant::now();
-        let rotation = match self.unused_rotation() {
-            Some(unused) => unused,
-            None => self.rotate()?,
-        };
-        let temporary = self.temporary(rotation.generation);
-        let (snapshot, entries) = match self.write_snapshot(&rotation, contents, &temporary) {
-            Ok(written) => written,
-            Err(error) => {
-                // It counts for nothing, and the space is wanted. If it stays it is removed later.
-                let is_ours = self.check_place().is_ok();
-                let _ = is_ours.then(|| self.storage.remove(&temporary));
-                if matches!(error, CompactError::Encode(_)) && self.settings.log {
-                    self.tail.lock().unused = Some(rotation);
-                }
-                return Err(error);
-            }
-        };
+        let (rotation, snapshot, entries) = self.snapshot_by_one_clock(contents)?;
         let freed = self.publish(snapshot, &rotation)?;
         self.clocks.are_written_by(rotation.ahead);
         Ok(CompactReport {
@@ -153,6 +142,54 @@ impl Inner {
             last_seq: snapshot.end,
             took: start.elapsed(),
         })
+    }
+
+    /// A new log, and a snapshot that counts as soon as it is listed.
+    ///
+    /// If the wall clock is set meanwhile, the first deadlines in it are by another clock than the last,
+    /// and than the time that its frames say. So it is not for use, and one more is made.
+    fn snapshot_by_one_clock(
+        &self,
+        contents: &dyn Contents,
+    ) -> Result<(Rotation, Snapshot, u64), CompactError> {
+        let mut left = ATTEMPTS;
+        loop {
+            let rotation = match self.unused_rotation() {
+                Some(unused) => unused,
+                None => self.rotate()?,
+            };
+            let ahead = rotation.ahead;
+            let made = self.snapshot_behind(rotation, contents)?;
+            left -= 1;
+            if left == 0 || !self.has_stepped_since(ahead) {
+                return Ok(made);
+            }
+            let path = Name::Snapshot(made.0.generation).in_dir(&self.dir);
+            self.remove_if_ours(&path);
+        }
+    }
+
+    fn snapshot_behind(
+        &self,
+        rotation: Rotation,
+        contents: &dyn Contents,
+    ) -> Result<(Rotation, Snapshot, u64), CompactError> {
+        let temporary = self.temporary(rotation.generation);
+        let error = match self.write_snapshot(&rotation, contents, &temporary) {
+            Ok((snapshot, entries)) => return Ok((rotation, snapshot, entries)),
+            Err(error) => error,
+        };
+        self.remove_if_ours(&temporary);
+        if matches!(error, CompactError::Encode(_)) && self.settings.log {
+            self.tail.lock().unused = Some(rotation);
+        }
+        Err(error)
+    }
+
+    /// Removes what counts for nothing, since the space is wanted. If it stays it is removed later.
+    fn remove_if_ours(&self, path: &Path) {
+        let is_ours = self.check_place().is_ok();
+        let _ = is_ours.then(|| self.storage.remove(path));
     }
 
     pub(super) fn publish_manifest(

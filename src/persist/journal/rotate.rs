@@ -5,7 +5,6 @@ use super::Inner;
 use super::log::LogFile;
 use crate::persist::error::{CommitError, CompactError};
 use crate::persist::header::{FileHeader, Kind};
-use crate::persist::wall::ahead_of;
 
 /// The new log, and where it begins.
 #[derive(Debug)]
@@ -52,7 +51,7 @@ impl Inner {
             // it cannot be written the new log has it, as without a step.
             let _ = self.write_through(self.buffer.last());
         }
-        let ahead = ahead_of(&self.settings.clock);
+        let ahead = self.compare_clocks();
         // Not while another makes of the catalog a manifest that takes its place.
         let publishing = self.publishing.lock();
         let mut catalog = self.catalog.lock();

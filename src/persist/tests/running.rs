@@ -137,20 +137,30 @@ fn a_compaction_is_due_when_the_wall_clock_was_set_by_more_than_a_minute() {
             store.journal.compact().unwrap();
             assert_eq!(due(), None);
         }
-        // In the midst of a walk.
-        let walked = time.clone();
-        let mut is_first = true;
-        *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |_| {
-            let now = walked.clock().system_time();
-            if std::mem::take(&mut is_first) {
-                walked.set_system_time(now + Duration::from_secs(61));
-            }
-        }));
-        store.journal.compact().unwrap();
-        assert_eq!(due(), Some(Duration::ZERO), "what was walked first is off");
-        store.journal.compact().unwrap();
-        assert_eq!(due(), None);
+        // In the midst of so many walks.
+        for walks in 0..=4 {
+            let (walked, mut left) = (time.clone(), walks);
+            *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
+                if set == 0 && left > 0 {
+                    left -= 1;
+                    let now = walked.clock().system_time();
+                    walked.set_system_time(now + Duration::from_secs(61));
+                }
+            }));
+            store.journal.compact().unwrap();
+            let is_off = (walks > 2).then_some(Duration::ZERO);
+            assert_eq!(due(), is_off, "set in {walks} walks");
+            let paths = memory.paths();
+            let snapshots = paths.iter().filter(|path| is_snapshot(path));
+            assert_eq!(snapshots.count(), 1, "{paths:?}");
+            store.journal.compact().unwrap();
+            assert_eq!(due(), None);
+        }
     }
+}
+
+fn is_snapshot(path: &Path) -> bool {
+    path.to_string_lossy().contains("snap-")
 }
 
 #[test]
