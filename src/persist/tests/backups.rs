@@ -1,6 +1,6 @@
 //! Backups: whole or none, next to no work where nothing was written, and nothing left behind.
 
-use super::memory::{Fault, How, Memory, Operation};
+use super::memory::{How, Memory, Operation};
 use super::model::{History, Store, Write, by_hand};
 use super::record;
 use crate::persist::error::{CompactError, OpenError};
@@ -121,12 +121,7 @@ fn a_backup_is_whole_or_none_whatever_fails() {
                     store.journal.compact().unwrap();
                 }
             }
-            memory.fail(Fault {
-                from: memory.operations() + at,
-                count: 1,
-                only: None,
-                how: How::Broken,
-            });
+            memory.fail_from(memory.operations() + at, 1, How::Broken);
             if !has_links {
                 memory.fail_next(u64::MAX, Some(Operation::Link), How::Broken);
             }

@@ -2,7 +2,7 @@
 //! was durable.
 
 use super::cases;
-use super::memory::{Fault, How, Memory, Operation};
+use super::memory::{How, Memory, Operation};
 use super::model::{History, Kept, Store, Write, append, by_hand, dir};
 use crate::persist::error::CommitError;
 use crate::persist::journal::OpenJournal;
@@ -110,12 +110,11 @@ impl World {
 
     /// Has the disk stop at any of the next operations, and the work go on for a while.
     fn stop_somewhere(&mut self, store: &Store) {
-        self.memory.fail(Fault {
-            from: self.memory.operations() + self.random.u64(0..20),
-            count: u64::MAX,
-            only: None,
-            how: How::Broken,
-        });
+        self.memory.fail_from(
+            self.memory.operations() + self.random.u64(0..20),
+            u64::MAX,
+            How::Broken,
+        );
         if self.random.bool() {
             self.compact(store);
         }

@@ -433,12 +433,7 @@ fn of_two_logs() -> Memory {
         store.journal.sync().unwrap();
         let written = store.put(b"2", b"two");
         store.journal.wait(written, None).unwrap();
-        memory.fail(Fault {
-            from: memory.operations() + from,
-            count: 1,
-            only: None,
-            how: How::Broken,
-        });
+        memory.fail_from(memory.operations() + from, 1, How::Broken);
         let failed = store.journal.compact().is_err();
         memory.heal();
         store.put(b"3", b"three");
@@ -463,12 +458,7 @@ fn rot_in_a_log_is_told_by_the_manifest() {
     let store = Store::open(&memory.storage(), by_hand()).unwrap();
     let seq = store.put(b"1", b"one");
     store.journal.wait(seq, None).unwrap();
-    memory.fail(Fault {
-        from: memory.operations() + 10,
-        count: 1,
-        only: None,
-        how: How::Broken,
-    });
+    memory.fail_from(memory.operations() + 10, 1, How::Broken);
     assert!(store.journal.compact().is_err());
     let killed = memory.copy();
     let mut bytes = killed.bytes(&log);
@@ -518,12 +508,7 @@ fn of_two_unproven_logs() -> (Memory, History) {
         }
         if n == 3 {
             // The log is made, and listed; the snapshot is not begun.
-            memory.fail(Fault {
-                from: memory.operations() + 10,
-                count: 1,
-                only: None,
-                how: How::Broken,
-            });
+            memory.fail_from(memory.operations() + 10, 1, How::Broken);
             assert!(store.journal.compact().is_err());
         }
     }
@@ -722,12 +707,7 @@ fn what_is_cut_off_is_not_lost_whatever_fails() {
     original.put(&log, [&sound[..], &torn].concat());
     for at in 1.. {
         let memory = original.copy();
-        memory.fail(Fault {
-            from: at,
-            count: 1,
-            only: None,
-            how: How::Broken,
-        });
+        memory.fail_from(at, 1, How::Broken);
         let opened = Store::open(&memory.storage(), by_hand());
         let is_over = memory.operations() < at;
         memory.crash_dropping_all();
@@ -844,12 +824,7 @@ fn a_point_in_time_that_is_cut_short_has_left_out_nothing() {
     let (original, history) = of_two_unproven_logs();
     for (at, last) in (1..60).flat_map(|at| [(at, 1), (at, 4)]) {
         let memory = original.copy();
-        memory.fail(Fault {
-            from: at,
-            count: u64::MAX,
-            only: None,
-            how: How::Broken,
-        });
+        memory.fail_from(at, u64::MAX, How::Broken);
         let mode = RecoveryMode::PointInTime(Point::Seq(last));
         let opened = Store::open(&memory.storage(), in_mode(mode)).map(drop);
         let is_over = opened.is_ok() && memory.operations() < at;

@@ -606,12 +606,7 @@ fn what_fails_of_a_compaction_or_of_closing_is_told() {
                 }
             }
             let before = memory.operations();
-            memory.fail(Fault {
-                from: before + at,
-                count: 1,
-                only: None,
-                how: How::Broken,
-            });
+            memory.fail_from(before + at, 1, How::Broken);
             let is_ok = call(&store);
             let is_over = memory.operations() < before + at;
             memory.heal();
@@ -679,12 +674,7 @@ fn a_compaction_is_none_if_the_log_cannot_keep_up_with_it() {
 
 /// Stops the disk for good at an operation, and then the power.
 fn stopped_at(memory: &Memory, operation: u64) {
-    memory.fail(Fault {
-        from: memory.operations() + operation,
-        count: u64::MAX,
-        only: None,
-        how: How::Broken,
-    });
+    memory.fail_from(memory.operations() + operation, u64::MAX, How::Broken);
 }
 
 #[test]
@@ -963,12 +953,7 @@ fn a_migration_that_fails_can_be_gone_back_from() {
         store.journal.compact().unwrap();
         record(&store, &mut history, &[Write::Put(vec![2], vec![2])]);
         drop(store);
-        memory.fail(Fault {
-            from: memory.operations() + at,
-            count: 1,
-            only: None,
-            how: How::Full,
-        });
+        memory.fail_from(memory.operations() + at, 1, How::Full);
         let migrated = Store::open(&memory.storage(), migrating());
         let manifest = Manifest::read(&memory, &dir()).unwrap().unwrap();
         let (is_done, snapshots) = (migrated.is_ok(), manifest.snapshots.len());
@@ -1181,12 +1166,7 @@ fn fault_30_a_panic_at_any_operation_ends_the_journal() {
     for at in 1.. {
         let (memory, mut history, store) = empty(at, by_hand());
         let start = memory.operations();
-        memory.fail(Fault {
-            from: start + at,
-            count: 1,
-            only: None,
-            how: How::Panic,
-        });
+        memory.fail_from(start + at, 1, How::Panic);
         let mut acknowledged = 0;
         let mut results = Vec::new();
         for n in 0..2u8 {

@@ -205,9 +205,8 @@ impl Memory {
 
     /// Has the next operations of a kind fail.
     pub(super) fn fail_next(&self, count: u64, only: Option<Operation>, how: How) {
-        let mut disk = self.disk();
-        let from = disk.operations + 1;
-        disk.faults.push(Fault {
+        let from = self.disk().operations + 1;
+        self.fail(Fault {
             from,
             count,
             only,
@@ -266,6 +265,16 @@ impl Memory {
 
     pub(super) fn fail(&self, fault: Fault) {
         self.disk().faults.push(fault);
+    }
+
+    /// Has operations fail, whichever they are: so many from this one on.
+    pub(super) fn fail_from(&self, from: u64, count: u64, how: How) {
+        self.fail(Fault {
+            from,
+            count,
+            only: None,
+            how,
+        });
     }
 
     pub(super) fn heal(&self) {

@@ -2,7 +2,7 @@
 
 use super::damage::{goes_on, in_mode, small};
 use super::frames_of;
-use super::memory::{Fault, How, Memory, Operation, Spoilt};
+use super::memory::{How, Memory, Operation, Spoilt};
 use super::model::{Map, Store, by_hand, dir};
 use crate::persist::check;
 use crate::persist::effect::Decoder;
@@ -415,12 +415,7 @@ fn a_salvage_without_a_manifest_reads_the_logs_in_their_order() {
         store.put(b"key", &[n]);
         store.journal.sync().unwrap();
         if n < 11 {
-            memory.fail(Fault {
-                from: memory.operations() + 10,
-                count: 1,
-                only: None,
-                how: How::Broken,
-            });
+            memory.fail_from(memory.operations() + 10, 1, How::Broken);
             assert!(store.journal.compact().is_err());
         }
     }
@@ -610,12 +605,7 @@ fn what_does_not_decode_survives_a_power_cut_behind_the_salvage() {
     store.journal.wait(seq, None).unwrap();
     for at in 1.. {
         let killed = memory.fork();
-        killed.fail(Fault {
-            from: at,
-            count: 1,
-            only: None,
-            how: How::Broken,
-        });
+        killed.fail_from(at, 1, How::Broken);
         let kept = Arc::new(super::model::Kept::default());
         *kept.undecodable.lock().unwrap() = Some(vec![4; 5]);
         let salvage = in_mode(RecoveryMode::Salvage);
@@ -647,12 +637,7 @@ fn a_salvage_that_is_cut_short_has_lost_nothing_that_does_not_decode() {
     let rot = vec![4; 5];
     for at in 1.. {
         let memory = original.copy();
-        memory.fail(Fault {
-            from: at,
-            count: u64::MAX,
-            only: None,
-            how: How::Broken,
-        });
+        memory.fail_from(at, u64::MAX, How::Broken);
         let kept = Arc::new(super::model::Kept::default());
         *kept.undecodable.lock().unwrap() = Some(rot.clone());
         let salvage = in_mode(RecoveryMode::Salvage);

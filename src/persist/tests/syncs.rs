@@ -180,12 +180,7 @@ fn fault_20_word_of_a_panic_that_panics_is_left_later_or_not_at_all() {
     for (panics, is_left) in [(1, true), (2, true), (3, true), (4, false)] {
         let (memory, mut history, store) = empty(5, by_hand());
         record(&store, &mut history, &[Write::Put(vec![1], vec![1; 200])]);
-        memory.fail(Fault {
-            from: memory.operations() + 2,
-            count: panics,
-            only: None,
-            how: How::Panic,
-        });
+        memory.fail_from(memory.operations() + 2, panics, How::Panic);
         let waited = store.journal.wait(1, None);
         assert!(matches!(waited, Err(CommitError::Panicked { .. })));
         let compacted = store.journal.compact();
@@ -417,12 +412,7 @@ fn a_log_that_is_never_synced_is_made_up_for_by_new_files() {
         if is_rotated {
             // The log is written, and another follows on it; the snapshot is not begun.
             store.journal.wait(1, None).unwrap();
-            memory.fail(Fault {
-                from: memory.operations() + 10,
-                count: 1,
-                only: None,
-                how: How::Broken,
-            });
+            memory.fail_from(memory.operations() + 10, 1, How::Broken);
             assert!(store.journal.compact().is_err());
         }
         let error = store.journal.sync().unwrap_err().to_string();

@@ -144,12 +144,7 @@ fn a_crash_while_all_is_discarded_leaves_all_of_it_or_nothing() {
     let mut left = [0, 0];
     for at in 1.. {
         let memory = original.copy();
-        memory.fail(Fault {
-            from: at,
-            count: u64::MAX,
-            only: None,
-            how: How::Broken,
-        });
+        memory.fail_from(at, u64::MAX, How::Broken);
         let opened = Store::open(&memory.storage(), asking());
         if let Ok(store) = &opened {
             assert_eq!(store.map(), Map::new(), "operation {at}");
@@ -197,12 +192,7 @@ fn what_could_not_be_said_to_be_discarded_is_made_up_for_by_a_snapshot() {
     ] {
         for at in 1.. {
             let memory = original.copy();
-            memory.fail(Fault {
-                from: at,
-                count: 1,
-                only: None,
-                how: How::Broken,
-            });
+            memory.fail_from(at, 1, How::Broken);
             let opened = Store::open(&memory.storage(), settings.clone());
             let is_closed = opened.is_ok_and(|store| {
                 match store.journal.health().unlogged {
