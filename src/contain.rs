@@ -2,8 +2,11 @@
 //! process, and between the steps of what has to be brought to an end.
 
 use std::any::Any;
+use std::future::poll_fn;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 
 /// Runs something; `None` if it has panicked, which the hook has reported.
 #[inline]
@@ -26,6 +29,17 @@ pub(crate) fn said<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         discard(payload);
         said
     })
+}
+
+/// Awaits something; what it has said, if it has panicked, which the hook has reported.
+pub(crate) async fn contained<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let mut work = pin!(work);
+    poll_fn(|context| match said(|| work.as_mut().poll(context)) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
+        Err(said) => Poll::Ready(Err(said)),
+    })
+    .await
 }
 
 /// Drops what something has panicked with. It is of the user's, and its destructor may panic as
@@ -56,11 +70,42 @@ impl Drop for Fragile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::{Context, Waker};
 
     #[test]
     fn a_panic_goes_no_further_whatever_it_is_with() {
         assert_eq!(contain(|| 7), Some(7));
         assert_eq!(contain(|| -> u8 { Fragile::throw() }), None);
         assert!(said(|| -> u8 { Fragile::throw() }).is_err());
+    }
+
+    #[test]
+    fn a_future_may_panic_at_any_poll() {
+        let mut context = Context::from_waker(Waker::noop());
+        for panics_at in 0..3 {
+            let mut polls = 0;
+            let work = poll_fn(|_| {
+                polls += 1;
+                assert!(polls != panics_at, "at {polls}");
+                match polls {
+                    2 => Poll::Ready(7),
+                    _ => Poll::Pending,
+                }
+            });
+            let mut work = pin!(contained(work));
+            let mut poll = || work.as_mut().poll(&mut context);
+            let first = poll();
+            let (first, second) = match first {
+                Poll::Pending => (None, Some(poll())),
+                ready => (Some(ready), None),
+            };
+            let at = |poll| Some(Poll::Ready(Err(format!("at {poll}"))));
+            let expected = match panics_at {
+                0 => (None, Some(Poll::Ready(Ok(7)))),
+                1 => (at(1), None),
+                _ => (None, at(2)),
+            };
+            assert_eq!((first, second), expected);
+        }
     }
 }

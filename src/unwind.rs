@@ -10,7 +10,7 @@ use crate::limit::Limiter;
 use crate::lock::{Acquire, Lease, Locks};
 use crate::presence::{Presence, WeakPresence};
 use crate::pubsub::{Bus, Subscription, Topic, WeakBus};
-use crate::queue::{Delivery, Queue, Workers};
+use crate::queue::{Delivery, Queue, TaskWorkers, Workers};
 use crate::{Cache, Clock, Equivalent, Events, Fence, MockClock, WeakCache};
 use crate::{ReadThrough, ReadThroughAsync, ReadThroughMany, ReadThroughManyAsync};
 use std::hash::{BuildHasher, Hash};
@@ -45,6 +45,7 @@ pass_through_panics! {
     [T] Queue<T>,
     [T] Delivery<T>,
     [T: Send + Sync + 'static] Workers<T>,
+    [T: Send + Sync + 'static] TaskWorkers<T>,
     [K] Counters<K>,
     [] Clock,
     [] MockClock,

@@ -49,8 +49,9 @@
 //! page](crate#beside-the-cache), and in the modules.
 //!
 //! [`with_lock`](Locks::with_lock) and [`with_lock_async`](Locks::with_lock_async) hold a lease around
-//! a closure or an async one, [`Workers`] run a pool of threads over a queue, and with the feature
-//! `tower`, [`limit::RateLimitLayer`] limits the requests of axum, hyper and tonic.
+//! a closure or an async one, [`Workers`] run a pool of threads over a queue and [`TaskWorkers`] a pool of
+//! tasks, and with the feature `tower`, [`limit::RateLimitLayer`] limits the requests of axum, hyper and
+//! tonic.
 //!
 //! `stats()` of a [cache](crate::Cache::stats), a [bus](Bus::stats), a [queue](Queue::stats),
 //! [locks](Locks::stats), a [limit](Limiter::stats), [presence](Presence::stats) and [sessions] says
@@ -110,4 +111,4 @@ use crate::limit::Limiter;
 use crate::lock::Locks;
 use crate::presence::Presence;
 use crate::pubsub::Bus;
-use crate::queue::{Queue, Workers};
+use crate::queue::{Queue, TaskWorkers, Workers};

@@ -24,38 +24,23 @@
 //! [`pop_timeout_async`](Queue::pop_timeout_async), [`push_async`](Queue::push_async),
 //! [`push_with_async`](Queue::push_with_async) and [`push_many_async`](Queue::push_many_async).
 //! Their namesakes block the thread, and so all tasks of it; [`try_pop`](Queue::try_pop) waits for
-//! nothing. [`Workers`] are threads; a pool of tasks is a few that pop until the queue is closed:
+//! nothing. [`Workers`] are threads; a handler that awaits something is for tasks, on whichever executor:
 //!
 //! ```
-//! use haybox::queue::{PopError, Queue};
-//!
-//! async fn work(mails: Queue<String>) {
-//!     loop {
-//!         match mails.pop_async().await {
-//!             Ok(mail) => match send(&mail).await {
-//!                 Ok(()) => drop(mail.ack()),
-//!                 Err(error) => drop(mail.fail(error)), // It is tried again, later.
-//!             },
-//!             Err(PopError::Closed) => break,
-//!             Err(_) => {}
-//!         }
-//!     }
-//! }
-//! # async fn send(mail: &str) -> Result<(), &'static str> {
-//! #     if mail == "welcome 8" { Err("no such box") } else { Ok(()) }
-//! # }
+//! use haybox::queue::{Delivery, Queue, TaskWorkers};
+//! use std::time::Duration;
 //!
 //! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
 //! # runtime.block_on(async {
-//! let mails = Queue::builder(10_000).max_attempts(1).build()?;
-//! let pool: Vec<_> = (0..4).map(|_| tokio::spawn(work(mails.clone()))).collect();
-//! mails.push_async("welcome 7".to_owned()).await?;
-//! mails.push_async("welcome 8".to_owned()).await?;
-//! mails.close(); // What is in it is still handed out.
-//! for task in pool {
-//!     task.await?;
+//! let mails = Queue::<String>::new(10_000)?;
+//! let workers = TaskWorkers::new(&mails);
+//! for _ in 0..4 {
+//!     tokio::spawn(workers.work(async |mail: &Delivery<String>| send(mail).await));
 //! }
-//! assert!(mails.is_empty() && mails.dead_letters().len() == 1);
+//! mails.push_async("welcome 7".to_owned()).await?;
+//! mails.close(); // What is in it is still worked on.
+//! assert_eq!(workers.drain_async(Duration::from_secs(30)).await.done, 1);
+//! # async fn send(_: &str) -> std::io::Result<()> { Ok(()) }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -168,6 +153,7 @@
 
 mod batch;
 mod builder;
+mod crew;
 mod delivery;
 mod error;
 mod flights;
@@ -182,16 +168,19 @@ mod settle;
 mod shared;
 mod state;
 mod stats;
+mod task_workers;
 mod workers;
 
 pub use builder::{Overflow, PushOptions, QueueBuilder};
+pub use crew::WorkersReport;
 pub use delivery::Delivery;
 pub use error::{PopError, PushError, PushManyError, ReceiptError, RequeueError};
 pub use message::{DeadLetter, Receipt};
 pub use queue::Queue;
 pub use settle::Settle;
 pub use stats::QueueStats;
-pub use workers::{Workers, WorkersReport};
+pub use task_workers::TaskWorkers;
+pub use workers::Workers;
 
 /// What became of a push that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

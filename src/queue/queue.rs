@@ -398,20 +398,15 @@ impl<T: Send + Sync + 'static> Queue<T> {
     /// flight, too.
     pub(super) fn pop_unless(&self, is_stopped: &AtomicBool) -> Option<Delivery<T>> {
         let mut waiting = self.waiting(|state| &mut state.poppers);
-        let taken = block(&self.shared.clock, NEVER, |waker| {
-            waiting.look(waker, |state, now, _| {
-                if is_stopped.load(SeqCst) {
-                    return Some(None);
-                }
-                match state.take(now) {
-                    Ok(taken) => Some(Some(taken)),
-                    Err(PopError::Closed) if state.len() == 0 => Some(None),
-                    Err(_) => None,
-                }
-            })
-        });
-        let taken = taken.flatten()?;
-        Some(Delivery::new(Arc::clone(&self.shared), taken))
+        let look = |waker: &Waker| look_unless(is_stopped, &mut waiting, waker);
+        block(&self.shared.clock, NEVER, look).flatten()
+    }
+
+    /// As [`pop_unless`](Self::pop_unless), for a task.
+    pub(super) async fn pop_unless_async(&self, is_stopped: &AtomicBool) -> Option<Delivery<T>> {
+        let mut waiting = self.waiting(|state| &mut state.poppers);
+        let look = |waker: &Waker| look_unless(is_stopped, &mut waiting, waker);
+        wait(&self.shared.clock, NEVER, look).await.flatten()
     }
 
     pub(super) fn wake_poppers(&self) {
@@ -615,10 +610,25 @@ impl<T: Send + Sync + 'static> Queue<T> {
     pub fn wait_until_empty(&self, timeout: Duration) -> bool {
         let mut waiting = self.waiting(|state| &mut state.watchers);
         let until = after(self.shared.clock.now(), timeout);
-        let is_empty = block(&self.shared.clock, until, |waker| {
-            waiting.look(waker, |state, _, _| (state.len() == 0).then_some(()))
-        });
-        is_empty.is_some()
+        let look = |waker: &Waker| look_whether_empty(&mut waiting, waker);
+        block(&self.shared.clock, until, look).is_some()
+    }
+
+    /// As [`wait_until_empty`](Self::wait_until_empty), without blocking the thread: for at most
+    /// `timeout`, which counts from the first poll. The future borrows nothing and is no handle.
+    pub fn wait_until_empty_async(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = bool> + Send + use<T> {
+        let mut waiting = self.waiting(|state| &mut state.watchers);
+        async move {
+            let clock = waiting.shared().clock.clone();
+            let until = after(clock.now(), timeout);
+            let is_empty = wait(&clock, until, |waker| {
+                look_whether_empty(&mut waiting, waker)
+            });
+            is_empty.await.is_some()
+        }
     }
 
     /// How many messages are ready, delayed or in flight.
@@ -666,6 +676,29 @@ impl<T: Send + Sync + 'static> Queue<T> {
 fn look_for_one<T>(waiting: &mut Waiting<T>, waker: &Waker) -> Poll<Result<Delivery<T>, PopError>> {
     let taken = waiting.look(waker, |state, now, _| take(state, now));
     taken.map_ok(|taken| Delivery::new(Arc::clone(waiting.shared()), taken))
+}
+
+fn look_whether_empty<T>(waiting: &mut Waiting<T>, waker: &Waker) -> Poll<()> {
+    waiting.look(waker, |state, _, _| (state.len() == 0).then_some(()))
+}
+
+/// `None` when there is to be nothing more.
+fn look_unless<T>(
+    is_stopped: &AtomicBool,
+    waiting: &mut Waiting<T>,
+    waker: &Waker,
+) -> Poll<Option<Delivery<T>>> {
+    let taken = waiting.look(waker, |state, now, _| {
+        if is_stopped.load(SeqCst) {
+            return Some(None);
+        }
+        match state.take(now) {
+            Ok(taken) => Some(Some(taken)),
+            Err(PopError::Closed) if state.len() == 0 => Some(None),
+            Err(_) => None,
+        }
+    });
+    taken.map(|taken| Some(Delivery::new(Arc::clone(waiting.shared()), taken?)))
 }
 
 /// `None` while there may be something later.

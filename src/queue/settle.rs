@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-/// How a handler of [`Workers`](super::Workers) ends a delivery, where `Ok` and `Err` do not say it:
-/// by the calls of [`Delivery`](super::Delivery) that have these names. A `Result` becomes one, `Ok`
-/// an [`Ack`](Self::Ack), and an error a [`Fail`](Self::Fail) with its text.
+/// How a handler of [`Workers`](super::Workers) or [`TaskWorkers`](super::TaskWorkers) ends a delivery,
+/// where `Ok` and `Err` do not say it: by the calls of [`Delivery`](super::Delivery) that have these
+/// names. A `Result` becomes one, `Ok` an [`Ack`](Self::Ack), and an error a [`Fail`](Self::Fail) with its
+/// text.
 ///
 /// ```
 /// use haybox::queue::{Queue, Settle, Workers};

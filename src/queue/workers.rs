@@ -1,12 +1,11 @@
 //! Threads that work on the messages of a queue.
 
+use super::crew::{Crew, WorkersReport};
 use super::{Delivery, Queue, Settle};
 use crate::contain::{contain, said};
-use crate::figures::figures;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,7 +16,8 @@ use std::time::Duration;
 /// the [backoff](super::QueueBuilder::backoff) of the queue, by default a second or more, and after
 /// its last attempt becomes a [dead letter](Queue::dead_letters) with the error's text, or the
 /// panic's. No panic ends a thread. A handler that returns a [`Settle`] has more to choose from:
-/// what cannot succeed is buried, and what may not be done yet waits without an attempt.
+/// what cannot succeed is buried, and what may not be done yet waits without an attempt. For a handler
+/// that awaits something there are [`TaskWorkers`](super::TaskWorkers).
 ///
 /// Dropping it stops the threads as [`stop`](Self::stop) does, and so waits for the handlers that
 /// are running. When the queue is closed the threads go on until nothing is ready, delayed or in
@@ -50,44 +50,9 @@ pub struct Workers<T: Send + Sync + 'static> {
     threads: Vec<JoinHandle<()>>,
 }
 
-figures! {
-    /// What [`Workers`] have done.
-    pub struct WorkersReport {
-        /// Messages that were done and acknowledged.
-        pub done: u64,
-        /// Attempts that the handler ended with an error.
-        pub failed: u64,
-        /// Messages that the handler [buried](Settle::Bury).
-        pub buried: u64,
-        /// Messages that it [released](Settle::ReleaseAfter).
-        pub released: u64,
-        /// Attempts that ended with a panic.
-        pub panicked: u64,
-        /// Attempts that the handler ended, one way or the other, when the time of the delivery had
-        /// passed: the message was or will be handed out again. If there are any, the visibility
-        /// time-out is too short for this work.
-        pub late: u64,
-    }
-}
-
 /// More than a process can do anything with. A number that is wrong by a factor would have the
 /// system out of threads before it refuses one.
 const MOST_THREADS: usize = 10_000;
-
-/// For how long a message that was released keeps out of the way at least.
-const LEAST_DELAY: Duration = Duration::from_millis(1);
-
-/// What the threads share.
-#[derive(Default)]
-struct Crew {
-    is_stopped: AtomicBool,
-    done: AtomicU64,
-    failed: AtomicU64,
-    buried: AtomicU64,
-    released: AtomicU64,
-    panicked: AtomicU64,
-    late: AtomicU64,
-}
 
 impl<T: Send + Sync + 'static> fmt::Debug for Workers<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,7 +94,7 @@ impl<T: Send + Sync + 'static> Workers<T> {
             let handler = Arc::clone(&handler);
             let thread = thread::Builder::new()
                 .name(format!("haybox-worker-{number}"))
-                .spawn(move || crew.work(&queue, &*handler))?;
+                .spawn(move || work(&crew, &queue, &*handler))?;
             workers.threads.push(thread);
         }
         Ok(workers)
@@ -138,15 +103,7 @@ impl<T: Send + Sync + 'static> Workers<T> {
     /// What they have done so far.
     #[must_use]
     pub fn report(&self) -> WorkersReport {
-        let crew = &self.crew;
-        WorkersReport {
-            done: crew.done.load(SeqCst),
-            failed: crew.failed.load(SeqCst),
-            buried: crew.buried.load(SeqCst),
-            released: crew.released.load(SeqCst),
-            panicked: crew.panicked.load(SeqCst),
-            late: crew.late.load(SeqCst),
-        }
+        self.crew.report()
     }
 
     /// Has each thread end what it is at and take nothing more, and waits for that. What is in the
@@ -164,8 +121,7 @@ impl<T: Send + Sync + 'static> Workers<T> {
     }
 
     fn end(&mut self) {
-        self.crew.is_stopped.store(true, SeqCst);
-        self.queue.wake_poppers();
+        self.crew.stop(&self.queue);
         let own = thread::current().id();
         // A handler may own its workers. It does not wait for itself.
         let others = self
@@ -185,46 +141,21 @@ impl<T: Send + Sync + 'static> Drop for Workers<T> {
     }
 }
 
-impl Crew {
-    fn work<T, R>(&self, queue: &Queue<T>, handler: &impl Fn(&Delivery<T>) -> R)
-    where
-        T: Send + Sync + 'static,
-        R: Into<Settle>,
-    {
-        loop {
-            // A message's destructor may panic when it is settled.
-            let step = contain(|| {
-                let delivery = queue.pop_unless(&self.is_stopped)?;
-                self.work_on(delivery, handler);
-                Some(())
-            });
-            if let Some(None) = step {
-                return;
-            }
+fn work<T, R>(crew: &Crew, queue: &Queue<T>, handler: &impl Fn(&Delivery<T>) -> R)
+where
+    T: Send + Sync + 'static,
+    R: Into<Settle>,
+{
+    loop {
+        // A message's destructor may panic when it is settled.
+        let step = contain(|| {
+            let delivery = queue.pop_unless(crew.is_stopped())?;
+            let made = said(|| handler(&delivery).into());
+            crew.settle(delivery, made);
+            Some(())
+        });
+        if let Some(None) = step {
+            return;
         }
-    }
-
-    fn work_on<T, R>(&self, delivery: Delivery<T>, handler: &impl Fn(&Delivery<T>) -> R)
-    where
-        R: Into<Settle>,
-    {
-        let (counter, settled) = match said(|| handler(&delivery).into()) {
-            Ok(Settle::Ack) => (&self.done, delivery.ack()),
-            Ok(Settle::Fail(error)) => (&self.failed, delivery.fail(error)),
-            Ok(Settle::FailAfter(error, delay)) => {
-                (&self.failed, delivery.fail_after(error, delay))
-            }
-            Ok(Settle::Bury(error)) => (&self.buried, delivery.bury(error)),
-            Ok(Settle::ReleaseAfter(delay)) => {
-                let delay = delay.max(LEAST_DELAY);
-                (&self.released, delivery.release_after(delay))
-            }
-            Err(panic) => {
-                let error = format!("panicked: {panic}");
-                (&self.panicked, delivery.fail(error))
-            }
-        };
-        let counter = if settled.is_ok() { counter } else { &self.late };
-        counter.fetch_add(1, SeqCst);
     }
 }

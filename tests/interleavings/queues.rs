@@ -5,7 +5,9 @@ use crate::executor::block_on;
 use crate::roles::pass_time;
 use crate::schedules::check;
 use haybox::MockClock;
-use haybox::queue::{Delivery, Overflow, PopError, PushOptions, Queue, QueueBuilder};
+use haybox::queue::{
+    Delivery, Overflow, PopError, PushOptions, Queue, QueueBuilder, Settle, TaskWorkers,
+};
 use shuttle::thread::{scope, yield_now};
 use std::mem;
 use std::pin::pin;
@@ -207,5 +209,44 @@ fn nobody_waits_for_a_queue_that_is_closed() {
             });
         });
         assert_eq!(time.timers(), 0);
+    });
+}
+
+#[test]
+fn who_has_stopped_all_workers_finds_none_at_work() {
+    check("queue: stopping tasks", || {
+        let time = MockClock::new();
+        let queue = queue(&time, |builder| builder);
+        let (workers, at_work) = (TaskWorkers::new(&queue), AtomicU32::new(0));
+        let (first, second) = (workers.clone(), workers.clone());
+        let handle = async |_: &Delivery<u32>| {
+            at_work.fetch_add(1, SeqCst);
+            yield_now();
+            at_work.fetch_sub(1, SeqCst);
+            Settle::Ack
+        };
+        scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| block_on(workers.work(handle)));
+            }
+            threads.spawn(|| (0..MESSAGES).for_each(|value| _ = queue.push(value)));
+            for workers in [first, second] {
+                let (queue, at_work) = (&queue, &at_work);
+                threads.spawn(move || {
+                    if choice(3) == 0 {
+                        let stopping = pin!(workers.stop_async());
+                        ignore(stopping.poll(&mut Context::from_waker(Waker::noop())));
+                    }
+                    if choice(2) == 0 {
+                        yield_now();
+                    }
+                    let report = block_on(workers.stop_async());
+                    let counts = queue.stats();
+                    assert_eq!(at_work.load(SeqCst), 0);
+                    assert_eq!((counts.acked, counts.in_flight), (report.done, 0));
+                });
+            }
+        });
+        assert_eq!(queue.stats().pushed, u64::from(MESSAGES));
     });
 }

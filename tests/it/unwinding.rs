@@ -7,7 +7,7 @@ use haybox::limit::{Limiter, Quota};
 use haybox::lock::{Acquire, Lease, Locks};
 use haybox::presence::{Presence, PresenceEvent, WeakPresence};
 use haybox::pubsub::{Bus, Subscription, Topic, WeakBus};
-use haybox::queue::{Delivery, Queue, Workers};
+use haybox::queue::{Delivery, Queue, TaskWorkers, Workers};
 use haybox::{
     Cache, CacheBuilder, Clock, Events, Expiry, Fence, Freshness, MockClock, Op, Transaction,
 };
@@ -48,6 +48,7 @@ fn handles_pass_through_panics() {
     passes::<Queue<Opaque>>();
     passes::<Delivery<Opaque>>();
     passes::<Workers<Opaque>>();
+    passes::<TaskWorkers<Opaque>>();
     passes::<Counters<u32>>();
     passes::<Clock>();
     passes::<MockClock>();

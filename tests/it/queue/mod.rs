@@ -7,6 +7,7 @@ mod migration;
 mod model;
 #[cfg(feature = "persist")]
 mod restart;
+mod task_workers;
 mod waiting;
 mod workers;
 
