@@ -5,7 +5,7 @@
 //! first), then the bytes themselves: a small entry without a deadline costs three bytes over its
 //! key and value.
 
-use super::varint::{put_number, take_bytes, take_number, take_u64};
+use super::varint::{put_number, take_bytes, take_number, take_seq, take_u64};
 
 /// What happened to the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,7 +339,7 @@ fn take_effect<'a>(rest: &mut &'a [u8]) -> Option<Effect<'a>> {
         }
         kind::LABEL if flags == 0 => {
             let label = take_u64(rest)?;
-            let epoch = take_number(rest)?;
+            let epoch = take_seq(rest)?;
             Some(Effect::Label { label, epoch })
         }
         _ => None,
@@ -353,7 +353,10 @@ fn take_put<'a>(flags: u8, rest: &mut &'a [u8]) -> Option<Effect<'a>> {
     let life = take_life(flags, rest)?;
     let weight = take_if(flags & flag::WEIGHT, rest)?;
     let label_count = take_if(flags & flag::LABELS, rest)?.unwrap_or(0);
-    let epoch = take_if(flags & flag::LABELS, rest)?.unwrap_or(0);
+    let epoch = match flags & flag::LABELS {
+        0 => 0,
+        _ => take_seq(rest)?,
+    };
     let heat = if flags & flag::HEAT == 0 {
         0
     } else {
@@ -426,6 +429,7 @@ mod flag {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::persist::varint::HIGHEST;
 
     const FULL: Meta<'static> = Meta {
         life: WallLife {
@@ -524,6 +528,24 @@ mod tests {
             let good = read.iter().filter(|effect| effect.is_ok()).count();
             assert!(good < samples().len());
             assert!(read.len() - good <= 1, "the first corrupt one is the last");
+        }
+    }
+
+    /// The next one has to be a number, too.
+    #[test]
+    fn an_epoch_that_no_process_reaches_is_corrupt() {
+        for (epoch, is_read) in [(HIGHEST, true), (HIGHEST + 1, false), (u64::MAX, false)] {
+            let meta = Meta {
+                labels: Labels::Bytes(&[7; 8]),
+                epoch,
+                ..Meta::default()
+            };
+            let (key, value) = (&b"key"[..], &b"value"[..]);
+            let put = Effect::Put { key, value, meta };
+            for effect in [put, Effect::Label { label: 7, epoch }] {
+                let encoded = encoded(&[effect]);
+                assert_eq!(encoded.iter().all(|read| read.is_ok()), is_read, "{epoch}");
+            }
         }
     }
 
