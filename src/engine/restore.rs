@@ -170,7 +170,8 @@ impl<K: Hash + Eq, V> Engine<K, V> {
         let ends = Ends {
             hard: whole(life.hard),
             idle: whole(match life.idle {
-                NEVER => self.clock.now().saturating_add(idle),
+                // It gets what there can be at most when all is restored.
+                NEVER => NEVER,
                 // What was not worth a record may have happened.
                 recorded => record::end_of_step(recorded, idle, ahead),
             }),

@@ -142,6 +142,20 @@ fn a_clock_that_is_set_during_a_snapshot_costs_nothing() {
 }
 
 #[test]
+fn a_first_idle_time_is_whole_whatever_the_clock() {
+    for back in [0, 2] {
+        let (dir, time) = (dir(), mock());
+        let store = open(dir.path(), &time);
+        store.insert(1, 1).unwrap().wait().unwrap();
+        drop(store);
+        time.set_system_time(start() - back * HOUR);
+        let builder = Cache::<u32, u32>::builder().clock(time.clock());
+        let store = builder.time_to_idle(HOUR).open_store(dir.path()).unwrap();
+        assert_eq!(store.ttl(&1), Some(Ttl::Left(HOUR)), "{back} h back");
+    }
+}
+
+#[test]
 fn a_clock_that_is_set_by_a_second_makes_no_idle_time_shorter_by_more() {
     let idle = Duration::from_secs(1_800);
     // Ends are recorded anew as they cross a line, which are 225 s apart. The first lies just before
