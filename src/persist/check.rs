@@ -50,6 +50,7 @@ use super::recovery::Recovery;
 use super::report::{CompactReport, Progress, RecoveryReport};
 use super::settings::{RecoveryMode, Settings};
 use super::storage::{Disk, Hold, Storage};
+use super::wall::Wall;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -95,6 +96,7 @@ pub fn salvage(
     let settings = settings_of(dir, RecoveryMode::Salvage, on_progress)?;
     let raw = Arc::new(Raw::default());
     let recovered = recovery(dir, &settings, &*raw).run()?;
+    raw.recovered(recovered.now_ms);
     refuse_files_in(to)?;
     let target = Settings {
         dir_kind: recovered.manifest.dir_kind,
@@ -182,6 +184,7 @@ impl From<CompactError> for CheckError {
 
 fn recovery<'a>(dir: &'a Path, settings: &'a Settings, contents: &'a dyn Contents) -> Recovery<'a> {
     Recovery {
+        wall: Wall::new(settings.clock.clone()),
         dir,
         settings,
         storage: &Disk,

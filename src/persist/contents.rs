@@ -93,7 +93,8 @@ pub(crate) trait Contents: Send + Sync {
     /// All is recovered: enforce bounds, drop what died. `now_ms` is the wall time that counts.
     fn recovered(&self, now_ms: u64);
 
-    /// The wall clock may have been set: what is written from now on has times by it as it stands now.
+    /// The wall clock may have been set: what is brought back or written from now on has times by it as it
+    /// stands now.
     fn compare_clocks(&self) {}
 
     /// Snapshot: about how many entries there are; zero where nobody knows.

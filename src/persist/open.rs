@@ -10,7 +10,6 @@ use super::journal::OpenJournal;
 use super::kept::Kept;
 use super::options::Persistence;
 use super::recorder::Log;
-use super::report::ClockCheck;
 use super::storage::Disk;
 use super::store::Store;
 use super::wall::{STEP, Wall};
@@ -242,10 +241,7 @@ where
         report.entries = cache.len() as u64;
         report.expired = kept.dropped();
         let is_migrated = migrates && !report.migrated_from.is_empty();
-        let is_far_back = match report.clock {
-            ClockCheck::Fine => false,
-            ClockCheck::WentBack(by) | ClockCheck::LogAhead(by) => by >= STEP,
-        };
+        let is_far_back = report.clock.ahead() >= STEP;
         let is_unclosed = report.closed == Some(false);
         let journal = Journal {
             open: Arc::clone(&sink),

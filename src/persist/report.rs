@@ -161,6 +161,16 @@ pub enum ClockCheck {
     LogAhead(Duration),
 }
 
+impl ClockCheck {
+    /// How far the log is ahead of the clock.
+    pub(crate) fn ahead(self) -> Duration {
+        match self {
+            Self::Fine => Duration::ZERO,
+            Self::WentBack(by) | Self::LogAhead(by) => by,
+        }
+    }
+}
+
 impl fmt::Display for ClockCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,11 +2,12 @@
 //! is that.
 
 use super::{dir, killed};
+use haybox::persist::{Persistence, check};
 use haybox::{Cache, MockClock, Store, Ttl};
 use serde::{Deserialize, Serialize, Serializer};
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -94,34 +95,40 @@ fn a_compaction_begins_a_log_where_the_one_before_it_is_by_another_clock() {
     assert_eq!(open().ttl(&2), Some(Ttl::Left(4 * HOUR)));
 }
 
+/// Times to set the clock to, each as so many more were encoded.
+static TO_SET: Mutex<Option<(MockClock, Vec<SystemTime>)>> = Mutex::new(None);
+static ENCODED: AtomicU32 = AtomicU32::new(0);
+
 /// Sets the clock while it is encoded.
 #[derive(Clone, Deserialize)]
 struct Setter(u32);
 
-static TO_SET: Mutex<Option<MockClock>> = Mutex::new(None);
-
 impl Serialize for Setter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0 == 500
-            && let Some(time) = TO_SET.lock().unwrap().take()
+        if let Some((time, times)) = &mut *TO_SET.lock().unwrap()
+            && ENCODED.fetch_add(1, SeqCst) % 300 == 299
+            && let Some(wall) = times.pop()
         {
-            time.set_system_time(start());
+            time.set_system_time(wall);
         }
         serializer.serialize_newtype_struct("Setter", &self.0)
     }
 }
 
-/// The first half of its snapshot would be by one clock, and the second by the other.
+/// The first part of its snapshot would be by one clock, and the next by another.
 #[test]
 fn a_clock_that_is_set_during_a_snapshot_costs_nothing() {
     let year = 365 * 24 * HOUR;
-    for is_ahead in [true, false] {
+    let (ahead, behind) = (start() + 10 * year, start() - 10 * year);
+    for (first, then) in [
+        (ahead, vec![start()]),
+        (behind, vec![start()]),
+        // And it is set right again before the end.
+        (start(), vec![start(), start() + 12 * HOUR]),
+        (start(), vec![start(), start() - 12 * HOUR]),
+    ] {
         let (dir, time) = (dir(), mock());
-        let wrong = match is_ahead {
-            true => start() + 10 * year,
-            false => start() - 10 * year,
-        };
-        time.set_system_time(wrong);
+        time.set_system_time(first);
         let open = |dir: &Path, time: &MockClock| {
             let builder = Cache::<u32, Setter>::builder().clock(time.clock());
             builder.open_store(dir).unwrap()
@@ -130,14 +137,60 @@ fn a_clock_that_is_set_during_a_snapshot_costs_nothing() {
         for key in 0..1_000 {
             let _ = store.insert_with_ttl(key, Setter(key), 4 * HOUR).unwrap();
         }
-        *TO_SET.lock().unwrap() = Some(time.clone());
+        store.journal().sync().unwrap();
+        ENCODED.store(0, SeqCst);
+        *TO_SET.lock().unwrap() = Some((time.clone(), then.clone()));
         store.journal().compact().unwrap();
-        assert!(TO_SET.lock().unwrap().is_none());
+        let (_, left) = TO_SET.lock().unwrap().take().unwrap();
+        assert!(left.is_empty(), "all were set");
         let again = open(killed(&dir).path(), &time);
         for key in 0..1_000 {
             let ttl = again.ttl(&key);
-            assert_eq!(ttl, Some(Ttl::Left(4 * HOUR)), "{key}, {is_ahead}");
+            assert_eq!(ttl, Some(Ttl::Left(4 * HOUR)), "{key}, {first:?}, {then:?}");
         }
+    }
+}
+
+/// As on a machine whose clock is set by the network some seconds after it has started.
+#[test]
+fn a_clock_that_is_set_while_a_directory_is_opened_costs_nothing() {
+    let (dir, time) = (dir(), mock());
+    let store = open(dir.path(), &time);
+    store
+        .insert_with_ttl(1, 1, 4 * HOUR)
+        .unwrap()
+        .wait()
+        .unwrap();
+    drop(store);
+    let day = 24 * HOUR;
+    let (minute, now) = (HOUR / 60, start() + HOUR / 60);
+    let left = 4 * HOUR - minute;
+    for (boot, set_to, expected) in [
+        (now, None, left),
+        (now + 8 * HOUR, Some(now), left),
+        (now - 8 * HOUR, Some(now), left),
+        (now - 23 * HOUR, Some(now), left),
+        (now - 30 * day, Some(now), left),
+        // It was written by a clock that is not believed, and has what it had left then.
+        (now - 30 * day, None, 4 * HOUR),
+        (now, Some(now - 30 * day), 4 * HOUR),
+    ] {
+        let copy = killed(&dir);
+        let time = MockClock::new();
+        time.set_system_time(boot);
+        let set = time.clone();
+        let options = Persistence::new().on_progress(move |_| {
+            if let Some(wall) = set_to {
+                set.set_system_time(wall);
+            }
+        });
+        let builder = Cache::<u32, u32>::builder().clock(time.clock());
+        let store = builder.open_store_with(copy.path(), options).unwrap();
+        let context = format!("{boot:?}, {set_to:?}");
+        assert_eq!(store.ttl(&1), Some(Ttl::Left(expected)), "{context}");
+        drop(store);
+        let again = open(copy.path(), &time);
+        assert_eq!(again.ttl(&1), Some(Ttl::Left(expected)), "{context}");
     }
 }
 
@@ -152,6 +205,34 @@ fn a_first_idle_time_is_whole_whatever_the_clock() {
         let builder = Cache::<u32, u32>::builder().clock(time.clock());
         let store = builder.time_to_idle(HOUR).open_store(dir.path()).unwrap();
         assert_eq!(store.ttl(&1), Some(Ttl::Left(HOUR)), "{back} h back");
+    }
+}
+
+/// The files are written anew by the clock of now, which is that of the machine.
+#[test]
+fn what_a_clock_that_was_ahead_let_expire_stays_so_in_new_files() {
+    let (dir, time) = (dir(), MockClock::new());
+    time.set_system_time(SystemTime::now());
+    let store = open(dir.path(), &time);
+    let _ = store.insert_with_ttl(1, 1, HOUR / 6).unwrap();
+    let _ = store.insert_with_ttl(3, 3, 9 * HOUR).unwrap();
+    time.advance(HOUR);
+    assert_eq!(store.get(&1), None);
+    let _ = store.insert(2, 2).unwrap();
+    drop(store);
+    let (compacted, saved) = (killed(&dir), super::dir());
+    let saved = saved.path().join("saved");
+    check::compact(compacted.path(), |_| ()).unwrap();
+    check::salvage(dir.path(), &saved, |_| ()).unwrap();
+    for new in [compacted.path(), &saved] {
+        let time = MockClock::new();
+        time.set_system_time(SystemTime::now());
+        let store = open(new, &time);
+        assert_eq!((store.get(&1), store.get(&2)), (None, Some(2)), "{new:?}");
+        let Some(Ttl::Left(left)) = store.ttl(&3) else {
+            panic!("it has hours left");
+        };
+        assert!(left < 8 * HOUR + HOUR / 60, "{left:?} in {new:?}");
     }
 }
 

@@ -4,8 +4,10 @@ use crate::engine::Tally;
 use crate::persist::contents::{Contents, Spot, Walked};
 use crate::persist::effect::{Effect, Effects, Undecodable, Unencodable, WallLife};
 use crate::sync::Mutex;
+use crate::time::wall_ms;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::time::SystemTime;
 
 /// Entries by their keys, each as the effect that puts it.
 pub(super) struct Raw {
@@ -68,7 +70,19 @@ impl Contents for Raw {
         }
     }
 
-    fn recovered(&self, _: u64) {}
+    fn recovered(&self, now_ms: u64) {
+        let by_ms = now_ms.saturating_sub(wall_ms(SystemTime::now()));
+        if by_ms == 0 {
+            return;
+        }
+        for set in &self.sets {
+            for put in set.lock().values_mut() {
+                if let Some(Ok(Effect::Put { meta, .. })) = put.iter().next() {
+                    *put = with_life(put, meta.life.sooner(by_ms));
+                }
+            }
+        }
+    }
 
     fn len(&self) -> u64 {
         self.entries()

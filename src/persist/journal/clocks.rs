@@ -8,9 +8,9 @@
 //! it by the clock of now.
 
 use super::Inner;
+use super::rotate::Rotation;
 use crate::persist::wall::{STEP, ahead_of};
 use crate::sync::AtomicU64;
-use crate::time::Clock;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[derive(Debug)]
@@ -18,23 +18,50 @@ pub(super) struct Clocks {
     /// How far the wall clock was ahead of the other one when the oldest deadlines that count were
     /// written, in nanoseconds, as two's complement.
     written_by: AtomicU64,
+    /// The same of when the log was begun that is written to.
+    log_by: AtomicU64,
+    /// How often something was written, or encoded for a snapshot, while it was far from that. What was
+    /// written then is off, also when the clock is right again.
+    off: AtomicU64,
+    /// For so many of these times a snapshot has made up.
+    made_up: AtomicU64,
 }
 
 impl Clocks {
-    /// What was read is believed, or is written anew at opening.
-    pub(super) fn new(clock: &Clock) -> Self {
+    /// What was read is believed, or, if it is off, is to be written anew.
+    pub(super) fn new(ahead: i64, is_off: bool) -> Self {
         Self {
-            written_by: AtomicU64::new(ahead_of(clock) as u64),
+            written_by: AtomicU64::new(ahead as u64),
+            log_by: AtomicU64::new(ahead as u64),
+            off: AtomicU64::new(is_off.into()),
+            made_up: AtomicU64::new(0),
         }
     }
 
-    /// All deadlines in the files were written since this was measured, by [`ahead_of`].
-    pub(super) fn are_written_by(&self, ahead: i64) {
-        self.written_by.store(ahead as u64, Relaxed);
+    /// All deadlines in the files were written since the rotation.
+    pub(super) fn are_written_since(&self, rotation: &Rotation) {
+        self.written_by.store(rotation.ahead as u64, Relaxed);
+        self.made_up.store(rotation.off, Relaxed);
+    }
+
+    /// A log is begun. Says how much was off before: a snapshot that is walked from now on makes up for
+    /// that.
+    pub(super) fn begin_log(&self, ahead: i64) -> u64 {
+        self.log_by.store(ahead as u64, Relaxed);
+        self.off.load(Relaxed)
     }
 }
 
 impl Inner {
+    /// Something was written, or encoded, by the clock of now. Says whether it is off.
+    pub(super) fn note_clock(&self) -> bool {
+        let is_off = self.has_moved_since(self.clocks.log_by.load(Relaxed) as i64);
+        if is_off {
+            self.clocks.off.fetch_add(1, Relaxed);
+        }
+        is_off
+    }
+
     /// How far the wall clock is ahead now, and no deadline that is written from now on is by an earlier
     /// comparison.
     pub(super) fn compare_clocks(&self) -> i64 {
@@ -50,14 +77,19 @@ impl Inner {
         self.clocks.written_by.load(Relaxed) as i64
     }
 
-    /// Whether the wall clock shows something else now than what deadlines in the files were written
-    /// by, and by so much that it is worth to write all of it anew.
+    /// Whether deadlines in the files are, or were written, by another clock than that of now, and by so
+    /// much that it is worth to write all of it anew.
     pub(super) fn has_stepped(&self) -> bool {
-        self.has_stepped_since(self.written_by())
+        let is_made_up = self.clocks.made_up.load(Relaxed) == self.clocks.off.load(Relaxed);
+        !is_made_up || self.has_moved_since(self.written_by())
     }
 
-    /// The same of what was written while it was so far ahead.
-    pub(super) fn has_stepped_since(&self, ahead: i64) -> bool {
+    /// The same of what was written since a rotation.
+    pub(super) fn has_stepped_since(&self, rotation: &Rotation) -> bool {
+        self.clocks.off.load(Relaxed) != rotation.off || self.has_moved_since(rotation.ahead)
+    }
+
+    fn has_moved_since(&self, ahead: i64) -> bool {
         ahead_of(&self.settings.clock).abs_diff(ahead) > STEP.as_nanos() as u64
     }
 }

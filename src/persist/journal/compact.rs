@@ -133,7 +133,7 @@ impl Inner {
         let start = Instant::now();
         let (rotation, snapshot, entries) = self.snapshot_by_one_clock(contents)?;
         let freed = self.publish(snapshot, &rotation)?;
-        self.clocks.are_written_by(rotation.ahead);
+        self.clocks.are_written_since(&rotation);
         Ok(CompactReport {
             generation: rotation.generation,
             entries,
@@ -158,10 +158,9 @@ impl Inner {
                 Some(unused) => unused,
                 None => self.rotate()?,
             };
-            let ahead = rotation.ahead;
             let made = self.snapshot_behind(rotation, contents)?;
             left -= 1;
-            if left == 0 || !self.has_stepped_since(ahead) {
+            if left == 0 || !self.has_stepped_since(&made.0) {
                 return Ok(made);
             }
             let path = Name::Snapshot(made.0.generation).in_dir(&self.dir);

@@ -15,9 +15,10 @@ use crate::persist::error::{DiskError, OpenError};
 use crate::persist::files::absolute;
 use crate::persist::hold::hold;
 use crate::persist::recovery::{Recovered, Recovery};
-use crate::persist::report::{ClockCheck, RecoveryReport};
+use crate::persist::report::RecoveryReport;
 use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy};
 use crate::persist::storage::{Hold, Storage};
+use crate::persist::wall::{STEP, Wall};
 use crate::process::this_process;
 use crate::sync::{AtomicU64, Mutex};
 use std::io;
@@ -46,6 +47,7 @@ impl OpenJournal {
         let dir = &*absolute(dir)?;
         enter(dir, &settings, &*storage)?;
         let recovery = Recovery {
+            wall: Wall::new(settings.clock.clone()),
             dir,
             settings: &settings,
             storage: &*storage,
@@ -59,7 +61,7 @@ impl OpenJournal {
         };
         let lock = hold(dir, how, &*storage)?;
         let mut recovered = recovery.run()?;
-        contents.recovered(now_that_counts(&settings, &recovered.report));
+        contents.recovered(recovered.now_ms);
         let mut report = std::mem::take(&mut recovered.report);
         if settings.discards_unclosed {
             let (store, last) = (recovered.manifest.store, recovered.last_seq);
@@ -109,16 +111,6 @@ fn enter(dir: &Path, settings: &Settings, storage: &dyn Storage) -> Result<(), O
     Ok(())
 }
 
-/// The time for deadlines: not before the last write, so that nothing that had expired comes back,
-/// unless the log is so far ahead that its clock was wrong.
-fn now_that_counts(settings: &Settings, report: &RecoveryReport) -> u64 {
-    let now = settings.wall_ms();
-    match report.clock {
-        ClockCheck::WentBack(by) => now.saturating_add(by.as_millis() as u64),
-        ClockCheck::Fine | ClockCheck::LogAhead(_) => now,
-    }
-}
-
 fn inner(
     dir: &Path,
     settings: Settings,
@@ -146,6 +138,8 @@ fn inner(
     let is_point = matches!(settings.mode, RecoveryMode::PointInTime(_));
     manifest.went_back = is_point;
     let keeps = settings.log && !settings.is_read_only();
+    // A snapshot by the clock of now is due then, and is until one was made.
+    let is_off = report.clock.ahead() >= STEP && !settings.is_read_only();
     Inner {
         dir: dir.to_owned(),
         storage,
@@ -174,7 +168,7 @@ fn inner(
         syncer: Default::default(),
         compactor: Default::default(),
         log_bytes: AtomicU64::new(recovered.log_bytes),
-        clocks: Clocks::new(&settings.clock),
+        clocks: Clocks::new(recovered.ahead, is_off),
         counts: Counts::default(),
         now: Mutex::new(Now::default()),
         process: AtomicU64::new(this_process().into()),

@@ -18,6 +18,8 @@ pub(super) struct Rotation {
     pub(super) failures: u64,
     /// How far the wall clock was ahead then: no deadline in the new log is by an earlier one.
     pub(super) ahead: i64,
+    /// What was written by another clock before: see [`begin_log`](super::clocks::Clocks::begin_log).
+    pub(super) off: u64,
 }
 
 impl Inner {
@@ -29,7 +31,7 @@ impl Inner {
         let mut tail = self.tail.lock();
         let unused = tail.unused.take()?;
         let is_good = syncing.failures == unused.failures
-            && !self.has_stepped_since(unused.ahead)
+            && !self.has_stepped_since(&unused)
             && !self.buffer.has_gap()
             && tail.takes_writes();
         // One that has grown would stay behind the snapshot, all of it.
@@ -46,12 +48,14 @@ impl Inner {
     /// As [`rotate`](Self::rotate), to a log that not every version may be able to read.
     pub(super) fn rotate_to(&self, features: u32) -> Result<Rotation, CompactError> {
         self.check_place()?;
+        // Before what waits is written, or what comes in meanwhile would be by an earlier comparison, and
+        // in the new log.
+        let ahead = self.compare_clocks();
         if self.has_stepped() {
             // What waits has deadlines by the clock of before, and would come behind the snapshot. If
             // it cannot be written the new log has it, as without a step.
             let _ = self.write_through(self.buffer.last());
         }
-        let ahead = self.compare_clocks();
         // Not while another makes of the catalog a manifest that takes its place.
         let publishing = self.publishing.lock();
         let mut catalog = self.catalog.lock();
@@ -68,6 +72,7 @@ impl Inner {
                 is_continuous: !syncing.is_distrusted,
                 failures: syncing.failures,
                 ahead,
+                off: self.clocks.begin_log(ahead),
             });
         }
         // Before anything else that can fail: who opens the directory has to know.
@@ -153,6 +158,7 @@ impl Inner {
             is_continuous: !syncing.is_distrusted,
             failures: syncing.failures,
             ahead,
+            off: self.clocks.begin_log(ahead),
         };
         drop(tail);
         drop(syncing);

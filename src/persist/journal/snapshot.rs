@@ -39,6 +39,7 @@ impl Inner {
             let walked = contained(|| contents.write_set(&spot, &mut sink.effects))?;
             next = walked.next;
             left_out += walked.left_out;
+            self.note_clock();
             sink.frame_if_enough()?;
             self.check_not_in_vain(rotation)?;
         }

@@ -33,6 +33,10 @@ impl Inner {
             self.attempt("writer", || {
                 let (durable, wall_ms) = (self.commits.durable(), self.settings.wall_ms());
                 let written = tail.write(&self.buffer, durable, wall_ms);
+                if !matches!(written, Ok(0)) {
+                    // If it is off the compactor is told below.
+                    self.note_clock();
+                }
                 written.map_err(CommitError::Disk)
             })
         });
@@ -240,12 +244,18 @@ impl Inner {
         if tail.is_unlisted {
             return Ok(());
         }
-        self.timed(&self.asked.write, || {
+        let marked = self.timed(&self.asked.write, || {
             self.attempt("writer", || {
                 let marked = tail.mark(self.commits.durable(), self.settings.wall_ms());
                 marked.map_err(CommitError::Disk)
             })
-        })
+        });
+        drop(tail);
+        // The time in it counts for all deadlines.
+        if self.note_clock() {
+            self.compactor.ring_if_parked();
+        }
+        marked
     }
 
     pub(super) fn ended(&self) -> Option<CommitError> {

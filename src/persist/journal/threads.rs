@@ -189,6 +189,10 @@ impl Inner {
             if self.has_stepped() {
                 // What is written meanwhile may still be by a comparison of before.
                 self.compactor.nap(2 * OLD);
+                // Somebody may have made a snapshot meanwhile.
+                if self.time_to_compaction() != Some(Duration::ZERO) {
+                    continue;
+                }
             }
             // What fails is tried again later.
             match self.compact().map_err(CommitError::from) {

@@ -16,8 +16,7 @@ pub(super) struct Believed {
 }
 
 impl Believed {
-    pub(super) fn by(settings: &Settings) -> Self {
-        let now_ms = settings.wall_ms();
+    pub(super) fn by(settings: &Settings, now_ms: u64) -> Self {
         let skew_ms = u64::try_from(settings.clock_skew.as_millis()).unwrap_or(u64::MAX);
         Self {
             now_ms,

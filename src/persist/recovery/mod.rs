@@ -31,6 +31,7 @@ use super::manifest::{Manifest, Name};
 use super::report::{ClockCheck, Progress, RecoveryReport};
 use super::settings::{RecoveryMode, Settings};
 use super::storage::{Access, Blob, Storage};
+use super::wall::{STEP, Wall, ahead_of};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) contents: &'a dyn Contents,
     /// Whether a torn tail is cut off, and the logs are synced.
     pub(crate) may_change: bool,
+    /// The wall clock as it stood when reading began, whoever sets it meanwhile.
+    pub(crate) wall: Wall,
 }
 
 /// What a directory holds.
@@ -61,6 +64,11 @@ pub(crate) struct Recovered {
     /// The state is not that of the files, so all of it has to be written to new ones; the old
     /// ones are to be kept in `quarantine/`.
     pub(crate) replaces: bool,
+    /// How far the wall clock was ahead as all was read, in nanoseconds.
+    pub(crate) ahead: i64,
+    /// The wall time that counts for deadlines: not before the last write, so that nothing that had
+    /// expired comes back, unless the log is so far ahead that its clock was wrong.
+    pub(crate) now_ms: u64,
 }
 
 /// What is known so far.
@@ -80,10 +88,38 @@ struct State {
     left_out: Times,
 }
 
+/// How often all is read, at most, until the wall clock is not set meanwhile.
+const ATTEMPTS: u32 = 3;
+
 impl Recovery<'_> {
     /// Applies to the contents what the directory holds, and cuts off a torn tail.
     pub(crate) fn run(&self) -> Result<Recovered, OpenError> {
         let start = Instant::now();
+        let (mut state, ends) = self.read_by_one_clock()?;
+        let log = self.settle(&ends, &mut state)?;
+        let now_ms = self.check_clock(&mut state);
+        state.report.total_time = start.elapsed();
+        Ok(state.finish(log, &ends, self.wall.ahead(), now_ms))
+    }
+
+    /// Reads all; and once more, if the wall clock was set meanwhile: what is to be believed, and what
+    /// has expired, was judged by the one of before.
+    fn read_by_one_clock(&self) -> Result<(State, Vec<LogEnd>), OpenError> {
+        let mut left = ATTEMPTS;
+        loop {
+            self.wall.compare();
+            self.contents.compare_clocks();
+            let read = self.read()?;
+            left -= 1;
+            let by = ahead_of(&self.settings.clock).abs_diff(self.wall.ahead());
+            if left == 0 || by <= STEP.as_nanos() as u64 {
+                return Ok(read);
+            }
+            self.contents.clear();
+        }
+    }
+
+    fn read(&self) -> Result<(State, Vec<LogEnd>), OpenError> {
         let plan = self.plan()?;
         let mut state = State::new(plan.manifest, plan.created);
         state.total = plan.bytes;
@@ -98,10 +134,7 @@ impl Recovery<'_> {
         let begun = Instant::now();
         let ends = self.replay_logs(&plan.logs, &mut state)?;
         state.report.log_time = begun.elapsed();
-        let log = self.settle(&ends, &mut state)?;
-        self.check_clock(&mut state);
-        state.report.total_time = start.elapsed();
-        Ok(state.finish(log, &ends))
+        Ok((state, ends))
     }
 
     /// Opens a listed file and checks whose it is.
@@ -228,17 +261,19 @@ impl Recovery<'_> {
         }
     }
 
-    /// Notes what the clock looks like beside the log.
-    fn check_clock(&self, state: &mut State) {
-        let now = self.settings.wall_ms();
-        let ahead = Duration::from_millis(state.wall_ms.saturating_sub(now));
-        state.report.clock = if ahead.is_zero() {
-            ClockCheck::Fine
+    /// Notes what the clock looks like beside the log, and says which time counts.
+    fn check_clock(&self, state: &mut State) -> u64 {
+        let now_ms = self.wall.now_ms();
+        let ahead = Duration::from_millis(state.wall_ms.saturating_sub(now_ms));
+        let (clock, counts) = if ahead.is_zero() {
+            (ClockCheck::Fine, now_ms)
         } else if ahead <= self.settings.clock_skew {
-            ClockCheck::WentBack(ahead)
+            (ClockCheck::WentBack(ahead), state.wall_ms)
         } else {
-            ClockCheck::LogAhead(ahead)
+            (ClockCheck::LogAhead(ahead), now_ms)
         };
+        state.report.clock = clock;
+        counts
     }
 }
 
@@ -300,7 +335,13 @@ impl State {
         self.replaces |= effects > 0;
     }
 
-    fn finish(mut self, log: Option<LastLog>, ends: &[LogEnd]) -> Recovered {
+    fn finish(
+        mut self,
+        log: Option<LastLog>,
+        ends: &[LogEnd],
+        ahead: i64,
+        now_ms: u64,
+    ) -> Recovered {
         self.report.last_seq = self.last_seq;
         self.report.durable_seq = self.durable;
         Recovered {
@@ -311,6 +352,8 @@ impl State {
             last_seq: self.last_seq,
             was_cut: self.was_cut,
             replaces: self.replaces,
+            ahead,
+            now_ms,
         }
     }
 }

@@ -90,7 +90,7 @@ impl Recovery<'_> {
         let worker = Worker {
             contents: self.contents,
             schema: self.settings.schema,
-            believed: Believed::by(self.settings),
+            believed: Believed::by(self.settings, self.wall.now_ms()),
             is_salvage: self.is_salvage(),
             undecodable: AtomicU64::new(0),
         };

@@ -159,6 +159,67 @@ fn a_compaction_is_due_when_the_wall_clock_was_set_by_more_than_a_minute() {
     }
 }
 
+/// What was written meanwhile is off, and a mark says that it was later than it is.
+#[test]
+fn a_clock_that_was_wrong_for_a_while_is_made_up_for() {
+    let (memory, time) = (Memory::new(1), MockClock::new());
+    let settings = Settings {
+        clock: time.clock(),
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    let due = || store.journal.time_to_compaction();
+    let right = time.clock().system_time();
+    let writes = || {
+        store.put(b"key", b"value");
+        store.journal.sync().unwrap();
+    };
+    let marks = || store.journal.mark();
+    let steps: [&dyn Fn(); 2] = [&writes, &marks];
+    for step in steps {
+        for (hours, is_off) in [(0, false), (12, true), (-12, true)] {
+            writes();
+            let by = Duration::from_secs(3_600 * i32::unsigned_abs(hours) as u64);
+            time.set_system_time(if hours < 0 { right - by } else { right + by });
+            step();
+            time.set_system_time(right);
+            assert_eq!(due(), is_off.then_some(Duration::ZERO), "{hours} h");
+            store.journal.compact().unwrap();
+            assert_eq!(due(), None);
+        }
+    }
+}
+
+/// Its time would count again at each start.
+#[test]
+fn a_log_that_is_ahead_of_the_clock_is_written_anew_however_often_that_fails() {
+    let (memory, time) = (Memory::new(1), MockClock::new());
+    let open = || {
+        let settings = Settings {
+            clock: time.clock(),
+            ..by_hand()
+        };
+        Store::open(&memory.storage(), settings).unwrap()
+    };
+    let store = open();
+    store.put(b"key", b"value");
+    store.journal.sync().unwrap();
+    drop(store);
+    let right = time.clock().system_time();
+    for (seconds, is_due) in [(59, false), (60, true), (864_000, true)] {
+        time.set_system_time(right - Duration::from_secs(seconds));
+        let store = open();
+        let due = || store.journal.time_to_compaction();
+        assert_eq!(due(), is_due.then_some(Duration::ZERO), "{seconds}");
+        memory.fail_next(1, Some(Operation::Create), How::Full);
+        store.journal.compact().unwrap_err();
+        assert_eq!(due().is_some(), is_due, "it is tried again");
+        memory.heal();
+    }
+    open().journal.compact().unwrap();
+    assert_eq!(open().journal.time_to_compaction(), None);
+}
+
 fn is_snapshot(path: &Path) -> bool {
     path.to_string_lossy().contains("snap-")
 }

@@ -13,6 +13,7 @@ use crate::persist::manifest::Manifest;
 use crate::persist::recovery::Recovery;
 use crate::persist::report::RecoveryReport;
 use crate::persist::settings::{RecoveryMode, Settings, SyncPolicy};
+use crate::persist::wall::Wall;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -158,6 +159,7 @@ fn salvaged(memory: &Memory, may_change: bool) -> (Map, RecoveryReport) {
     }
     let kept = super::model::Kept::default();
     let recovery = Recovery {
+        wall: Wall::new(settings.clock.clone()),
         dir: &dir(),
         settings: &settings,
         storage: memory,

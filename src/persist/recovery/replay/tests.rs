@@ -83,7 +83,7 @@ fn worker(contents: &Seen, is_salvage: bool) -> Worker<'_> {
     Worker {
         contents,
         schema: 0,
-        believed: Believed::by(&Settings::new(CodecId(*b"test"))),
+        believed: Believed::by(&Settings::new(CodecId(*b"test")), 1),
         is_salvage,
         undecodable: AtomicU64::new(0),
     }
