@@ -467,7 +467,7 @@ where
 mod tests {
     use super::*;
     use crate::time::MockClock;
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::hash::{BuildHasherDefault, Hasher};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -592,6 +592,30 @@ mod tests {
         use_for(&table, &Moody(1), SECOND);
         use_for(&table, &Moody(2), SECOND);
         assert_eq!(table.len(), 2, "neither locked nor lost");
+    }
+
+    thread_local!(static OTHERS: RefCell<Option<Table<Twin>>> = const { RefCell::new(None) });
+
+    /// A key whose copy is added first, as another thread might between the two steps of a change.
+    #[derive(Debug, PartialEq, Eq, Hash)]
+    struct Twin(u32);
+
+    impl Clone for Twin {
+        fn clone(&self) -> Self {
+            if let Some(table) = OTHERS.take() {
+                use_for(&table, self, 60 * SECOND);
+            }
+            Self(self.0)
+        }
+    }
+
+    #[test]
+    fn a_key_that_two_add_at_the_same_time_is_there_once() {
+        let (table, _time) = table::<Twin>();
+        OTHERS.set(Some(table.clone()));
+        use_for(&table, &Twin(1), SECOND);
+        assert_eq!(table.len(), 1);
+        table.validate(|_| ());
     }
 
     /// All of what is touched for every change, beside the slot of the key.
