@@ -285,6 +285,18 @@ fn the_watchdog_renews_when_a_third_of_the_time_has_passed_and_no_more_than_it_m
 }
 
 #[test]
+fn the_watchdog_does_not_shorten_what_its_holder_has_renewed() {
+    let (locks, time) = on_mock(|builder| builder.watchdog(3 * LEASE / 2));
+    let (lease, third) = (locks.try_acquire(&1).unwrap(), LEASE / 3);
+    time.advance(third);
+    time.advance(third - TICK);
+    lease.renew().unwrap();
+    // It would be renewed for less than that, since its time is nearly up.
+    time.advance(TICK);
+    assert_eq!(lease.remaining(), LEASE - TICK);
+}
+
+#[test]
 fn the_watchdog_of_a_released_lease_does_not_touch_the_next() {
     let (locks, time) = on_mock(|builder| builder.watchdog(6 * LEASE));
     locks.try_acquire(&1).unwrap().release().unwrap();

@@ -413,6 +413,23 @@ fn who_waits_is_not_forgotten_where_no_timer_could_be_set() {
 }
 
 #[test]
+fn who_releases_too_late_is_told_so_though_nothing_has_ended_the_lease() {
+    let time = MockClock::new();
+    let locks = Locks::<Moody>::builder(LEASE).clock(time.clock());
+    let locks = locks.build().unwrap();
+    let held = locks.try_acquire(&Moody(1)).unwrap();
+    let mut next = locks.acquire_async(&Moody(1));
+    FAILS.set(true);
+    assert_eq!(panic_of(|| poll_once(Pin::new(&mut next))), "not now");
+    FAILS.set(false);
+    // No timer could be set.
+    time.advance(LEASE);
+    assert!(held.release().is_err());
+    assert!(poll_once(Pin::new(&mut next)).is_ready());
+    assert_eq!(locks.stats().lost, 1);
+}
+
+#[test]
 fn a_lease_whose_watchdog_could_not_copy_the_key_is_given_back() {
     let time = MockClock::new();
     let locks = Locks::<Moody>::builder(LEASE).clock(time.clock());
