@@ -283,10 +283,10 @@ impl Room {
 mod tests {
     use super::*;
     use crate::Cache;
-    use crate::persist::Persistence;
-    use crate::queue::Queue;
+    use crate::persist::{Persistence, SyncPolicy};
     use crate::queue::message::Payload;
     use crate::queue::shared::Shared;
+    use crate::queue::{Overflow, PushOptions, Queue};
     use serde::de::DeserializeOwned;
     use serde::{Deserialize, Serialize};
     use std::sync::{Arc, mpsc};
@@ -441,6 +441,49 @@ mod tests {
         let first = kept.put(&entry(1), 0).unwrap().unwrap();
         assert!(kept.all_so_far().unwrap().seq() >= first.seq());
         assert!(Kept::<u32>::nowhere().all_so_far().is_none());
+    }
+
+    #[test]
+    fn who_pushes_what_is_there_already_waits_until_that_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = by_hand::<u8>(&dir);
+        let payload = Payload {
+            value: 7,
+            priority: 0,
+            key: Some(Arc::from("report")),
+        };
+        // By somebody who still waits for the disk.
+        let is_in = queue.shared().change(|state, now, after| {
+            let pushed = state.push(Arc::new(payload), None, false, now, after);
+            pushed.is_ok()
+        });
+        let waiting = || queue.journal().unwrap().health().waiting_bytes;
+        assert!(is_in && waiting() > 0);
+        let report = PushOptions::new().dedup_key("report");
+        assert!(queue.push_with(7, report).unwrap().is_duplicate());
+        assert_eq!(waiting(), 0);
+    }
+
+    /// The second one waits for room, and then in vain for the disk: it is in the queue all the same.
+    #[cfg(unix)]
+    #[test]
+    fn who_pushes_many_is_told_of_the_last_though_it_is_not_known_to_be_kept() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("queue");
+        let options = Persistence::new().sync(SyncPolicy::Always).by_hand();
+        let builder = Queue::builder(1).overflow(Overflow::Block(Duration::MAX));
+        let queue = builder.open_with(&dir, options).unwrap();
+        let error = std::thread::scope(|threads| {
+            let pushing = threads.spawn(|| queue.push_many(vec![1_u8, 2]).unwrap_err());
+            while queue.is_empty() {
+                std::thread::yield_now();
+            }
+            std::fs::remove_dir_all(&dir).unwrap();
+            queue.try_pop().unwrap().ack().unwrap();
+            pushing.join().unwrap()
+        });
+        let (pushed, left) = (error.pushed, error.left);
+        assert_eq!((pushed, left, queue.len()), (vec![1, 2], vec![], 1));
     }
 
     #[test]

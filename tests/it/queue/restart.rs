@@ -382,6 +382,16 @@ fn what_does_not_encode_is_refused_and_harms_nothing() {
 }
 
 #[test]
+fn a_message_that_is_refused_leaves_its_key_to_others() {
+    let (dir, _) = new();
+    let queue: Queue<Odd> = Queue::builder(10).open(dir.path()).unwrap();
+    let report = || PushOptions::new().dedup_key("report");
+    assert!(queue.push_with(Odd::Refuses, report()).is_err());
+    assert!(!queue.push_with(Odd::Good, report()).unwrap().is_duplicate());
+    queue.validate();
+}
+
+#[test]
 fn a_call_from_inside_a_closure_under_a_lock_panics() {
     let (dir, time) = new();
     let queue = open(&dir, &time);

@@ -131,6 +131,30 @@ fn time_outs_end_on_the_clock_of_the_queue() {
 }
 
 #[test]
+fn what_is_ready_just_as_the_time_is_up_is_had() {
+    let (queue, time) = plain();
+    let later = || PushOptions::new().delay(SECOND);
+    queue.push_with(1, later()).unwrap();
+    let mut popping = pin!(queue.pop_timeout_async(SECOND));
+    assert!(poll_once(popping.as_mut()).is_pending());
+    time.advance(SECOND);
+    assert_eq!(poll_once(popping).map(done), Poll::Ready(1));
+    queue.push_with(2, later()).unwrap();
+    thread::scope(|threads| {
+        let popping = threads.spawn(|| done(queue.pop_timeout(SECOND)));
+        // One of the queue, one of the thread.
+        while time.timers() < 2 {
+            thread::yield_now();
+        }
+        time.advance(SECOND);
+        assert_eq!(popping.join().unwrap(), 2);
+    });
+    queue.push(3).unwrap();
+    let at_once = pin!(queue.pop_timeout_async(Duration::ZERO));
+    assert_eq!(poll_once(at_once).map(done), Poll::Ready(3));
+}
+
+#[test]
 fn pushes_wait_for_room_in_their_order_and_for_their_time() {
     let (queue, time) = on_mock(1, |builder| builder.overflow(Overflow::Block(SECOND)));
     queue.push(1).unwrap();
