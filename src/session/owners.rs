@@ -164,4 +164,15 @@ mod tests {
         assert!(after(&[true, false, true]));
         assert!(!after(&[true, false, true, false]));
     }
+
+    #[test]
+    fn who_has_come_since_the_look_goes_last() {
+        let (owners, owner) = (Owners::new(), Arc::from("ada"));
+        let [old, since, newest] = [1_u128, 2, 3].map(SessionId::from);
+        for id in [old, since, newest] {
+            owners.add(&owner, id);
+        }
+        let ranks = HashMap::from([(old, 7), (newest, 9)]);
+        assert_eq!(owners.choose(2, "ada", &newest, &ranks), [old]);
+    }
 }

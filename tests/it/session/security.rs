@@ -83,6 +83,16 @@ fn it_is_always_the_idlest_session_of_an_owner_that_goes() {
 }
 
 #[test]
+fn who_logs_in_stays_though_others_have_at_the_same_moment() {
+    let (sessions, _) = store(|builder| builder.max_per_owner(2));
+    for _ in 0..50 {
+        let new = start(&sessions, "ada");
+        assert!(sessions.get(&new).is_some());
+    }
+    assert_eq!(sessions.of_owner("ada").len(), 2);
+}
+
+#[test]
 fn of_simultaneous_log_ins_as_many_stay_as_may() {
     for (max, before) in [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2)] {
         for _ in 0..400 {
