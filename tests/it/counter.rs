@@ -119,6 +119,20 @@ fn a_counter_starts_anew_when_its_time_is_up_in_all_threads_at_once() {
 }
 
 #[test]
+fn nothing_is_recent_that_is_older_than_the_longest_window() {
+    let (counters, time) = timed(|builder| builder.window(SECOND * 60));
+    counters.incr(&1);
+    time.advance(SECOND * 59);
+    assert_eq!(counters.recent(&1, HOUR), 1);
+    time.advance(SECOND);
+    assert_eq!(
+        counters.recent(&1, HOUR),
+        0,
+        "though nothing was counted since"
+    );
+}
+
+#[test]
 fn what_is_over_is_released_without_any_call() {
     let (counters, time) = timed(|builder| builder.time_to_live(SECOND).sweep_interval(SECOND));
     let key = Arc::new(());
