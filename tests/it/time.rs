@@ -2,7 +2,7 @@
 
 use crate::common::{HOUR, PATIENCE, SECOND, drain, logged, timed};
 use haybox::{
-    Cache, Clock, ExpireIf, Expiry, Insert, InsertOptions, MockClock, Op, RemovalCause, Ttl,
+    Cache, Clock, ExpireIf, Expiry, Insert, InsertOptions, Loaded, MockClock, Op, RemovalCause, Ttl,
 };
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
@@ -229,6 +229,82 @@ fn the_mock_clock_sweeps_when_the_interval_has_passed_and_not_before() {
     );
     time.advance(SECOND);
     assert_eq!(cache.len(), 0);
+}
+
+/// Each is the first call that gives an entry of its cache a deadline.
+#[test]
+fn a_cache_is_swept_whichever_call_gives_it_its_first_deadline() {
+    type Call = fn(&Cache<u32, u32>);
+    let calls: [(&str, Call); 8] = [
+        ("insert", |cache| {
+            assert_eq!(cache.insert_with_ttl(1, 1, SECOND), None);
+        }),
+        ("insert with a tag", |cache| {
+            let options = InsertOptions::new().ttl(SECOND).tag("red");
+            assert!(cache.insert_with(1, 1, options).is_stored());
+        }),
+        ("compute", |cache| {
+            cache.compute(&1, |_| Op::PutWithTtl(1, SECOND));
+        }),
+        ("expire", |cache| {
+            cache.insert(1, 1);
+            assert!(cache.expire(&1, SECOND));
+        }),
+        ("transaction", |cache| {
+            let done = cache.transaction(&[1], |tx| tx.insert_with_ttl(&1, 1, SECOND));
+            assert_eq!(done, Ok(()));
+        }),
+        ("a load", |cache| {
+            let rows = cache.read_through(|_| Ok::<_, ()>(Loaded::new(1).ttl(SECOND)));
+            assert_eq!(rows.get(&1), Ok(Some(1)));
+        }),
+        ("a load that finds nothing", |cache| {
+            let rows = cache.read_through(|_| Ok::<_, ()>(Loaded::absent().ttl(SECOND)));
+            assert_eq!(rows.get(&1), Ok(None));
+        }),
+        ("a load that finds nothing new", |cache| {
+            let load = |_: &u32, _: Option<&u32>| Ok::<_, ()>(Loaded::not_modified().ttl(SECOND));
+            cache.insert(1, 1);
+            assert_eq!(
+                cache.read_through_revalidating(load).refresh(&1),
+                Ok(Some(1))
+            );
+        }),
+    ];
+    for (name, call) in calls {
+        let time = MockClock::new();
+        let cache = Cache::builder().clock(time.clock()).build().unwrap();
+        cache.insert(2, 2);
+        call(&cache);
+        let held = || cache.stats().entries + cache.stats().absences;
+        assert_eq!(held(), 2, "{name}");
+        time.advance(HOUR);
+        assert_eq!(held(), 1, "{name}");
+        cache.validate();
+    }
+}
+
+/// As [above](a_cache_is_swept_whichever_call_gives_it_its_first_deadline).
+#[test]
+fn a_cache_is_swept_whose_first_deadline_comes_with_a_read() {
+    struct AfterRead;
+    impl Expiry<u32, u32> for AfterRead {
+        fn expire_after_create(&self, _: &u32, _: &u32) -> Option<Duration> {
+            None
+        }
+        fn expire_after_read(&self, _: &u32, _: &u32, _: Option<Duration>) -> Option<Duration> {
+            Some(SECOND)
+        }
+    }
+    let time = MockClock::new();
+    let builder = Cache::builder().expiry(AfterRead).clock(time.clock());
+    let cache = builder.build().unwrap();
+    cache.insert(1, 1);
+    time.advance(HOUR);
+    assert_eq!(cache.get(&1), Some(1));
+    time.advance(HOUR);
+    assert_eq!(cache.len(), 0);
+    cache.validate();
 }
 
 #[test]
