@@ -221,6 +221,25 @@ fn what_has_expired_makes_room_in_a_cache_that_rejects() {
     cache.validate();
 }
 
+/// The search goes on where the last one has found something, and comes round to what lies before it.
+#[test]
+fn what_has_expired_makes_room_wherever_it_lies_in_a_large_cache_that_rejects() {
+    let capacity = 20_000;
+    let (cache, time) = crate::common::timed(|builder| {
+        builder
+            .max_entries(capacity)
+            .on_full(haybox::OnFull::Reject)
+    });
+    cache.insert_many((0..capacity).map(|key| (key, ())));
+    for key in 0..100 {
+        assert!(cache.expire(&key, crate::common::SECOND));
+        time.advance(crate::common::SECOND);
+        let insert = cache.insert_with(capacity + key, (), InsertOptions::new());
+        assert_eq!(insert, Insert::Inserted, "{key}");
+    }
+    cache.validate();
+}
+
 #[test] // quick-cache#96
 fn a_transaction_makes_room_in_the_sets_that_it_has_locked_itself() {
     for seed in 0..50 {
