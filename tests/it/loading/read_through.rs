@@ -1,7 +1,7 @@
 //! A loader bound to a cache.
 
 use super::tasks::Fragile;
-use super::{BusyPool, assert_settled, block_on, pool, whole_pool};
+use super::{BusyPool, assert_settled, block_on, pool, until_settled, whole_pool};
 use crate::common::{HOUR, PATIENCE, SECOND, panic_of, timed};
 use haybox::{
     Cache, CacheBuilder, Freshness, LoadError, Loaded, LoaderError, MockClock, ReadThrough,
@@ -10,7 +10,7 @@ use haybox::{
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -519,5 +519,29 @@ fn a_freshness_for_some_calls_goes_before_that_of_the_cache() {
     assert_eq!(kept.get(&1), Ok(Some(10)));
     time.advance(SECOND * 3);
     assert!(kept.get(&1).is_err());
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_is_loaded_behind_is_kept_as_the_freshness_of_the_call_says() {
+    let _pool = pool();
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| builder.time_to_live(SECOND * 10));
+    let is_down = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_down);
+    let rows = cache.read_through(move |_| match asked.load(SeqCst) {
+        true => Err("down"),
+        false => Ok(7),
+    });
+    let freshness = Freshness::new().refresh_after(SECOND).stale_if_error(HOUR);
+    let rows = rows.with_freshness(freshness).unwrap();
+    for _ in 0..2 {
+        assert_eq!(rows.get(&1), Ok(Some(7)));
+        until_settled(&cache);
+        time.advance(SECOND);
+    }
+    assert_eq!(cache.stats().refreshes, 1);
+    time.advance(SECOND * 10);
+    is_down.store(true, SeqCst);
+    assert_eq!(rows.get_with_source(&1), Ok((Some(7), Source::Stale)));
     assert_settled(&cache);
 }
