@@ -1174,3 +1174,20 @@ fn a_row_that_is_gone_is_removed_when_it_is_refreshed() {
     assert_eq!((cache.get(&1), cache.len()), (None, 0));
     assert_settled(&cache);
 }
+
+#[test]
+fn a_value_that_still_holds_is_as_young_as_one_that_is_loaded() {
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder.freshness(Freshness::new().refresh_after(SECOND * 10))
+    });
+    let load = |_: &u32, _: Option<&u32>| Ok::<_, ()>(Loaded::not_modified());
+    let rows = cache.read_through_revalidating(load);
+    cache.insert(1, 1);
+    time.advance(SECOND * 10);
+    assert_eq!(rows.refresh(&1), Ok(Some(1)));
+    let before = cache.stats().refreshes;
+    time.advance(SECOND * 9);
+    assert_eq!(rows.get(&1), Ok(Some(1)));
+    assert_eq!(cache.stats().refreshes, before, "it is not due");
+    assert_settled(&cache);
+}
