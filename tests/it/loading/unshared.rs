@@ -156,3 +156,29 @@ fn a_write_meanwhile_stays() {
     assert_eq!(cache.get(&1), Some(5));
     assert_settled(&cache);
 }
+
+#[test]
+fn each_load_of_those_who_waited_for_it_is_counted() {
+    let (cache, gate) = (cache(), Gate::default());
+    let rows = cache.read_through_async({
+        let gate = gate.clone();
+        move |key| {
+            let gate = gate.clone();
+            async move {
+                gate.pass().await;
+                Ok::<_, ()>(Loaded::unshared(key))
+            }
+        }
+    });
+    let mut calls = [(); 3].map(|()| Box::pin(rows.get(&1)));
+    for call in &mut calls {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    gate.open();
+    for call in &mut calls {
+        assert_eq!(poll_once(call.as_mut()), Poll::Ready(Ok(Some(1))));
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.loads, stats.waits), (3, 2));
+    assert_settled(&cache);
+}
