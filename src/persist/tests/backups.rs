@@ -1,6 +1,6 @@
 //! Backups: whole or none, next to no work where nothing was written, and nothing left behind.
 
-use super::memory::{How, Memory, Operation};
+use super::memory::{How, Memory, Operation, Spoilt};
 use super::model::{History, Store, Write, by_hand};
 use super::record;
 use crate::persist::error::{CompactError, OpenError};
@@ -241,7 +241,7 @@ fn no_log_from_before_a_compaction_is_kept_open() {
                 // As the writer does at rest: what comes behind the last sync is no effect.
                 1 => {
                     store.journal.sync().unwrap();
-                    store.journal.mark();
+                    store.journal.mark().unwrap();
                 }
                 _ => {}
             }
@@ -309,4 +309,21 @@ fn a_backup_that_cannot_be_begun_leaves_no_directory_that_opens_as_a_new_store()
         store.journal.close().unwrap();
         backup(|error| matches!(error, CompactError::Closed));
     }
+}
+
+/// Also where that is no more than what the writer says at rest: half of it would be a torn tail.
+#[test]
+fn a_backup_is_on_the_disk_to_the_end_of_what_it_is_made_of() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        sync: SyncPolicy::Os,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    store.put(b"key", b"value");
+    store.journal.sync().unwrap();
+    store.journal.mark().unwrap();
+    memory.spoil(Path::new("/store/log-1.wal"), Spoilt::Sync);
+    let backup = store.journal.backup(Path::new("/backup")).map(drop);
+    assert!(matches!(backup, Err(CompactError::Disk(_))), "{backup:?}");
 }

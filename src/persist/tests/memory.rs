@@ -235,7 +235,7 @@ impl Memory {
         disk.bad.push((id, part));
     }
 
-    /// Has something happen before the n-th operation of a kind that concerns names, from now on.
+    /// Has something happen before the n-th operation of a kind, from now on; not before a cut.
     pub(super) fn before(
         &self,
         operation: Operation,
@@ -710,6 +710,7 @@ impl Drop for Handle {
 impl Blob for Handle {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         drop(self.disk.1.lock());
+        self.disk.come_to(Operation::Write);
         let mut disk = self.disk.disk();
         let how = disk.begin(Operation::Write);
         let room = disk.space.saturating_sub(disk.used());
@@ -767,6 +768,7 @@ impl Blob for Handle {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.come_to(Operation::Sync);
         let mut disk = self.disk.disk();
         let fault = disk.begin(Operation::Sync);
         let disk = &mut *disk;

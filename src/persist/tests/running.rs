@@ -174,7 +174,7 @@ fn a_clock_that_was_wrong_for_a_while_is_made_up_for() {
         store.put(b"key", b"value");
         store.journal.sync().unwrap();
     };
-    let marks = || store.journal.mark();
+    let marks = || store.journal.mark().unwrap();
     let steps: [&dyn Fn(); 2] = [&writes, &marks];
     for step in steps {
         for (hours, is_off) in [(0, false), (12, true), (-12, true)] {

@@ -574,3 +574,106 @@ fn word_of_a_failed_sync_comes_before_the_new_log() {
         "all is written anew"
     );
 }
+
+/// Of the log that it is written to nothing else says that it is not on the disk.
+#[test]
+fn what_is_written_during_a_sync_is_synced_though_another_log_has_begun() {
+    let (memory, mut history, store) = empty(5, lazily());
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
+    let writes = [Write::Put(vec![2], vec![2])];
+    history.add(2, &writes);
+    memory.before(Operation::Sync, 1, move || {
+        let (journal, kept) = (journal.upgrade().unwrap(), kept.upgrade().unwrap());
+        let seq = append(&journal, &kept, &writes);
+        journal.wait(seq, None).unwrap();
+    });
+    assert_eq!(store.journal.sync().unwrap(), 1);
+    // The next log is made, and listed; the snapshot is not begun.
+    memory.fail(Fault {
+        from: memory.operations() + 10,
+        count: 1,
+        only: None,
+        how: How::Broken,
+    });
+    assert!(store.journal.compact().is_err());
+    assert_eq!(store.journal.durable_seq(), 1);
+    memory.spoil(&path("log-1.wal"), Spoilt::Sync);
+    assert!(store.journal.sync().is_err());
+    assert_eq!(store.journal.durable_seq(), 1);
+    assert_eq!(store.journal.sync().unwrap(), 2, "by new files");
+    memory.crash_dropping_all();
+    drop(opens(&memory, &history, 2));
+}
+
+/// The walk does not see it any more, and the next sync of the log would succeed.
+#[test]
+fn a_sync_that_fails_behind_the_walk_is_not_trusted_again() {
+    for seed in 0..20 {
+        let (memory, mut history, store) = empty(seed, by_hand());
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        store.journal.wait(1, None).unwrap();
+        let writes = [Write::Put(vec![3], vec![3; 50])];
+        history.add(2, &writes);
+        let (journal, kept) = (Arc::downgrade(&store.journal), Arc::downgrade(&store.kept));
+        *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
+            if set == 3 {
+                append(
+                    &journal.upgrade().unwrap(),
+                    &kept.upgrade().unwrap(),
+                    &writes,
+                );
+            }
+        }));
+        let (journal, disk) = (Arc::downgrade(&store.journal), memory.clone());
+        // Of the new log, of the manifest, and of the snapshot its header, and all else in one.
+        memory.before(Operation::Write, 4, move || {
+            disk.fail_next(1, Some(Operation::Sync), How::Broken);
+            assert!(journal.upgrade().unwrap().wait(2, None).is_err());
+        });
+        assert!(store.journal.compact().is_err());
+        *store.kept.meanwhile.lock().unwrap() = None;
+        assert_eq!(store.journal.durable_seq(), 1);
+        does_not_overstate(&memory.fork(), &history, 1);
+        assert_eq!(store.journal.sync().unwrap(), 2);
+    }
+}
+
+/// A crash may leave out the cut and not the write, and what is left of that would cut off what
+/// follows.
+#[test]
+fn a_log_that_a_write_was_cut_off_from_is_synced_before_what_follows_counts() {
+    for is_mark in [false, true] {
+        let (memory, mut history, store) = empty(5, lazily());
+        record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+        store.journal.sync().unwrap();
+        let writes = [Write::Put(vec![2], vec![2; 50])];
+        if !is_mark {
+            record(&store, &mut history, &writes);
+        }
+        memory.fail_next(1, Some(Operation::Write), How::Half);
+        let failed = match is_mark {
+            true => store.journal.mark(),
+            false => store.journal.wait(2, None),
+        };
+        assert!(failed.is_err());
+        // The next log is made, and listed; the snapshot is not begun.
+        memory.fail(Fault {
+            from: memory.operations() + 10,
+            count: 1,
+            only: None,
+            how: How::Broken,
+        });
+        assert!(store.journal.compact().is_err());
+        if is_mark {
+            record(&store, &mut history, &writes);
+        }
+        store.journal.wait(2, None).unwrap();
+        memory.spoil(&path("log-1.wal"), Spoilt::Sync);
+        assert!(store.journal.sync().is_err());
+        assert_eq!(store.journal.durable_seq(), 1);
+        assert_eq!(store.journal.sync().unwrap(), 2, "by new files");
+        memory.crash_dropping_all();
+        drop(opens(&memory, &history, 2));
+    }
+}
