@@ -524,6 +524,26 @@ fn a_log_that_may_not_grow_refuses_writes_until_it_is_compacted() {
 }
 
 #[test]
+fn a_log_is_full_from_the_byte_on_that_it_may_not_go_beyond() {
+    let after = |log_limit| {
+        let settings = Settings {
+            log_limit,
+            ..by_hand()
+        };
+        let store = Store::open(&Memory::new(1).storage(), settings).unwrap();
+        store.put(b"key", &[1; 100]);
+        store.journal.sync().unwrap();
+        (
+            store.journal.health().log_bytes,
+            store.journal.reserve(1).is_ok(),
+        )
+    };
+    let (bytes, _) = after(u64::MAX);
+    assert_eq!(after(bytes), (bytes, false));
+    assert_eq!(after(bytes + 1), (bytes, true));
+}
+
+#[test]
 fn a_log_is_compacted_before_it_is_as_large_as_it_may_be() {
     let memory = Memory::new(1);
     let settings = Settings {

@@ -677,3 +677,20 @@ fn a_log_that_a_write_was_cut_off_from_is_synced_before_what_follows_counts() {
         drop(opens(&memory, &history, 2));
     }
 }
+
+/// By who waits then for what has never come to the disk.
+#[test]
+fn word_of_a_failed_sync_is_not_left_in_a_directory_that_was_given_free() {
+    let (memory, mut history, store) = empty(5, by_hand());
+    record(&store, &mut history, &[Write::Put(vec![1], vec![1])]);
+    memory.fail_next(1, Some(Operation::Sync), How::Broken);
+    memory.fail_next(u64::MAX, Some(Operation::Create), How::Broken);
+    assert!(store.journal.wait(1, None).is_err());
+    assert!(store.journal.close().is_err());
+    memory.heal();
+    let next = opens(&memory, &history, 1);
+    let before = memory.operations();
+    assert!(store.journal.wait(1, None).is_err());
+    assert_eq!(memory.operations(), before);
+    drop(next);
+}
