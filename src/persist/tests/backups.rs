@@ -311,6 +311,23 @@ fn a_backup_that_cannot_be_begun_leaves_no_directory_that_opens_as_a_new_store()
     }
 }
 
+/// Each generation that is kept has one, or more, and another compaction would not make them fewer.
+#[test]
+fn the_logs_of_generations_that_are_kept_are_not_worth_a_compaction() {
+    let memory = Memory::new(1);
+    let settings = Settings {
+        generations: 99,
+        ..by_hand()
+    };
+    let store = Store::open(&memory.storage(), settings).unwrap();
+    for n in 0..60u8 {
+        store.put(&[n], &[n]);
+        store.journal.compact().unwrap();
+    }
+    store.put(b"key", b"value");
+    assert_eq!(store.journal.time_to_compaction(), None::<Duration>);
+}
+
 /// Also where that is no more than what the writer says at rest: half of it would be a torn tail.
 #[test]
 fn a_backup_is_on_the_disk_to_the_end_of_what_it_is_made_of() {
