@@ -70,6 +70,19 @@ impl Gcra {
         decision
     }
 
+    /// The same by a precise reading, for who sleeps by the answer: that of a coarse one may be too late
+    /// by as much as it lags.
+    pub(super) fn decide_precisely(
+        &self,
+        bucket: &mut Bucket,
+        cost: u32,
+        reading: &mut Reading<'_>,
+    ) -> Decision {
+        let (full_at, decision) = self.judge_at(bucket.full_at, cost, reading.precise());
+        bucket.full_at = full_at;
+        decision
+    }
+
     /// Takes a cost, whether it is there or not; what remains. No debt lasts longer than the clock
     /// can tell.
     pub(super) fn charge(&self, bucket: &mut Bucket, cost: u64, reading: &mut Reading<'_>) -> u32 {
@@ -107,6 +120,12 @@ impl Gcra {
     fn judge(&self, full_at: u64, cost: u32, reading: &mut Reading<'_>) -> (u64, Decision) {
         let increment = self.interval * u64::from(cost);
         let now = self.now(full_at, increment, reading);
+        self.judge_at(full_at, cost, now)
+    }
+
+    #[inline]
+    fn judge_at(&self, full_at: u64, cost: u32, now: u64) -> (u64, Decision) {
+        let increment = self.interval * u64::from(cost);
         // Nothing overflows before the clock itself ends.
         let asked = full_at.max(now).saturating_add(increment);
         if asked - now <= self.capacity {

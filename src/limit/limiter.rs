@@ -366,7 +366,11 @@ where
         };
         let decision = match &self.cells {
             Cells::Bucket(gcra, cells) => cells.change(cells.hash(key), key, |bucket, reading| {
-                count(gcra.decide(bucket, cost, reading), reading)
+                let mut decision = gcra.decide(bucket, cost, reading);
+                if !decision.is_allowed() {
+                    decision = gcra.decide_precisely(bucket, cost, reading);
+                }
+                count(decision, reading)
             }),
             Cells::Window(rule, cells) => cells.change(cells.hash(key), key, |window, reading| {
                 count(rule.decide(window, cost, reading), reading)

@@ -133,3 +133,26 @@ fn on_the_real_clock_threads_and_tasks_are_paced() {
     }
     assert!(began.elapsed() >= Duration::from_millis(9));
 }
+
+/// By the real clock, whose coarse readings lag: who waits would be refused a time-out that is long
+/// enough, and sleep for too long.
+#[test]
+fn how_long_is_to_be_waited_is_told_by_a_precise_reading() {
+    let quota = Quota::per_second(10).burst(1);
+    let limiter = Limiter::<u32>::new(quota).unwrap();
+    assert!(limiter.check(&1).is_allowed());
+    let free_at = Instant::now() + SECOND / 10;
+    loop {
+        let before = Instant::now();
+        let wait = Wait::new().timeout(Duration::ZERO);
+        let Err(WaitError::TimedOut(refused)) = limiter.until_ready_with(&1, wait) else {
+            break;
+        };
+        let told = refused.retry_after().unwrap();
+        assert!(
+            before + told <= free_at,
+            "{:?} too long",
+            before + told - free_at
+        );
+    }
+}
