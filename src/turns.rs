@@ -55,6 +55,11 @@ impl Turns {
         place == Some(self.woken)
     }
 
+    /// The place that was woken last.
+    pub(crate) fn last_woken(&self) -> u64 {
+        self.woken
+    }
+
     /// Wakes the first ones until so many are awake, or nobody sleeps.
     #[inline]
     pub(crate) fn wake(&mut self, enough: usize, into: &mut Vec<Waker>) {

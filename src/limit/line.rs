@@ -7,7 +7,8 @@
 //!
 //! The first may be a future that nobody polls, and those behind it may be what keeps it from being
 //! polled. So a line with somebody behind the first has a [`Watch`], which lets the next go past a first
-//! who is late.
+//! who is late. That one is in nobody's way until it is polled: it stands in its place again then, which is
+//! before all who came after it.
 //!
 //! A line has a lock of its own, under which no code of the user's runs, and who stands in it holds
 //! the line itself: so a place can be given back wherever a wait is dropped, also under the lock of
@@ -20,13 +21,18 @@ use crate::sync::Mutex;
 use crate::time::{Clock, Deadline, NEVER, Timer, after, wake_all, wake_at};
 use crate::to_key::ToKey;
 use crate::turns::Turns;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-/// For how long after its time the first is waited for, and how often that is looked at.
+/// How often is looked whether the first is late. It is passed by if it was at two looks: the first of
+/// them may be the first thing that runs after a stall of the whole process, and wakes it once more.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often that is halved at most while one after the other is passed by: they may be many.
+const HALVINGS: u32 = 6;
 
 /// The lines of a limiter.
 pub(super) struct Lines<K, S> {
@@ -119,47 +125,111 @@ pub(super) struct Line(Mutex<Standing>);
 
 #[derive(Debug, Default)]
 struct Standing {
-    /// The first is awake, though it may sleep until its time. So are those who were late, and have not
-    /// gone: nobody waits for them, and they try when they are polled.
+    /// The first is awake, though it may sleep until its time. So are those who were passed by and have
+    /// not been polled since: nobody waits for them.
     turns: Turns,
     /// Whether there is a first, which is the last that was woken. If not, nobody sleeps.
     has_first: bool,
-    /// What all of them are to take.
-    costs: u64,
+    /// What each of them is to take, by its place, but for those who were passed by.
+    costs: BTreeMap<u64, u32>,
+    /// All of that together.
+    sum: u64,
     /// What wakes the first, unless it has yet to try.
     first: Option<Waker>,
-    /// When the first is late, once that was asked.
-    late_at: Option<Deadline>,
+    /// When the first is to try next; zero if that is at once.
+    due: Deadline,
+    /// Whether the watch has found the first due, and has woken it once more.
+    is_reminded: bool,
+    /// How often the patience is halved: once for each who was passed by since one was polled.
+    halvings: u32,
+    /// How many watches have begun. Only the last of them may set a timer.
+    watches: u64,
     is_watched: bool,
     /// When the watch looks next.
     watch: Option<Timer>,
 }
 
 impl Standing {
+    /// Has somebody stand in its place, which is the last one if it has none yet.
+    fn stand(&mut self, place: &mut Option<u64>, cost: u32) {
+        // No code of the user's yet, so that there is somebody to give the place back if it panics.
+        self.turns.wait(place, Waker::noop().clone());
+        if let Some(place) = *place {
+            self.costs.insert(place, cost);
+            self.sum += u64::from(cost);
+        }
+        if !self.has_first {
+            self.pass_on(&mut Vec::new());
+        }
+    }
+
+    /// What stands in this place, if anything does, is not to be waited for any more.
+    fn take_off(&mut self, place: Option<u64>) {
+        let cost = place.and_then(|place| self.costs.remove(&place));
+        self.sum -= u64::from(cost.unwrap_or(0));
+    }
+
     /// Wakes the next, who is the first then. What woke the first before is for the caller to drop.
     fn pass_on(&mut self, into: &mut Vec<Waker>) -> Option<Waker> {
         let awake = self.turns.awake();
         self.turns.wake_another(into);
         self.has_first = self.turns.awake() > awake;
-        self.late_at = None;
+        self.tries_at(0);
         self.first.take()
     }
 
-    /// Ends the watch where nobody is behind the first. What it had set is for the caller to drop.
-    fn end_watch(&mut self) -> Option<Timer> {
-        if self.turns.is_anybody_asleep() {
-            return None;
-        }
-        self.is_watched = false;
-        self.watch.take()
+    fn tries_at(&mut self, due: Deadline) {
+        self.due = due;
+        self.is_reminded = false;
     }
 
     fn is_first(&self, place: Option<u64>) -> bool {
         self.has_first && self.turns.was_woken_last(place)
     }
+
+    fn was_passed_by(&self, place: Option<u64>) -> bool {
+        !self.turns.is_asleep(place) && !self.is_first(place)
+    }
+
+    /// Wakes a first that is due once more, and passes it by if it was due at the last look as well.
+    /// Whether it was due.
+    fn remind(&mut self, now: Deadline, into: &mut Vec<Waker>) -> bool {
+        let is_due = self.has_first && self.due <= now;
+        if is_due && self.is_reminded {
+            self.take_off(Some(self.turns.last_woken()));
+            self.halvings = HALVINGS.min(self.halvings + 1);
+            let late = self.pass_on(into);
+            into.extend(late);
+        } else if is_due {
+            self.is_reminded = true;
+            into.extend(self.first.take());
+        }
+        is_due
+    }
+
+    /// The number of the watch that has to begin, if one has to.
+    fn begin_watch(&mut self) -> Option<u64> {
+        let is_missing = !self.is_watched && self.turns.is_anybody_asleep();
+        is_missing.then(|| self.next_watch())
+    }
+
+    fn next_watch(&mut self) -> u64 {
+        self.is_watched = true;
+        self.watches += 1;
+        self.watches
+    }
+
+    /// What the watch had set is for the caller to drop.
+    fn end_watch(&mut self) -> Option<Timer> {
+        self.is_watched = false;
+        self.watch.take()
+    }
 }
 
-/// Looks after a line for as long as somebody stands behind the first.
+/// Looks after a line for as long as somebody stands behind the first, or the first is late.
+///
+/// It goes on when those behind the first have gone, up to its next look: where all of them go sooner
+/// than that, by a short time-out for instance, there would be none ever.
 struct Watch {
     line: Weak<Line>,
     clock: Clock,
@@ -178,31 +248,40 @@ impl Line {
         self.0.lock().turns.len()
     }
 
-    /// Goes past the first if that is late: it is the turn of the next as well then.
     fn look_after(&self, watch: Arc<Watch>) {
         let now = watch.clock.now();
-        let mut next = Vec::new();
+        let mut woken = Vec::new();
         let mut standing = self.0.lock();
-        let is_late = *standing.late_at.get_or_insert(after(now, PATIENCE)) <= now;
-        let unused = is_late.then(|| standing.pass_on(&mut next));
-        let ended = standing.end_watch();
-        let is_watched = standing.is_watched;
+        let is_due = standing.remind(now, &mut woken);
+        let (mut ended, mut next) = (None, None);
+        if is_due || standing.turns.is_anybody_asleep() {
+            next = Some((standing.next_watch(), PATIENCE / (1 << standing.halvings)));
+        } else {
+            ended = standing.end_watch();
+        }
         drop(standing);
         drop(ended);
-        wake_all(next);
-        let _ = contain(|| drop(unused));
-        if is_watched {
-            self.watch_on(watch, now);
+        wake_all(woken);
+        if let Some((number, patience)) = next {
+            self.watch_on(watch, number, after(now, patience));
         }
     }
 
-    fn watch_on(&self, watch: Arc<Watch>, now: Deadline) {
+    fn begin_watch(self: &Arc<Self>, number: u64, clock: &Clock) {
+        let watch = Watch {
+            line: Arc::downgrade(self),
+            clock: clock.clone(),
+        };
+        self.watch_on(Arc::new(watch), number, after(clock.now(), PATIENCE));
+    }
+
+    fn watch_on(&self, watch: Arc<Watch>, number: u64, at: Deadline) {
         let clock = watch.clock.clone();
-        let timer = wake_at(&clock, after(now, PATIENCE), Waker::from(watch));
+        let timer = wake_at(&clock, at, Waker::from(watch));
         let mut standing = self.0.lock();
-        let unused = match standing.is_watched {
+        let unused = match standing.is_watched && standing.watches == number {
             true => standing.watch.replace(timer),
-            // Everybody has gone meanwhile.
+            // Everybody has gone meanwhile, or it has gone off already and was set anew.
             false => Some(timer),
         };
         drop(standing);
@@ -211,7 +290,10 @@ impl Line {
 
     /// Has the first try anew, before its time.
     pub(super) fn rouse(&self) {
-        let first = self.0.lock().first.take();
+        let mut standing = self.0.lock();
+        standing.tries_at(0);
+        let first = standing.first.take();
+        drop(standing);
         wake_all(first.into_iter().collect());
     }
 
@@ -225,18 +307,25 @@ impl Line {
             "who waits has a first"
         );
         assert!(standing.is_watched || !is_anybody_asleep, "and a watch");
-        assert!(standing.costs >= len as u64, "everybody takes something");
-        assert!(len > 0 || standing.costs == 0, "who has gone takes nothing");
-        assert!(len > 0 || standing.first.is_none(), "nor is it woken");
+        assert!(len > 0 || !standing.is_watched, "who has gone needs none");
+        let sum: u64 = standing.costs.values().map(|cost| u64::from(*cost)).sum();
+        assert_eq!(standing.sum, sum);
+        let late = awake - usize::from(standing.has_first);
+        assert_eq!(standing.costs.len() + late, len, "all but the late take");
+        assert!(
+            standing.has_first || standing.first.is_none(),
+            "who has gone is not woken"
+        );
         assert_eq!(Arc::strong_count(self), len + 1, "who stands here holds it");
     }
 }
 
 /// A place in a line. Dropping it gives it back, and wakes who is the first then.
-pub(super) struct Spot {
+pub(super) struct Spot<'c> {
     line: Arc<Line>,
     place: Option<u64>,
     cost: u32,
+    clock: &'c Clock,
 }
 
 /// What somebody in a line is to do.
@@ -244,78 +333,85 @@ pub(super) struct Spot {
 pub(super) enum Turn {
     /// There are others before it.
     Theirs,
-    /// It is the first, and has to try; or it was late, and may.
+    /// It is the first, and has to try.
     Own,
     /// It is the first, and nothing has changed since it was told to try, but the time.
     StillOwn,
 }
 
-impl Spot {
+impl<'c> Spot<'c> {
     /// Takes the last place of a line; what all are to take who stand there then. Whether that is
     /// the first place, [`look`](Self::look) says.
-    pub(super) fn join(line: Arc<Line>, cost: u32, clock: &Clock) -> (Self, u64) {
+    pub(super) fn join(line: Arc<Line>, cost: u32, clock: &'c Clock) -> (Self, u64) {
         let mut place = None;
         let mut standing = line.0.lock();
-        // No code of the user's yet, so that there is somebody to give the place back if it panics.
-        standing.turns.wait(&mut place, Waker::noop().clone());
-        if !standing.has_first {
-            standing.pass_on(&mut Vec::new());
-        }
-        standing.costs += u64::from(cost);
-        let costs = standing.costs;
-        let is_to_watch = standing.turns.is_anybody_asleep() && !standing.is_watched;
-        standing.is_watched |= is_to_watch;
+        standing.stand(&mut place, cost);
+        let sum = standing.sum;
+        let watch = standing.begin_watch();
         drop(standing);
-        let spot = Self { line, place, cost };
-        if is_to_watch {
-            let line = Arc::downgrade(&spot.line);
-            let clock = clock.clone();
-            let now = clock.now();
-            spot.line.watch_on(Arc::new(Watch { line, clock }), now);
+        let spot = Self {
+            line,
+            place,
+            cost,
+            clock,
+        };
+        spot.begin_watch(watch);
+        (spot, sum)
+    }
+
+    fn begin_watch(&self, number: Option<u64>) {
+        if let Some(number) = number {
+            self.line.begin_watch(number, self.clock);
         }
-        (spot, costs)
     }
 
     /// It was refused, and will not try before then.
     pub(super) fn tries_at(&self, at: Deadline) {
         let mut standing = self.line.0.lock();
         if standing.is_first(self.place) {
-            standing.late_at = Some(after(at, PATIENCE));
+            standing.tries_at(at);
         }
     }
 
-    /// Has `waker` woken as soon as another look is worth it.
+    /// Has `waker` woken as soon as another look is worth it. Who was passed by stands in its place again.
     pub(super) fn look(&mut self, waker: &Waker) -> Turn {
         // Of the user's executor: cloned before the lock is taken, and dropped after it.
         let waker = waker.clone();
         let mut standing = self.line.0.lock();
-        let (turn, before) = if standing.turns.is_asleep(self.place) {
-            (Turn::Theirs, standing.turns.wait(&mut self.place, waker))
-        } else if !standing.is_first(self.place) {
-            (Turn::Own, Some(waker))
-        } else {
+        if standing.was_passed_by(self.place) {
+            standing.stand(&mut self.place, self.cost);
+        }
+        let (turn, before) = if standing.is_first(self.place) {
+            standing.halvings = 0;
             match standing.first.replace(waker) {
                 None => (Turn::Own, None),
                 before => (Turn::StillOwn, before),
             }
+        } else {
+            (Turn::Theirs, standing.turns.wait(&mut self.place, waker))
         };
+        let watch = standing.begin_watch();
         drop(standing);
+        self.begin_watch(watch);
         let _ = contain(|| drop(before));
         turn
     }
 }
 
-impl Drop for Spot {
+impl Drop for Spot<'_> {
     fn drop(&mut self) {
         let mut next = Vec::new();
         let mut standing = self.line.0.lock();
-        standing.costs -= u64::from(self.cost);
+        standing.take_off(self.place);
         let is_first = standing.is_first(self.place);
         let mut unused = standing.turns.leave(&mut self.place);
         if is_first {
             unused = standing.pass_on(&mut next);
         }
-        let ended = standing.end_watch();
+        let mut ended = None;
+        if standing.turns.len() == 0 {
+            ended = standing.end_watch();
+        }
         drop(standing);
         drop(ended);
         wake_all(next);
@@ -340,22 +436,26 @@ mod tests {
         }
     }
 
-    fn join(line: &Arc<Line>, cost: u32) -> (Spot, u64, Arc<Woken>, Waker) {
+    fn join<'c>(
+        line: &Arc<Line>,
+        clock: &'c Clock,
+        cost: u32,
+    ) -> (Spot<'c>, u64, Arc<Woken>, Waker) {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        let (spot, costs) = Spot::join(Arc::clone(line), cost, &MockClock::new().clock());
+        let (spot, costs) = Spot::join(Arc::clone(line), cost, clock);
         line.validate();
         (spot, costs, woken, waker)
     }
 
     #[test]
     fn the_first_tries_once_and_the_next_when_it_has_gone() {
-        let line = Arc::new(Line::default());
-        let (mut first, costs, first_woken, waker) = join(&line, 2);
+        let (line, clock) = (Arc::new(Line::default()), MockClock::new().clock());
+        let (mut first, costs, first_woken, waker) = join(&line, &clock, 2);
         assert_eq!(costs, 2);
         assert_eq!(first.look(&waker), Turn::Own);
         assert_eq!(first.look(&waker), Turn::StillOwn);
-        let (mut second, costs, woken, waker) = join(&line, 3);
+        let (mut second, costs, woken, waker) = join(&line, &clock, 3);
         assert_eq!((costs, second.look(&waker)), (5, Turn::Theirs));
         line.rouse();
         assert_eq!(first.look(&waker), Turn::Own, "it was told to");
@@ -370,8 +470,8 @@ mod tests {
 
     #[test]
     fn who_goes_from_the_middle_wakes_nobody_and_passes_its_turn_on() {
-        let line = Arc::new(Line::default());
-        let spots = [(); 4].map(|()| join(&line, 1));
+        let (line, clock) = (Arc::new(Line::default()), MockClock::new().clock());
+        let spots = [(); 4].map(|()| join(&line, &clock, 1));
         let [first, second, third, mut fourth] = spots;
         assert_eq!(fourth.0.look(&fourth.3), Turn::Theirs);
         drop(third.0);
@@ -400,8 +500,8 @@ mod tests {
 
     #[test]
     fn wakers_that_panic_keep_nobody_from_its_place() {
-        let line = Arc::new(Line::default());
-        let mut spots = [(); 4].map(|()| join(&line, 1).0);
+        let (line, clock) = (Arc::new(Line::default()), MockClock::new().clock());
+        let mut spots = [(); 4].map(|()| join(&line, &clock, 1).0);
         for spot in &mut spots {
             let waker = std::mem::ManuallyDrop::new(Waker::from(Arc::new(Broken)));
             spot.look(&waker);

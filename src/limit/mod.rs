@@ -19,7 +19,8 @@
 //! [`until_ready`](Limiter::until_ready) in a thread, which it blocks, and in a task
 //! [`until_ready_async`](Limiter::until_ready_async) or
 //! [`until_ready_with_async`](Limiter::until_ready_with_async). Waiters of a key are let in in the
-//! order in which they came, and none is woken before its turn.
+//! order in which they came, and none is woken before its turn; one that is not polled then is passed by
+//! after a second or two.
 //!
 //! # Two ways to count
 //!

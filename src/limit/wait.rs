@@ -70,7 +70,8 @@ impl Wait {
     /// How long to wait at most. A wait that could not end in time fails at once: if what is to be
     /// free by then is less than the cost of the call and of all who wait for the key before it.
     ///
-    /// That is as things stand, as if nobody before it gave up, and none had a [jitter](Self::jitter).
+    /// That is as things stand, as if nobody before it gave up or was late, none came back that was
+    /// passed by, and none had a [jitter](Self::jitter).
     /// It is exact for a token bucket. For a sliding window it is too when costs are 1; where a great
     /// cost has to wait until it fits as a whole, some waits that could not end in time go on to the
     /// end of it. Who would be let in at the very moment at which the time is up, and is not the first
@@ -141,10 +142,11 @@ impl std::error::Error for WaitError {}
 ///
 /// Who waits for a key, thread or task, stands in a line, in the order in which the calls began, or
 /// were first polled. Only the first tries: it sleeps until its call would be allowed if nobody else
-/// called, takes its cost, and wakes the next as it goes. So waiters are let in in their order,
-/// whatever their costs; each is woken once when it has become the first and once when its time has
-/// come, and costs O(log n) of the waiters of the key however many there are. One who gives up, is
-/// dropped or unwinds, wherever it stands, takes nothing and holds nobody up.
+/// called, takes its cost, and wakes the next as it goes. So waiters that are polled when they are
+/// woken are let in in their order, whatever their costs; each is woken once when it has become the
+/// first and once when its time has come, and costs O(log n) of the waiters of the key however many
+/// there are. One who gives up, is dropped or unwinds, wherever it stands, takes nothing and holds
+/// nobody up.
 ///
 /// A call that does not wait, such as [`check`](Self::check), stands in no line: it gets what is free
 /// at that moment, as a `try_lock` does, and who waits then waits longer. It could not say when to
@@ -154,20 +156,23 @@ impl std::error::Error for WaitError {}
 /// get more than the quota. [`charge`](Self::charge) puts off who waits, and
 /// [`reset`](Self::reset) lets in who does.
 ///
-/// Who is to be polled and is not holds up those behind it: for a second or two, once, and then they
-/// go past. Such are a future that is kept beside what the same task awaits, in an arm of `select!` or
-/// in a stream that buffers some, and a task whose thread is blocked, by
-/// [`until_ready`](Self::until_ready) for instance. It is let in when it is polled again and the quota
-/// has room.
+/// Who is to be polled and is not holds up those behind it, and those who come: for a second or two,
+/// and then they go past. Such are a future that is kept beside what the same task awaits, in an arm of
+/// `select!` or in a stream that buffers some, and a task whose thread is blocked, by
+/// [`until_ready`](Self::until_ready) for instance. Where many in a row are not polled each is waited
+/// for half as long as the one before it, down to a 32nd of a second, so that a hundred of them take
+/// about seven seconds. Who was passed by and is polled again stands in its place again: the next turn
+/// is its own. Time in which the whole process did not run makes nobody late.
 ///
 /// At most as many are let through as can be woken one after another, some tens of thousands a second
 /// for one key. With a burst of 1, what is free before the first is awake is lost, as it is for one
 /// who comes late; a burst of a few makes up for it.
 ///
-/// A wait counts once in the [`stats`](Self::stats), when it is over. A key that somebody waits for
-/// takes up the key once more and about 650 bytes, and about 50 for each further one who waits,
-/// beside its future or thread and the timer of its time-out; that is released with the memory of
-/// idle keys.
+/// A wait counts once in the [`stats`](Self::stats), when it is over; one that is dropped before counts
+/// nowhere. A key that somebody waits for takes up the key once more and about 700 bytes, and about 75
+/// for each further one who waits, beside its future or thread and the timer of its time-out; that is
+/// released with the memory of idle keys. A key for which several wait is looked at once a second: that
+/// takes half a microsecond, so 5 % of a thread for 100,000 such keys.
 impl<K, S> Limiter<K, S>
 where
     K: Hash + Eq,

@@ -20,7 +20,7 @@ pub(super) struct Call<'c, K, S, Q: ?Sized> {
     wait: Wait,
     until: Deadline,
     /// None before it has to wait.
-    spot: Option<Spot>,
+    spot: Option<Spot<'c>>,
     /// When the first of the line tries again.
     next_try: Deadline,
 }

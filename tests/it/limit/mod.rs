@@ -5,6 +5,8 @@ mod charge;
 #[cfg(feature = "tower")]
 mod headers;
 mod idle;
+mod late;
+mod late_model;
 mod line;
 mod line_model;
 mod model;
