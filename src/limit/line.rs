@@ -17,8 +17,9 @@
 use crate::contain::contain;
 use crate::equivalent::Equivalent;
 use crate::keyed::{Keyed, State};
+use crate::reentrancy;
 use crate::sync::Mutex;
-use crate::time::{Clock, Deadline, NEVER, Timer, after, wake_all, wake_at};
+use crate::time::{Clock, Deadline, NEVER, Timer, after, wake_all, wake_at, wake_soon};
 use crate::to_key::ToKey;
 use crate::turns::Turns;
 use std::collections::BTreeMap;
@@ -365,6 +366,17 @@ impl<'c> Spot<'c> {
         }
     }
 
+    /// Wakes who is the first now. What wakes it may call haybox, so under the lock of a cache, where
+    /// that would panic and the turn be lost, it is left to the clock's timers.
+    fn wake(&self, next: Vec<Waker>) {
+        if !reentrancy::is_inside() {
+            return wake_all(next);
+        }
+        for waker in next {
+            wake_soon(self.clock, waker);
+        }
+    }
+
     /// It was refused, and will not try before then.
     pub(super) fn tries_at(&self, at: Deadline) {
         let mut standing = self.line.0.lock();
@@ -414,7 +426,7 @@ impl Drop for Spot<'_> {
         }
         drop(standing);
         drop(ended);
-        wake_all(next);
+        self.wake(next);
         let _ = contain(|| drop(unused));
     }
 }

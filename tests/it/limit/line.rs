@@ -4,13 +4,14 @@ use super::{allowed, on_mock};
 use crate::common::{SECOND, panic_of};
 use crate::loading::{Wakes, block_on, poll, poll_once};
 use haybox::limit::{Decision, Limiter, Quota, Wait, WaitError};
+use haybox::pubsub::{Bus, Topic};
 use haybox::{Cache, MockClock};
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -389,6 +390,38 @@ fn a_wait_that_ends_under_a_lock_holds_nobody_up() {
     limiter.validate();
     time.advance(SECOND);
     assert_eq!(let_in(&mut tasks), [2]);
+}
+
+/// As that of an executor whose run queue is a topic.
+struct Tells(Topic<u32>);
+
+impl Wake for Tells {
+    fn wake(self: Arc<Self>) {
+        self.0.publish(1);
+    }
+}
+
+#[test]
+fn a_wait_that_ends_under_a_lock_wakes_the_next_where_its_waker_may_call_haybox() {
+    let (limiter, time) = on_mock(Quota::per_second(1));
+    assert_eq!(allowed(&limiter, 1), 1);
+    let bus = Bus::new();
+    let topic = bus.topic::<u32>("woken").unwrap();
+    let woken = topic.subscribe();
+    let waker = Waker::from(Arc::new(Tells(topic)));
+    let mut first = Box::pin(limiter.until_ready_async(&1));
+    let mut second = Box::pin(limiter.until_ready_async(&1));
+    assert!(poll(first.as_mut(), &waker).is_pending());
+    assert!(poll(second.as_mut(), &waker).is_pending());
+    let cache = Cache::new(1);
+    cache.insert(1, 1);
+    assert!(cache.update(&1, move |_| drop(first)).is_some());
+    assert_eq!(woken.len(), 0, "not under the lock");
+    time.advance(NANOSECOND);
+    assert_eq!(woken.len(), 1);
+    time.advance(SECOND);
+    assert!(poll(second.as_mut(), &waker).is_ready());
+    limiter.validate();
 }
 
 #[test]
