@@ -441,6 +441,32 @@ fn a_reset_lets_in_who_waits_without_the_help_of_time() {
     });
 }
 
+/// By another thread, before who has set its timer has put it into the line.
+#[test]
+fn who_watches_a_line_goes_on_though_its_timer_goes_off_at_once() {
+    check("watches", || {
+        let time = MockClock::new();
+        let limiter = limiter(&time, choice(2) == 0);
+        assert!(limiter.check_n(&KEY, 2).expect("it is free").is_allowed());
+        let mut context = Context::from_waker(Waker::noop());
+        // Nobody polls it again.
+        let mut first = pin!(limiter.until_ready_async(&KEY));
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        let mut second = Box::pin(limiter.until_ready_async(&KEY));
+        scope(|threads| {
+            threads.spawn(|| {
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(second.as_mut().poll(&mut context).is_pending());
+            });
+            threads.spawn(|| (0..2).for_each(|_| time.advance(seconds(1))));
+        });
+        limiter.validate();
+        (0..6).for_each(|_| time.advance(seconds(1)));
+        assert!(second.as_mut().poll(&mut context).is_ready());
+        limiter.validate();
+    });
+}
+
 #[test]
 fn no_interleaving_loses_a_charge() {
     check("charges", || {
