@@ -52,6 +52,37 @@ fn futures_that_nobody_polls_hold_the_others_up_for_a_second_or_two_each_and_onc
 }
 
 #[test]
+fn who_becomes_the_first_is_not_late_because_the_one_before_was() {
+    for quota in both() {
+        let (limiter, time) = on_mock(quota);
+        assert_eq!(allowed(&limiter, 1), 1);
+        let mut tasks = begin(&limiter, 0..3, Wait::new());
+        time.advance(SECOND);
+        assert!(tasks.remove(0).poll().is_ready());
+        // The second is not polled yet, and is waited for as long as the first would have been.
+        time.advance(SECOND);
+        assert!(tasks[0].is_woken() && !tasks[1].is_woken());
+        assert_eq!(let_in(&mut tasks), [1]);
+    }
+}
+
+#[test]
+fn a_line_that_nobody_stood_in_for_a_while_is_looked_after_again() {
+    for quota in both() {
+        let (limiter, time) = on_mock(quota);
+        assert_eq!(allowed(&limiter, 1), 1);
+        for _ in 0..3 {
+            let stuck = begin(&limiter, 0..1, Wait::new());
+            let mut others = begin(&limiter, 1..2, Wait::new());
+            (0..3).for_each(|_| time.advance(SECOND));
+            assert_eq!(let_in(&mut others), [1], "past who is not polled");
+            drop(stuck);
+            assert_eq!((limiter.waiters(&1), time.timers()), (0, 0));
+        }
+    }
+}
+
+#[test]
 fn a_thread_is_let_in_past_a_future_that_nobody_polls() {
     let (limiter, time) = on_mock(Quota::per_second(1).burst(1));
     assert_eq!(allowed(&limiter, 1), 1);

@@ -115,6 +115,19 @@ fn jitter_makes_waits_longer_and_never_shorter() {
 }
 
 #[test]
+fn jitter_lets_nobody_miss_its_time_out() {
+    let (limiter, time) = on_mock(Quota::per_second(1));
+    let wait = Wait::new().jitter(10 * SECOND).timeout(SECOND);
+    for key in 0..10 {
+        assert!(limiter.check(&key).is_allowed());
+        let mut ready = pin!(limiter.until_ready_with_async(&key, wait));
+        assert!(poll_once(ready.as_mut()).is_pending());
+        time.advance(SECOND);
+        assert!(matches!(poll_once(ready), Poll::Ready(Ok(_))));
+    }
+}
+
+#[test]
 fn a_greatest_time_out_and_jitter_do_no_harm() {
     let (limiter, _time) = on_mock(Quota::per_second(1));
     let wait = Wait::new().jitter(Duration::MAX).timeout(Duration::MAX);
