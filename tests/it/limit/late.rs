@@ -305,3 +305,21 @@ fn a_crowd_that_was_late_is_let_in_one_after_the_other_with_a_few_polls_each() {
     assert!(crowd.is_empty());
     assert!(polls <= 300, "{polls} polls");
 }
+
+/// An executor that is slow for all of them is not one that polls some of them never.
+#[test]
+fn tasks_that_are_each_polled_a_little_late_are_let_in_after_a_stall() {
+    for count in [2, 20] {
+        let (limiter, time) = exhausted(Quota::per_second(1_000).burst(10));
+        let mut tasks = begin(&limiter, 0..count, Wait::new());
+        // Some are passed by meanwhile, each sooner than the one before.
+        (0..400).for_each(|_| time.advance(SECOND / 100));
+        for _ in 0..1_000 {
+            let is_woken: Vec<_> = tasks.iter().map(Task::is_woken).collect();
+            (0..6).for_each(|_| time.advance(SECOND / 100));
+            let mut is_woken = is_woken.into_iter();
+            tasks.retain_mut(|task| is_woken.next() == Some(false) || task.poll().is_pending());
+        }
+        assert_eq!(tasks.len(), 0, "of {count} that were polled");
+    }
+}
