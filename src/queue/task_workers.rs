@@ -20,7 +20,7 @@ use std::time::Duration;
 /// hand at once. What a handler returns ends a message as with `Workers`, and so does a panic, which
 /// ends no task. A worker that is dropped or aborted gives back what it was at, as one attempt.
 ///
-/// This is a handle. Dropping it stops nobody: [`stop_async`](Self::stop_async) does. When the queue is
+/// This is a handle. Dropping it stops nobody: [`stop`](Self::stop) does. When the queue is
 /// closed the workers go on until nothing is ready, delayed or in flight, and end then.
 ///
 /// ```
@@ -128,13 +128,19 @@ impl<T: Send + Sync + 'static> TaskWorkers<T> {
         self.shift.crew.report()
     }
 
-    /// Has each worker end what it is at and take nothing more, and waits until all that have begun have
-    /// ended, or were dropped. What is in the queue stays there. Who begins later ends at once.
+    /// Has each worker end what it is at and take nothing more, and waits for nobody. What is in the queue
+    /// stays there. Who begins later ends at once.
+    pub fn stop(&self) {
+        self.shift.crew.stop(&self.queue);
+    }
+
+    /// As [`stop`](Self::stop), and waits until all that have begun have ended, or were dropped: as long as
+    /// their handlers take.
     ///
     /// They are told at the first poll; who drops the future after that does not wait for them. A handler
-    /// that awaits this waits for itself, for ever: it spawns a task for it.
+    /// that awaits this waits for itself, for ever: it calls `stop`.
     pub async fn stop_async(&self) -> WorkersReport {
-        self.shift.crew.stop(&self.queue);
+        self.stop();
         self.shift.ended().await;
         self.report()
     }
@@ -142,6 +148,9 @@ impl<T: Send + Sync + 'static> TaskWorkers<T> {
     /// Lets them work until nothing is ready, delayed or in flight, but for `timeout` at most, which
     /// counts from the first poll, and stops them as [`stop_async`](Self::stop_async) does.
     /// [Close](Queue::close) the queue before, so that nothing more comes in.
+    ///
+    /// Handlers that are at work after that time are waited for. Who drops the future before has told
+    /// nobody to stop, and calls [`stop`](Self::stop).
     pub async fn drain_async(&self, timeout: Duration) -> WorkersReport {
         self.queue.wait_until_empty_async(timeout).await;
         self.stop_async().await
