@@ -250,9 +250,10 @@ impl Inner {
                 marked.map_err(CommitError::Disk)
             })
         });
-        drop(tail);
         // The time in it counts for all deadlines.
-        if self.note_clock() {
+        let is_off = self.note_clock();
+        drop(tail);
+        if is_off {
             self.compactor.ring_if_parked();
         }
         marked
