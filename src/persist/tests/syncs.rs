@@ -590,12 +590,7 @@ fn what_is_written_during_a_sync_is_synced_though_another_log_has_begun() {
     });
     assert_eq!(store.journal.sync().unwrap(), 1);
     // The next log is made, and listed; the snapshot is not begun.
-    memory.fail(Fault {
-        from: memory.operations() + 10,
-        count: 1,
-        only: None,
-        how: How::Broken,
-    });
+    memory.fail_from(memory.operations() + 10, 1, How::Broken);
     assert!(store.journal.compact().is_err());
     assert_eq!(store.journal.durable_seq(), 1);
     memory.spoil(&path("log-1.wal"), Spoilt::Sync);
@@ -658,12 +653,7 @@ fn a_log_that_a_write_was_cut_off_from_is_synced_before_what_follows_counts() {
         };
         assert!(failed.is_err());
         // The next log is made, and listed; the snapshot is not begun.
-        memory.fail(Fault {
-            from: memory.operations() + 10,
-            count: 1,
-            only: None,
-            how: How::Broken,
-        });
+        memory.fail_from(memory.operations() + 10, 1, How::Broken);
         assert!(store.journal.compact().is_err());
         if is_mark {
             record(&store, &mut history, &writes);
