@@ -21,6 +21,12 @@ pub(super) fn ahead_of(clock: &Clock) -> i64 {
     (wall - i128::from(clock.now())) as i64
 }
 
+/// Whether the wall clock was set since it was so far ahead, and by so much that deadlines of then have to
+/// be made anew.
+pub(super) fn has_moved_since(ahead: i64, clock: &Clock) -> bool {
+    ahead_of(clock).abs_diff(ahead) > STEP.as_nanos() as u64
+}
+
 /// How far the wall clock is ahead of the clock of deadlines.
 #[derive(Debug)]
 pub(super) struct Wall {

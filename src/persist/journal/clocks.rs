@@ -9,7 +9,7 @@
 
 use super::Inner;
 use super::rotate::Rotation;
-use crate::persist::wall::{STEP, ahead_of};
+use crate::persist::wall::{ahead_of, has_moved_since};
 use crate::sync::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -90,6 +90,6 @@ impl Inner {
     }
 
     fn has_moved_since(&self, ahead: i64) -> bool {
-        ahead_of(&self.settings.clock).abs_diff(ahead) > STEP.as_nanos() as u64
+        has_moved_since(ahead, &self.settings.clock)
     }
 }

@@ -31,7 +31,7 @@ use super::manifest::{Manifest, Name};
 use super::report::{ClockCheck, Progress, RecoveryReport};
 use super::settings::{RecoveryMode, Settings};
 use super::storage::{Access, Blob, Storage};
-use super::wall::{STEP, Wall, ahead_of};
+use super::wall::{Wall, has_moved_since};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -111,9 +111,9 @@ impl Recovery<'_> {
             self.contents.compare_clocks();
             let read = self.read()?;
             left -= 1;
-            let by = ahead_of(&self.settings.clock).abs_diff(self.wall.ahead());
             let is_nothing = read.0.report.frames == 0;
-            if left == 0 || is_nothing || by <= STEP.as_nanos() as u64 {
+            if left == 0 || is_nothing || !has_moved_since(self.wall.ahead(), &self.settings.clock)
+            {
                 return Ok(read);
             }
             self.contents.clear();
