@@ -109,12 +109,12 @@ where
     /// Ends a load that was not begun after all.
     pub(crate) fn give_up(mut self) {
         let _ended = self.engine.abandon(self.hash, &self.flight, None);
-        self.land(|| Landing::Abandoned, Labels::NONE);
+        self.land(&|| Landing::Abandoned, Labels::NONE);
     }
 
     /// Ends a flight that is out of its set, with the labels of what it has brought, and with it
     /// those of the others that are out for that: who waits for one of them need not go on waiting.
-    pub(super) fn land(&mut self, landing: impl FnOnce() -> Landing<V>, labels: Labels) {
+    pub(super) fn land(&mut self, landing: &dyn Fn() -> Landing<V>, labels: Labels) {
         // A key of the user's, which may panic when it is dropped: when all have been told.
         let _key = self.ended.take().map(|ended| {
             let (key, others) = ended.into_others(&self.flight);
@@ -200,7 +200,7 @@ where
                 false => self.engine.abandon(self.hash, &self.flight, pause),
             };
             // Who waits takes another look: it finds the pause, or else leads.
-            self.land(|| Landing::Abandoned, Labels::NONE);
+            self.land(&|| Landing::Abandoned, Labels::NONE);
             // A key of the user's, which may panic: when all have been told.
             drop(ended);
         }
@@ -288,7 +288,7 @@ where
             options.given = Given::new(labels.clone(), NOW);
             self.store(key, value.clone(), options, weight, age);
         }
-        self.land(|| Landing::Loaded(Arc::new(value.clone())), labels);
+        self.land(&|| Landing::Loaded(Arc::new(value.clone())), labels);
         Some(value)
     }
 
@@ -302,7 +302,8 @@ where
         let left = engine.conclude(self.hash, key.to_key(), nothing, None, self.fill());
         // Without a handle of this flight, so that nobody counts as waiting who does not.
         let _left = left.map(|left| left.into_others(&self.flight));
-        self.land(|| Landing::Unshared(Arc::new(value.clone())), Labels::NONE);
+        let landing = || Landing::Unshared(Arc::new(value.clone()));
+        self.land(&landing, Labels::NONE);
     }
 
     /// Lets everybody know of the loader's error.
@@ -347,7 +348,8 @@ where
     {
         let shared: Arc<dyn Any + Send + Sync> = Arc::<E>::clone(error);
         let _ended = self.engine.abandon(self.hash, &self.flight, self.pause);
-        self.land(|| Landing::Known(Known::Failed(shared)), Labels::NONE);
+        let known = Known::Failed(shared);
+        self.land(&|| Landing::Known(known.clone()), Labels::NONE);
     }
 
     /// Ends a load that takes longer than allowed.
@@ -359,7 +361,7 @@ where
     /// The same of a load that is counted with others.
     fn time_out_uncounted(mut self) {
         let _ended = self.engine.abandon(self.hash, &self.flight, self.pause);
-        self.land(|| Landing::TimedOut, Labels::NONE);
+        self.land(&|| Landing::TimedOut, Labels::NONE);
     }
 
     /// Ends a load that has brought no value.
@@ -370,7 +372,7 @@ where
         let found_out = (Some(known.clone()), labels.clone());
         let engine = &self.engine;
         let _left = engine.conclude(self.hash, key.to_key(), found_out, ttl, self.fill());
-        self.land(|| Landing::Known(known), labels);
+        self.land(&|| Landing::Known(known.clone()), labels);
     }
 
     fn store<Q>(

@@ -361,15 +361,15 @@ where
         let terms = call.terms.filter(|_| !never_fails::<E>());
         let hard = terms.and_then(Freshness::hard_limit);
         let since = call.patience.since.unwrap_or(began);
-        let patience = (after(since, self.policy.lock_timeout), Limit::Patience);
-        let limits = [
-            soft.map(|soft| (after(began, soft), Limit::Soft)),
-            hard.map(|hard| (after(began, hard), Limit::Hard)),
-        ];
-        let sooner = |first: (Deadline, Limit), other: (Deadline, Limit)| {
-            if other.0 < first.0 { other } else { first }
-        };
-        limits.into_iter().flatten().fold(patience, sooner)
+        let mut first = (after(since, self.policy.lock_timeout), Limit::Patience);
+        for (length, limit) in [(soft, Limit::Soft), (hard, Limit::Hard)] {
+            if let Some(length) = length
+                && after(began, length) < first.0
+            {
+                first = (after(began, length), limit);
+            }
+        }
+        first
     }
 
     /// When a load that begins now has taken too long.

@@ -301,7 +301,8 @@ where
         drop((known, runs));
         let mut leader = self.leader(leads);
         if let Some(value) = value {
-            leader.land(|| Landing::Loaded(Arc::new(value.clone())), Labels::NONE);
+            let landing = || Landing::Loaded(Arc::new(value.clone()));
+            leader.land(&landing, Labels::NONE);
         }
     }
 }

@@ -50,6 +50,10 @@ impl<V> LateLoads<V> {
         let alone = false;
         (!loads.is_empty()).then(|| Box::new(Self { loads, alone }))
     }
+
+    fn into_loads(late: Option<Box<Self>>) -> Vec<Late<V>> {
+        late.map_or_else(Vec::new, |late| late.loads)
+    }
 }
 
 /// The loads that a set knows of: most often one, for a short time, which needs no memory of its
@@ -73,9 +77,13 @@ impl<K, V> UnderWay<K, V> {
     pub(crate) fn instead_of(mut self, other: Option<&mut Self>) -> Self {
         let Some(other) = other else { return self };
         let has_ended = other.has_ended();
-        let late = other.late.take().map(|late| late.loads);
-        let runs = |late: &Late<V>| !late.flight.has_landed();
-        let (mut loads, mut rest): (Vec<_>, Vec<_>) = late.into_iter().flatten().partition(runs);
+        let (mut loads, mut rest) = (Vec::new(), Vec::new());
+        for late in LateLoads::into_loads(other.late.take()) {
+            match late.flight.has_landed() {
+                true => rest.push(late),
+                false => loads.push(late),
+            }
+        }
         if !has_ended {
             let (flight, epoch) = (Arc::clone(&other.flight), other.epoch);
             loads.push(Late { flight, epoch });
@@ -129,11 +137,17 @@ impl<K, V> UnderWay<K, V> {
 
     /// Its key and the flights of its other loads than this one, once it is out of its set.
     pub(crate) fn into_others(self, flight: &Arc<Flight<V>>) -> (K, Vec<Arc<Flight<V>>>) {
-        let late = self.late.map(|late| late.loads);
-        let late = late.into_iter().flatten().map(|late| late.flight);
-        let all = late.chain([self.flight]);
-        let others = all.filter(|other| !Arc::ptr_eq(other, flight));
-        (self.key, others.collect())
+        let mut others = Vec::new();
+        let mut add = |other: Arc<Flight<V>>| {
+            if !Arc::ptr_eq(&other, flight) {
+                others.push(other);
+            }
+        };
+        for late in LateLoads::into_loads(self.late) {
+            add(late.flight);
+        }
+        add(self.flight);
+        (self.key, others)
     }
 
     /// One of its loads has ended, and its answer does not count.

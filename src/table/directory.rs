@@ -9,6 +9,7 @@ use super::hints::raise;
 use super::set::Ways;
 use crate::sync::{AtomicU64, SpinLock};
 use crate::time::{Deadline, NEVER};
+use std::iter;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -209,27 +210,38 @@ impl<K, V> Directory<K, V> {
             .get_or_init(|| (0..BUCKETS).map(|_| OnceLock::new()).collect())[bucket]
     }
 
-    /// The stretches of the directory, each with the index of its first set.
-    fn stretches(&self) -> impl Iterator<Item = (usize, &Cells<K, V>)> {
-        let buckets = self.grown.get().into_iter().flatten().enumerate();
-        let grown =
-            buckets.map_while(|(number, bucket)| Some((self.sets_of(number), bucket.get()?)));
-        std::iter::once((0, &self.first)).chain(grown)
+    /// A stretch of the directory and the index of its first set: the first sets, then the buckets.
+    fn stretch(&self, number: usize) -> Option<(usize, &Cells<K, V>)> {
+        let Some(bucket) = number.checked_sub(1) else {
+            return Some((0, &self.first));
+        };
+        let cells = self.grown.get()?.get(bucket)?.get()?;
+        Some((self.sets_of(bucket), cells))
     }
 
     /// The segments in the order of their sets, each with the index of its first set.
     pub(crate) fn segments(&self) -> impl Iterator<Item = (usize, &Segment<K, V>)> {
-        self.stretches()
-            .flat_map(|(first, cells)| segments_of(first, cells, 0))
+        let mut next = 0;
+        iter::from_fn(move || {
+            let (first, segment) = self.segment_from(next)?;
+            next = first + segment.len();
+            Some((first, segment))
+        })
     }
 
     /// The segment with the first set at or after `index` that was touched.
     pub(crate) fn segment_from(&self, index: usize) -> Option<(usize, &Segment<K, V>)> {
-        self.stretches().find_map(|(first, cells)| {
+        let mut number = self.bucket_of(index).map_or(0, |(bucket, _)| bucket + 1);
+        loop {
+            let (first, cells) = self.stretch(number)?;
             let skipped = index.saturating_sub(first) / SEGMENT;
-            segments_of(first, cells, skipped)
-                .find(|(start, segment)| start + segment.len() > index)
-        })
+            for (cell, at) in cells[skipped..].iter().zip(skipped..) {
+                if let Some(segment) = cell.get() {
+                    return Some((first + at * SEGMENT, segment));
+                }
+            }
+            number += 1;
+        }
     }
 }
 
@@ -237,15 +249,6 @@ fn cells<K, V>(sets: usize) -> Cells<K, V> {
     (0..sets.div_ceil(SEGMENT))
         .map(|_| OnceLock::new())
         .collect()
-}
-
-fn segments_of<K, V>(
-    first: usize,
-    cells: &Cells<K, V>,
-    skipped: usize,
-) -> impl Iterator<Item = (usize, &Segment<K, V>)> {
-    let cells = cells.iter().enumerate().skip(skipped);
-    cells.filter_map(move |(number, cell)| Some((first + number * SEGMENT, cell.get()?)))
 }
 
 #[cfg(test)]

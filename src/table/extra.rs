@@ -253,7 +253,7 @@ impl<K: Eq, V> Ways<K, V> {
     }
 }
 
-pub(super) fn resize_exact<T>(values: &mut Vec<T>, len: usize, value: impl FnMut() -> T) {
+pub(super) fn resize_exact<T>(values: &mut Vec<T>, len: usize, value: fn() -> T) {
     values.truncate(len);
     values.reserve_exact(len - values.len());
     values.resize_with(len, value);

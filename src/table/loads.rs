@@ -139,12 +139,12 @@ impl<K, V> Ways<K, V> {
 
     /// Overtakes the loads of the keys that match.
     pub(crate) fn overtake_if(&mut self, matches: impl Fn(&K) -> bool) -> Loads<K, V> {
-        self.take_loads(|load| matches(&load.key))
+        self.take_loads(&|load| matches(&load.key))
     }
 
     /// Overtakes every load of the set.
     pub(crate) fn overtake_all(&mut self) -> Loads<K, V> {
-        self.take_loads(|_| true)
+        self.take_loads(&|_| true)
     }
 
     /// Takes out the loads of which none runs.
@@ -152,10 +152,10 @@ impl<K, V> Ways<K, V> {
         if self.loads().is_empty() {
             return Loads::new();
         }
-        self.take_loads(|load| load.oldest_epoch().is_none())
+        self.take_loads(&|load| load.oldest_epoch().is_none())
     }
 
-    pub(super) fn take_loads(&mut self, taken: impl Fn(&UnderWay<K, V>) -> bool) -> Loads<K, V> {
+    pub(super) fn take_loads(&mut self, taken: &dyn Fn(&UnderWay<K, V>) -> bool) -> Loads<K, V> {
         let Some(extra) = &mut self.extra else {
             return Loads::new();
         };

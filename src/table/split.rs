@@ -52,13 +52,15 @@ impl<K, V> Ways<K, V> {
 
     fn split_loads(&mut self, upper: &mut Self, bit: usize) {
         let leaves = |hash: KeyHash| hash.index() & bit != 0;
-        let loads = self.take_loads(|load| leaves(load.hash()));
-        let extra = self.extra.iter_mut();
-        let verdicts = extra.flat_map(|extra| {
-            let all = &mut extra.verdicts;
-            all.extract_if(.., |verdict| leaves(verdict.hash))
-        });
-        upper.keep_loads(loads, verdicts.collect());
+        let loads = self.take_loads(&|load| leaves(load.hash()));
+        let verdicts = match &mut self.extra {
+            Some(extra) => {
+                let all = &mut extra.verdicts;
+                all.extract_if(.., |verdict| leaves(verdict.hash)).collect()
+            }
+            None => Vec::new(),
+        };
+        upper.keep_loads(loads, verdicts);
     }
 
     /// Takes over what concerns loads.
