@@ -78,17 +78,11 @@ fn run_shop(dir: &Path) -> Result<()> {
 
 /// Puts the next article into a cart, and says so once it is safe.
 fn put_article(carts: &Carts, customer: u32) -> Result<()> {
-    let added = carts.update(&customer, |cart| {
+    let added = carts.update_or_insert_with(&customer, Cart::default, |cart| {
         cart.articles.push(cart.articles.len() as u32);
         cart.articles.len()
     })?;
-    let count = match added.wait()? {
-        Some(count) => count,
-        None => {
-            carts.insert(customer, Cart { articles: vec![0] })?.wait()?;
-            1
-        }
-    };
+    let count = added.wait()?;
     writeln!(std::io::stdout().lock(), "{customer} {count}")?;
     Ok(())
 }

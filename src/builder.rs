@@ -422,6 +422,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// inside the call: the caller that notices that a value is due loads it, and the others get
     /// the old one meanwhile. A [`ReadThrough`](crate::ReadThrough) owns its loader, as does a
     /// [`ReadThroughMany`](crate::ReadThroughMany), so they load behind their callers.
+    ///
+    /// Where the TTL ends before a value is due, or where there is none to take a share of, nothing
+    /// is loaded anew. That is no error, since a loader or a write may give a TTL of its own.
     pub fn freshness(mut self, freshness: Freshness) -> Self {
         self.policy.freshness = Some(freshness);
         self

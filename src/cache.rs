@@ -360,7 +360,8 @@ where
             .replaced()
     }
 
-    /// Stores a value on conditions and says what became of it.
+    /// Stores a value on conditions and says what became of it. That a condition was not met, or that
+    /// the value was refused, is said nowhere else.
     ///
     /// ```
     /// use haybox::{Cache, Insert, InsertOptions};

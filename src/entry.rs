@@ -102,7 +102,7 @@ impl InsertOptions {
     ///
     /// A tag is anything that has a hash: a name, a number, an enum, a tuple of those. Tags that
     /// have the same hash are the same tag, so a `String` stands for its `str`, and a number for
-    /// equal ones of other types.
+    /// equal ones of other types, but not within a slice or `Vec`.
     pub fn tag<T: Hash + ?Sized>(self, tag: &T) -> Self {
         let label = labels::of_tag(tag);
         self.labels(|labels| labels.add(label))

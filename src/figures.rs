@@ -7,17 +7,36 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metric {
-    /// The name of the field. It has no unit: what is a time in the struct, as `load_time` and
-    /// `oldest_age`, is in nanoseconds here.
+    /// The name of the field, which does not say its unit.
     pub name: &'static str,
     /// Whether it only grows.
     pub kind: MetricKind,
-    /// Times are in nanoseconds, and 0 where there is none.
+    /// What the value counts.
+    pub unit: MetricUnit,
+    /// A time where there is none is 0.
     pub value: u64,
 }
 
-/// What a [`Metric`] is to whoever watches it. `Display` writes what Prometheus and OpenMetrics
-/// call it.
+#[cfg(feature = "persist")]
+impl Metric {
+    pub(crate) fn counter(name: &'static str, value: u64) -> Self {
+        Self {
+            name,
+            kind: MetricKind::Counter,
+            unit: MetricUnit::One,
+            value,
+        }
+    }
+
+    pub(crate) fn gauge(name: &'static str, value: u64) -> Self {
+        Self {
+            kind: MetricKind::Gauge,
+            ..Self::counter(name, value)
+        }
+    }
+}
+
+/// What a [`Metric`] is to whoever watches it. `Display` writes what Prometheus calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricKind {
@@ -36,8 +55,20 @@ impl fmt::Display for MetricKind {
     }
 }
 
+/// What the value of a [`Metric`] counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetricUnit {
+    /// What its name says: calls, entries, bytes.
+    One,
+    /// A time, which is a `Duration` in the struct.
+    Nanoseconds,
+}
+
 /// What a field of statistics is.
 pub(crate) trait Figure {
+    const UNIT: MetricUnit = MetricUnit::One;
+
     fn number(self) -> u64;
 }
 
@@ -54,12 +85,16 @@ impl Figure for usize {
 }
 
 impl Figure for Duration {
+    const UNIT: MetricUnit = MetricUnit::Nanoseconds;
+
     fn number(self) -> u64 {
         u64::try_from(self.as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
 impl Figure for Option<Duration> {
+    const UNIT: MetricUnit = MetricUnit::Nanoseconds;
+
     fn number(self) -> u64 {
         self.unwrap_or_default().number()
     }
@@ -89,6 +124,7 @@ macro_rules! figures {
                 [$(Metric {
                     name: stringify!($field),
                     kind: kind!($($kind)?),
+                    unit: <$type as Figure>::UNIT,
                     value: self.$field.number(),
                 }),*]
                 .into_iter()

@@ -85,7 +85,7 @@ pub use entry::{
 };
 pub use equivalent::Equivalent;
 pub use event::{Event, EventKind, Events, NoEvent, RemovalCause};
-pub use figures::{Metric, MetricKind};
+pub use figures::{Metric, MetricKind, MetricUnit};
 pub use hash::{DefaultHashBuilder, DefaultHasher};
 pub use load::{BoxedLoad, Freshness, LoadError, Loaded, LoaderError, Source};
 #[cfg(feature = "persist")]

@@ -19,28 +19,45 @@ figures! {
     ///
     /// # To export them
     /// [`iter`](Self::iter) lists all of them, as it does for the statistics of the other roles, so
-    /// that an exporter misses none that a later version counts. Times are in nanoseconds, which
-    /// their names do not say. For Prometheus:
+    /// that an exporter misses none that a later version counts. For Prometheus, which wants seconds,
+    /// and all samples of a metric in one place:
     ///
     /// ```
-    /// use haybox::Cache;
-    /// use std::fmt::Write;
+    /// use haybox::{Cache, MetricKind, MetricUnit, Stats};
+    /// use std::fmt::{self, Write};
+    ///
+    /// fn page(caches: &[(&str, Stats)]) -> Result<String, fmt::Error> {
+    ///     let mut page = String::new();
+    ///     for (number, metric) in Stats::default().iter().enumerate() {
+    ///         let (scale, unit) = match metric.unit {
+    ///             MetricUnit::Nanoseconds => (1e-9, "_seconds"),
+    ///             _ => (1.0, ""),
+    ///         };
+    ///         let total = if metric.kind == MetricKind::Counter { "_total" } else { "" };
+    ///         let name = format!("haybox_{}{unit}{total}", metric.name);
+    ///         writeln!(page, "# TYPE {name} {}", metric.kind)?;
+    ///         for (cache, stats) in caches {
+    ///             let value = stats.iter().nth(number).map_or(0, |metric| metric.value);
+    ///             writeln!(page, "{name}{{cache=\"{cache}\"}} {}", value as f64 * scale)?;
+    ///         }
+    ///     }
+    ///     Ok(page)
+    /// }
     ///
     /// let users: Cache<u32, &str> = Cache::new(100);
+    /// let pages: Cache<String, String> = Cache::new(100);
     /// users.insert(7, "ada");
     /// assert!(users.get(&7).is_some() && users.get(&8).is_none());
     ///
-    /// let mut page = String::new();
-    /// for metric in users.stats().iter() {
-    ///     let (name, kind, value) = (metric.name, metric.kind, metric.value);
-    ///     writeln!(page, "# TYPE haybox_{name} {kind}")?;
-    ///     writeln!(page, "haybox_{name}{{cache=\"users\"}} {value}")?;
-    /// }
-    /// assert!(page.contains("# TYPE haybox_hits counter\n"));
-    /// assert!(page.contains("# TYPE haybox_entries gauge\n"));
-    /// assert!(page.contains("haybox_hits{cache=\"users\"} 1\n"));
+    /// let page = page(&[("users", users.stats()), ("pages", pages.stats())])?;
+    /// assert!(page.starts_with("\
+    /// ## TYPE haybox_hits_total counter
+    /// haybox_hits_total{cache=\"users\"} 1
+    /// haybox_hits_total{cache=\"pages\"} 0
+    /// "));
+    /// assert!(page.contains("# TYPE haybox_load_time_seconds_total counter\n"));
     /// assert!(page.contains("haybox_entries{cache=\"users\"} 1\n"));
-    /// # Ok::<(), std::fmt::Error>(())
+    /// # Ok::<(), fmt::Error>(())
     /// ```
     pub struct Stats {
         /// Look-ups that found a live value: by `get`, `read`, `get_many` and all calls that load.

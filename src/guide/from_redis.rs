@@ -6,7 +6,7 @@
 //! tags in one call, `frequency` and `reset_stats`.
 //!
 //! ```
-//! use haybox::Cache;
+//! use haybox::{Cache, Op};
 //! use std::collections::HashMap;
 //! use std::time::Duration;
 //!
@@ -18,6 +18,19 @@
 //! // INCR views
 //! let incr = |key: &str| numbers.update_or_insert_with(key, || 0, |n| { *n += 1; *n });
 //! assert_eq!((incr("views"), incr("views")), (1, 2));
+//! // INCR calls:ada, and EXPIRE calls:ada 60 only when the key is new
+//! let incr_for_a_minute = |key: &str| {
+//!     let mut number = 0;
+//!     numbers.compute(key, |old| {
+//!         number = old.unwrap_or(&0) + 1;
+//!         match old {
+//!             Some(_) => Op::PutKeepTtl(number),
+//!             None => Op::PutWithTtl(number, Duration::from_secs(60)),
+//!         }
+//!     });
+//!     number
+//! };
+//! assert_eq!((incr_for_a_minute("calls:ada"), incr_for_a_minute("calls:ada")), (1, 2));
 //!
 //! let users = Cache::<u64, HashMap<&str, String>>::new(10_000);
 //! // HSET 7 name ada
@@ -55,7 +68,8 @@
 //!
 //! | Redis | haybox |
 //! | --- | --- |
-//! | lists, hashes, sets, sorted sets | the Rust type as the value, [`VecDeque`], [`HashMap`], [`HashSet`], [`BTreeMap`], changed by [`update_or_insert_with`](Cache::update_or_insert_with) and looked into by [`read`](Cache::read). One that is empty stays until it is removed |
+//! | lists, hashes, sets | the Rust type as the value, [`VecDeque`], [`HashMap`], [`HashSet`], changed by [`update_or_insert_with`](Cache::update_or_insert_with) and looked into by [`read`](Cache::read). One that is empty stays until it is removed |
+//! | sorted sets | likewise a value of two: a [`HashMap`] from member to score, and a [`BTreeSet`] of `(score, member)`, which keeps members of one score. For a list of the highest that only grows by counts, [`Counters::top`] |
 //! | `HEXPIRE` | a key for each field, `(k, f)`, with a TTL of its own; [`group_by`](CacheBuilder::group_by) for the whole |
 //! | `PFADD`, `PFCOUNT`, bloom filters | none that estimate: [`insert_with`](Cache::insert_with) and [`if_absent`](InsertOptions::if_absent) say whether a key is new, [`len`](Cache::len) how many there are |
 //! | `ZRANGEBYSCORE`, `ZRANK`, `GEO`, `SETBIT`, `XRANGE`, `BLPOP` on several keys | none: a [`BTreeMap`], a bit set, … as the value; a queue has one group of consumers, and no replay |
@@ -101,4 +115,4 @@ use crate::presence::Presence;
 use crate::pubsub::{Bus, Pattern, Topic};
 use crate::queue::{Delivery, Overflow, PushOptions, Queue, QueueBuilder};
 use crate::{Cache, CacheBuilder, Insert, InsertOptions, Metric, Op, Stats, Transaction};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};

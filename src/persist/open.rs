@@ -32,7 +32,7 @@ where
     S: BuildHasher + Clone + Send + Sync + 'static,
 {
     /// Builds a cache that survives restarts: with what the directory holds, in which every change
-    /// is kept from now on. The directory is made if it is not there.
+    /// is kept from now on. The directory is made if it is not there. Feature `persist`.
     ///
     /// Entries come back with their deadlines, as times of the wall clock, their tags, and with
     /// what the eviction policy knew of them: as of the last snapshot, which is made at the end,
@@ -131,7 +131,7 @@ where
         self.open_with(dir, Persistence::new())
     }
 
-    /// As [`open`](Self::open), with options.
+    /// As [`open`](Self::open), with options. Feature `persist`.
     ///
     /// # Errors
     /// As for `open`.
@@ -145,7 +145,7 @@ where
     }
 
     /// Builds a [`Store`], a key-value database whose writes say whether they were kept, with what
-    /// the directory holds. The directory is made if it is not there.
+    /// the directory holds. The directory is made if it is not there. Feature `persist`.
     ///
     /// A store evicts nothing: where there is a bound, a value that does not fit is an error, and
     /// [`on_full`](Self::on_full) has no say. Nor does it load anything. So an
@@ -179,7 +179,7 @@ where
         self.open_store_with(dir, Persistence::new())
     }
 
-    /// As [`open_store`](Self::open_store), with options.
+    /// As [`open_store`](Self::open_store), with options. Feature `persist`.
     ///
     /// # Errors
     /// As for `open_store`.

@@ -1,6 +1,7 @@
 //! What recovery, compaction, backups and the running journal tell.
 
 use super::error::{Damage, Unreadable};
+use crate::figures::Metric;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -319,6 +320,53 @@ pub struct Health {
     /// during that sync: an alarm asks for both. `None` where it was opened read-only, and after a
     /// failed sync of the process before until all was written anew.
     pub last_sync: Option<SystemTime>,
+}
+
+impl Health {
+    /// What an exporter needs of it, as of the [statistics](crate::Stats#to-export-them): each
+    /// number by its name, also those that later versions add, and `well`, which is 1 where all is
+    /// well and else 0. What has no number is left out: `trouble`, `compaction`, `last_sync`.
+    pub fn iter(&self) -> impl Iterator<Item = Metric> + use<> {
+        // Named one by one, so that a field that is added is not forgotten here.
+        let Self {
+            state,
+            trouble: _,
+            last_seq,
+            written_seq,
+            durable_seq,
+            waiting_bytes,
+            log_bytes,
+            snapshot_bytes,
+            generation,
+            write_failures,
+            sync_failures,
+            compactions,
+            compaction_failures,
+            compaction: _,
+            dropped_extensions,
+            unlogged,
+            unencodable,
+            last_sync: _,
+        } = *self;
+        [
+            Metric::gauge("well", u64::from(state == HealthState::Well)),
+            Metric::counter("last_seq", last_seq),
+            Metric::counter("written_seq", written_seq),
+            Metric::counter("durable_seq", durable_seq),
+            Metric::gauge("waiting_bytes", waiting_bytes as u64),
+            Metric::gauge("log_bytes", log_bytes),
+            Metric::gauge("snapshot_bytes", snapshot_bytes),
+            Metric::gauge("generation", generation),
+            Metric::counter("write_failures", write_failures),
+            Metric::counter("sync_failures", sync_failures),
+            Metric::counter("compactions", compactions),
+            Metric::counter("compaction_failures", compaction_failures),
+            Metric::counter("dropped_extensions", dropped_extensions),
+            Metric::counter("unlogged", unlogged),
+            Metric::counter("unencodable", unencodable),
+        ]
+        .into_iter()
+    }
 }
 
 /// How the files of a running store are, in one word.

@@ -255,7 +255,8 @@ where
     /// and is that of the last. For all or nothing there is [`transaction`](Self::transaction).
     ///
     /// # Errors
-    /// That of the first value that is refused; those before it are stored.
+    /// That of the first value that is refused. Those before it are stored, and are durable when
+    /// [`journal().sync()`](Journal::sync) has returned.
     #[track_caller]
     pub fn insert_many(
         &self,

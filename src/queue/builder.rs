@@ -261,6 +261,7 @@ impl<T> QueueBuilder<T> {
 
     /// Builds a queue that survives restarts, with what the directory holds: see
     /// [the module](crate::queue#surviving-a-restart). The directory is made if it is not there.
+    /// Feature `persist`.
     ///
     /// ```
     /// use haybox::queue::Queue;

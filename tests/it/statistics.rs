@@ -6,7 +6,7 @@ use haybox::lock::LocksStats;
 use haybox::presence::PresenceStats;
 use haybox::pubsub::BusStats;
 use haybox::queue::{Queue, QueueStats, WorkersReport};
-use haybox::{Cache, Freshness, Metric, MetricKind, MockClock, Stats};
+use haybox::{Cache, Freshness, Metric, MetricKind, MetricUnit, MockClock, Stats};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::thread;
@@ -14,15 +14,19 @@ use std::time::Duration;
 
 /// The derived `Debug` knows all fields of a struct.
 fn lists_all(statistics: impl Debug, listed: impl Iterator<Item = Metric>) {
+    let fields = fields_of(statistics);
+    let names: Vec<_> = listed.map(|metric| metric.name).collect();
+    assert!(fields.len() >= 3, "{fields:?}");
+    assert_eq!(names, fields);
+}
+
+fn fields_of(statistics: impl Debug) -> Vec<String> {
     let shown = format!("{statistics:#?}");
     let fields = shown.lines().filter_map(|line| {
         let (name, _) = line.strip_prefix("    ")?.split_once(": ")?;
-        (!name.starts_with(' ')).then_some(name)
+        (!name.starts_with(' ')).then(|| name.to_owned())
     });
-    let fields: Vec<_> = fields.collect();
-    let names: Vec<_> = listed.map(|metric| metric.name).collect();
-    assert!(fields.len() >= 3, "{shown}");
-    assert_eq!(names, fields);
+    fields.collect()
 }
 
 #[test]
@@ -39,6 +43,35 @@ fn every_figure_is_listed_by_its_name() {
         use haybox::session::SessionStats;
         lists_all(SessionStats::default(), SessionStats::default().iter());
     }
+}
+
+#[cfg(feature = "persist")]
+#[test]
+fn of_health_all_numbers_are_listed_and_whether_all_is_well() {
+    use haybox::persist::{Health, HealthState};
+    let mut health = Health::default();
+    let mut fields = fields_of(&health);
+    fields.retain(|field| !["trouble", "compaction", "last_sync"].contains(&field.as_str()));
+    fields[0] = "well".to_owned();
+    let names: Vec<_> = health.iter().map(|metric| metric.name).collect();
+    assert_eq!(names, fields);
+    let well = |health: &Health| health.iter().next().map(|metric| metric.value);
+    assert_eq!(well(&health), Some(1));
+    for state in [
+        HealthState::Troubled,
+        HealthState::ReadOnly,
+        HealthState::Failed,
+    ] {
+        health.state = state;
+        assert_eq!(well(&health), Some(0), "{state:?}");
+    }
+    (health.log_bytes, health.write_failures) = (300, 2);
+    let listed: BTreeMap<_, _> = health
+        .iter()
+        .map(|metric| (metric.name, (metric.kind, metric.value)))
+        .collect();
+    assert_eq!(listed["log_bytes"], (MetricKind::Gauge, 300));
+    assert_eq!(listed["write_failures"], (MetricKind::Counter, 2));
 }
 
 #[test]
@@ -61,6 +94,11 @@ fn a_list_has_the_values_of_its_fields() {
     assert_eq!(listed["entries"], 2);
     assert_eq!(listed["memory"], stats.memory);
     assert_eq!(listed["load_time"], 20_000_000, "nanoseconds");
+    let times = stats
+        .iter()
+        .filter(|metric| metric.unit == MetricUnit::Nanoseconds);
+    let times: Vec<_> = times.map(|metric| metric.name).collect();
+    assert_eq!(times, ["load_time"]);
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl fmt::Display for DiskError {
         f.write_str(match self.error.kind() {
             io::ErrorKind::StorageFull => "; free some space",
             _ if self.is_full() => "; free some space, or raise the limit",
-            io::ErrorKind::ReadOnlyFilesystem => {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 "; RecoveryMode::ReadOnly opens what is there, and writes nothing"
             }
             _ => "",

@@ -115,11 +115,14 @@ mod tests {
 
     #[test]
     fn what_the_disk_says_comes_with_what_can_be_done() {
-        use io::ErrorKind::{FileTooLarge, NotFound, ReadOnlyFilesystem, StorageFull};
+        use io::ErrorKind::{
+            FileTooLarge, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull,
+        };
         for (kind, advice) in [
             (StorageFull, Some("; free some space")),
             (FileTooLarge, Some("; free some space, or raise the limit")),
             (ReadOnlyFilesystem, Some("RecoveryMode::ReadOnly opens")),
+            (PermissionDenied, Some("RecoveryMode::ReadOnly opens")),
             (NotFound, None),
         ] {
             let said = DiskError::new("lock", Path::new("hay"), kind.into()).to_string();

@@ -78,7 +78,9 @@ impl fmt::Display for WriteError {
                 "one write of {bytes} bytes, and {limit} is the most: split it"
             ),
             Self::Encode(reason) => write!(f, "the key or value cannot be encoded: {reason}"),
-            Self::NoRoom => f.write_str("the value does not fit within the bounds of the store"),
+            Self::NoRoom => f.write_str(
+                "the value does not fit within the bounds of the store: remove some, or raise them",
+            ),
             Self::Panicked { thread } => write!(
                 f,
                 "a thread of the journal panicked ({thread}): close and open again"
