@@ -2,7 +2,7 @@
 //! is that.
 
 use super::{dir, killed};
-use haybox::persist::{Persistence, check};
+use haybox::persist::{ClockCheck, Persistence, check};
 use haybox::{Cache, MockClock, Store, Ttl};
 use serde::{Deserialize, Serialize, Serializer};
 use std::path::Path;
@@ -191,6 +191,32 @@ fn a_clock_that_is_set_while_a_directory_is_opened_costs_nothing() {
         drop(store);
         let again = open(copy.path(), &time);
         assert_eq!(again.ttl(&1), Some(Ttl::Left(expected)), "{context}");
+    }
+}
+
+/// Reading takes its time, and what is not believed by its beginning would be by its end.
+#[test]
+fn a_log_that_is_ahead_by_just_what_is_too_much_costs_its_time_once() {
+    let (dir, time) = (dir(), mock());
+    let (day, moment) = (24 * HOUR, Duration::from_millis(1));
+    time.set_system_time(start() + day + moment);
+    let store = open(dir.path(), &time);
+    let written = store.insert_with_ttl(1, 1, 36 * HOUR).unwrap();
+    written.wait().unwrap();
+    for pause in [Duration::ZERO, 2 * moment] {
+        let (copy, time) = (killed(&dir), mock());
+        let (passing, has_passed) = (time.clone(), AtomicBool::new(false));
+        let options = Persistence::new().clock_skew(day).on_progress(move |_| {
+            if !has_passed.swap(true, SeqCst) {
+                passing.advance(pause);
+            }
+        });
+        let builder = Cache::<u32, u32>::builder().clock(time.clock());
+        let store = builder.open_store_with(copy.path(), options).unwrap();
+        let left = Ttl::Left(36 * HOUR - pause);
+        assert_eq!(store.ttl(&1), Some(left), "{pause:?}");
+        let clock = store.journal().recovery().clock;
+        assert_eq!(clock, ClockCheck::LogAhead(day + moment), "{pause:?}");
     }
 }
 

@@ -33,9 +33,9 @@ impl Recovery<'_> {
         logs: &[u64],
         state: &mut State,
     ) -> Result<Vec<LogEnd>, OpenError> {
-        let total = state.total;
+        let (total, now_ms) = (state.total, state.now_ms);
         let read = |feed: &mut Feed<'_>| self.read_logs(logs, feed, &mut *state);
-        let (ends, undecodable) = self.replay(total, read)?;
+        let (ends, undecodable) = self.replay(total, now_ms, read)?;
         state.note_undecodable(undecodable);
         Ok(ends)
     }

@@ -80,6 +80,9 @@ struct State {
     whole_from: u64,
     /// The highest number that was proven on disk.
     durable: u64,
+    /// The wall time when reading began: what is judged by it is judged alike from the first frame to the
+    /// last, however long that takes.
+    now_ms: u64,
     /// The latest time in any frame.
     wall_ms: u64,
     total: u64,
@@ -121,8 +124,9 @@ impl Recovery<'_> {
     }
 
     fn read(&self) -> Result<(State, Vec<LogEnd>), OpenError> {
+        let now_ms = self.wall.now_ms();
         let plan = self.plan()?;
-        let mut state = State::new(plan.manifest, plan.created);
+        let mut state = State::new(plan.manifest, plan.created, now_ms);
         state.total = plan.bytes;
         state.replaces = !plan.guess.is_empty();
         state.report.damages.extend(plan.guess);
@@ -264,7 +268,7 @@ impl Recovery<'_> {
 
     /// Notes what the clock looks like beside the log, and says which time counts.
     fn check_clock(&self, state: &mut State) -> u64 {
-        let now_ms = self.wall.now_ms();
+        let now_ms = state.now_ms;
         let ahead = Duration::from_millis(state.wall_ms.saturating_sub(now_ms));
         let (clock, counts) = if ahead.is_zero() {
             (ClockCheck::Fine, now_ms)
@@ -287,7 +291,7 @@ struct Found {
 }
 
 impl State {
-    fn new(manifest: Manifest, created: bool) -> Self {
+    fn new(manifest: Manifest, created: bool, now_ms: u64) -> Self {
         let report = RecoveryReport {
             created,
             ..RecoveryReport::default()
@@ -298,6 +302,7 @@ impl State {
             report,
             last_seq: 0,
             whole_from: 0,
+            now_ms,
             wall_ms: 0,
             total: 0,
             was_cut: false,

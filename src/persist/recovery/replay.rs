@@ -80,17 +80,18 @@ pub(super) struct Feed<'f> {
 }
 
 impl Recovery<'_> {
-    /// Applies what `read` feeds, of `bytes` in all, and says besides how many effects did not
-    /// decode.
+    /// Applies what `read` feeds, of `bytes` in all, by the wall clock as it stood at `now_ms`, and says
+    /// besides how many effects did not decode.
     pub(super) fn replay<R>(
         &self,
         bytes: u64,
+        now_ms: u64,
         read: impl FnOnce(&mut Feed<'_>) -> Result<R, OpenError>,
     ) -> Result<(R, u64), OpenError> {
         let worker = Worker {
             contents: self.contents,
             schema: self.settings.schema,
-            believed: Believed::by(self.settings, self.wall.now_ms()),
+            believed: Believed::by(self.settings, now_ms),
             is_salvage: self.is_salvage(),
             undecodable: AtomicU64::new(0),
         };

@@ -52,9 +52,9 @@ impl Recovery<'_> {
             return Ok(());
         };
         state.note_schema(found.header.schema, self.settings.schema);
-        let total = state.total;
+        let (total, now_ms) = (state.total, state.now_ms);
         let read = |feed: &mut Feed<'_>| self.read_snapshot(&found, &mut reader, feed, state);
-        let ((), undecodable) = self.replay(total, read)?;
+        let ((), undecodable) = self.replay(total, now_ms, read)?;
         state.note_undecodable(undecodable);
         state.note_gaps(&found.path, &reader);
         Ok(())
