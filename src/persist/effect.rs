@@ -5,6 +5,7 @@
 //! first), then the bytes themselves: a small entry without a deadline costs three bytes over its
 //! key and value.
 
+use super::made_by::MadeBy;
 use super::varint::{put_number, take_bytes, take_number, take_seq, take_u64};
 
 /// What happened to the state.
@@ -159,12 +160,15 @@ pub(crate) struct Corrupt {
 pub(crate) struct Effects {
     bytes: Vec<u8>,
     count: u32,
+    /// By which comparisons of the clocks their deadlines were made.
+    pub(crate) made_by: MadeBy,
 }
 
 impl Effects {
     pub(crate) const EMPTY: Self = Self {
         bytes: Vec::new(),
         count: 0,
+        made_by: MadeBy::NONE,
     };
 
     pub(crate) fn new() -> Self {
@@ -243,6 +247,7 @@ impl Effects {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
+        self.made_by = MadeBy::NONE;
     }
 
     /// How many effects there are.

@@ -203,7 +203,7 @@ where
             match self.encoder.entry(key, value, &mut bytes) {
                 Ok(end) => {
                     let (key, value) = bytes.split_at(end);
-                    let meta = to_wall(&self.wall, meta);
+                    let meta = to_wall(&self.wall, meta, &mut out.made_by);
                     out.push(Effect::Put { key, value, meta });
                 }
                 Err(unencoded) => {

@@ -45,8 +45,8 @@
 //! What is in the files then is off by that. So where it is more than a minute, a new snapshot is
 //! written by the clock of now: after the next write to the log (with
 //! [`snapshots_only`](Persistence::snapshots_only) an interval later at most), or when the directory is
-//! closed; also where the clock is right again by then and something was written meanwhile. A process
-//! that is killed before leaves the deadlines of before. A clock that was set forward,
+//! closed; also where the clock is right again by then and something was written meanwhile, or was to be.
+//! A process that is killed before leaves the deadlines of before. A clock that was set forward,
 //! as that of a machine without a battery some seconds after it has started, then costs each entry as
 //! much of its time, and whatever had less is gone without a word; for one that was set back see
 //! [`Persistence::clock_skew`]. A step of less than a minute shifts deadlines by as much at the next
@@ -208,6 +208,7 @@ mod hold;
 mod insist;
 mod journal;
 mod kept;
+mod made_by;
 mod manifest;
 mod migrate;
 mod open;

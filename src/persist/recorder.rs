@@ -7,6 +7,7 @@ use super::error::{CommitError, WriteError};
 use super::handle::Journal;
 use super::insist;
 use super::journal::OpenJournal;
+use super::made_by::MadeBy;
 use super::outcome;
 use super::wall::Wall;
 use crate::engine::{self, Encoded, Form, Recorded, Recorder, Refusal};
@@ -237,7 +238,7 @@ impl<V, C: Codec, J: Sink> Log<V, C, J> {
                 self.with_key(key, |key| effects.push(Effect::Delete { key }))?;
             }
             Recorded::Deadline(key, life) => {
-                let life = self.wall.of_life(life);
+                let life = self.wall.of_life(life, &mut effects.made_by);
                 self.with_key(key, |key| effects.push(Effect::Deadline { key, life }))?;
             }
             Recorded::Label(label, epoch) => effects.push(Effect::Label { label, epoch }),
@@ -246,7 +247,7 @@ impl<V, C: Codec, J: Sink> Log<V, C, J> {
     }
 
     fn push_put(&self, key: &[u8], value: &[u8], meta: engine::Meta<'_>, effects: &mut Effects) {
-        let meta = to_wall(&self.wall, meta);
+        let meta = to_wall(&self.wall, meta, &mut effects.made_by);
         effects.push(Effect::Put { key, value, meta });
     }
 
@@ -266,11 +267,11 @@ impl<V, C: Codec, J: Sink> Log<V, C, J> {
     }
 }
 
-/// What is recorded of an entry, as the files keep it.
-pub(super) fn to_wall<'a>(wall: &Wall, meta: engine::Meta<'a>) -> Meta<'a> {
+/// What is recorded of an entry, as the files keep it. Adds how its deadlines were made.
+pub(super) fn to_wall<'a>(wall: &Wall, meta: engine::Meta<'a>, made_by: &mut MadeBy) -> Meta<'a> {
     let labels = meta.labels.as_slice();
     Meta {
-        life: wall.of_life(meta.life),
+        life: wall.of_life(meta.life, made_by),
         weight: (meta.weight != 1).then_some(meta.weight),
         labels: Labels::Numbers(labels),
         epoch: if labels.is_empty() { 0 } else { meta.epoch },

@@ -1,7 +1,8 @@
 //! Deadlines of the clock of a process, which starts anew with the machine, as times of the wall.
 
 use super::effect::WallLife;
-use crate::sync::AtomicU64;
+use super::made_by::MadeBy;
+use crate::sync::{AtomicU64, Mutex};
 use crate::table::Ends;
 use crate::time::{Clock, Deadline, NEVER, since_1970};
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +25,18 @@ pub(super) fn ahead_of(clock: &Clock) -> i64 {
 /// Whether the wall clock was set since it was so far ahead, and by so much that deadlines of then have to
 /// be made anew.
 pub(super) fn has_moved_since(ahead: i64, clock: &Clock) -> bool {
-    ahead_of(clock).abs_diff(ahead) > STEP.as_nanos() as u64
+    is_step(ahead_of(clock), ahead)
+}
+
+/// The same of two comparisons.
+pub(super) fn is_step(one: i64, other: i64) -> bool {
+    one.abs_diff(other) > STEP.as_nanos() as u64
+}
+
+/// The wall time of now by a comparison, in milliseconds since 1970.
+pub(super) fn now_ms_by(ahead: i64, clock: &Clock) -> u64 {
+    let now = i128::from(clock.now()) + i128::from(ahead);
+    (now / MILLISECOND).max(0) as u64
 }
 
 /// How far the wall clock is ahead of the clock of deadlines.
@@ -34,6 +46,8 @@ pub(super) struct Wall {
     /// Nanoseconds, as two's complement.
     ahead: AtomicU64,
     compared: AtomicU64,
+    /// Held by who compares, from the reading on: an older one never takes the place of a newer one.
+    comparing: Mutex<()>,
 }
 
 impl Wall {
@@ -42,17 +56,19 @@ impl Wall {
             clock,
             ahead: AtomicU64::new(0),
             compared: AtomicU64::new(0),
+            comparing: Mutex::new(()),
         };
         wall.compare();
         wall
     }
 
     /// Compares the clocks: what is written from now on is by that, or by a later one.
-    pub(super) fn compare(&self) -> i128 {
+    pub(super) fn compare(&self) -> i64 {
+        let _comparing = self.comparing.lock();
         let ahead = ahead_of(&self.clock);
         self.ahead.store(ahead as u64, Relaxed);
         self.compared.store(self.clock.now(), Relaxed);
-        i128::from(ahead)
+        ahead
     }
 
     /// Nanoseconds, by the last comparison.
@@ -60,7 +76,7 @@ impl Wall {
         self.ahead.load(Relaxed) as i64
     }
 
-    fn ahead_now(&self) -> i128 {
+    fn ahead_now(&self) -> i64 {
         let age = self
             .clock
             .coarse()
@@ -68,24 +84,24 @@ impl Wall {
         if age > OLD.as_nanos() as u64 || self.clock.is_mock() {
             return self.compare();
         }
-        i128::from(self.ahead())
+        self.ahead()
     }
 
     /// The wall time by the last comparison, in milliseconds since 1970.
     pub(super) fn now_ms(&self) -> u64 {
-        let now = i128::from(self.clock.now()) + i128::from(self.ahead());
-        (now / MILLISECOND).max(0) as u64
+        now_ms_by(self.ahead(), &self.clock)
     }
 
-    /// When a life ends by the wall clock as it stands now. Rounded down, so that nothing ends
-    /// later than it should.
-    pub(super) fn of_life(&self, life: Ends) -> WallLife {
+    /// When a life ends by the wall clock as it stands now, and adds how that does. Rounded down, so
+    /// that nothing ends later than it should.
+    pub(super) fn of_life(&self, life: Ends, made_by: &mut MadeBy) -> WallLife {
         if (life.hard, life.idle) == (NEVER, NEVER) {
             return WallLife::default();
         }
         let ahead = self.ahead_now();
+        made_by.add(MadeBy::one(ahead));
         let at = |deadline: Deadline| {
-            let at = (i128::from(deadline) + ahead) / MILLISECOND;
+            let at = (i128::from(deadline) + i128::from(ahead)) / MILLISECOND;
             (deadline != NEVER).then_some(at.max(0) as u64)
         };
         WallLife {

@@ -95,8 +95,10 @@ fn a_compaction_begins_a_log_where_the_one_before_it_is_by_another_clock() {
     assert_eq!(open().ttl(&2), Some(Ttl::Left(4 * HOUR)));
 }
 
-/// Times to set the clock to, each as so many more were encoded.
-static TO_SET: Mutex<Option<(MockClock, Vec<SystemTime>)>> = Mutex::new(None);
+/// Times to set the clock to, each as so many were encoded, the last first.
+type Times = Vec<(u32, SystemTime)>;
+
+static TO_SET: Mutex<Option<(MockClock, Times)>> = Mutex::new(None);
 static ENCODED: AtomicU32 = AtomicU32::new(0);
 
 /// Sets the clock while it is encoded.
@@ -105,9 +107,10 @@ struct Setter(u32);
 
 impl Serialize for Setter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let Some((time, times)) = &mut *TO_SET.lock().unwrap()
-            && ENCODED.fetch_add(1, SeqCst) % 300 == 299
-            && let Some(wall) = times.pop()
+        let mut to_set = TO_SET.lock().unwrap();
+        let encoded = ENCODED.fetch_add(1, SeqCst);
+        if let Some((time, times)) = &mut *to_set
+            && let Some((_, wall)) = times.pop_if(|(at, _)| *at == encoded)
         {
             time.set_system_time(wall);
         }
@@ -121,11 +124,13 @@ fn a_clock_that_is_set_during_a_snapshot_costs_nothing() {
     let year = 365 * 24 * HOUR;
     let (ahead, behind) = (start() + 10 * year, start() - 10 * year);
     for (first, then) in [
-        (ahead, vec![start()]),
-        (behind, vec![start()]),
-        // And it is set right again before the end.
-        (start(), vec![start(), start() + 12 * HOUR]),
-        (start(), vec![start(), start() - 12 * HOUR]),
+        (ahead, vec![(300, start())]),
+        (behind, vec![(300, start())]),
+        // And it is set right again before the end, ...
+        (start(), vec![(600, start()), (300, start() + 12 * HOUR)]),
+        (start(), vec![(600, start()), (300, start() - 12 * HOUR)]),
+        // ... or at once.
+        (start(), vec![(301, start()), (300, start() + 12 * HOUR)]),
     ] {
         let (dir, time) = (dir(), mock());
         time.set_system_time(first);

@@ -133,8 +133,9 @@ impl Inner {
     /// it: it goes set by set, beside other writers, so no one number is that of all it removes.
     fn log_clear(&self) -> Result<(), CompactError> {
         self.rotate_to(CLEARS)?;
-        let (durable, wall_ms) = (self.commits.durable(), self.settings.wall_ms());
+        let (durable, (wall_ms, made_by)) = (self.commits.durable(), self.wall_time());
         let written = self.tail.lock().clear(durable, wall_ms)?;
+        self.note_times(made_by);
         self.count_log(written as u64);
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use crate::persist::effect::Effects;
 use crate::persist::frame::{self, HEADER, PAYLOAD, Stamp};
+use crate::persist::made_by::MadeBy;
 use crate::sync::{AtomicU64, AtomicUsize, SpinLock};
 use std::mem;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -16,6 +17,8 @@ pub(super) struct Batch {
     frames: Vec<Part>,
     /// The number of the first effect.
     first: u64,
+    /// By which comparisons of the clocks the deadlines were made.
+    made_by: MadeBy,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,10 @@ impl Batch {
         self.first + count - 1
     }
 
+    pub(super) fn made_by(&self) -> MadeBy {
+        self.made_by
+    }
+
     /// Adds effects that stay together: to the last frame if they fit, or to a new one.
     fn add(&mut self, effects: &Effects) {
         let start = self.frames.iter().rev().nth(1).map_or(0, |part| part.end);
@@ -63,6 +70,7 @@ impl Batch {
             }
         }
         self.bytes.extend_from_slice(effects.bytes());
+        self.made_by.add(effects.made_by);
     }
 
     /// Fills in the headers.
@@ -86,6 +94,7 @@ impl Batch {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
         self.frames.clear();
+        self.made_by = MadeBy::NONE;
     }
 }
 
@@ -138,6 +147,7 @@ impl Buffer {
                     bytes: Vec::with_capacity(if keeps { capacity.min(KEPT) } else { 0 }),
                     frames: Vec::new(),
                     first: next,
+                    made_by: MadeBy::NONE,
                 },
                 next,
                 in_flight: 0,

@@ -9,7 +9,8 @@
 
 use super::Inner;
 use super::rotate::Rotation;
-use crate::persist::wall::{ahead_of, has_moved_since};
+use crate::persist::made_by::MadeBy;
+use crate::persist::wall::{ahead_of, has_moved_since, now_ms_by};
 use crate::sync::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -20,8 +21,8 @@ pub(super) struct Clocks {
     written_by: AtomicU64,
     /// The same of when the log was begun that is written to.
     log_by: AtomicU64,
-    /// How often something was written, or encoded for a snapshot, while it was far from that. What was
-    /// written then is off, also when the clock is right again.
+    /// How often something was written, or encoded for a snapshot, with times that were made while it was
+    /// far from that. They are off, also when the clock is right again, or was by the time they were written.
     off: AtomicU64,
     /// For so many of these times a snapshot has made up.
     made_up: AtomicU64,
@@ -53,9 +54,17 @@ impl Clocks {
 }
 
 impl Inner {
-    /// Something was written, or encoded, by the clock of now. Says whether it is off.
-    pub(super) fn note_clock(&self) -> bool {
-        let is_off = self.has_moved_since(self.clocks.log_by.load(Relaxed) as i64);
+    /// The wall time of now, for what is about to be written, and by which comparison it was made.
+    pub(super) fn wall_time(&self) -> (u64, MadeBy) {
+        let clock = &self.settings.clock;
+        let ahead = ahead_of(clock);
+        (now_ms_by(ahead, clock), MadeBy::one(ahead))
+    }
+
+    /// Times are in the log that is written to, or encoded for a snapshot, which were made so. Says whether
+    /// any is off.
+    pub(super) fn note_times(&self, made_by: MadeBy) -> bool {
+        let is_off = made_by.is_step_from(self.clocks.log_by.load(Relaxed) as i64);
         if is_off {
             self.clocks.off.fetch_add(1, Relaxed);
         }

@@ -5,6 +5,7 @@ use super::rotate::Rotation;
 use crate::persist::error::DiskError;
 use crate::persist::frame::{self, Stamp};
 use crate::persist::header::{self, FileHeader};
+use crate::persist::made_by::MadeBy;
 use crate::persist::manifest::Name;
 use crate::persist::recovery::LastLog;
 use crate::persist::storage::{Blob, Storage, write_all};
@@ -108,13 +109,14 @@ impl Tail {
         }
     }
 
-    /// Writes what waits, and says how many bytes that were. What cannot be written is kept, and
-    /// what was written of it is cut off again.
+    /// Writes what waits, and says how many bytes that were, and adds how its deadlines were made. What
+    /// cannot be written is kept, and what was written of it is cut off again.
     pub(super) fn write(
         &mut self,
         buffer: &Buffer,
         durable: u64,
         wall_ms: u64,
+        made_by: &mut MadeBy,
     ) -> Result<usize, DiskError> {
         let Some(log) = &mut self.log else {
             return Ok(0);
@@ -128,6 +130,7 @@ impl Tail {
         }
         debug_assert_eq!(self.unsent.first(), self.next, "numbers follow one another");
         self.unsent.seal(durable, wall_ms, log.salt);
+        made_by.add(self.unsent.made_by());
         put(log, &mut self.is_dirty, self.unsent.bytes()).inspect_err(|_| self.was_cut = true)?;
         let written = self.unsent.bytes().len();
         self.next = self.unsent.last() + 1;

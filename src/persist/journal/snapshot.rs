@@ -39,7 +39,7 @@ impl Inner {
             let walked = contained(|| contents.write_set(&spot, &mut sink.effects))?;
             next = walked.next;
             left_out += walked.left_out;
-            self.note_clock();
+            self.note_times(sink.effects.made_by);
             sink.frame_if_enough()?;
             self.check_not_in_vain(rotation)?;
         }
@@ -123,11 +123,13 @@ impl Inner {
             .lock()
             .header(Kind::Snapshot, rotation.generation);
         write_all(&*blob, &header.encode(), 0).map_err(DiskError::of("write", path))?;
+        let (wall_ms, made_by) = self.wall_time();
+        self.note_times(made_by);
         let mut sink = Sink {
             blob,
             path: path.to_owned(),
             salt: header.salt,
-            wall_ms: self.settings.wall_ms(),
+            wall_ms,
             written: header::LENGTH as u64,
             index: 0,
             entries: 0,

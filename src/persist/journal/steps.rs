@@ -31,11 +31,11 @@ impl Inner {
         let mut tail = self.tail.lock();
         let written = self.timed(&self.asked.write, || {
             self.attempt("writer", || {
-                let (durable, wall_ms) = (self.commits.durable(), self.settings.wall_ms());
-                let written = tail.write(&self.buffer, durable, wall_ms);
+                let (durable, (wall_ms, mut made_by)) = (self.commits.durable(), self.wall_time());
+                let written = tail.write(&self.buffer, durable, wall_ms, &mut made_by);
                 if !matches!(written, Ok(0)) {
                     // If it is off the compactor is told below.
-                    self.note_clock();
+                    self.note_times(made_by);
                 }
                 written.map_err(CommitError::Disk)
             })
@@ -244,14 +244,15 @@ impl Inner {
         if tail.is_unlisted {
             return Ok(());
         }
+        let (wall_ms, made_by) = self.wall_time();
         let marked = self.timed(&self.asked.write, || {
             self.attempt("writer", || {
-                let marked = tail.mark(self.commits.durable(), self.settings.wall_ms());
+                let marked = tail.mark(self.commits.durable(), wall_ms);
                 marked.map_err(CommitError::Disk)
             })
         });
         // The time in it counts for all deadlines.
-        let is_off = self.note_clock();
+        let is_off = self.note_times(made_by);
         drop(tail);
         if is_off {
             self.compactor.ring_if_parked();

@@ -12,6 +12,7 @@
 mod memory;
 
 use self::memory::{How, Memory, Operation};
+use crate::MockClock;
 use crate::engine::Tally;
 use crate::labels::Register;
 use crate::persist::contents::{Contents, Spot, Walked};
@@ -22,6 +23,7 @@ use crate::persist::journal::{OpenJournal, Place};
 use crate::persist::manifest::Manifest;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy, WhenFull};
+use crate::persist::wall::{Wall, ahead_of};
 use crate::sync::AtomicU64;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread;
@@ -69,6 +71,24 @@ impl Contents for Keys {
     }
 
     fn write_labels(&self, _: &mut Effects) {}
+}
+
+/// What was compared later is what is written by.
+#[test]
+fn the_clocks_are_compared_by_two_at_once_and_the_later_one_counts() {
+    check(|| {
+        let time = MockClock::new();
+        let wall = Arc::new(Wall::new(time.clock()));
+        let (other, set) = (Arc::clone(&wall), time.clone());
+        let later = thread::spawn(move || {
+            let now = set.clock().system_time();
+            set.set_system_time(now + Duration::from_secs(3_600));
+            other.compare();
+        });
+        wall.compare();
+        later.join().unwrap();
+        assert_eq!(wall.ahead(), ahead_of(&time.clock()));
+    });
 }
 
 fn settings(sync: SyncPolicy) -> Settings {

@@ -3,15 +3,16 @@
 use super::memory::{How, Memory, Operation};
 use super::model::{CODEC, History, Store, Write, append, by_hand, dir, effects};
 use super::record;
-use crate::MockClock;
+use crate::persist::Persistence;
 use crate::persist::effect::{Effect, Effects};
 use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
 use crate::persist::frame::{HEADER, LARGEST, PAYLOAD};
 use crate::persist::header;
 use crate::persist::journal::Place;
-use crate::persist::report::HealthState;
+use crate::persist::report::{ClockCheck, HealthState};
 use crate::persist::settings::{Point, RecoveryMode, Settings, SyncPolicy, WhenFull};
 use crate::persist::storage::{Disk, Storage};
+use crate::{Cache, MockClock};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -178,15 +179,87 @@ fn a_clock_that_was_wrong_for_a_while_is_made_up_for() {
     let steps: [&dyn Fn(); 2] = [&writes, &marks];
     for step in steps {
         for (hours, is_off) in [(0, false), (12, true), (-12, true)] {
-            writes();
-            let by = Duration::from_secs(3_600 * i32::unsigned_abs(hours) as u64);
-            time.set_system_time(if hours < 0 { right - by } else { right + by });
-            step();
-            time.set_system_time(right);
-            assert_eq!(due(), is_off.then_some(Duration::ZERO), "{hours} h");
-            store.journal.compact().unwrap();
-            assert_eq!(due(), None);
+            // Set right afterwards, or while the disk takes it.
+            for is_slow in [false, true] {
+                writes();
+                let by = Duration::from_secs(3_600 * i32::unsigned_abs(hours) as u64);
+                time.set_system_time(if hours < 0 { right - by } else { right + by });
+                if is_slow {
+                    let time = time.clone();
+                    memory.before(Operation::Write, 1, move || time.set_system_time(right));
+                }
+                step();
+                time.set_system_time(right);
+                let expected = is_off.then_some(Duration::ZERO);
+                assert_eq!(due(), expected, "{hours} h, {is_slow}");
+                store.journal.compact().unwrap();
+                assert_eq!(due(), None);
+            }
         }
+    }
+}
+
+#[test]
+fn times_that_a_wrong_clock_made_are_made_up_for_though_it_was_right_as_they_were_written() {
+    let (dir, time) = (tempfile::tempdir().unwrap(), MockClock::new());
+    let right = time.clock().system_time();
+    let hours = |hours: u64| Duration::from_secs(3_600 * hours);
+    let builder = Cache::<u32, u32>::builder().clock(time.clock());
+    let options = Persistence::new().by_hand();
+    let store = builder.open_store_with(dir.path(), options).unwrap();
+    let journal = &store.journal().open;
+    let without = || drop(store.insert(1, 1).unwrap());
+    let with = || drop(store.insert_with_ttl(1, 1, hours(4)).unwrap());
+    let moved = || drop(store.expire(&1, hours(2)).unwrap());
+    let writes: [(&dyn Fn(), bool); 3] = [(&without, false), (&with, true), (&moved, true)];
+    for ahead in [0, 12] {
+        for (write, has_times) in writes {
+            time.set_system_time(right + hours(ahead));
+            write();
+            time.set_system_time(right);
+            // It is in the same frame.
+            let _ = store.insert(2, 2).unwrap();
+            journal.sync().unwrap();
+            let is_due = has_times && ahead > 0;
+            assert_eq!(
+                journal.time_to_compaction(),
+                is_due.then_some(Duration::ZERO)
+            );
+            journal.compact().unwrap();
+            assert_eq!(journal.time_to_compaction(), None);
+        }
+    }
+}
+
+/// All of its frames say when it was begun, and the next start would take that for the time.
+#[test]
+fn a_snapshot_that_is_begun_by_a_wrong_clock_is_not_used() {
+    for nth in 1..=4 {
+        let (memory, time) = (Memory::new(1), MockClock::new());
+        let open = |memory: &Memory| {
+            let settings = Settings {
+                clock: time.clock(),
+                ..by_hand()
+            };
+            Store::open(&memory.storage(), settings).unwrap()
+        };
+        let store = open(&memory);
+        store.put(b"key", b"value");
+        store.journal.sync().unwrap();
+        let right = time.clock().system_time();
+        let ahead = right + Duration::from_secs(43_200);
+        let (wrong, mended) = (time.clone(), time.clone());
+        memory.before(Operation::Create, nth, move || wrong.set_system_time(ahead));
+        *store.kept.meanwhile.lock().unwrap() = Some(Box::new(move |set| {
+            if set == 0 {
+                mended.set_system_time(right);
+            }
+        }));
+        store.journal.compact().unwrap();
+        time.set_system_time(right);
+        let again = open(&memory.copy());
+        assert_eq!(again.report.clock, ClockCheck::Fine, "{nth}");
+        assert_eq!(again.map(), store.map());
     }
 }
 
