@@ -11,6 +11,7 @@
 //! directory needs it anyway.
 
 use super::Inner;
+use super::compact::{ATTEMPTS, Alone};
 use super::log::LogFile;
 use crate::persist::error::{CompactError, DiskError};
 use crate::persist::files::{absolute, link_or_copy};
@@ -60,22 +61,40 @@ impl Inner {
         }
         let to = &*absolute(to)?;
         let is_new = self.refuse_full(to)?;
-        if self.needs_generation() || self.has_stepped() || !self.settings.log {
-            self.compact()?;
-        }
-        let _alone = self.alone();
-        if self.contents.lock().is_none() {
-            return Err(CompactError::Closed);
-        }
-        let report = self.attempt("backup", || self.copy(to, is_new))?;
+        let (_alone, frozen) = self.freeze_by_one_clock()?;
+        let report = self.attempt("backup", || self.copy(frozen, to, is_new))?;
         if self.is_log_large() {
             self.compactor.ring_if_parked();
         }
         Ok(report)
     }
 
-    fn copy(&self, to: &Path, is_new: bool) -> Result<BackupReport, CompactError> {
-        let mut frozen = self.freeze()?;
+    /// Makes what the files lack, and has them written to no more. If the wall clock is set meanwhile
+    /// that is done once more: nobody writes the deadlines of a backup anew.
+    fn freeze_by_one_clock(&self) -> Result<(Alone<'_>, Frozen), CompactError> {
+        let mut left = ATTEMPTS;
+        loop {
+            if self.needs_generation() || self.has_stepped() || !self.settings.log {
+                self.compact()?;
+            }
+            let alone = self.alone();
+            if self.contents.lock().is_none() {
+                return Err(CompactError::Closed);
+            }
+            let frozen = self.attempt("backup", || self.freeze())?;
+            left -= 1;
+            if left == 0 || !self.has_stepped() {
+                return Ok((alone, frozen));
+            }
+        }
+    }
+
+    fn copy(
+        &self,
+        mut frozen: Frozen,
+        to: &Path,
+        is_new: bool,
+    ) -> Result<BackupReport, CompactError> {
         let mut report = BackupReport {
             dir: to.to_owned(),
             last_seq: frozen.last_seq,

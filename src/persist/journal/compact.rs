@@ -35,7 +35,8 @@ use std::time::{Duration, Instant};
 
 /// How many snapshots are made, at most, until the wall clock is not set during one. After that, one that
 /// is wrong for some is better than none; its times are written anew by the compaction that is due then.
-const ATTEMPTS: u32 = 3;
+/// For a backup as many.
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// The only compaction or backup. What it wakes is woken by the writer, or when it is over: that
 /// may call for it.

@@ -3,7 +3,9 @@
 use super::memory::{How, Memory, Operation, Spoilt};
 use super::model::{History, Store, Write, by_hand};
 use super::record;
+use crate::MockClock;
 use crate::persist::error::{CompactError, OpenError};
+use crate::persist::report::ClockCheck;
 use crate::persist::settings::{Settings, SyncPolicy};
 use crate::persist::storage::{Disk, Storage};
 use std::path::Path;
@@ -40,6 +42,33 @@ fn a_backup_is_a_store_of_its_own() {
     drop(store);
     let store = Store::open_at(&home, &disk, by_hand()).unwrap();
     assert_eq!(Some(&store.map()), history.at(21));
+}
+
+/// Nobody would write the times of the backup anew.
+#[test]
+fn a_backup_is_by_the_clock_of_its_end_also_where_that_is_set_as_it_is_made() {
+    for is_set in [false, true] {
+        let (memory, time) = (Memory::new(1), MockClock::new());
+        let settings = || Settings {
+            clock: time.clock(),
+            ..by_hand()
+        };
+        let store = Store::open(&memory.storage(), settings()).unwrap();
+        store.put(b"key", b"value");
+        store.journal.sync().unwrap();
+        if is_set {
+            let (set, now) = (time.clone(), time.clock().system_time());
+            let before = now - Duration::from_secs(43_200);
+            // As the log is begun that goes on here, and looked at was the clock before.
+            memory.before(Operation::Create, 1, move || set.set_system_time(before));
+        }
+        let to = Path::new("/backup");
+        let report = store.journal.backup(to).unwrap();
+        let backup = Store::open_at(to, &memory.storage(), settings()).unwrap();
+        assert_eq!(backup.report.clock, ClockCheck::Fine, "{is_set}");
+        assert_eq!((report.last_seq, backup.map()), (1, store.map()));
+        assert_eq!(backup.report.from_snapshot, u64::from(is_set));
+    }
 }
 
 /// Whoever has found the directory empty first.
