@@ -29,7 +29,8 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 /// How often is looked whether the first is late. It is passed by if it was at two looks: the first of
-/// them may be the first thing that runs after a stall of the whole process, and wakes it once more.
+/// them may be the first thing that runs after a stall of the whole process, and wakes it once more. The
+/// second may be that as well; if it comes by so much too late, a third look decides.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often that is halved at most while one after the other is passed by: they may be many.
@@ -141,12 +142,16 @@ struct Standing {
     due: Deadline,
     /// Whether the watch has found the first due, and has woken it once more.
     is_reminded: bool,
+    /// Whether it has found it due again, and has let it be since that look was late.
+    is_spared: bool,
     /// How often the patience is halved: once for each who was passed by since one was polled.
     halvings: u32,
     /// How many watches have begun. Only the last of them may set a timer.
     watches: u64,
     is_watched: bool,
-    /// When the watch looks next.
+    /// When the watch is to look next.
+    looks_at: Deadline,
+    /// What has it look then.
     watch: Option<Timer>,
 }
 
@@ -181,7 +186,7 @@ impl Standing {
 
     fn tries_at(&mut self, due: Deadline) {
         self.due = due;
-        self.is_reminded = false;
+        (self.is_reminded, self.is_spared) = (false, false);
     }
 
     fn is_first(&self, place: Option<u64>) -> bool {
@@ -192,11 +197,16 @@ impl Standing {
         !self.turns.is_asleep(place) && !self.is_first(place)
     }
 
-    /// Wakes a first that is due once more, and passes it by if it was due at the last look as well.
-    /// Whether it was due.
+    /// Wakes a first that is due once more, and passes it by if it was due at the last look as well, but
+    /// for one look that comes late. Whether it was due.
     fn remind(&mut self, now: Deadline, into: &mut Vec<Waker>) -> bool {
         let is_due = self.has_first && self.due <= now;
-        if is_due && self.is_reminded {
+        // So late a look is where the whole process was stopped, perhaps before the first could be polled.
+        // Once is enough, or one would never be passed by where all looks are late.
+        let has_stood_still = after(self.looks_at, PATIENCE) <= now;
+        if is_due && self.is_reminded && has_stood_still && !self.is_spared {
+            self.is_spared = true;
+        } else if is_due && self.is_reminded {
             self.take_off(Some(self.turns.last_woken()));
             self.halvings = HALVINGS.min(self.halvings + 1);
             let late = self.pass_on(into);
@@ -208,16 +218,20 @@ impl Standing {
         is_due
     }
 
-    /// The number of the watch that has to begin, if one has to.
-    fn begin_watch(&mut self) -> Option<u64> {
+    /// The look that has to be planned, if one has to.
+    fn begin_watch(&mut self, clock: &Clock) -> Option<Look> {
         let is_missing = !self.is_watched && self.turns.is_anybody_asleep();
-        is_missing.then(|| self.next_watch())
+        is_missing.then(|| self.next_look(after(clock.now(), PATIENCE)))
     }
 
-    fn next_watch(&mut self) -> u64 {
+    fn next_look(&mut self, at: Deadline) -> Look {
         self.is_watched = true;
         self.watches += 1;
-        self.watches
+        self.looks_at = at;
+        Look {
+            number: self.watches,
+            at,
+        }
     }
 
     /// What the watch had set is for the caller to drop.
@@ -225,6 +239,12 @@ impl Standing {
         self.is_watched = false;
         self.watch.take()
     }
+}
+
+/// One look of a watch, for which the timer is still to be set.
+struct Look {
+    number: u64,
+    at: Deadline,
 }
 
 /// Looks after a line for as long as somebody stands behind the first, or the first is late.
@@ -256,31 +276,32 @@ impl Line {
         let is_due = standing.remind(now, &mut woken);
         let (mut ended, mut next) = (None, None);
         if is_due || standing.turns.is_anybody_asleep() {
-            next = Some((standing.next_watch(), PATIENCE / (1 << standing.halvings)));
+            let patience = PATIENCE / (1 << standing.halvings);
+            next = Some(standing.next_look(after(now, patience)));
         } else {
             ended = standing.end_watch();
         }
         drop(standing);
         drop(ended);
         wake_all(woken);
-        if let Some((number, patience)) = next {
-            self.watch_on(watch, number, after(now, patience));
+        if let Some(look) = next {
+            self.watch_on(watch, look);
         }
     }
 
-    fn begin_watch(self: &Arc<Self>, number: u64, clock: &Clock) {
+    fn begin_watch(self: &Arc<Self>, look: Look, clock: &Clock) {
         let watch = Watch {
             line: Arc::downgrade(self),
             clock: clock.clone(),
         };
-        self.watch_on(Arc::new(watch), number, after(clock.now(), PATIENCE));
+        self.watch_on(Arc::new(watch), look);
     }
 
-    fn watch_on(&self, watch: Arc<Watch>, number: u64, at: Deadline) {
+    fn watch_on(&self, watch: Arc<Watch>, look: Look) {
         let clock = watch.clock.clone();
-        let timer = wake_at(&clock, at, Waker::from(watch));
+        let timer = wake_at(&clock, look.at, Waker::from(watch));
         let mut standing = self.0.lock();
-        let unused = match standing.is_watched && standing.watches == number {
+        let unused = match standing.is_watched && standing.watches == look.number {
             true => standing.watch.replace(timer),
             // Everybody has gone meanwhile, or it has gone off already and was set anew.
             false => Some(timer),
@@ -353,7 +374,7 @@ impl<'c> Spot<'c> {
         let mut standing = line.0.lock();
         standing.stand(&mut place, cost);
         let sum = standing.sum;
-        let watch = standing.begin_watch();
+        let watch = standing.begin_watch(clock);
         drop(standing);
         let spot = Self {
             line,
@@ -365,9 +386,9 @@ impl<'c> Spot<'c> {
         (spot, sum)
     }
 
-    fn begin_watch(&self, number: Option<u64>) {
-        if let Some(number) = number {
-            self.line.begin_watch(number, self.clock);
+    fn begin_watch(&self, look: Option<Look>) {
+        if let Some(look) = look {
+            self.line.begin_watch(look, self.clock);
         }
     }
 
@@ -410,7 +431,7 @@ impl<'c> Spot<'c> {
         } else {
             (Turn::Theirs, standing.turns.wait(&mut self.place, waker))
         };
-        let watch = standing.begin_watch();
+        let watch = standing.begin_watch(self.clock);
         drop(standing);
         self.begin_watch(watch);
         let _ = contain(|| drop(before));

@@ -230,6 +230,42 @@ fn time_that_passes_all_at_once_makes_nobody_late() {
     assert_eq!(let_in(&mut tasks), [0]);
 }
 
+/// It was woken, and everything stood still before it could be polled.
+#[test]
+fn a_stall_passes_nobody_by_who_was_due_just_before_it() {
+    for quota in both() {
+        for stall in [2, 100] {
+            let (limiter, time) = exhausted(quota);
+            let mut tasks = begin(&limiter, 0..2, Wait::new());
+            // Who is woken of them is polled from the last on.
+            tasks.reverse();
+            time.advance(SECOND);
+            assert!(tasks[1].is_woken());
+            time.advance(stall * SECOND);
+            assert!(!tasks[0].is_woken(), "it is not its turn");
+            assert_eq!(let_in(&mut tasks), [0]);
+            limiter.validate();
+        }
+    }
+}
+
+/// Where all looks come late, as under a test's clock that takes large steps.
+#[test]
+fn one_stall_after_the_other_does_not_keep_a_future_that_nobody_polls_in_the_way() {
+    for quota in both() {
+        let (limiter, time) = exhausted(quota);
+        let _stuck = begin(&limiter, 0..1, Wait::new());
+        let mut others = begin(&limiter, 1..2, Wait::new());
+        let mut stalls = 0;
+        while let_in(&mut others).is_empty() {
+            time.advance(100 * SECOND);
+            stalls += 1;
+            assert!(stalls <= 3);
+        }
+        limiter.validate();
+    }
+}
+
 #[test]
 fn a_reset_sets_the_line_going_also_where_nobody_polls_the_first() {
     for quota in [
