@@ -132,10 +132,13 @@ struct Standing {
     turns: Turns,
     /// Whether there is a first, which is the last that was woken. If not, nobody sleeps.
     has_first: bool,
-    /// What each of them is to take, by its place, but for those who were passed by.
+    /// What each of them is to take, by its place, but for those who were passed by, and for a first
+    /// that tries just now.
     costs: BTreeMap<u64, u32>,
     /// All of that together.
     sum: u64,
+    /// What was taken off as firsts tried, and was not put on again, since the line was made.
+    tried: u64,
     /// What wakes the first, unless it has yet to try.
     first: Option<Waker>,
     /// When the first is to try next; zero if that is at once.
@@ -160,12 +163,16 @@ impl Standing {
     fn stand(&mut self, place: &mut Option<u64>, cost: u32) {
         // No code of the user's yet, so that there is somebody to give the place back if it panics.
         self.turns.wait(place, Waker::noop().clone());
-        if let Some(place) = *place {
-            self.costs.insert(place, cost);
-            self.sum += u64::from(cost);
-        }
+        self.put_on(*place, cost);
         if !self.has_first {
             self.pass_on(&mut Vec::new());
+        }
+    }
+
+    fn put_on(&mut self, place: Option<u64>, cost: u32) {
+        if let Some(place) = place {
+            self.costs.insert(place, cost);
+            self.sum += u64::from(cost);
         }
     }
 
@@ -355,6 +362,14 @@ pub(super) struct Spot<'c> {
     clock: &'c Clock,
 }
 
+/// What all are to take who stood up to a place as that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Costs {
+    pub(super) sum: u64,
+    /// What firsts had tried to take by then.
+    tried: u64,
+}
+
 /// What somebody in a line is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -369,11 +384,14 @@ pub(super) enum Turn {
 impl<'c> Spot<'c> {
     /// Takes the last place of a line; what all are to take who stand there then. Whether that is
     /// the first place, [`look`](Self::look) says.
-    pub(super) fn join(line: Arc<Line>, cost: u32, clock: &'c Clock) -> (Self, u64) {
+    pub(super) fn join(line: Arc<Line>, cost: u32, clock: &'c Clock) -> (Self, Costs) {
         let mut place = None;
         let mut standing = line.0.lock();
         standing.stand(&mut place, cost);
-        let sum = standing.sum;
+        let costs = Costs {
+            sum: standing.sum,
+            tried: standing.tried,
+        };
         let watch = standing.begin_watch(clock);
         drop(standing);
         let spot = Self {
@@ -383,7 +401,7 @@ impl<'c> Spot<'c> {
             clock,
         };
         spot.begin_watch(watch);
-        (spot, sum)
+        (spot, costs)
     }
 
     fn begin_watch(&self, look: Option<Look>) {
@@ -403,10 +421,30 @@ impl<'c> Spot<'c> {
         }
     }
 
+    /// What is left of that without what firsts have taken since, or are about to.
+    pub(super) fn left_of(&self, costs: Costs) -> u64 {
+        let tried = self.line.0.lock().tried;
+        // Who was refused has it counted again, and who came back that was passed by had not counted.
+        let since = tried.wrapping_sub(costs.tried) as i64;
+        let left = costs.sum.saturating_add_signed(since.wrapping_neg());
+        left.max(u64::from(self.cost))
+    }
+
+    /// It is about to try, so what it is to take does not count in the line until it is refused. Who joins
+    /// just then would count it twice, as taken and as still to be, and think that it waits for too long.
+    pub(super) fn tries(&self) {
+        let mut standing = self.line.0.lock();
+        let before = standing.sum;
+        standing.take_off(self.place);
+        standing.tried += before - standing.sum;
+    }
+
     /// It was refused, and will not try before then.
     pub(super) fn tries_at(&self, at: Deadline) {
         let mut standing = self.line.0.lock();
         if standing.is_first(self.place) {
+            standing.put_on(self.place, self.cost);
+            standing.tried -= u64::from(self.cost);
             standing.tries_at(at);
         }
     }
@@ -486,7 +524,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&woken));
         let (spot, costs) = Spot::join(Arc::clone(line), cost, clock);
         line.validate();
-        (spot, costs, woken, waker)
+        (spot, costs.sum, woken, waker)
     }
 
     #[test]

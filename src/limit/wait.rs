@@ -74,8 +74,8 @@ impl Wait {
     /// passed by, and none had a [jitter](Self::jitter).
     /// It is exact for a token bucket. For a sliding window it is too when costs are 1; where a great
     /// cost has to wait until it fits as a whole, some waits that could not end in time go on to the
-    /// end of it. Who would be let in at the very moment at which the time is up, and is not the first
-    /// by then, may go without.
+    /// end of it. So may one that begins at the very moment at which another tries. Who would be let in
+    /// at the very moment at which the time is up, and is not the first by then, may go without.
     ///
     /// To know it costs a sliding window O(calls of the last period) where others wait.
     pub const fn timeout(self, timeout: Duration) -> Self {

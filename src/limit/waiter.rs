@@ -2,7 +2,7 @@
 
 use super::decision::{CostAboveLimit, Decision};
 use super::limiter::Limiter;
-use super::line::{Spot, Turn};
+use super::line::{Costs, Spot, Turn};
 use super::wait::{Wait, WaitError};
 use crate::reentrancy;
 use crate::time::{Alarm, Deadline, NEVER, Parker, after};
@@ -111,13 +111,28 @@ where
         };
         let (spot, costs) = Spot::join(line, cost, &self.limiter.clock);
         self.spot = Some(spot);
-        if self.until == NEVER || costs == u64::from(cost) {
+        if self.until == NEVER || costs.sum == u64::from(cost) {
             return None;
         }
-        let forecast = self.limiter.forecast(self.key, costs);
-        let retry_after = forecast.retry_after().unwrap_or_default();
-        let is_too_late = after(self.limiter.clock.now(), retry_after) > self.until;
-        is_too_late.then(|| self.give_up(forecast))
+        self.foresee(costs)
+    }
+
+    /// Gives up if it would wait for too long behind those who stand before it.
+    fn foresee(&mut self, costs: Costs) -> Option<Waited> {
+        let mut sum = costs.sum;
+        loop {
+            let forecast = self.limiter.forecast(self.key, sum);
+            let retry_after = forecast.retry_after().unwrap_or_default();
+            if after(self.limiter.clock.now(), retry_after) <= self.until {
+                return None;
+            }
+            // The first may have taken it meanwhile: then it is in the forecast twice.
+            let left = self.spot.as_ref().map_or(sum, |spot| spot.left_of(costs));
+            if left >= sum {
+                return Some(self.give_up(forecast));
+            }
+            sum = left;
+        }
     }
 
     /// Tries if it is its turn.
@@ -137,6 +152,9 @@ where
     }
 
     fn try_now(&mut self) -> Step {
+        if let Some(spot) = &self.spot {
+            spot.tries();
+        }
         let decision = self.limiter.attempt(self.key, self.wait.cost);
         let Some(retry_after) = decision.retry_after() else {
             self.spot = None;

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 type FixedLocks = Locks<u32, Fixed>;
 
@@ -437,6 +437,39 @@ fn a_reset_lets_in_who_waits_without_the_help_of_time() {
             });
         });
         assert_eq!((limiter.waiters(&KEY), time.timers()), (0, 0));
+        limiter.validate();
+    });
+}
+
+/// What the one takes is not still to be taken.
+#[test]
+fn who_comes_as_another_is_let_in_is_not_told_that_it_would_wait_for_too_long() {
+    check("waits that end in time", || {
+        let time = MockClock::new();
+        let limiter = limiter(&time, choice(2) == 0);
+        assert!(limiter.check_n(&KEY, 2).expect("it is free").is_allowed());
+        let mut first = Box::pin(limiter.until_ready_with_async(&KEY, Wait::new().cost(2)));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        time.advance(seconds(4));
+        let wait = Wait::new().cost(2).timeout(seconds(4));
+        let mut second = Box::pin(limiter.until_ready_with_async(&KEY, wait));
+        scope(|threads| {
+            threads.spawn(|| {
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(first.as_mut().poll(&mut context).is_ready());
+            });
+            threads.spawn(|| {
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(second.as_mut().poll(&mut context).is_pending());
+            });
+        });
+        limiter.validate();
+        time.advance(seconds(4));
+        assert!(matches!(
+            second.as_mut().poll(&mut context),
+            Poll::Ready(Ok(_))
+        ));
         limiter.validate();
     });
 }
