@@ -81,6 +81,26 @@ fn a_loader_that_always_brings_a_value_is_not_held_up_by_it() {
 }
 
 #[test]
+fn a_value_that_was_loaded_all_the_same_takes_the_place_of_what_was_known() {
+    let loads: [fn(&Cache<u32, u32>) -> u32; 3] = [
+        |cache| cache.get_or_insert_with(&1, || 5),
+        |cache| block_on(cache.get_or_load(&1, async || 5)),
+        |cache| {
+            let rows = cache.read_through(|_| Ok::<_, ()>(5));
+            rows.refresh(&1).unwrap().unwrap()
+        },
+    ];
+    for load in loads {
+        let (cache, time) = timed(|builder| builder.negative_ttl(HOUR).time_to_live(SECOND));
+        assert_eq!(cache.get_or_find_with(&1, || None), None);
+        assert_eq!((load(&cache), cache.stats().absences), (5, 0));
+        time.advance(SECOND);
+        assert_eq!(cache.get_or_find_with(&1, || Some(6)), Some(6));
+        assert_settled(&cache);
+    }
+}
+
+#[test]
 fn everything_that_overtakes_a_load_forgets_what_one_has_found_out() {
     let ways: [fn(&Cache<u32, u32>); 8] = [
         |cache| drop(cache.insert(1, 1)),
@@ -283,6 +303,19 @@ fn in_a_full_cache_that_rejects_the_newest_absences_are_remembered() {
         assert_eq!(cache.get_or_find_with(&key, || None), None);
         assert_eq!(cache.get_or_find_with(&key, known), None);
     }
+    assert_settled(&cache);
+}
+
+#[test]
+fn a_full_cache_forgets_the_oldest_absence_first() {
+    let (cache, _) = timed(|builder| builder.max_entries(10).negative_ttl(HOUR));
+    for key in 0..15 {
+        assert_eq!(cache.get_or_find_with(&key, || None), None);
+    }
+    for key in 5..15 {
+        assert_eq!(cache.get_or_find_with(&key, known), None);
+    }
+    assert_eq!(cache.get_or_find_with(&4, || Some(4)), Some(4));
     assert_settled(&cache);
 }
 

@@ -853,6 +853,8 @@ fn a_load_that_nobody_goes_on_with_is_given_up_though_none_waits_for_so_long() {
         "what was given up is not begun any more"
     );
     assert_eq!(cache.get(&1), Some(1));
+    let next = spawned.answer(numbers.refresh(&1));
+    assert_eq!(next, Ok(Some(2)), "nor was it begun beside the other");
     assert_settled(&cache);
 }
 

@@ -565,6 +565,48 @@ fn a_source_that_is_down_rests_though_one_load_hangs() {
     assert_settled(&cache);
 }
 
+/// Whether that which runs yet is the last that was begun or not.
+#[test]
+fn a_late_load_that_fails_has_nobody_rest_while_a_newer_one_runs() {
+    for hangs_up in [false, true] {
+        let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+            let freshness = Freshness::new().stale_if_error(HOUR).retry_after(HOUR);
+            builder
+                .time_to_live(SECOND)
+                .freshness(freshness)
+                .lock_timeout(SECOND)
+        });
+        let (gate, never) = (Gate::default(), Gate::default());
+        let load = |gate: &Gate| {
+            let gate = gate.clone();
+            Box::pin(cache.try_get_or_load(&1, move || async move {
+                gate.pass().await;
+                Err::<u32, _>("down")
+            }))
+        };
+        cache.insert(1, 7);
+        time.advance(SECOND);
+        let mut late = load(&gate);
+        let mut newer = [load(&never), load(&never)];
+        assert!(poll_once(late.as_mut()).is_pending());
+        for call in newer.iter_mut().take(if hangs_up { 2 } else { 1 }) {
+            assert!(poll_once(call.as_mut()).is_pending());
+            time.advance(SECOND);
+            assert!(poll_once(call.as_mut()).is_pending(), "it loads");
+        }
+        let [_second, third] = newer;
+        drop(third);
+        gate.open();
+        assert_eq!(poll_once(late.as_mut()), Poll::Ready(Ok(7)));
+        let mut next = load(&never);
+        assert!(
+            poll_once(next.as_mut()).is_pending(),
+            "hangs up: {hangs_up}"
+        );
+        drop(next);
+    }
+}
+
 #[test]
 fn that_there_is_nothing_does_not_count_if_its_tag_fell_before_the_other_began() {
     let (cache, time) = hasty();
@@ -773,6 +815,27 @@ fn who_joined_after_a_tag_fell_does_not_get_what_the_late_load_brings() {
     assert!(poll_once(after.as_mut()).is_pending(), "it loads anew");
     gates[2].open();
     assert_eq!(poll_once(after.as_mut()), Poll::Ready(Ok(Some(2))));
+    assert_settled(&cache);
+}
+
+/// It was asked for before, though its caller waits for it only since then.
+#[test]
+fn who_asked_before_a_tag_fell_gets_what_was_loaded_before_whichever_load_that_is() {
+    let (cache, time) = hasty();
+    let (rows, gates) = gated::<2>(&cache, |at| Loaded::new(at).tag("row"));
+    let [mut late, mut second, mut waits] = [(); 3].map(|()| Box::pin(rows.get(&1)));
+    for call in [&mut late, &mut second, &mut waits] {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    time.advance(SECOND);
+    assert!(poll_once(second.as_mut()).is_pending(), "it loads");
+    cache.invalidate_tag("row");
+    assert!(poll_once(waits.as_mut()).is_pending(), "it waits for that");
+    gates[1].open();
+    assert_eq!(poll_once(second.as_mut()), Poll::Ready(Ok(Some(1))));
+    assert_eq!(poll_once(waits.as_mut()), Poll::Ready(Ok(Some(1))));
+    assert_eq!(cache.get(&1), None, "who asks now does not");
+    drop(late);
     assert_settled(&cache);
 }
 

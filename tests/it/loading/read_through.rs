@@ -404,6 +404,43 @@ fn who_waits_for_a_load_that_a_refresh_calls_off_takes_what_that_brings() {
     assert_settled(&cache);
 }
 
+/// A write has brought what both want, so that nobody begins a load instead.
+#[test]
+fn who_has_no_patience_left_for_a_load_in_the_queue_wakes_the_others_who_wait_for_it() {
+    let busy = BusyPool::new();
+    let stale = Freshness::new()
+        .stale_if_error(10_000 * HOUR)
+        .soft_timeout(HOUR);
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        let builder = builder.time_to_live(HOUR).freshness(stale);
+        builder.lock_timeout(SECOND)
+    });
+    cache.insert(1, 0);
+    time.advance(HOUR);
+    let rows = cache.read_through(|_| Ok::<u32, ()>(1));
+    let woken = thread::scope(|threads| {
+        let (tell, told) = mpsc::channel();
+        let waits = |callers| {
+            let (tell, rows) = (tell.clone(), &rows);
+            threads.spawn(move || tell.send(rows.get(&1)).unwrap());
+            while time.timers() < callers {
+                thread::yield_now();
+            }
+        };
+        waits(1);
+        time.advance(SECOND / 2);
+        waits(2);
+        cache.insert(1, 5);
+        time.advance(SECOND / 2);
+        let woken = [(); 2].map(|()| told.recv_timeout(PATIENCE));
+        time.advance(HOUR);
+        woken
+    });
+    assert_eq!(woken, [(); 2].map(|()| Ok(Ok(Some(5)))));
+    drop(busy);
+    assert_settled(&cache);
+}
+
 /// Nobody runs the loads that were in the queue with it.
 #[test]
 fn who_waits_for_several_loads_of_which_one_is_called_off_loads_the_others() {

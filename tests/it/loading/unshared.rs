@@ -89,6 +89,37 @@ fn threads_that_wait_for_it_load_for_themselves() {
     assert_settled(&cache);
 }
 
+/// That it still holds would be an answer about a value that the source keeps for nobody.
+#[test]
+fn who_loads_for_itself_is_shown_no_old_value() {
+    let (cache, time) = timed(|builder: CacheBuilder<u32, u32>| {
+        builder
+            .time_to_live(SECOND)
+            .freshness(Freshness::new().stale_if_error(SECOND * 9))
+    });
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (may_go_on, seen) = (Mutex::new(may_go_on), Arc::<Mutex<Vec<_>>>::default());
+    let sees = Arc::clone(&seen);
+    let rows = cache.read_through_revalidating(move |_: &u32, old| {
+        sees.lock().unwrap().push(old.copied());
+        may_go_on.lock().unwrap().recv().unwrap();
+        Ok::<_, ()>(Loaded::unshared(1))
+    });
+    cache.insert(1, 7);
+    time.advance(SECOND);
+    thread::scope(|scope| {
+        let calls = [(); 2].map(|()| scope.spawn(|| rows.get(&1)));
+        until_waiting(&cache, 1);
+        go_on.send(()).unwrap();
+        go_on.send(()).unwrap();
+        for call in calls {
+            assert_eq!(call.join().unwrap(), Ok(Some(1)));
+        }
+    });
+    assert_eq!(*seen.lock().unwrap(), [Some(7), None]);
+    assert_settled(&cache);
+}
+
 #[test]
 fn tasks_that_wait_for_it_load_at_once() {
     let cache = cache();
