@@ -70,6 +70,20 @@ fn a_subscription_tells_the_story_of_each_key() {
 }
 
 #[test]
+fn who_subscribes_while_a_value_is_loaded_is_told_of_it() {
+    let cache = Cache::new(10);
+    // The first load of a set that nothing was in is not as simple as others.
+    cache.insert(2, 'b');
+    let mut events = None;
+    let loaded = cache.get_or_insert_with(&1, || {
+        events = Some(cache.events(10));
+        'a'
+    });
+    let told = events.unwrap().try_iter().collect::<Vec<_>>();
+    assert_eq!((loaded, told), ('a', vec![event(1, Inserted)]));
+}
+
+#[test]
 fn the_listener_is_told_the_right_cause() {
     use RemovalCause::{Capacity, Expired, Explicit, Replaced};
     let time = MockClock::new();

@@ -68,3 +68,17 @@ fn a_subscriber_may_use_the_cache() {
     }
     assert_eq!(cache.len(), 10);
 }
+
+#[test]
+fn a_topic_hears_what_comes_behind_the_end_of_a_subscription() {
+    let (cache, _time) = timed(|builder| builder.max_entries(100));
+    let bus = Bus::new();
+    let topic = bus.topic::<Event<u32>>("events").unwrap();
+    cache.publish_events(&topic);
+    let hears = topic.subscribe();
+    drop(cache.events(10));
+    for key in 0..3 {
+        cache.insert(key, 1);
+    }
+    assert_eq!(hears.try_iter().count(), 3);
+}
