@@ -5,7 +5,9 @@ use haybox::counter::{Counters, CountersBuilder, FlushError};
 use haybox::persist::{CommitError, CompactError, Persistence, SyncPolicy, WhenFull, WriteError};
 use haybox::{Cache, MockClock};
 use serde::{Deserialize, Serialize, Serializer};
+use std::cell::Cell;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -197,6 +199,61 @@ fn a_key_that_does_not_encode_keeps_no_other_from_being_written() {
     let counters = open();
     let counts = [7, 8, 9].map(|number| counters.get(&Odd::Good(number)));
     assert_eq!((counters.top(200).len(), counts), (99, [1, 0, 3]));
+}
+
+thread_local! {
+    /// Which destructor of a key of 7 panics from now on, counted by this thread; zero is none.
+    static BREAKS_AT: Cell<u32> = const { Cell::new(0) };
+    static REFUSES_ONE: Cell<bool> = const { Cell::new(false) };
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+struct Brittle(u8);
+
+impl Serialize for Brittle {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 1 && REFUSES_ONE.get() {
+            return Err(serde::ser::Error::custom("not now"));
+        }
+        serializer.serialize_newtype_struct("Brittle", &self.0)
+    }
+}
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        if self.0 == 7 && BREAKS_AT.get() > 0 {
+            BREAKS_AT.set(BREAKS_AT.get() - 1);
+            assert!(BREAKS_AT.get() > 0, "it breaks");
+        }
+    }
+}
+
+#[test]
+fn whichever_key_panics_as_a_flush_drops_it_the_next_one_writes_what_that_could_not() {
+    for nth in 1.. {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || -> Counters<Brittle> {
+            let builder = Counters::builder().flush_interval(1_000 * HOUR);
+            builder.open(dir.path()).unwrap()
+        };
+        let counters = open();
+        let (one, taken) = (Brittle(1), Brittle(7));
+        counters.incr(&one);
+        counters.incr(&taken);
+        assert_eq!(counters.take(&taken), 1);
+        REFUSES_ONE.set(true);
+        BREAKS_AT.set(nth);
+        let flushed = catch_unwind(AssertUnwindSafe(|| counters.flush()));
+        assert!(!matches!(flushed, Ok(Ok(()))), "it could not write one");
+        let has_broken = BREAKS_AT.replace(0) == 0;
+        REFUSES_ONE.set(false);
+        counters.flush().unwrap();
+        drop(counters);
+        assert_eq!(open().get(&one), 1, "at the {nth}th that is dropped");
+        if !has_broken {
+            return assert!(nth > 1, "some are dropped");
+        }
+    }
 }
 
 /// As those do who keep their counters in a `static`.

@@ -296,6 +296,7 @@ fn a_session_whose_time_is_up_by_the_wall_clock_opens_nothing_though_that_was_se
         sessions.start(content).unwrap()
     });
     time.set_system_time(ahead(MINUTE * 30));
+    assert_eq!(sessions.cycle_id(&short).unwrap(), None);
     assert!(sessions.get(&short).is_none() && sessions.get(&long).is_some());
     time.set_system_time(ahead(MINUTE * 30));
     assert!(sessions.get(&long).is_none());
