@@ -427,6 +427,22 @@ mod tests {
     }
 
     #[test]
+    fn the_table_grows_with_what_is_read_through_it() {
+        let (threads, tasks) = (Cache::unbounded(), Cache::unbounded());
+        let rows = threads.read_through(|key| Ok::<u32, ()>(*key));
+        let polled = tasks.read_through_async(|key| async move { Ok::<u32, ()>(key) });
+        for key in 0..LOADS {
+            assert_eq!(rows.get(&key), Ok(Some(key)));
+            let mut found = pin!(polled.get(&key));
+            assert_eq!(poll(found.as_mut()), Poll::Ready(Ok(Some(key))));
+        }
+        for cache in [threads, tasks] {
+            assert!(sets(&cache) * MAX_LOAD >= LOADS as usize);
+            cache.validate();
+        }
+    }
+
+    #[test]
     fn the_table_grows_before_one_call_begins_many_loads() {
         for at_once in [300, LOADS] {
             let cache = Cache::<u32, u32>::unbounded();

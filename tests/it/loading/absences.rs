@@ -2,8 +2,11 @@
 
 use super::{Gate, assert_settled, block_on, poll_once};
 use crate::common::{HOUR, SECOND, timed};
-use haybox::{Cache, CacheBuilder, Insert, InsertOptions, LoadError, MockClock, OnFull, Op};
+use haybox::{
+    Cache, CacheBuilder, Insert, InsertOptions, LoadError, Loaded, MockClock, OnFull, Op,
+};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::Poll;
 use std::thread;
 
@@ -98,6 +101,25 @@ fn a_value_that_was_loaded_all_the_same_takes_the_place_of_what_was_known() {
         assert_eq!(cache.get_or_find_with(&1, || Some(6)), Some(6));
         assert_settled(&cache);
     }
+}
+
+#[test]
+fn that_a_value_still_holds_takes_the_place_of_an_error_that_was_known() {
+    let (cache, time) =
+        timed(|builder: CacheBuilder<u32, u32>| builder.time_to_live(SECOND).error_ttl(HOUR));
+    let loads = AtomicU32::new(0);
+    let rows = cache.read_through_revalidating(move |_, _| match loads.fetch_add(1, SeqCst) {
+        0 => Ok(Loaded::new(5)),
+        1 => Err("down"),
+        2 => Ok(Loaded::not_modified()),
+        _ => Ok(Loaded::new(6)),
+    });
+    assert_eq!(rows.get(&1), Ok(Some(5)));
+    assert!(rows.refresh(&1).is_err());
+    assert_eq!(rows.refresh(&1), Ok(Some(5)));
+    time.advance(SECOND);
+    assert_eq!(rows.get(&1), Ok(Some(6)));
+    assert_settled(&cache);
 }
 
 #[test]

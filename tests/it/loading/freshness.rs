@@ -1013,8 +1013,37 @@ fn a_call_that_cannot_fail_is_not_timed_out() {
     assert_eq!(poll_once(leader), Poll::Ready(Err(LoadError::TimedOut)));
     assert!(poll_once(waiter.as_mut()).is_pending(), "it leads now");
     time.advance(SECOND * 2);
+    assert!(poll_once(waiter.as_mut()).is_pending());
     gate.open();
     assert_eq!(poll_once(waiter), Poll::Ready(7));
+    // Nor is one that waits for another that cannot.
+    let gate = Gate::default();
+    let mut leader = pin!(cache.get_or_load(&2, || async {
+        gate.pass().await;
+        8
+    }));
+    let mut waiter = pin!(cache.get_or_load(&2, || async { unreachable!("it waits") }));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    assert!(poll_once(waiter.as_mut()).is_pending());
+    time.advance(SECOND * 2);
+    assert!(poll_once(waiter.as_mut()).is_pending());
+    gate.open();
+    assert_eq!(poll_once(leader), Poll::Ready(8));
+    assert_eq!(poll_once(waiter), Poll::Ready(8));
+    assert_settled(&cache);
+}
+
+#[test]
+fn the_hard_time_out_wakes_who_has_polled_the_load_last() {
+    let (cache, time, _) = with(Freshness::new().hard_timeout(SECOND));
+    let numbers = gated(&cache, &Gate::default());
+    let mut call = pin!(numbers.get(&1));
+    let [(before, first), (after, last)] = [(); 2].map(|()| Wakes::new());
+    assert!(poll(call.as_mut(), &first).is_pending());
+    assert!(poll(call.as_mut(), &last).is_pending());
+    time.advance(SECOND);
+    assert_eq!((before.count(), after.count()), (0, 1));
+    assert!(poll(call, &last).is_ready());
     assert_settled(&cache);
 }
 

@@ -2,7 +2,7 @@
 
 use super::{assert_settled, until_waiting};
 use crate::common::{PATIENCE, SECOND, panic_of, place_of_panic, timed};
-use haybox::Cache;
+use haybox::{Cache, InsertOptions};
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -101,6 +101,20 @@ fn a_panic_of_a_call_for_several_keys_points_at_the_call() {
     assert_eq!(place_of_panic(other), (file!().to_owned(), line!() - 1));
     let looks = || cache.transaction(&[1], |tx| Ok::<_, ()>(tx.get(&2).copied()));
     assert_eq!(place_of_panic(looks), (file!().to_owned(), line!() - 1));
+    assert_settled(&cache);
+}
+
+#[test]
+fn what_is_loaded_takes_the_place_of_an_entry_with_a_tag_and_has_none() {
+    let cache: Cache<u32, u32> = Cache::new(1);
+    cache.insert(0, 0);
+    let loaded = cache.get_or_insert_with(&1, || {
+        cache.insert_with(0, 0, InsertOptions::new().tag("row"));
+        1
+    });
+    assert_eq!((loaded, cache.len()), (1, 1));
+    cache.invalidate_tag("row");
+    assert_eq!(cache.get(&1), Some(1));
     assert_settled(&cache);
 }
 

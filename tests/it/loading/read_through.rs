@@ -234,6 +234,7 @@ fn loads_that_the_pool_has_no_room_for_are_refused_and_counted() {
     }
     let refused = cache.stats().refused_refreshes;
     assert!((1_000..2_000).contains(&refused), "{refused} were refused");
+    assert_eq!(cache.stats().load_failures, 0, "none of them was begun");
     drop(go_on);
     while cache.loads_under_way() > 0 {
         thread::yield_now();
