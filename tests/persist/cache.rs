@@ -4,7 +4,7 @@ use crate::{dir, killed};
 use haybox::persist::{
     ClockCheck, CommitError, CompactError, HealthState, OpenError, Persistence, SyncPolicy,
 };
-use haybox::{Cache, Freshness, InsertOptions, Loaded, MockClock, Ttl};
+use haybox::{Cache, CacheBuilder, Freshness, InsertOptions, Loaded, MockClock, Ttl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -94,6 +94,55 @@ fn tags_and_groups_and_weights_are_kept() {
     let cache = open();
     assert_eq!(cache.len(), 1);
     assert_eq!(cache.get(&(1, 2)), Some(200));
+}
+
+#[test]
+fn bounds_of_all_kinds_hold_before_and_after_a_restart() {
+    type Used = fn(&Cache<u32, u64>) -> u64;
+    type Set = fn(CacheBuilder<u32, u64>) -> CacheBuilder<u32, u64>;
+    let bounds: [(Set, Used, u64); 3] = [
+        (
+            |builder| builder.max_entries(50),
+            |cache| cache.len() as u64,
+            50,
+        ),
+        (
+            |builder| builder.max_weight(500).weigher(|_, value| *value),
+            Cache::weight,
+            500,
+        ),
+        (|builder| builder.max_memory(10_000), Cache::memory, 10_000),
+    ];
+    for (set, used, bound) in bounds {
+        let dir = dir();
+        for _ in 0..2 {
+            let cache = set(Cache::builder()).open(dir.path()).unwrap();
+            cache.insert_many((0..1_000).map(|key| (key, 10)));
+            let used = used(&cache);
+            assert!(used > bound / 2 && used <= bound, "{used} of {bound}");
+            cache.validate();
+        }
+    }
+}
+
+#[test]
+fn what_tags_take_up_is_counted_after_a_restart_as_before() {
+    let dir = dir();
+    let open = || {
+        let builder = Cache::<u32, u64>::builder().max_memory(1 << 20);
+        let builder = builder.weigher(|_, value| *value);
+        builder.open(dir.path()).unwrap()
+    };
+    let cache = open();
+    for key in 0..20 {
+        let tags = InsertOptions::new().tags(["red", "blue"]);
+        cache.insert_with(key, 100, tags);
+    }
+    let memory = cache.memory();
+    drop(cache);
+    let cache = open();
+    assert_eq!((cache.len(), cache.memory()), (20, memory));
+    cache.validate();
 }
 
 /// The weight that was recorded is of another value (a decoded `Vec` has another capacity) or by

@@ -226,6 +226,21 @@ fn a_log_that_is_ahead_by_just_what_is_too_much_costs_its_time_once() {
 }
 
 #[test]
+fn a_log_that_is_ahead_by_just_what_a_clock_may_be_wrong_is_believed() {
+    let (dir, time) = (dir(), mock());
+    let store = open(dir.path(), &time);
+    let commit = store.insert_with_ttl(1, 1, 4 * HOUR).unwrap();
+    commit.wait().unwrap();
+    let killed = killed(&dir);
+    time.set_system_time(start() - HOUR);
+    let builder = Cache::<u32, u32>::builder().clock(time.clock());
+    let options = Persistence::new().clock_skew(HOUR);
+    let store = builder.open_store_with(killed.path(), options).unwrap();
+    // As long as it had when it was written, which counts as now.
+    assert_eq!(store.ttl(&1), Some(Ttl::Left(4 * HOUR)));
+}
+
+#[test]
 fn a_first_idle_time_is_whole_whatever_the_clock() {
     for back in [0, 2] {
         let (dir, time) = (dir(), mock());

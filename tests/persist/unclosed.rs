@@ -69,6 +69,24 @@ fn what_was_closed_is_warm_however_it_was_closed_and_once_it_was_cold_again() {
 }
 
 #[test]
+fn what_is_discarded_takes_up_no_room_on_the_disk() {
+    let live = dir();
+    let prices = open(live.path());
+    for number in 0..1_000 {
+        prices.insert(number.to_string(), number);
+    }
+    prices.journal().unwrap().sync().unwrap();
+    let killed = killed(&live);
+    let cold = open(killed.path());
+    assert_eq!(closed(&cold), (Some(false), 0, 1_000));
+    let files = std::fs::read_dir(killed.path()).unwrap();
+    let bytes: u64 = files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(bytes < 1_000, "{bytes} bytes are left");
+}
+
+#[test]
 fn snapshots_alone_are_as_good_and_as_bad() {
     let live = dir();
     let open = |dir: &Path| -> Prices {

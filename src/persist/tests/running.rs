@@ -9,6 +9,7 @@ use crate::persist::error::{CommitError, CompactError, OpenError, WriteError};
 use crate::persist::frame::{HEADER, LARGEST, PAYLOAD};
 use crate::persist::header;
 use crate::persist::journal::Place;
+use crate::persist::manifest::Name;
 use crate::persist::report::{ClockCheck, HealthState};
 use crate::persist::settings::{Point, RecoveryMode, Settings, SyncPolicy, WhenFull};
 use crate::persist::storage::{Disk, Storage};
@@ -260,6 +261,26 @@ fn a_snapshot_that_is_begun_by_a_wrong_clock_is_not_used() {
         let again = open(&memory.copy());
         assert_eq!(again.report.clock, ClockCheck::Fine, "{nth}");
         assert_eq!(again.map(), store.map());
+    }
+}
+
+/// Its deadlines are by the clock of before, and would come behind those of the snapshot.
+#[test]
+fn what_waits_when_the_clock_was_set_goes_to_the_log_of_before() {
+    for hours in [0, 12] {
+        let (memory, time) = (Memory::new(1), MockClock::new());
+        let settings = Settings {
+            clock: time.clock(),
+            ..by_hand()
+        };
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        store.put(b"key", b"value");
+        let by = Duration::from_secs(3_600 * hours);
+        time.set_system_time(time.clock().system_time() + by);
+        store.journal.compact().unwrap();
+        let log = memory.bytes(&Name::Log(2).in_dir(&dir()));
+        let is_behind = log.windows(5).any(|bytes| bytes == b"value");
+        assert_eq!(is_behind, hours == 0, "set by {hours} h");
     }
 }
 

@@ -355,7 +355,14 @@ fn a_sync_that_fails_as_the_snapshot_is_named_is_made_up_for_by_the_next() {
         disk.fail_next(1, Some(Operation::Sync), How::Broken);
         assert!(journal.wait(seq, None).is_err());
     });
+    // The manifest that lists the snapshot says it, too: none can be made behind that.
+    let full = memory.clone();
+    memory.before(Operation::Rename, 4, move || {
+        full.fail_next(9, Some(Operation::Create), How::Full);
+    });
     store.journal.compact().unwrap();
+    assert!(Manifest::read(&memory, &dir()).unwrap().unwrap().distrusted);
+    memory.heal();
     let history = history.lock().unwrap();
     assert_eq!((store.journal.durable_seq(), history.last()), (1, 2));
     assert_eq!(store.journal.health().state, HealthState::Troubled);

@@ -334,6 +334,10 @@ fn a_mark_beside_other_files_says_nothing() {
         memory.put(&path("CLOSED"), other.to_vec());
         assert_eq!(found(&memory).0, Some(false));
     }
+    let longer = [&memory.bytes(&path("CLOSED"))[..], b"1\n"].concat();
+    let other = memory.copy();
+    other.put(&path("CLOSED"), longer);
+    assert_eq!(found(&other).0, Some(false));
     assert_eq!(found(&memory).0, Some(true));
 }
 
