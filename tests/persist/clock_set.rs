@@ -226,6 +226,17 @@ fn a_log_that_is_ahead_by_just_what_is_too_much_costs_its_time_once() {
 }
 
 #[test]
+fn what_is_written_when_the_clock_was_set_is_by_that() {
+    let (dir, time) = (dir(), mock());
+    let store = open(dir.path(), &time);
+    time.set_system_time(start() + 8 * HOUR);
+    let commit = store.insert_with_ttl(1, 1, 4 * HOUR).unwrap();
+    commit.wait().unwrap();
+    let again = open(killed(&dir).path(), &time);
+    assert_eq!(again.ttl(&1), Some(Ttl::Left(4 * HOUR)));
+}
+
+#[test]
 fn a_log_that_is_ahead_by_just_what_a_clock_may_be_wrong_is_believed() {
     let (dir, time) = (dir(), mock());
     let store = open(dir.path(), &time);
