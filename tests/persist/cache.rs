@@ -96,6 +96,29 @@ fn tags_and_groups_and_weights_are_kept() {
     assert_eq!(cache.get(&(1, 2)), Some(200));
 }
 
+/// Invalidations are numbered, and an entry knows the number of the last one before it. Those that are
+/// over are not kept: only the entry says how far the numbers had come.
+#[test]
+fn a_tag_that_is_first_invalidated_after_a_restart_ends_what_came_behind_other_invalidations() {
+    let dir = dir();
+    let open = || {
+        let builder = Cache::<u32, u32>::builder().max_entries(10);
+        builder.open(dir.path()).unwrap()
+    };
+    let cache = open();
+    for tag in 0..5 {
+        cache.invalidate_tag(&tag);
+    }
+    cache.sweep();
+    cache.insert_with(1, 10, InsertOptions::new().tag("red"));
+    cache.journal().unwrap().compact().unwrap();
+    drop(cache);
+    let cache = open();
+    assert_eq!(cache.get(&1), Some(10));
+    cache.invalidate_tag("red");
+    assert_eq!(cache.get(&1), None);
+}
+
 #[test]
 fn bounds_of_all_kinds_hold_before_and_after_a_restart() {
     type Used = fn(&Cache<u32, u64>) -> u64;
