@@ -60,6 +60,8 @@ pub(crate) struct Waiters {
     places: Vec<Option<Waker>>,
     free: Vec<usize>,
     waiting: usize,
+    /// The place that was given out last.
+    newest: usize,
 }
 
 impl Waiters {
@@ -67,10 +69,11 @@ impl Waiters {
     /// there before is for the caller to drop.
     pub(crate) fn put(&mut self, place: &mut Option<usize>, waker: Waker) -> Option<Waker> {
         let at = *place.get_or_insert_with(|| {
-            self.free.pop().unwrap_or_else(|| {
+            self.newest = self.free.pop().unwrap_or_else(|| {
                 self.places.push(None);
                 self.places.len() - 1
-            })
+            });
+            self.newest
         });
         let before = self.places[at].replace(waker);
         self.waiting += usize::from(before.is_none());
@@ -94,6 +97,14 @@ impl Waiters {
         }
     }
 
+    /// As [`take`](Self::take), and who has come last is woken first, if it still waits.
+    pub(crate) fn take_newest_first(&mut self, woken: &mut Vec<Waker>) {
+        let newest = self.places.get_mut(self.newest).and_then(Option::take);
+        self.waiting -= usize::from(newest.is_some());
+        woken.extend(newest);
+        self.take(woken);
+    }
+
     #[cold]
     fn take_some(&mut self, woken: &mut Vec<Waker>) {
         self.waiting = 0;
@@ -105,6 +116,7 @@ impl Waiters {
 mod tests {
     use super::*;
     use crate::time::{MockClock, after};
+    use std::array::from_fn;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::thread;
     use std::time::Duration;
@@ -131,6 +143,34 @@ mod tests {
         assert_eq!(third, first);
         assert!(waiters.leave(third.unwrap()).is_some());
         assert_eq!(taken(&mut waiters), 0);
+    }
+
+    #[test]
+    fn who_has_come_last_is_taken_first_whatever_its_place() {
+        let wakers: [Waker; 4] = from_fn(|_| Waker::from(Arc::new(Parker::default())));
+        for last_leaves in [false, true] {
+            let mut waiters = Waiters::default();
+            let mut come = |place: &mut Option<usize>, number: usize| {
+                let before = waiters.put(place, wakers[number].clone());
+                assert!(before.is_none());
+            };
+            let mut places = [None; 4];
+            (0..3).for_each(|number| come(&mut places[number], number));
+            drop(waiters.leave(places[1].unwrap()));
+            drop(waiters.put(&mut places[3], wakers[3].clone()));
+            // Who looks again has not come again.
+            drop(waiters.put(&mut places[0], wakers[0].clone()));
+            if last_leaves {
+                drop(waiters.leave(places[3].unwrap()));
+            }
+            let mut woken = Vec::new();
+            waiters.take_newest_first(&mut woken);
+            let number = |woken: &Waker| wakers.iter().position(|waker| waker.will_wake(woken));
+            let order: Vec<_> = woken.iter().map(|woken| number(woken).unwrap()).collect();
+            let left: &[usize] = if last_leaves { &[0, 2] } else { &[3, 0, 2] };
+            assert_eq!(order, left);
+            assert_eq!(taken(&mut waiters), 0);
+        }
     }
 
     #[test]

@@ -139,7 +139,12 @@ where
     /// [`get_or_insert_with`](Self::get_or_insert_with), for tasks, on any executor.
     ///
     /// `load` is called only when it is needed. The future that this returns does nothing before
-    /// it is polled. When it is dropped while it leads a load, another caller loads.
+    /// it is polled. When it is dropped while it leads a load, another caller loads: the one that
+    /// has come last is woken first, since where callers have time-outs it has most time left. Each
+    /// of them begins the load anew all the same, and of a thousand whose time is up in the same
+    /// moment some hundred may. So where callers may be gone sooner than a load takes, bind the
+    /// loader by [`read_through_async`](Self::read_through_async) in a cache with a
+    /// [`spawner`](crate::CacheBuilder::spawner), which goes on with the load without them.
     ///
     /// # Panics
     /// If `load` asks for a key that only it can provide, directly or through other loads.
@@ -166,7 +171,8 @@ where
     }
 
     /// As [`get_or_load`](Self::get_or_load), with a loader that may fail. An error is not stored:
-    /// everybody who waited for the load gets it, and the next caller loads anew.
+    /// everybody who waited for the load gets it, and the next caller loads anew. Where callers have
+    /// time-outs, a [`spawner`](crate::CacheBuilder::spawner) is needed, as said there.
     ///
     /// # Errors
     /// [`LoadError::Failed`] with the loader's error, [`LoadError::Reentrant`] if the loader asks

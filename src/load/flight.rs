@@ -108,9 +108,17 @@ impl<V> Flight<V> {
         if let Some(made) = made {
             self.made.get_or_init(|| made);
         }
+        let is_dropped = matches!(landing, Landing::Abandoned) && !self.node.has_panicked();
         state.landing = Some(landing);
         let mut waiters = Vec::new();
-        state.waiters.take(&mut waiters);
+        if is_dropped {
+            // Mostly since its caller's time was up, and who is woken first leads next: the oldest
+            // would be out of time before its loader has ended, and so would the next oldest. Where
+            // loaders panic the oldest are first, since each of them waits for its own.
+            state.waiters.take_newest_first(&mut waiters);
+        } else {
+            state.waiters.take(&mut waiters);
+        }
         drop(state);
         wake_all(waiters);
     }

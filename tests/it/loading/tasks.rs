@@ -6,9 +6,9 @@ use haybox::{Cache, LoadError};
 use std::cell::{Cell, OnceCell};
 use std::future::pending;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::task::Poll;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Wake, Waker};
 use std::{mem, thread};
 
 #[test]
@@ -129,6 +129,48 @@ fn when_a_leader_is_dropped_the_first_of_those_who_wait_to_come_leads() {
     assert_eq!(poll(never_polled.as_mut(), &waker), Poll::Ready(3));
     assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 1));
     assert_settled(&cache);
+}
+
+/// Notes in which order tasks are woken.
+struct Turn {
+    number: u32,
+    woken: Arc<Mutex<Vec<u32>>>,
+}
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.woken.lock().unwrap().push(self.number);
+    }
+}
+
+#[test]
+fn who_has_waited_shortest_is_woken_first_when_a_leader_is_dropped_and_last_when_it_panics() {
+    for (panics, order) in [(false, [3, 1, 2]), (true, [1, 2, 3])] {
+        let cache: Cache<u32, u32> = Cache::new(10);
+        let gate = Gate::default();
+        let mut leader: Call<'_> = Box::pin(cache.get_or_load(&1, || async {
+            gate.pass().await;
+            panic!("the loader fails")
+        }));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let woken = Arc::default();
+        let wait = |number| {
+            let mut task: Call<'_> = Box::pin(cache.get_or_load(&1, || async { 0 }));
+            let woken = Arc::clone(&woken);
+            let waker = Waker::from(Arc::new(Turn { number, woken }));
+            assert!(poll(task.as_mut(), &waker).is_pending());
+            task
+        };
+        let waiting = [1, 2, 3].map(wait);
+        if panics {
+            gate.open();
+            assert_eq!(panic_of(|| poll_once(leader.as_mut())), "the loader fails");
+        }
+        drop(leader);
+        assert_eq!(*woken.lock().unwrap(), order);
+        drop(waiting);
+        assert_settled(&cache);
+    }
 }
 
 #[test]
