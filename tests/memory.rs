@@ -4,8 +4,11 @@
 use haybox::{Cache, InsertOptions, Loaded, MockClock};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -94,6 +97,7 @@ fn the_heap_stays_within_the_bound_and_a_seventh() {
     tags_cost_what_is_said();
     records_are_few_and_forgotten();
     loads_allocate_nothing();
+    who_waits_for_a_load_does_not_look_at_what_that_waits_for();
     tags_count_where_nobody_weighs(1);
     tags_count_where_nobody_weighs(8);
     for longest in [20, 300, 20_000] {
@@ -236,4 +240,41 @@ fn loads_allocate_nothing() {
     let before = ALLOCATIONS.load(Relaxed);
     load(10_000..20_000);
     assert_eq!(ALLOCATIONS.load(Relaxed), before);
+}
+
+fn who_waits_for_a_load_does_not_look_at_what_that_waits_for() {
+    let (few, many) = (allocations_of_who_waits(1), allocations_of_who_waits(2_000));
+    assert!(many < few + 50, "{many} allocations, and {few}");
+}
+
+/// How often a task allocates that waits for a page, which waits for so many rows.
+fn allocations_of_who_waits(rows: u64) -> usize {
+    let time = MockClock::new();
+    let builder = Cache::builder().clock(time.clock()).max_entries(10_000);
+    let cache: Cache<u64, u64> = builder.build().unwrap();
+    let (page, rows): (u64, Vec<u64>) = (0, (1..=rows).collect());
+    let all_rows = || -> Vec<_> {
+        let load = |row| Box::pin(cache.get_or_load(row, pending::<u64>));
+        rows.iter().map(load).collect()
+    };
+    let load_page = || {
+        let mut rows = all_rows();
+        poll_fn(move |context| {
+            for row in &mut rows {
+                assert!(row.as_mut().poll(context).is_pending());
+            }
+            Poll::<u64>::Pending
+        })
+    };
+    let mut context = Context::from_waker(Waker::noop());
+    let mut by_others = all_rows();
+    for row in &mut by_others {
+        assert!(row.as_mut().poll(&mut context).is_pending());
+    }
+    let mut leader = pin!(cache.get_or_load(&page, load_page));
+    assert!(leader.as_mut().poll(&mut context).is_pending());
+    let mut waiter = pin!(cache.get_or_load(&page, pending));
+    let before = ALLOCATIONS.load(Relaxed);
+    assert!(waiter.as_mut().poll(&mut context).is_pending());
+    ALLOCATIONS.load(Relaxed) - before
 }

@@ -335,6 +335,11 @@ impl Waiting {
     }
 
     fn rests_on_blocked_thread(&self) -> bool {
+        // A task outside of all loaders stops nobody, and that which it waits for may wait for
+        // thousands of others.
+        if self.waiting.is_empty() && self.blocked.is_none() {
+            return false;
+        }
         let of_thread = |thread| BLOCKED.get(&thread).map(|node| Arc::clone(&node));
         let is_stuck = |node: &Arc<Node>| {
             let own_thread = node.is_polled() && self.blocked == Some(node.thread.load(SeqCst));
