@@ -281,8 +281,7 @@ impl Sessions {
     /// activity.
     #[must_use]
     pub fn of_owner(&self, owner: &str) -> Vec<Session> {
-        let ids = self.0.owners.ids(owner).into_iter();
-        let found = ids.filter_map(|id| self.look_wherever(&id));
+        let found = self.find_all(owner, |id| self.0.cache.peek(id)).into_iter();
         let owned = found.filter(|record| record.owner.as_deref() == Some(owner));
         // One that is given another id meanwhile may be found by both.
         let by_name: HashMap<_, _> = owned.map(|record| (record.public_id, record)).collect();
@@ -313,12 +312,23 @@ impl Sessions {
         self.end_which(owner, |_, record| record.public_id == public_id) > 0
     }
 
-    fn end_which(&self, owner: &str, which: impl Fn(&SessionId, &SessionRecord) -> bool) -> usize {
+    pub(super) fn end_which(
+        &self,
+        owner: &str,
+        which: impl Fn(&SessionId, &SessionRecord) -> bool,
+    ) -> usize {
         let is_chosen = |id: &SessionId, record: &SessionRecord| {
             record.owner.as_deref() == Some(owner) && which(id, record)
         };
-        let ids = self.0.owners.ids(owner).into_iter();
-        let ended = ids.filter(|id| self.close_wherever(id, &is_chosen));
+        // Whether it was ended; nothing where there is no session by this id.
+        let end = |id: &SessionId| {
+            if !is_chosen(id, &self.0.cache.peek(id)?) {
+                return Some(false);
+            }
+            (self.close_if(id, |record| is_chosen(id, record))).then_some(true)
+        };
+        let found = self.find_all(owner, end).into_iter();
+        let ended = found.filter(|was_ended| *was_ended);
         ended.inspect(|_| count(&self.0.counts.ended)).count()
     }
 }
@@ -494,16 +504,36 @@ impl Sessions {
         moved
     }
 
-    /// As [`close_if`](Self::close_if), also where the session has another id by now; the condition
-    /// is asked with that which it has.
-    fn close_wherever(
+    /// What is found of each session of an owner, whatever other ids they are given meanwhile.
+    ///
+    /// By which one a session is found next may be forgotten, where many others have ended since.
+    /// But the index has an id before its session comes to it: so where one was missed the index is
+    /// read again. The session may have come just after the look, so each is looked for twice.
+    pub(super) fn find_all<R>(
         &self,
-        id: &SessionId,
-        condition: &impl Fn(&SessionId, &SessionRecord) -> bool,
-    ) -> bool {
-        let close = |id: &SessionId| self.close_if(id, |record| condition(id, record));
-        self.find_wherever(id, |id| close(id).then_some(()))
-            .is_some()
+        owner: &str,
+        find: impl Fn(&SessionId) -> Option<R>,
+    ) -> Vec<R> {
+        let (mut all, mut looks) = (Vec::new(), HashMap::new());
+        loop {
+            let mut has_missed = false;
+            for id in self.0.owners.ids(owner) {
+                let left = looks.entry(id).or_insert(2_u8);
+                if *left == 0 {
+                    continue;
+                }
+                *left -= 1;
+                if let Some(found) = self.find_wherever(&id, &find) {
+                    all.push(found);
+                    *left = 0;
+                } else {
+                    has_missed = true;
+                }
+            }
+            if !has_missed {
+                return all;
+            }
+        }
     }
 
     /// A session by an id that it has or had.

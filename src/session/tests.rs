@@ -1,6 +1,9 @@
 //! What can only be seen from inside.
 
 use super::*;
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::mem;
 use std::sync::{Arc, Mutex};
 
 /// A store whose ids come from a list.
@@ -56,6 +59,76 @@ fn a_session_is_found_by_an_id_that_it_had_thousands_of_ids_ago() {
         assert!(sessions.get(&last).is_none());
     };
     on_little_stack.spawn(walk).unwrap().join().unwrap();
+}
+
+/// The sessions of a store, given another id behind the back of a call that has read the index, and
+/// so many log-outs of others later that nothing tells which.
+struct Moving {
+    sessions: Sessions,
+    ids: Mutex<Vec<SessionId>>,
+}
+
+impl Moving {
+    fn new() -> Self {
+        let sessions = Sessions::builder().build().unwrap();
+        let ids = [(); 3].map(|()| sessions.start(Content::new("").owner("ada")).unwrap());
+        let ids = Mutex::new(ids.into());
+        Self { sessions, ids }
+    }
+
+    /// Does it at the first look of a call.
+    fn all_but(&self, looked_at: &SessionId) {
+        for id in mem::take(&mut *self.ids.lock().unwrap()) {
+            if id != *looked_at {
+                assert!(self.sessions.cycle_id(&id).unwrap().is_some());
+                self.sessions.0.ended.clear();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_out_everywhere_ends_sessions_whose_former_ids_are_forgotten() {
+    let moving = Moving::new();
+    let ended = moving.sessions.end_which("ada", |id, _| {
+        moving.all_but(id);
+        true
+    });
+    assert_eq!(ended, 3);
+    assert!(moving.sessions.is_empty());
+}
+
+#[test]
+fn a_list_of_sessions_has_those_whose_former_ids_are_forgotten() {
+    let moving = Moving::new();
+    let found = moving.sessions.find_all("ada", |id| {
+        moving.all_but(id);
+        moving.sessions.0.cache.peek(id)
+    });
+    let names: HashSet<_> = found.iter().map(|record| record.public_id).collect();
+    assert_eq!((found.len(), names.len()), (3, 3));
+}
+
+/// An id may be in the index before its session has it.
+#[test]
+fn a_session_that_comes_to_an_id_just_after_the_look_for_it_is_found() {
+    // In half of the rounds the index has the new id before the old one.
+    for _ in 0..64 {
+        let sessions = with_ids([7, 8]);
+        let first = sessions.start(Content::new("").owner("ada")).unwrap();
+        let next = SessionId::from(8);
+        sessions.0.owners.expect(&Arc::from("ada"), next);
+        let has_looked = Cell::new(false);
+        let found = sessions.find_all("ada", |id| {
+            if *id == first && has_looked.take() {
+                assert_eq!(sessions.cycle_id(&first), Ok(Some(next)));
+                sessions.0.ended.clear();
+            }
+            has_looked.set(*id == next);
+            sessions.0.cache.peek(id)
+        });
+        assert_eq!(found.len(), 1);
+    }
 }
 
 #[test]
