@@ -57,6 +57,10 @@ pub(super) struct Rules {
 /// What [`SessionsBuilder::touch_every`] is at most if nobody says.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
+/// How many ended ids are remembered at least. Were it as many as a small store may have sessions,
+/// whoever starts and ends some could push out those of others within a request.
+const FEWEST_REMEMBERED: usize = 100_000;
+
 impl Rules {
     /// How long a session that was read counts as read just now.
     pub(super) fn touch_every(&self) -> Duration {
@@ -119,8 +123,9 @@ impl SessionsBuilder {
 
     /// The most bytes that all sessions together may take up, estimated as for
     /// [`CacheBuilder::max_memory`]; the index of owners, about 100 bytes for each session that has
-    /// one, comes on top. Default: no bound but `max_sessions` times
-    /// `max_size`.
+    /// one, comes on top, and so does what is remembered of sessions that have ended, up to 12 MB
+    /// or more ([`request_timeout`](Self::request_timeout)). Default: no bound but `max_sessions`
+    /// times `max_size`.
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.max_memory = Some(bytes);
         self
@@ -195,6 +200,11 @@ impl SessionsBuilder {
     /// its session was ended by a call, so that a request which was under way at the log-out is
     /// told so, and does not start the session anew under another id, as actix-session would
     /// have it do for one that expired.
+    ///
+    /// So many ids are remembered as [`max_sessions`](Self::max_sessions) says, and 100,000 at
+    /// least; with more log-outs and changes of ids than that within a request, the oldest are
+    /// forgotten. Each takes up some 60 bytes after a log-out and 120 after a change: 12 MB for
+    /// 100,000, which come when there are as many, and go when their time is over.
     pub fn request_timeout(mut self, time: Duration) -> Self {
         self.request_timeout = time;
         self
@@ -256,7 +266,7 @@ impl SessionsBuilder {
         self.check()?;
         let owners = Owners::new();
         let ended = Cache::builder()
-            .max_entries(self.max_sessions)
+            .max_entries(self.max_sessions.max(FEWEST_REMEMBERED))
             .eviction_policy(EvictionPolicy::Lru)
             .time_to_live(self.request_timeout)
             .clock(self.clock.clone())

@@ -132,6 +132,17 @@ fn a_session_that_comes_to_an_id_just_after_the_look_for_it_is_found() {
 }
 
 #[test]
+fn ids_that_were_ended_are_remembered_though_the_store_is_small() {
+    let sessions = Sessions::builder().max_sessions(2).build().unwrap();
+    let start = || sessions.start(Content::new("")).unwrap();
+    let first = start();
+    assert!(sessions.end(&first));
+    (0..50_000).for_each(|_| assert!(sessions.end(&start())));
+    let change = sessions.replace(&first, Content::new(""));
+    assert_eq!(change, Ok(Replaced::Ended));
+}
+
+#[test]
 fn without_random_numbers_no_session_starts() {
     let sessions = with_ids([]);
     let started = sessions.start(Content::new(""));
