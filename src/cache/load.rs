@@ -52,11 +52,14 @@ use std::hash::{BuildHasher, Hash};
 ///   answer.
 /// * A call that could never end, because the load that it would wait for is waiting for it,
 ///   directly or through other loads and caches, is [`LoadError::Reentrant`]. A blocking call
-///   that would stop the very thread that has to go on with a load of a task does not wait but
-///   loads for itself, and stores nothing.
+///   that would stop the very thread that polled the load of a task last does not wait but loads
+///   for itself, and stores nothing.
 /// * What is not seen, and ended only by the `lock_timeout`: a loader that waits for a lock of
 ///   yours, or for a task that it has spawned; a future that leads and that you keep without
-///   polling it, as in a `select!` that lets another branch go first.
+///   polling it, as in a `select!` that lets another branch go first; a blocking call in a task
+///   whose thread is to go on with the load, but has not polled it last: it has woken the task of
+///   the load, which then waits in a queue that is the thread's alone, or it is inside of a
+///   `block_on` within a task. So tasks do not call what blocks.
 ///
 /// Where the cache was built with a [`Freshness`](crate::Freshness), the calls for one key go by
 /// it, as far as a loader can that does not outlive its call: the caller that notices that a value
