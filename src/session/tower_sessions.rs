@@ -1,6 +1,7 @@
 //! The store as tower-sessions wants it: one body, a face for each version of its core crate.
 
 use super::{Content, Session, SessionError, SessionId, Sessions};
+use serde::ser::Error as _;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -10,11 +11,27 @@ type Data = HashMap<String, Value>;
 
 impl Sessions {
     fn content_of(&self, data: &Data, expiry: OffsetDateTime) -> serde_json::Result<Content> {
+        if data.values().any(|value| is_deeper(value, MOST_LEVELS)) {
+            return Err(serde_json::Error::custom("the data is nested too deeply"));
+        }
         let content = Content::new(serde_json::to_string(data)?).until(SystemTime::from(expiry));
         Ok(match self.0.rules.owner_in(data) {
             Some(owner) => content.owner(owner),
             None => content,
         })
+    }
+}
+
+/// How deep a value may be nested, which is one level more with the object around it. What is deeper
+/// serde_json writes, and never reads again.
+const MOST_LEVELS: usize = 126;
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let is_inner_deeper = |inner| levels == 0 || is_deeper(inner, levels - 1);
+    match value {
+        Value::Array(inner) => levels == 0 || inner.iter().any(is_inner_deeper),
+        Value::Object(inner) => levels == 0 || inner.values().any(is_inner_deeper),
+        _ => false,
     }
 }
 
@@ -61,6 +78,9 @@ macro_rules! face {
             /// there: of a session that was ended, has expired or was evicted, it stores nothing
             /// and says so to nobody but the [stats](Sessions::stats). The record's expiry counts
             /// along with the time-outs of the store; the first that comes ends the session.
+            ///
+            /// Data that is nested more than 126 levels deep below a key could not be loaded again,
+            /// and is an `Error::Encode`: nothing is stored, and the session stays as it was.
             #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
             #[async_trait::async_trait]
             impl SessionStore for Sessions {
@@ -101,7 +121,7 @@ macro_rules! face {
 
             /// What serde says of data that it cannot read may quote the data.
             fn undecodable() -> Error {
-                Error::Decode("the session is not a JSON object".to_owned())
+                Error::Decode("the session cannot be read as a JSON object".to_owned())
             }
 
             /// There is no need for it: what has expired goes by itself.

@@ -117,3 +117,31 @@ async fn errors_say_what_is_wrong_and_nothing_of_the_data() {
     assert!(matches!(error, Error::Decode(_)));
     assert!(!error.to_string().contains("888"), "{error}");
 }
+
+#[tokio::test]
+async fn data_that_could_not_be_read_again_is_refused_when_it_is_saved() {
+    let sessions = Sessions::builder().build().unwrap();
+    let in_array = |value| json!([value]);
+    let in_object = |value| json!({ "a": value });
+    let nested = |levels, around: fn(Value) -> Value| {
+        let value = (0..levels).fold(json!(7), |value, _| around(value));
+        record(&[("flat", json!([1, [2]])), ("deep", value)])
+    };
+    for around in [in_array as fn(Value) -> Value, in_object] {
+        let mut own = nested(126, around);
+        sessions.create(&mut own).await.unwrap();
+        assert_eq!(sessions.load(&own.id).await.unwrap(), Some(own.clone()));
+        for levels in [127, 1_000] {
+            let deeper = Record {
+                id: own.id,
+                ..nested(levels, around)
+            };
+            let saved = sessions.save(&deeper).await;
+            assert!(matches!(saved, Err(Error::Encode(_))), "{levels}");
+            let created = sessions.create(&mut deeper.clone()).await;
+            assert!(matches!(created, Err(Error::Encode(_))), "{levels}");
+        }
+        assert_eq!(sessions.load(&own.id).await.unwrap(), Some(own));
+    }
+    assert_eq!(sessions.len(), 2);
+}
