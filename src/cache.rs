@@ -744,6 +744,13 @@ impl<K, V, S> Cache<K, V, S> {
             .map(|gauge| gauge.max())
     }
 
+    /// The most that one entry may weigh, where bytes are bounded.
+    #[cfg(feature = "session")]
+    pub(crate) fn most_weight_of_one(&self) -> Option<u64> {
+        let overhead = self.engine.budget().overhead;
+        self.max_memory().map(|max| max.saturating_sub(overhead))
+    }
+
     /// Changes the bound in entries, or sets one. A lowered bound holds when the call returns: until
     /// then it evicts, and what others insert meanwhile never adds to what is above it. A bound that
     /// is set stays: [`usize::MAX`](CacheBuilder::max_entries) is as good as none.

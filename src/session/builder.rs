@@ -124,8 +124,9 @@ impl SessionsBuilder {
     /// The most bytes that all sessions together may take up, estimated as for
     /// [`CacheBuilder::max_memory`]; the index of owners, about 100 bytes for each session that has
     /// one, comes on top, and so does what is remembered of sessions that have ended, up to 12 MB
-    /// or more ([`request_timeout`](Self::request_timeout)). Default: no bound but `max_sessions`
-    /// times `max_size`.
+    /// or more ([`request_timeout`](Self::request_timeout)). A session that alone takes up more is
+    /// [`SessionError::TooLarge`], whatever [`max_size`](Self::max_size) says. Default: no bound but
+    /// `max_sessions` times `max_size`.
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.max_memory = Some(bytes);
         self

@@ -6,14 +6,16 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// It is larger than [`max_size`](super::SessionsBuilder::max_size) allows.
+    /// It is larger than [`max_size`](super::SessionsBuilder::max_size) allows, or alone takes up
+    /// more than [`max_memory`](super::SessionsBuilder::max_memory) allows for all sessions together.
     TooLarge {
         /// Its size in bytes.
         size: usize,
         /// The most that it may have.
         max_size: usize,
     },
-    /// There is no room, and the store [rejects](super::SessionsBuilder::on_full) what comes then.
+    /// There is no room beside the others, and the store
+    /// [rejects](super::SessionsBuilder::on_full) what comes then.
     Full,
     /// The system's generator of random numbers does not answer.
     NoRandomness,

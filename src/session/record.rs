@@ -45,8 +45,13 @@ impl Content {
     }
 
     pub(super) fn size(&self) -> usize {
-        self.text.len() + self.owner.as_ref().map_or(0, |owner| owner.len())
+        size_of_both(&self.text, self.owner.as_deref())
     }
+}
+
+/// What [`SessionsBuilder::max_size`](super::SessionsBuilder::max_size) bounds.
+fn size_of_both(text: &str, owner: Option<&str>) -> usize {
+    text.len() + owner.map_or(0, str::len)
 }
 
 impl fmt::Debug for Content {
@@ -96,6 +101,10 @@ impl SessionRecord {
             seen: now,
             ..self.clone()
         }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        size_of_both(&self.text, self.owner.as_deref())
     }
 
     /// The bytes that it takes up on the heap.

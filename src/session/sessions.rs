@@ -6,7 +6,7 @@ use super::record::{Content, Session, SessionRecord, Wall};
 use super::stats::{Counts, SessionStats, count};
 use super::{SessionError, SessionId, secret};
 use crate::cache::Cache;
-use crate::entry::{Insert, Op};
+use crate::entry::{Insert, Op, Refused};
 use crate::time::Clock;
 use std::collections::HashMap;
 use std::fmt;
@@ -141,9 +141,9 @@ impl Sessions {
             match (self.0.cache).insert_with(id, record.clone(), options.clone()) {
                 // Somebody has it, which is as likely as a meteorite, and is not to be overwritten.
                 Insert::Kept(_) => {}
-                Insert::Refused(_) => {
+                Insert::Refused(refused) => {
                     count(&self.0.counts.rejected);
-                    return Err(SessionError::Full);
+                    return Err(self.no_room_for(&refused));
                 }
                 Insert::Inserted | Insert::Replaced(_) => {
                     count(&self.0.counts.started);
@@ -382,6 +382,20 @@ impl Sessions {
         Ok(())
     }
 
+    /// Why the cache has refused a session: it alone is larger than the bound on all of them, or
+    /// there is no room beside the others.
+    fn no_room_for(&self, record: &SessionRecord) -> SessionError {
+        let (size, heap) = (record.size(), record.heap());
+        let beside = heap.saturating_sub(size as u64);
+        match self.0.cache.most_weight_of_one() {
+            Some(most) if heap > most => SessionError::TooLarge {
+                size,
+                max_size: usize::try_from(most.saturating_sub(beside)).unwrap_or(usize::MAX),
+            },
+            _ => SessionError::Full,
+        }
+    }
+
     /// How long a session has to live if nobody asks for it from now on.
     fn time_left(&self, record: &SessionRecord, now: Wall) -> Duration {
         let rules = &self.0.rules;
@@ -412,7 +426,8 @@ impl Sessions {
             };
             let left = self.time_left(&new, now);
             let stored = session.insert_with_ttl(id, new, left);
-            stored.map(|()| Some(old)).map_err(|_| SessionError::Full)
+            let refused = stored.map_err(|Refused(new)| self.no_room_for(&new));
+            refused.map(|()| Some(old))
         })
     }
 
@@ -493,7 +508,7 @@ impl Sessions {
             let stored = sessions.insert_with_ttl(&new, record, left);
             stored
                 .map(|()| Moved::There)
-                .map_err(|_| SessionError::Full)
+                .map_err(|Refused(record)| self.no_room_for(&record))
         });
         self.reconcile(*id, owner);
         if matches!(moved, Ok(Moved::There)) {

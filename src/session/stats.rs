@@ -23,7 +23,7 @@ figures! {
         pub evicted: u64,
         /// Idle sessions that had to go because their owner had too many.
         pub over_limit: u64,
-        /// Sessions not started because the store was full.
+        /// Sessions not stored because the store was full, or could not hold one as large.
         pub rejected: u64,
         /// Changes that came when their session was gone, and were dropped.
         pub too_late: u64,

@@ -374,9 +374,11 @@ fn a_session_that_grows_where_there_is_no_room_stays_as_it_was() {
             _ => 90_000,
         };
         let others = sessions.len();
+        let refused = sessions.replace(&ada, content(more_than_there_is));
         assert_eq!(
-            sessions.replace(&ada, content(more_than_there_is)),
-            Err(SessionError::Full)
+            refused == Err(SessionError::Full),
+            on_full == OnFull::Reject,
+            "{refused:?}"
         );
         assert_eq!(
             sessions.get(&ada).map(|found| found.text().len()),
@@ -391,6 +393,32 @@ fn a_session_that_grows_where_there_is_no_room_stays_as_it_was() {
             sessions.stats().rejected,
             if on_full == OnFull::Reject { 2 } else { 1 }
         );
+    }
+}
+
+#[test]
+fn a_session_that_is_larger_than_all_may_be_together_is_too_large_and_the_store_not_full() {
+    for on_full in [OnFull::Reject, OnFull::Evict] {
+        let (sessions, _) = store(|builder| builder.max_memory(4_000).on_full(on_full));
+        let content = |size: usize| Content::new("x".repeat(size - 3)).owner("ada");
+        let refused = sessions.start(content(10_000));
+        let Err(SessionError::TooLarge { size, max_size }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(size, 10_000);
+        assert!((3_700..4_000).contains(&max_size), "{max_size}");
+        let too_large = Err(SessionError::TooLarge {
+            size: max_size + 1,
+            max_size,
+        });
+        assert_eq!(sessions.start(content(max_size + 1)), too_large);
+        let id = sessions.start(content(max_size)).unwrap();
+        assert_eq!(
+            sessions.replace(&id, content(max_size + 1)),
+            too_large.map(|_| Replaced::Stored)
+        );
+        assert_eq!(sessions.get(&id).unwrap().text().len(), max_size - 3);
+        assert_eq!((sessions.len(), sessions.stats().rejected), (1, 3));
     }
 }
 
