@@ -163,9 +163,7 @@ impl Sessions {
         if self.is_news(&record, now) {
             self.touch(id, now);
         }
-        // The wall clock may have been set forward since it was written.
-        let is_over = self.time_left(&record, now).is_zero();
-        (!is_over).then_some(Session(record))
+        (!self.is_over(&record, now)).then_some(Session(record))
     }
 
     /// Gives a session another content, its owner and its time with it. Counts as activity. Only
@@ -281,8 +279,11 @@ impl Sessions {
     /// activity.
     #[must_use]
     pub fn of_owner(&self, owner: &str) -> Vec<Session> {
-        let found = self.find_all(owner, |id| self.0.cache.peek(id)).into_iter();
-        let owned = found.filter(|record| record.owner.as_deref() == Some(owner));
+        let found = self.find_all(owner, |id| self.0.cache.peek(id));
+        let now = self.now();
+        let owned = found
+            .into_iter()
+            .filter(|record| record.owner.as_deref() == Some(owner) && !self.is_over(record, now));
         // One that is given another id meanwhile may be found by both.
         let by_name: HashMap<_, _> = owned.map(|record| (record.public_id, record)).collect();
         let mut sessions: Vec<_> = by_name.into_values().map(Session).collect();
@@ -408,6 +409,12 @@ impl Sessions {
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)
+    }
+
+    /// Whether its time is up though the cache has it still: the wall clock may have been set
+    /// forward since it was written.
+    fn is_over(&self, record: &SessionRecord, now: Wall) -> bool {
+        self.time_left(record, now).is_zero()
     }
 
     /// Puts another record in the place of one that is there, in one step, if `f` makes one; what

@@ -292,13 +292,22 @@ fn a_session_whose_time_is_up_by_the_wall_clock_opens_nothing_though_that_was_se
     let (sessions, time) = store(|builder| builder.absolute_timeout(HOUR));
     let ahead = |by: Duration| time.clock().system_time() + by;
     let [long, short] = [HOUR * 9, MINUTE * 30].map(|until| {
-        let content = Content::new("").until(ahead(until));
+        let content = Content::new("").until(ahead(until)).owner("ada");
         sessions.start(content).unwrap()
     });
+    let public_id = sessions.get(&long).unwrap().public_id();
+    let listed = || -> Vec<u64> {
+        let owned = sessions.of_owner("ada").into_iter();
+        owned.map(|session| session.public_id()).collect()
+    };
+    assert_eq!(listed().len(), 2);
     time.set_system_time(ahead(MINUTE * 30));
+    // Before anybody asks for one of them, which has the cache know.
+    assert_eq!(listed(), [public_id]);
     assert_eq!(sessions.cycle_id(&short).unwrap(), None);
     assert!(sessions.get(&short).is_none() && sessions.get(&long).is_some());
     time.set_system_time(ahead(MINUTE * 30));
+    assert!(listed().is_empty());
     assert!(sessions.get(&long).is_none());
     assert!(sessions.is_empty() || sessions.sweep() == sessions.len());
 }
