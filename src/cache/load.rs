@@ -401,7 +401,8 @@ where
     /// The values of several keys, in their order: those that are missing by one call of `load`,
     /// which is given the keys that nobody else is loading. For keys that others are loading it
     /// waits, after that. What `load` does not bring is `None`, remembered as for
-    /// [`get_or_find_with`](Self::get_or_find_with); what it brings unasked is dropped.
+    /// [`get_or_find_with`](Self::get_or_find_with); what it brings unasked is dropped, and of two
+    /// pairs for one key the last counts.
     ///
     /// `load` brings pairs of a key and a value, or a [`Loaded`], which can say more of it: a TTL,
     /// tags, a weight. It is called once more for keys that this call had to leave to others, if
