@@ -10,7 +10,7 @@
 use super::Inner;
 use super::rotate::Rotation;
 use crate::persist::made_by::MadeBy;
-use crate::persist::wall::{ahead_of, has_moved_since, now_ms_by};
+use crate::persist::wall::{ahead_of, has_moved_since, is_step, now_ms_by};
 use crate::sync::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -49,6 +49,11 @@ impl Clocks {
     /// that.
     pub(super) fn begin_log(&self, ahead: i64) -> u64 {
         self.log_by.store(ahead as u64, Relaxed);
+        if is_step(ahead, self.written_by.load(Relaxed) as i64) {
+            // What is written to it is off as well, until a snapshot by its clock counts: that may fail,
+            // and the clock be right again by then.
+            self.off.fetch_add(1, Relaxed);
+        }
         self.off.load(Relaxed)
     }
 }

@@ -169,6 +169,11 @@ impl Inner {
             let synced = self.sync_step();
             written.and(synced)?;
         }
+        if self.has_stepped() {
+            // Also what has just been written may be by the clock of before. Without it the files say the
+            // same, but by that.
+            let _ = self.compact_closing();
+        }
         // The manifest of before would list what a compaction of another thread has just removed.
         let _alone = self.alone();
         self.attempt("close", || self.mark_last())

@@ -13,7 +13,7 @@ use crate::persist::manifest::Name;
 use crate::persist::report::{ClockCheck, HealthState};
 use crate::persist::settings::{Point, RecoveryMode, Settings, SyncPolicy, WhenFull};
 use crate::persist::storage::{Disk, Storage};
-use crate::{Cache, MockClock};
+use crate::{Cache, MockClock, Ttl};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -229,6 +229,57 @@ fn times_that_a_wrong_clock_made_are_made_up_for_though_it_was_right_as_they_wer
             journal.compact().unwrap();
             assert_eq!(journal.time_to_compaction(), None);
         }
+    }
+}
+
+/// A peaceful end writes what waits, and nobody is there to make up for it later.
+#[test]
+fn times_that_a_wrong_clock_made_are_made_up_for_by_closing() {
+    let hour = Duration::from_secs(3_600);
+    for (ahead, back) in [(0, 0), (12, 0), (0, 12)] {
+        let (dir, time) = (tempfile::tempdir().unwrap(), MockClock::new());
+        let right = time.clock().system_time();
+        let open = || {
+            let builder = Cache::<u32, u32>::builder().clock(time.clock());
+            let options = Persistence::new().by_hand();
+            builder.open_store_with(dir.path(), options).unwrap()
+        };
+        let store = open();
+        time.set_system_time(right + ahead * hour - back * hour);
+        let _ = store.insert_with_ttl(1, 1, 4 * hour).unwrap();
+        time.set_system_time(right);
+        store.journal().close().unwrap();
+        drop(store);
+        let Some(Ttl::Left(left)) = open().ttl(&1) else {
+            panic!("it is gone");
+        };
+        assert!(left <= 4 * hour && left > 3 * hour, "{left:?}");
+    }
+}
+
+/// The log that it began is by that clock as well, and so is the mark that ends it.
+#[test]
+fn a_compaction_that_fails_while_the_clock_is_wrong_is_made_up_for_when_it_is_right() {
+    for fails in [false, true] {
+        let (memory, time) = (Memory::new(1), MockClock::new());
+        let settings = Settings {
+            clock: time.clock(),
+            ..by_hand()
+        };
+        let store = Store::open(&memory.storage(), settings).unwrap();
+        store.put(b"key", b"value");
+        store.journal.sync().unwrap();
+        let right = time.clock().system_time();
+        time.set_system_time(right + Duration::from_secs(43_200));
+        *store.kept.unencodable.lock().unwrap() = fails.then(|| b"value".to_vec());
+        assert_eq!(store.journal.compact().is_err(), fails);
+        store.put(b"key", b"other");
+        store.journal.sync().unwrap();
+        time.set_system_time(right);
+        // After a failure it is put off a little.
+        assert!(store.journal.time_to_compaction().is_some());
+        store.journal.compact().unwrap();
+        assert_eq!(store.journal.time_to_compaction(), None);
     }
 }
 
