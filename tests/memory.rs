@@ -98,6 +98,8 @@ fn the_heap_stays_within_the_bound_and_a_seventh() {
     records_are_few_and_forgotten();
     loads_allocate_nothing();
     who_waits_for_a_load_does_not_look_at_what_that_waits_for();
+    #[cfg(feature = "session")]
+    sessions_that_have_ended_take_memory_as_they_come();
     tags_count_where_nobody_weighs(1);
     tags_count_where_nobody_weighs(8);
     for longest in [20, 300, 20_000] {
@@ -240,6 +242,21 @@ fn loads_allocate_nothing() {
     let before = ALLOCATIONS.load(Relaxed);
     load(10_000..20_000);
     assert_eq!(ALLOCATIONS.load(Relaxed), before);
+}
+
+/// A small store remembers many of them, and is made for few.
+#[cfg(feature = "session")]
+fn sessions_that_have_ended_take_memory_as_they_come() {
+    use haybox::session::{Content, Sessions};
+    let before = IN_USE.load(Relaxed);
+    let sessions = Sessions::builder().max_sessions(10).build().unwrap();
+    for (ended, most) in [(10, 40_000), (1_000, 160_000)] {
+        for _ in 0..ended {
+            assert!(sessions.end(&sessions.start(Content::new("")).unwrap()));
+        }
+        let taken = IN_USE.load(Relaxed) - before;
+        assert!(taken < most, "{taken} bytes after {ended}");
+    }
 }
 
 fn who_waits_for_a_load_does_not_look_at_what_that_waits_for() {

@@ -267,12 +267,14 @@ impl SessionsBuilder {
         self.check()?;
         let owners = Owners::new();
         let ended = Cache::builder()
-            .max_entries(self.max_sessions.max(FEWEST_REMEMBERED))
             .eviction_policy(EvictionPolicy::Lru)
             .time_to_live(self.request_timeout)
             .clock(self.clock.clone())
             .build()
             .map_err(|error| error.of_what_has("Sessions"))?;
+        // Bounded from now on: a table that is made for so many takes megabytes for a thousand.
+        let remembered = self.max_sessions.max(FEWEST_REMEMBERED);
+        (ended.set_max_entries(remembered)).map_err(|error| error.of_what_has("Sessions"))?;
         let cache = make(self.cache(&owners))?;
         for (id, record) in cache.iter() {
             let Some(owner) = &record.owner else { continue };

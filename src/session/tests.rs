@@ -143,6 +143,15 @@ fn ids_that_were_ended_are_remembered_though_the_store_is_small() {
 }
 
 #[test]
+fn what_is_remembered_of_ended_ids_is_bounded() {
+    let sessions = Sessions::builder().max_sessions(10).build().unwrap();
+    for _ in 0..110_000 {
+        assert!(sessions.end(&sessions.start(Content::new("")).unwrap()));
+    }
+    assert_eq!(sessions.0.ended.len(), 100_000);
+}
+
+#[test]
 fn without_random_numbers_no_session_starts() {
     let sessions = with_ids([]);
     let started = sessions.start(Content::new(""));
