@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// One of the statistics of a cache or a role, by its name: what an exporter needs of it.
+/// One of the statistics of a cache or a role, or of the health of files, by its name: what an
+/// exporter needs of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metric {

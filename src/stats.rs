@@ -28,7 +28,8 @@ figures! {
     ///
     /// fn page(caches: &[(&str, Stats)]) -> Result<String, fmt::Error> {
     ///     let mut page = String::new();
-    ///     for (number, metric) in Stats::default().iter().enumerate() {
+    ///     let mut listed: Vec<_> = caches.iter().map(|(cache, stats)| (cache, stats.iter())).collect();
+    ///     for metric in Stats::default().iter() {
     ///         let (scale, unit) = match metric.unit {
     ///             MetricUnit::Nanoseconds => (1e-9, "_seconds"),
     ///             _ => (1.0, ""),
@@ -36,8 +37,8 @@ figures! {
     ///         let total = if metric.kind == MetricKind::Counter { "_total" } else { "" };
     ///         let name = format!("haybox_{}{unit}{total}", metric.name);
     ///         writeln!(page, "# TYPE {name} {}", metric.kind)?;
-    ///         for (cache, stats) in caches {
-    ///             let value = stats.iter().nth(number).map_or(0, |metric| metric.value);
+    ///         for (cache, metrics) in &mut listed {
+    ///             let value = metrics.next().map_or(0, |metric| metric.value);
     ///             writeln!(page, "{name}{{cache=\"{cache}\"}} {}", value as f64 * scale)?;
     ///         }
     ///     }

@@ -350,9 +350,9 @@ impl Health {
         } = *self;
         [
             Metric::gauge("well", u64::from(state == HealthState::Well)),
-            Metric::counter("last_seq", last_seq),
-            Metric::counter("written_seq", written_seq),
-            Metric::counter("durable_seq", durable_seq),
+            Metric::gauge("last_seq", last_seq),
+            Metric::gauge("written_seq", written_seq),
+            Metric::gauge("durable_seq", durable_seq),
             Metric::gauge("waiting_bytes", waiting_bytes as u64),
             Metric::gauge("log_bytes", log_bytes),
             Metric::gauge("snapshot_bytes", snapshot_bytes),

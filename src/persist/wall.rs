@@ -65,6 +65,11 @@ impl Wall {
     /// Compares the clocks: what is written from now on is by that, or by a later one.
     pub(super) fn compare(&self) -> i64 {
         let _comparing = self.comparing.lock();
+        self.compare_alone()
+    }
+
+    /// The same, by who holds the lock for it.
+    fn compare_alone(&self) -> i64 {
         let ahead = ahead_of(&self.clock);
         self.ahead.store(ahead as u64, Relaxed);
         self.compared.store(self.clock.now(), Relaxed);
@@ -77,12 +82,20 @@ impl Wall {
     }
 
     fn ahead_now(&self) -> i64 {
+        if self.clock.is_mock() {
+            return self.compare();
+        }
         let age = self
             .clock
             .coarse()
             .saturating_sub(self.compared.load(Relaxed));
-        if age > OLD.as_nanos() as u64 || self.clock.is_mock() {
-            return self.compare();
+        // Writers ask under the locks of their sets, and so do not wait for one another here: where
+        // somebody is at it the comparison of before does, and if that is off it is found out when it
+        // is written.
+        if age > OLD.as_nanos() as u64
+            && let Some(_comparing) = self.comparing.try_lock()
+        {
+            return self.compare_alone();
         }
         self.ahead()
     }

@@ -240,7 +240,8 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::NoRandomness`], or [`SessionError::Full`] where a store that rejects has no
-    /// room for it; then the session is as it was.
+    /// room for it, or [`SessionError::TooLarge`] where the bound was lowered until it alone is too
+    /// large for it; then the session is as it was.
     pub fn cycle_id(&self, id: &SessionId) -> Result<Option<SessionId>, SessionError> {
         loop {
             let new = (self.0.ids)()?;

@@ -27,10 +27,11 @@ impl Sessions {
 const MOST_LEVELS: usize = 126;
 
 fn is_deeper(value: &Value, levels: usize) -> bool {
-    let is_inner_deeper = |inner| levels == 0 || is_deeper(inner, levels - 1);
+    let is_inner_deeper = |inner| is_deeper(inner, levels - 1);
     match value {
-        Value::Array(inner) => levels == 0 || inner.iter().any(is_inner_deeper),
-        Value::Object(inner) => levels == 0 || inner.values().any(is_inner_deeper),
+        Value::Array(_) | Value::Object(_) if levels == 0 => true,
+        Value::Array(inner) => inner.iter().any(is_inner_deeper),
+        Value::Object(inner) => inner.values().any(is_inner_deeper),
         _ => false,
     }
 }

@@ -46,6 +46,8 @@ impl DiskError {
     }
 }
 
+const READ_ONLY: &str = "; RecoveryMode::ReadOnly opens what is there, and writes nothing";
+
 impl fmt::Display for DiskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -58,9 +60,9 @@ impl fmt::Display for DiskError {
         f.write_str(match self.error.kind() {
             io::ErrorKind::StorageFull => "; free some space",
             _ if self.is_full() => "; free some space, or raise the limit",
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                "; RecoveryMode::ReadOnly opens what is there, and writes nothing"
-            }
+            io::ErrorKind::ReadOnlyFilesystem => READ_ONLY,
+            // Of what is only opened to be written. Another time it is what may not be read.
+            io::ErrorKind::PermissionDenied if self.doing == "lock" => READ_ONLY,
             _ => "",
         })
     }
