@@ -61,7 +61,7 @@ impl fmt::Display for DiskError {
             io::ErrorKind::StorageFull => "; free some space",
             _ if self.is_full() => "; free some space, or raise the limit",
             io::ErrorKind::ReadOnlyFilesystem => READ_ONLY,
-            // Of what is only opened to be written. Another time it is what may not be read.
+            // Elsewhere nothing may be there, or it may not be read either.
             io::ErrorKind::PermissionDenied if self.doing == "lock" => READ_ONLY,
             _ => "",
         })
