@@ -320,7 +320,8 @@ impl Line {
     /// Has the first try anew, before its time.
     pub(super) fn rouse(&self) {
         let mut standing = self.0.lock();
-        standing.tries_at(0);
+        // Whether it was found late stays: else it would be for ever the first where resets are many.
+        standing.due = 0;
         let first = standing.first.take();
         drop(standing);
         wake_all(first.into_iter().collect());

@@ -162,8 +162,8 @@ impl std::error::Error for WaitError {}
 /// [`until_ready`](Self::until_ready) for instance. Where many in a row are not polled each is waited
 /// for half as long as the one before it, down to a 32nd of a second, so that a hundred of them take
 /// about seven seconds. Who was passed by and is polled again stands in its place again: the next turn
-/// is its own. A stall of the whole process makes nobody late, unless another follows at once; while
-/// many are passed by, one of less than a second may cost the first its turn, and never its place.
+/// is its own. A stall of the whole process for two seconds or more makes nobody late, unless another
+/// follows at once; a shorter one may cost the first its turn, and never its place.
 ///
 /// At most as many are let through as can be woken one after another, some tens of thousands a second
 /// for one key. With a burst of 1, what is free before the first is awake is lost, as it is for one

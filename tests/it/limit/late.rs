@@ -287,6 +287,21 @@ fn a_reset_sets_the_line_going_also_where_nobody_polls_the_first() {
 }
 
 #[test]
+fn resets_do_not_keep_a_future_that_nobody_polls_in_the_way() {
+    let (limiter, time) = exhausted(Quota::per_hour(1).burst(1));
+    let _stuck = begin(&limiter, 0..1, Wait::new());
+    let mut others = begin(&limiter, 1..2, Wait::new());
+    let mut resets = 0;
+    while let_in(&mut others).is_empty() {
+        limiter.reset(&1);
+        time.advance(SECOND / 2);
+        resets += 1;
+        assert!(resets <= 8);
+    }
+    limiter.validate();
+}
+
+#[test]
 fn a_reset_lets_in_who_was_late() {
     let (limiter, time) = exhausted(Quota::per_hour(2).burst(2));
     let mut stuck = begin(&limiter, 0..1, Wait::new());
