@@ -148,8 +148,9 @@ impl Journal {
     /// and waits for this one, which a waker can make.
     pub fn close(&self) -> Result<CloseReport, CommitError> {
         let gathered = self.gather();
-        if self.evicts && self.is_worth_compacting() {
-            // Without it the log says the same, but for what was hot.
+        if self.evicts && self.is_worth_compacting() || self.open.has_stepped() {
+            // Without it the log says the same, but for what was hot, and by the clock of before. Others
+            // may write meanwhile, and are waited on while the threads still run.
             let _ = self.open.compact();
         }
         let closed = self.open.close()?;

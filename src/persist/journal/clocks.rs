@@ -39,6 +39,11 @@ impl Clocks {
         }
     }
 
+    /// How often something was written with times that are off.
+    pub(super) fn off(&self) -> u64 {
+        self.off.load(Relaxed)
+    }
+
     /// All deadlines in the files were written since the rotation.
     pub(super) fn are_written_since(&self, rotation: &Rotation) {
         self.written_by.store(rotation.ahead as u64, Relaxed);
@@ -54,7 +59,7 @@ impl Clocks {
             // and the clock be right again by then.
             self.off.fetch_add(1, Relaxed);
         }
-        self.off.load(Relaxed)
+        self.off()
     }
 }
 
@@ -94,13 +99,13 @@ impl Inner {
     /// Whether deadlines in the files are, or were written, by another clock than that of now, and by so
     /// much that it is worth to write all of it anew.
     pub(super) fn has_stepped(&self) -> bool {
-        let is_made_up = self.clocks.made_up.load(Relaxed) == self.clocks.off.load(Relaxed);
+        let is_made_up = self.clocks.made_up.load(Relaxed) == self.clocks.off();
         !is_made_up || self.has_moved_since(self.written_by())
     }
 
     /// The same of what was written since a rotation.
     pub(super) fn has_stepped_since(&self, rotation: &Rotation) -> bool {
-        self.clocks.off.load(Relaxed) != rotation.off || self.has_moved_since(rotation.ahead)
+        self.clocks.off() != rotation.off || self.has_moved_since(rotation.ahead)
     }
 
     fn has_moved_since(&self, ahead: i64) -> bool {

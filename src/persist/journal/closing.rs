@@ -150,7 +150,7 @@ impl Inner {
 
     fn finish(&self) -> Result<(), CommitError> {
         self.check_not_gone()?;
-        let last = self.buffer.last();
+        let (last, off) = (self.buffer.last(), self.clocks.off());
         if !self.settings.log || self.needs_generation() {
             if self.commits.durable() < last || self.needs_generation() {
                 self.compact_closing().map_err(|error| {
@@ -169,9 +169,8 @@ impl Inner {
             let synced = self.sync_step();
             written.and(synced)?;
         }
-        if self.has_stepped() {
-            // Also what has just been written may be by the clock of before. Without it the files say the
-            // same, but by that.
+        if self.clocks.off() != off && self.has_stepped() {
+            // What has just been written has times of another clock. Without this it keeps them.
             let _ = self.compact_closing();
         }
         // The manifest of before would list what a compaction of another thread has just removed.

@@ -141,13 +141,13 @@ impl Tail {
     }
 
     /// Writes a frame without effects that says how far the log is proven on disk, if the last
-    /// frame does not.
-    pub(super) fn mark(&mut self, durable: u64, wall_ms: u64) -> Result<(), DiskError> {
+    /// frame does not. Says whether it did.
+    pub(super) fn mark(&mut self, durable: u64, wall_ms: u64) -> Result<bool, DiskError> {
         let Some(log) = &mut self.log else {
-            return Ok(());
+            return Ok(false);
         };
         if durable <= self.marked || !self.unsent.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let stamp = Stamp {
             kind: frame::Kind::Mark,
@@ -159,7 +159,7 @@ impl Tail {
         let frame = frame::framed(&[], stamp, log.salt);
         put(log, &mut self.is_dirty, &frame).inspect_err(|_| self.was_cut = true)?;
         self.marked = durable;
-        Ok(())
+        Ok(true)
     }
 
     /// Writes that all there was is gone, under the number that comes next. Nothing waits to be

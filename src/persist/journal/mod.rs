@@ -292,6 +292,11 @@ impl OpenJournal {
         self.inner.written_by()
     }
 
+    /// Whether the wall clock was set since the deadlines in the files were written.
+    pub(crate) fn has_stepped(&self) -> bool {
+        self.inner.has_stepped()
+    }
+
     /// How far the log is proven on disk.
     pub(crate) fn durable_seq(&self) -> u64 {
         self.inner.commits.durable()

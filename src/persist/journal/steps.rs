@@ -251,13 +251,13 @@ impl Inner {
                 marked.map_err(CommitError::Disk)
             })
         });
-        // The time in it counts for all deadlines.
-        let is_off = self.note_times(made_by);
+        // The time in it counts for all deadlines. What has failed may be there all the same.
+        let is_off = !matches!(marked, Ok(false)) && self.note_times(made_by);
         drop(tail);
         if is_off {
             self.compactor.ring_if_parked();
         }
-        marked
+        marked.map(drop)
     }
 
     pub(super) fn ended(&self) -> Option<CommitError> {

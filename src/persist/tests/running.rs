@@ -198,6 +198,13 @@ fn a_clock_that_was_wrong_for_a_while_is_made_up_for() {
             }
         }
     }
+    // Of what is marked already no mark is written, by whatever clock.
+    writes();
+    marks();
+    time.set_system_time(right + Duration::from_secs(43_200));
+    marks();
+    time.set_system_time(right);
+    assert_eq!(due(), None);
 }
 
 #[test]
