@@ -22,6 +22,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// By hand, and by this clock.
+fn open_by(time: &MockClock, memory: &Memory) -> Store {
+    let settings = Settings {
+        clock: time.clock(),
+        ..by_hand()
+    };
+    Store::open(&memory.storage(), settings).unwrap()
+}
+
 /// With threads, and so small that they have to work.
 fn lively(sync: SyncPolicy) -> Settings {
     Settings {
@@ -165,11 +174,7 @@ fn a_compaction_is_due_when_the_wall_clock_was_set_by_more_than_a_minute() {
 #[test]
 fn a_clock_that_was_wrong_for_a_while_is_made_up_for() {
     let (memory, time) = (Memory::new(1), MockClock::new());
-    let settings = Settings {
-        clock: time.clock(),
-        ..by_hand()
-    };
-    let store = Store::open(&memory.storage(), settings).unwrap();
+    let store = open_by(&time, &memory);
     let due = || store.journal.time_to_compaction();
     let right = time.clock().system_time();
     let writes = || {
@@ -269,11 +274,7 @@ fn times_that_a_wrong_clock_made_are_made_up_for_by_closing() {
 fn a_compaction_that_fails_while_the_clock_is_wrong_is_made_up_for_when_it_is_right() {
     for fails in [false, true] {
         let (memory, time) = (Memory::new(1), MockClock::new());
-        let settings = Settings {
-            clock: time.clock(),
-            ..by_hand()
-        };
-        let store = Store::open(&memory.storage(), settings).unwrap();
+        let store = open_by(&time, &memory);
         store.put(b"key", b"value");
         store.journal.sync().unwrap();
         let right = time.clock().system_time();
@@ -295,14 +296,7 @@ fn a_compaction_that_fails_while_the_clock_is_wrong_is_made_up_for_when_it_is_ri
 fn a_snapshot_that_is_begun_by_a_wrong_clock_is_not_used() {
     for nth in 1..=4 {
         let (memory, time) = (Memory::new(1), MockClock::new());
-        let open = |memory: &Memory| {
-            let settings = Settings {
-                clock: time.clock(),
-                ..by_hand()
-            };
-            Store::open(&memory.storage(), settings).unwrap()
-        };
-        let store = open(&memory);
+        let store = open_by(&time, &memory);
         store.put(b"key", b"value");
         store.journal.sync().unwrap();
         let right = time.clock().system_time();
@@ -316,7 +310,7 @@ fn a_snapshot_that_is_begun_by_a_wrong_clock_is_not_used() {
         }));
         store.journal.compact().unwrap();
         time.set_system_time(right);
-        let again = open(&memory.copy());
+        let again = open_by(&time, &memory.copy());
         assert_eq!(again.report.clock, ClockCheck::Fine, "{nth}");
         assert_eq!(again.map(), store.map());
     }
@@ -327,11 +321,7 @@ fn a_snapshot_that_is_begun_by_a_wrong_clock_is_not_used() {
 fn what_waits_when_the_clock_was_set_goes_to_the_log_of_before() {
     for hours in [0, 12] {
         let (memory, time) = (Memory::new(1), MockClock::new());
-        let settings = Settings {
-            clock: time.clock(),
-            ..by_hand()
-        };
-        let store = Store::open(&memory.storage(), settings).unwrap();
+        let store = open_by(&time, &memory);
         store.put(b"key", b"value");
         let by = Duration::from_secs(3_600 * hours);
         time.set_system_time(time.clock().system_time() + by);
@@ -346,13 +336,7 @@ fn what_waits_when_the_clock_was_set_goes_to_the_log_of_before() {
 #[test]
 fn a_log_that_is_ahead_of_the_clock_is_written_anew_however_often_that_fails() {
     let (memory, time) = (Memory::new(1), MockClock::new());
-    let open = || {
-        let settings = Settings {
-            clock: time.clock(),
-            ..by_hand()
-        };
-        Store::open(&memory.storage(), settings).unwrap()
-    };
+    let open = || open_by(&time, &memory);
     let store = open();
     store.put(b"key", b"value");
     store.journal.sync().unwrap();
