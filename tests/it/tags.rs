@@ -2,8 +2,8 @@
 
 use crate::common::{HOUR, INSIDE, SECOND, cases, drain, logged, panic_of, timed};
 use haybox::{
-    Cache, EventKind, Expiry, Insert, InsertOptions, LoadError, MockClock, OnFull, Op, Outcome,
-    Refused, RemovalCause, Transaction,
+    Cache, Clock, EventKind, Expiry, Insert, InsertOptions, LoadError, MockClock, OnFull, Op,
+    Outcome, Refused, RemovalCause, Transaction,
 };
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -18,9 +18,15 @@ fn tagged<T: Hash>(tags: impl IntoIterator<Item = T>) -> InsertOptions {
     InsertOptions::new().tags(tags)
 }
 
+/// A clock by which nothing is swept behind a test's back.
+fn still() -> Clock {
+    MockClock::new().clock()
+}
+
 /// A cache of key 1 that has fallen, and of key 2 that has not.
 fn with_one_fallen() -> Cache<u32, u32> {
-    let cache = Cache::new(100);
+    let builder = Cache::builder().max_entries(100).clock(still());
+    let cache = builder.build().unwrap();
     cache.insert_with(1, 10, tagged(["old", "x"]));
     cache.insert_with(2, 20, tagged(["new", "x"]));
     cache.invalidate_tag("old");
@@ -29,7 +35,7 @@ fn with_one_fallen() -> Cache<u32, u32> {
 
 fn grouped() -> Cache<(u32, u32), u32> {
     let builder = Cache::builder().group_by(|(tenant, _): &(u32, u32)| tenant);
-    builder.build().unwrap()
+    builder.clock(still()).build().unwrap()
 }
 
 // ---- what falls ----
@@ -401,8 +407,8 @@ fn a_listener_and_a_destructor_may_invalidate() {
     let builder = Cache::<u32, u32>::builder().removal_listener(move |_, _, _| {
         counter.fetch_add(1, SeqCst);
     });
-    let heard = builder.build().unwrap();
-    let cache: Cache<u32, Chain> = Cache::unbounded();
+    let heard = builder.clock(still()).build().unwrap();
+    let cache: Cache<u32, Chain> = Cache::builder().clock(still()).build().unwrap();
     for key in 0..50 {
         heard.insert_with(key, key, tagged([key]));
         cache.insert_with(key, Chain(cache.clone(), key + 1), tagged([key]));
@@ -573,6 +579,7 @@ fn a_load_that_does_not_end_costs_misses_and_no_memory() {
 fn what_falls_before_it_is_stored_is_swept_like_the_rest() {
     let builder = Cache::builder()
         .max_entries(3)
+        .clock(still())
         .group_by(|(tenant, _): &(u32, u32)| tenant);
     let cache: Cache<(u32, u32), u32> = builder.build().unwrap();
     cache.insert_many([((1, 1), 1), ((1, 2), 1), ((2, 1), 1)]);
