@@ -4,6 +4,7 @@
 mod backups;
 mod bytes;
 mod checking;
+mod clocks;
 mod crashes;
 mod damage;
 mod faults;
@@ -39,6 +40,10 @@ fn frames_of(memory: &Memory, path: &Path) -> Vec<Range<usize>> {
         at = end;
     }
     frames
+}
+
+fn is_snapshot(path: &Path) -> bool {
+    path.to_string_lossy().contains("snap-")
 }
 
 /// Writes, and notes what the map is then.

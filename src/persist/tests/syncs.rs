@@ -5,12 +5,12 @@
 use super::faults::{empty, lazily, opens, path};
 use super::memory::{Fault, How, Memory, Operation, Spoilt};
 use super::model::{History, Store, Write, append, by_hand, dir};
-use super::record;
+use super::{is_snapshot, record};
 use crate::persist::error::{CommitError, CompactError};
 use crate::persist::manifest::Manifest;
 use crate::persist::report::HealthState;
 use crate::persist::settings::{Settings, SyncPolicy};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -575,9 +575,8 @@ fn word_of_a_failed_sync_comes_before_the_new_log() {
     assert!(store.journal.compact().is_err());
     let killed = memory.copy();
     drop(opens(&killed, &history, 1));
-    let is_snapshot = |path: &PathBuf| path.to_string_lossy().contains("snap-");
     assert!(
-        killed.paths().iter().any(is_snapshot),
+        killed.paths().iter().any(|path| is_snapshot(path)),
         "all is written anew"
     );
 }
